@@ -1,0 +1,60 @@
+"""GPT-2 checkpoints as ONNX models, run by numpy and ONNX Runtime alone.
+
+export(source, out)          checkpoint -> model folder
+load(folder)                 model folder -> Model: generate, stream, score
+GenerationParams             what generate and stream take, with transformers' names
+Gpt2OnnxError                the base of every error; gpt2onnx.errors has the tree
+
+Importing this package imports neither ONNX Runtime nor numpy: each name is loaded when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from gpt2onnx.errors import Gpt2OnnxError
+
+if TYPE_CHECKING:
+    from gpt2onnx.models import load
+    from gpt2onnx.export.exporter import Export, export
+    from gpt2onnx.runtime.model import Model
+    from gpt2onnx.runtime.results import Generation, Score, Token
+    from gpt2onnx.samplers.params import GenerationParams
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Export",
+    "Generation",
+    "GenerationParams",
+    "Gpt2OnnxError",
+    "Model",
+    "Score",
+    "Token",
+    "__version__",
+    "export",
+    "load",
+]
+
+_HOMES = {
+    "Export": "gpt2onnx.export.exporter",
+    "Generation": "gpt2onnx.runtime.results",
+    "GenerationParams": "gpt2onnx.samplers.params",
+    "Model": "gpt2onnx.runtime.model",
+    "Score": "gpt2onnx.runtime.results",
+    "Token": "gpt2onnx.runtime.results",
+    "load": "gpt2onnx.models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "export":
+        return importlib.import_module("gpt2onnx.export")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'gpt2onnx' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,113 @@
+"""Every error that gpt2onnx raises on purpose.
+
+Gpt2OnnxError
+├── InstallationError            ONNX Runtime or an optional package is missing, or two overwrite each other
+├── CheckpointError              the source can't be read as a GPT-2 checkpoint
+│   ├── UnsupportedConfigError   an option of GPT2Config, or another architecture, that the export refuses
+│   ├── WeightsError             a tensor is missing, has the wrong shape, or holds NaN or infinity
+│   ├── TokenizerError           no tokenizer, an unreadable one, or one of another size than the model
+│   └── HubError                 the model hub can't be reached, or has no such model
+├── ExportError                  the model folder can't be written
+│   ├── OutputExistsError        OUT exists already, or is no folder
+│   ├── StorageError             the disk is full, or not writable
+│   └── VerificationError        the exported model doesn't give PyTorch's logits
+├── ModelFolderError             a folder is no model folder, or one that this version can't run
+│   └── CorruptModelError        a file of it was truncated, changed or lost
+├── ProviderError                an execution provider can't run here; says why
+├── ParameterError               a parameter that is unknown, out of range, or without effect
+├── PromptError                  a prompt that can't be generated from
+│   ├── PromptTooLongError       more tokens than the model has positions
+│   └── TokenRangeError          a token id that the model doesn't have
+└── CacheFullError               a row of the KV cache has no room for another token
+
+`exit_status` is what the command line returns: 2 where the user can mend the call, 1 where the
+machine or the network failed.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class Gpt2OnnxError(Exception):
+    """Base of all errors of this package. Its message is one line, made to be shown to a user."""
+
+    exit_status: ClassVar[int] = 2
+
+
+class InstallationError(Gpt2OnnxError):
+    """ONNX Runtime or an optional package is missing, or two of them overwrite each other."""
+
+
+class CheckpointError(Gpt2OnnxError):
+    """The source can't be read as a GPT-2 checkpoint."""
+
+
+class UnsupportedConfigError(CheckpointError):
+    """An option of GPT2Config, or another architecture, that the export refuses by name."""
+
+
+class WeightsError(CheckpointError):
+    """A tensor is missing, has the wrong shape, or holds NaN or infinity."""
+
+
+class TokenizerError(CheckpointError):
+    """There is no tokenizer, an unreadable one, or one of another size than the model."""
+
+
+class HubError(CheckpointError):
+    """The model hub can't be reached, or has no such model."""
+
+    exit_status = 1
+
+
+class ExportError(Gpt2OnnxError):
+    """The model folder can't be written."""
+
+
+class OutputExistsError(ExportError):
+    """The place to write to exists already, or is not a folder."""
+
+
+class StorageError(ExportError):
+    """The disk is full, or not writable."""
+
+    exit_status = 1
+
+
+class VerificationError(ExportError):
+    """The exported model doesn't give PyTorch's logits within its precision's bounds."""
+
+    exit_status = 1
+
+
+class ModelFolderError(Gpt2OnnxError):
+    """A folder is no model folder, or one that this version can't run."""
+
+
+class CorruptModelError(ModelFolderError):
+    """A file of a model folder was truncated, changed or lost."""
+
+
+class ProviderError(Gpt2OnnxError):
+    """An execution provider can't run here. The message says why, and what would mend it."""
+
+
+class ParameterError(Gpt2OnnxError, ValueError):
+    """A parameter that is unknown, out of range, or without effect beside the others."""
+
+
+class PromptError(Gpt2OnnxError, ValueError):
+    """A prompt that can't be generated from."""
+
+
+class PromptTooLongError(PromptError):
+    """A prompt has more tokens than the model has positions."""
+
+
+class TokenRangeError(PromptError):
+    """A prompt holds a token id that the model doesn't have."""
+
+
+class CacheFullError(Gpt2OnnxError):
+    """A row of the KV cache has no room for another token."""

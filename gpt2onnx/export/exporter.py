@@ -1,0 +1,149 @@
+"""Checkpoint in, model folder out.
+
+Puts the parts of the export together; knows nothing of how each does its work.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpt2onnx.errors import ParameterError
+from gpt2onnx.export.builder import OPSET, GraphBuilder
+from gpt2onnx.export.checkpoint import Checkpoint, open_checkpoint
+from gpt2onnx.export.folder import check_replaceable, staged, write_manifest, write_settings
+from gpt2onnx.export.graph import build
+from gpt2onnx.export.portable import PRECISIONS as PORTABLE_PRECISIONS
+from gpt2onnx.export.portable import export_portable
+from gpt2onnx.export.precision import Precision, choose
+from gpt2onnx.export.progress import Track, bar, silent
+from gpt2onnx.export.verify import Verification, can_verify, require_torch
+from gpt2onnx.export.verify import verify as compare
+
+GRAPHS = ("fused", "portable")
+MODEL, DATA = "model.onnx", "model.onnx.data"
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an export made. `seconds` are the export's own, `verification_seconds` the check's."""
+
+    folder: Path
+    graph: str
+    precision: str
+    size: int  # bytes
+    seconds: float
+    verification: Verification | None
+    verification_seconds: float
+
+    def __str__(self) -> str:
+        made = (
+            f"{self.folder}: {self.precision}, {self.graph} graph, {self.size / 1e6:.1f} MB "
+            f"in {self.seconds:.1f} s"
+        )
+        return f"{made}; {self.verification}" if self.verification else f"{made}; not verified"
+
+
+def export(
+    source: str | Path,
+    out: str | Path,
+    *,
+    precision: str = "int8",
+    graph: str = "fused",
+    device: str = "cpu",
+    revision: str | None = None,
+    verify: bool | None = None,
+    force: bool = False,
+    progress: bool = False,
+) -> Export:
+    """Write a GPT-2 checkpoint as an ONNX model folder.
+
+    source: a folder that transformers wrote, or a hub's model id, then at `revision`.
+    precision: fp32, fp16, int8, int8-dynamic or int4. With device="cuda", int8 and int4 have
+    activations and cache in half precision.
+    graph: "fused" is made for ONNX Runtime; "portable" goes through Optimum in standard operators,
+    in fp32 or int8.
+    verify: compare with PyTorch; by default where torch is installed.
+    force: replace a model folder that is there already.
+
+    `out` is written beside its place and renamed: where anything fails it stays as it was.
+
+    Errors: CheckpointError and its kinds, ExportError and its kinds, ParameterError,
+    InstallationError.
+    """
+    recipe = _choose(graph, precision, device)
+    if verify:
+        require_torch()
+    out = Path(out)
+    check_replaceable(out, force)
+    track = bar if progress else silent
+    checkpoint = open_checkpoint(source, revision)
+    checkpoint.check()
+    with staged(out, force) as stage:
+        started = time.perf_counter()
+        _write(checkpoint, stage, precision, recipe, track)
+        description = _describe(checkpoint, graph, precision, recipe)
+        write_manifest(stage, {**description, "verification": None})
+        written = time.perf_counter()
+        verification = None
+        if verify or (verify is None and can_verify()):
+            verification = compare(checkpoint, stage, precision, track)
+            write_manifest(stage, {**description, "verification": verification.as_json()})
+        size = sum(path.stat().st_size for path in stage.rglob("*"))
+    return Export(
+        out,
+        graph,
+        precision,
+        size,
+        written - started,
+        verification,
+        time.perf_counter() - written,
+    )
+
+
+def _choose(graph: str, precision: str, device: str) -> Precision | None:
+    """The recipe of a fused graph; a portable one has Optimum's. Errors: ParameterError."""
+    if graph not in GRAPHS:
+        raise ParameterError(f"graph={graph!r}: expected one of {', '.join(GRAPHS)}")
+    if graph == "fused":
+        return choose(precision, device)
+    if precision not in PORTABLE_PRECISIONS:
+        raise ParameterError(
+            f"precision={precision!r}: the portable graph has {', '.join(PORTABLE_PRECISIONS)}; "
+            "graph='fused' has them all"
+        )
+    if device != "cpu":
+        raise ParameterError(
+            f"device={device!r}: the portable graph is the same for every device; leave it out"
+        )
+    return None
+
+
+def _write(
+    checkpoint: Checkpoint,
+    folder: Path,
+    precision: str,
+    recipe: Precision | None,
+    track: Track,
+) -> None:
+    """The graph with its data, the settings and the tokenizer."""
+    if recipe is None:
+        export_portable(checkpoint, folder, precision)
+    else:
+        with (folder / DATA).open("wb") as data:
+            model = build(checkpoint, recipe, GraphBuilder(data, DATA), track)
+        (folder / MODEL).write_bytes(model.SerializeToString())
+    write_settings(checkpoint, folder)
+
+
+def _describe(
+    checkpoint: Checkpoint, graph: str, precision: str, recipe: Precision | None
+) -> dict[str, Any]:
+    """What the manifest says of the model."""
+    source = {"name": checkpoint.source, "revision": checkpoint.revision}
+    description = {"graph": graph, "precision": precision, "source": source}
+    if recipe is not None:
+        description |= {"activations": str(recipe.dtype), "opset": OPSET}
+    return description

@@ -1,0 +1,199 @@
+"""GPT-2's decoder as an ONNX graph made for ONNX Runtime, read like the model's own code.
+
+Knows GPT-2 and the names of its tensors; how a matrix is stored is precision.py's business, where
+it is written builder.py's.
+
+Inputs                    shape
+  input_ids               int64 [batch, sequence]
+  position_ids            int64 [batch, sequence]
+  seqlens_k               int32 [batch], each row's total length - 1
+  total_sequence_length   int32 [], the longest row's total length
+  logits_index            int64 [count], the positions of [batch * sequence] that get logits
+  past_key_values.N.key   [batch, heads, capacity, head_dim], and .value
+Outputs
+  logits                  float32 [count, vocab]
+  present.N.key           as the past, and to be bound to the same memory: appended to in place
+
+Between attention and attention, activations are rows: [tokens, n_embd], tokens = batch * sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from gpt2onnx.export.checkpoint import Checkpoint
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from gpt2onnx.export.activations import ACTIVATIONS
+from gpt2onnx.export.builder import GraphBuilder
+from gpt2onnx.export.precision import Floating, Precision, Table, cast
+from gpt2onnx.export.progress import Track, silent
+
+Float = NDArray[np.float32]
+
+# GroupQueryAttention takes head sizes that are a multiple of 8; others are filled up with zeros.
+HEAD_MULTIPLE = 8
+
+
+def build(
+    checkpoint: Checkpoint, precision: Precision, op: GraphBuilder, track: Track = silent
+) -> onnx.ModelProto:
+    """The model of a checkpoint; its matrices go to the builder's data file on the way."""
+    decoder = Decoder(op, checkpoint, precision, track)
+    decoder.write()
+    return op.model(list(decoder.inputs()), list(decoder.outputs()))
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Writes the nodes of one checkpoint."""
+
+    op: GraphBuilder
+    checkpoint: Checkpoint
+    precision: Precision
+    track: Track
+
+    def write(self) -> None:
+        """GPT2LMHeadModel.forward."""
+        op, config = self.op, self.checkpoint.config
+        op.scope("/embed")
+        rows = op.constant(np.array([-1], np.int64))
+        tokens, positions = self.table("wte"), self.position_table()
+        hidden = op.Add(
+            tokens.gather(op.Reshape("input_ids", rows)),
+            positions.gather(op.Reshape("position_ids", rows)),
+        )
+        width = op.constant(np.array([3 * config.n_head * self.head_dim], np.int64))
+        qkv_shape = op.Concat(op.Shape("input_ids"), width, axis=0)
+        for layer in self.track(range(config.n_layer), "exporting"):
+            attended = self.attention(layer, self.norm(f"h.{layer}.ln_1", hidden), qkv_shape)
+            hidden = op.Add(hidden, attended)
+            hidden = op.Add(hidden, self.mlp(layer, self.norm(f"h.{layer}.ln_2", hidden)))
+        op.scope("/lm_head")
+        hidden = self.norm("ln_f", op.Gather(hidden, "logits_index"))
+        head = tokens if config.tie_word_embeddings else self.table("lm_head")
+        logits = head.project(hidden)
+        if self.precision.dtype != np.float32:
+            logits = op.Cast(logits, to=TensorProto.FLOAT)
+        op.rename(logits, "logits")
+
+    def attention(self, layer: int, x: str, qkv_shape: str) -> str:
+        """Causal self-attention over the cache: x [tokens, n_embd] -> [tokens, n_embd].
+
+        qkv_shape: [batch, sequence, 3 * heads * head_dim], as GroupQueryAttention wants its input.
+        """
+        op, name, heads = self.op, f"h.{layer}.attn", self.checkpoint.config.n_head
+        op.scope(f"/{name}")
+        qkv = self.precision.linear(op, f"{name}.c_attn", x, *self.qkv(f"{name}.c_attn"))
+        output = f"/{name}/output"
+        op.node(
+            "GroupQueryAttention",
+            [
+                op.Reshape(qkv, qkv_shape),
+                *("", ""),  # keys and values are packed with the queries, in c_attn's own order
+                f"past_key_values.{layer}.key",
+                f"past_key_values.{layer}.value",
+                "seqlens_k",
+                "total_sequence_length",
+            ],
+            [output, f"present.{layer}.key", f"present.{layer}.value"],
+            num_heads=heads,
+            kv_num_heads=heads,
+            scale=self.scale(layer),
+        )
+        rows = op.Reshape(output, op.constant(np.array([-1, heads * self.head_dim], np.int64)))
+        return self.precision.linear(op, f"{name}.c_proj", rows, *self.projection(f"{name}.c_proj"))
+
+    def mlp(self, layer: int, x: str) -> str:
+        """Feed-forward: x [tokens, n_embd] -> [tokens, n_embd]."""
+        op, name = self.op, f"h.{layer}.mlp"
+        op.scope(f"/{name}")
+        hidden = self.precision.linear(op, f"{name}.c_fc", x, *self.weights(f"{name}.c_fc"))
+        activation = ACTIVATIONS[self.checkpoint.config.activation_function]
+        hidden = activation(op, hidden, self.precision.dtype)
+        return self.precision.linear(op, f"{name}.c_proj", hidden, *self.weights(f"{name}.c_proj"))
+
+    def norm(self, name: str, x: str) -> str:
+        """Layer normalization: x [tokens, n_embd] -> [tokens, n_embd]."""
+        op, dtype = self.op, self.precision.dtype
+        op.scope(f"/{name}")
+        gain, bias = (cast(value, dtype, name) for value in self.weights(name))
+        return op.LayerNormalization(
+            x,
+            op.vector(f"{name}.weight", gain),
+            op.vector(f"{name}.bias", bias),
+            axis=-1,
+            epsilon=self.checkpoint.config.layer_norm_epsilon,
+        )
+
+    def table(self, name: str) -> Table:
+        """An embedding table or head, stored as the precision says."""
+        return self.precision.table(self.op, name, self.checkpoint.tensor(f"{name}.weight"))
+
+    def position_table(self) -> Table:
+        """The position embeddings: too small to be worth rounding."""
+        floating = Floating(self.precision.dtype)
+        return floating.table(self.op, "wpe", self.checkpoint.tensor("wpe.weight"))
+
+    def weights(self, name: str) -> tuple[Float, Float]:
+        return self.checkpoint.tensor(f"{name}.weight"), self.checkpoint.tensor(f"{name}.bias")
+
+    def qkv(self, name: str) -> tuple[Float, Float]:
+        """c_attn's weight [n_embd, 3 * heads * head_dim] and bias, each head filled up."""
+        weight, bias = self.weights(name)
+        return self.pad_heads(weight), self.pad_heads(bias)
+
+    def projection(self, name: str) -> tuple[Float, Float]:
+        """c_proj's weight [heads * head_dim, n_embd] and bias, each head filled up."""
+        weight, bias = self.weights(name)
+        return self.pad_heads(weight.T).T, bias
+
+    @property
+    def head_dim(self) -> int:
+        """The head size in the graph and in the cache."""
+        return -(-self.checkpoint.config.head_dim // HEAD_MULTIPLE) * HEAD_MULTIPLE
+
+    def pad_heads(self, value: Float) -> Float:
+        """[..., heads * head_dim] with zeros behind each head, which no dot product sees."""
+        head_dim = self.checkpoint.config.head_dim
+        missing = self.head_dim - head_dim
+        if not missing:
+            return value
+        heads = value.reshape(*value.shape[:-1], -1, head_dim)
+        padding = [(0, 0)] * (heads.ndim - 1) + [(0, missing)]
+        return np.pad(heads, padding).reshape(*value.shape[:-1], -1)
+
+    def scale(self, layer: int) -> float:
+        """What the scores are multiplied by: GPT2Attention.scaling."""
+        config = self.checkpoint.config
+        scale = config.head_dim**-0.5 if config.scale_attn_weights else 1.0
+        return scale / (layer + 1) if config.scale_attn_by_inverse_layer_idx else scale
+
+    def inputs(self) -> Iterator[onnx.ValueInfoProto]:
+        """The graph's inputs, as the module's docstring lists them."""
+        yield helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"])
+        yield helper.make_tensor_value_info(
+            "position_ids", TensorProto.INT64, ["batch", "sequence"]
+        )
+        yield helper.make_tensor_value_info("seqlens_k", TensorProto.INT32, ["batch"])
+        yield helper.make_tensor_value_info("total_sequence_length", TensorProto.INT32, [])
+        yield helper.make_tensor_value_info("logits_index", TensorProto.INT64, ["count"])
+        yield from self.cache("past_key_values")
+
+    def outputs(self) -> Iterator[onnx.ValueInfoProto]:
+        """The graph's outputs."""
+        vocab = self.checkpoint.config.vocab_size
+        yield helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["count", vocab])
+        yield from self.cache("present")
+
+    def cache(self, prefix: str) -> Iterator[onnx.ValueInfoProto]:
+        """Keys and values of every layer."""
+        shape = ["batch", self.checkpoint.config.n_head, "capacity", self.head_dim]
+        element = helper.np_dtype_to_tensor_dtype(self.precision.dtype)
+        for layer in range(self.checkpoint.config.n_layer):
+            for part in ("key", "value"):
+                yield helper.make_tensor_value_info(f"{prefix}.{layer}.{part}", element, shape)

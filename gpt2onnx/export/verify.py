@@ -1,0 +1,148 @@
+"""Logits of an exported model against PyTorch's: for the prompt, and for every cached step after it.
+
+The one place where export meets the runtime, since what is verified is what a user will run. Needs torch
+and transformers.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2onnx.errors import InstallationError, VerificationError
+from gpt2onnx.export.checkpoint import Checkpoint
+from gpt2onnx.export.progress import Track
+from gpt2onnx.runtime.decoder import AnyRow, Decoder
+from gpt2onnx.runtime.folder import open_folder
+from gpt2onnx.runtime.model import open_decoder
+from gpt2onnx.runtime.session import open_session
+
+STEPS = 32
+PROMPT = 96
+TEXT = """\
+The tower had stood at the mouth of the river for three hundred years, and nobody living could say
+who had built it. In winter, when the fog came in — "thick as wool," the ferryman used to say — its lamp
+was the only thing to be seen between the harbour and the hills beyond 52° north.
+
+def read_log(path: str, *, encoding: str = "utf-8") -> list[str]:
+    with open(path, encoding=encoding) as file:
+        return [line.rstrip() for line in file if not line.startswith("#")]
+
+Prices rose by 3.7 % in 2019; naïve forecasts, it turned out, were off by more than $1,200.
+"""
+
+# What tells a broken export from a coarse one. How good a precision is, perplexity tells.
+MAX_DIFFERENCE = {"fp32": 1e-3}  # of the logits' largest magnitude
+MEAN_KL = {"fp32": 1e-5, "fp16": 1e-2, "int8": 0.1, "int8-dynamic": 0.5, "int4": 0.5}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How far an exported model's logits are from PyTorch's in fp32."""
+
+    positions: int
+    max_difference: float
+    largest_logit: float
+    mean_kl: float  # KL(PyTorch || exported), nats
+    top_token_agreement: float  # 0 to 1
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.positions} positions against PyTorch: largest logit difference "
+            f"{self.max_difference:.2g}, mean KL {self.mean_kl:.2g}, "
+            f"top token agrees {self.top_token_agreement:.1%}"
+        )
+
+
+def can_verify() -> bool:
+    """Whether torch and transformers are installed."""
+    return all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
+
+
+def require_torch() -> None:
+    """Raise InstallationError where verification was asked for and can't run."""
+    if not can_verify():
+        raise InstallationError(
+            "verification compares with PyTorch: pip install 'gpt2onnx[verify]', or export with "
+            "--no-verify"
+        )
+
+
+def verify(checkpoint: Checkpoint, folder: Path, precision: str, track: Track) -> Verification:
+    """Compare a model folder with its checkpoint.
+
+    Errors: VerificationError where the logits are further apart than the precision explains.
+    """
+    opened = open_folder(folder)
+    decoder = open_decoder(opened, open_session(opened.graph, "cpu"))
+    ids = _text_ids(checkpoint)
+    prompt = max(1, len(ids) - STEPS)
+    exported = _exported_logits(decoder, ids, prompt, track)
+    result = compare(_torch_logits(checkpoint, ids), exported)
+    limit = MAX_DIFFERENCE.get(precision, np.inf) * max(1.0, result.largest_logit)
+    if not (result.max_difference <= limit and result.mean_kl <= MEAN_KL[precision]):
+        raise VerificationError(
+            f"the {precision} model doesn't match PyTorch: {result}; expected a mean KL of at most "
+            f"{MEAN_KL[precision]:g}; please report this with the checkpoint's config.json"
+        )
+    return result
+
+
+def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> Verification:
+    """Two sets of logits [positions, vocab] over the same tokens."""
+    log_p, log_q = _log_softmax(reference), _log_softmax(candidate)
+    kl = (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
+    return Verification(
+        positions=len(reference),
+        max_difference=float(np.abs(reference - candidate).max()),
+        largest_logit=float(np.abs(reference).max()),
+        mean_kl=float(kl.mean()),
+        top_token_agreement=float((reference.argmax(-1) == candidate.argmax(-1)).mean()),
+    )
+
+
+def _text_ids(checkpoint: Checkpoint) -> NDArray[np.int64]:
+    """As much of the text as the model has positions for."""
+    length = min(PROMPT + STEPS, checkpoint.config.n_positions)
+    return np.array(checkpoint.tokenizer.encode(TEXT).ids[:length], np.int64)
+
+
+def _exported_logits(
+    decoder: Decoder[AnyRow], ids: NDArray[np.int64], prompt: int, track: Track
+) -> NDArray[np.float32]:
+    """Logits [positions, vocab]: the prompt at once, then one cached step a token."""
+    row = decoder.new_row()
+    try:
+        logits = [decoder.extend(row, ids[:prompt])]
+        for token in track(ids[prompt:], "verifying"):
+            logits.append(decoder.step([row], np.array([token])))
+        return np.concatenate(logits)
+    finally:
+        decoder.free(row)
+
+
+def _torch_logits(checkpoint: Checkpoint, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Logits [positions, vocab] by transformers, in single precision."""
+    import torch
+    from transformers import GPT2LMHeadModel
+
+    # SDPA attention passes over scale_attn_weights and its kin in transformers before 5.3.
+    model = GPT2LMHeadModel.from_pretrained(
+        checkpoint.folder, torch_dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+    with torch.inference_mode():
+        logits: NDArray[np.float32] = model(torch.from_numpy(ids)[None]).logits[0].numpy()
+    return logits
+
+
+def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

@@ -1,0 +1,148 @@
+"""The KV cache: rows of one arena.
+
+An arena holds, for every layer, keys and values as [rows, heads, capacity, head_dim]. A sequence lives
+in a row, which is contiguous memory: a graph can be bound to one row, to fill it alone, or to rows
+0 … n, to advance them together, each at its own length. Rows in use are kept dense: a freed row is
+filled by the last one, so callers hold handles, not numbers.
+
+Knows memory; knows nothing of graphs, tokens or what the numbers mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2onnx.errors import CacheFullError
+
+MIN_CAPACITY = 128
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """What a model's cache looks like."""
+
+    layers: int
+    heads: int
+    head_dim: int
+    n_positions: int
+    dtype: np.dtype[Any]
+
+
+@dataclass(eq=False, slots=True)
+class CacheRow:
+    """A handle: the row's number now, and how many tokens it holds."""
+
+    index: int
+    length: int = 0
+
+
+class Arena(Protocol):
+    """Keys and values of all layers: 2 * layers tensors [rows, heads, capacity, head_dim]."""
+
+    rows: int
+    capacity: int
+
+    def addresses(self, row: int) -> Sequence[int]:
+        """Where `row` begins in each tensor: keys and values in turn, layer by layer."""
+
+    def copy(self, source: Arena, source_row: int, row: int, length: int) -> None:
+        """Copy the first `length` tokens of another arena's row, or of one of its own."""
+
+
+class HostArena:
+    """An arena in main memory. The system commits its pages when they are first written to."""
+
+    def __init__(self, shape: CacheShape, rows: int, capacity: int) -> None:
+        self.rows, self.capacity = rows, capacity
+        size = (rows, shape.heads, capacity, shape.head_dim)
+        self.tensors: list[NDArray[Any]] = [
+            np.zeros(size, shape.dtype) for _ in range(2 * shape.layers)
+        ]
+
+    def addresses(self, row: int) -> list[int]:
+        return [tensor.ctypes.data + row * tensor.strides[0] for tensor in self.tensors]
+
+    def copy(self, source: HostArena, source_row: int, row: int, length: int) -> None:
+        for mine, theirs in zip(self.tensors, source.tensors, strict=True):
+            mine[row, :, :length] = theirs[source_row, :, :length]
+
+
+class ArenaFactory(Protocol):
+    """Where a cache gets its memory."""
+
+    def __call__(self, shape: CacheShape, rows: int, capacity: int) -> Arena:
+        """An arena of that many rows of that many tokens."""
+
+
+class KVCache:
+    """Rows of an arena that grows as they need, and is given back when the last one is freed."""
+
+    def __init__(self, shape: CacheShape, allocate: ArenaFactory = HostArena) -> None:
+        self.shape = shape
+        self.arena: Arena | None = None
+        self.rows: list[CacheRow] = []
+        self._allocate = allocate
+
+    def new_row(self) -> CacheRow:
+        """An empty row."""
+        self.reserve(len(self.rows) + 1, 1)
+        row = CacheRow(len(self.rows))
+        self.rows.append(row)
+        return row
+
+    def fork(self, row: CacheRow) -> CacheRow:
+        """A new row with a copy of what `row` holds."""
+        copy = self.new_row()
+        self._copy(row.index, copy.index, row.length)
+        copy.length = row.length
+        return copy
+
+    def truncate(self, row: CacheRow, length: int) -> None:
+        """Keep the first `length` tokens; what lies behind them is overwritten by what comes."""
+        if not 0 <= length <= row.length:
+            raise ValueError(f"length={length}: expected 0 to {row.length}, what the row holds")
+        row.length = length
+
+    def free(self, row: CacheRow) -> None:
+        """Give a row back. The last row takes its place."""
+        last = self.rows.pop()
+        if last is not row:
+            self._copy(last.index, row.index, last.length)
+            last.index = row.index
+            self.rows[last.index] = last
+        row.index = -1
+        if not self.rows:
+            self.arena = None
+
+    def make_room(self, row: CacheRow, tokens: int) -> None:
+        """Let `row` take that many more tokens. Errors: CacheFullError past n_positions."""
+        needed = row.length + tokens
+        if needed > self.shape.n_positions:
+            raise CacheFullError(
+                f"{row.length} tokens and {tokens} more exceed the model's "
+                f"{self.shape.n_positions} positions"
+            )
+        self.reserve(len(self.rows), needed)
+
+    def reserve(self, rows: int, length: int) -> None:
+        """Grow the arena, at least doubling what is too small, and move the rows over."""
+        old = self.arena
+        if old is not None and old.rows >= rows and old.capacity >= length:
+            return
+        capacity = max(length, MIN_CAPACITY)
+        if old is not None:
+            rows = old.rows if old.rows >= rows else max(rows, 2 * old.rows)
+            capacity = old.capacity if old.capacity >= length else max(length, 2 * old.capacity)
+        self.arena = self._allocate(self.shape, rows, min(capacity, self.shape.n_positions))
+        if old is not None:
+            for row in self.rows:
+                self.arena.copy(old, row.index, row.index, row.length)
+
+    def _copy(self, source: int, target: int, length: int) -> None:
+        assert self.arena is not None  # rows exist only in an arena
+        self.arena.copy(self.arena, source, target, length)

@@ -1,0 +1,66 @@
+"""The seam between running a model and deciding what to do with it.
+
+Everything above (the loop, the strategies, the model's own methods) asks for rows and logits and
+knows no graph; everything below knows no text, no sampling and no requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+Logits = NDArray[np.float32]
+
+
+class Row(Protocol):
+    """A sequence's place in a KV cache: a handle that stays good wherever the cache moves it."""
+
+    @property
+    def length(self) -> int:
+        """The tokens that the row holds."""
+
+
+AnyRow = TypeVar("AnyRow", bound=Row)
+
+
+class Decoder(Protocol[AnyRow]):
+    """Advances rows of a KV cache. Knows tokens, rows and logits."""
+
+    @property
+    def vocab_size(self) -> int:
+        """The length of every row of logits."""
+
+    @property
+    def n_positions(self) -> int:
+        """The most tokens that a row can hold."""
+
+    def new_row(self) -> AnyRow:
+        """An empty row."""
+
+    def fork(self, row: AnyRow) -> AnyRow:
+        """A row with the same tokens, which goes its own way from here."""
+
+    def truncate(self, row: AnyRow, length: int) -> None:
+        """Forget all but the first `length` tokens of a row."""
+
+    def free(self, row: AnyRow) -> None:
+        """Give a row back; its handle must not be used again."""
+
+    def reserve(self, rows: int, length: int) -> None:
+        """Make room for that many more rows of that many tokens: growing one by one would copy."""
+
+    def prefill(self, row: AnyRow, ids: Ids) -> Logits:
+        """Append ids [n], n >= 1, to a row: the logits [vocab] after the last of them.
+
+        Errors: CacheFullError where the row has no room for them.
+        """
+
+    def extend(self, row: AnyRow, ids: Ids) -> Logits:
+        """Append ids [n] to a row: the logits [n, vocab] after each of them."""
+
+    def step(self, rows: Sequence[AnyRow], ids: Ids) -> Logits:
+        """Append one of ids [rows] to each row: the logits [rows, vocab] after them."""

@@ -1,0 +1,151 @@
+"""Decoder over the fused graph: attention appends to the cache in place.
+
+Binds the graph's past and present to the same addresses of the cache's arena, so nothing of the
+cache's size is ever copied. Knows the graph's inputs (export/graph.py lists them) and rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from gpt2onnx.errors import ModelFolderError
+from gpt2onnx.runtime.cache import ArenaFactory, CacheRow, CacheShape, HostArena, KVCache
+from gpt2onnx.runtime.cuda import CudaArena
+from gpt2onnx.runtime.decoder import Ids, Logits
+from gpt2onnx.runtime.session import Session
+
+# Attention costs the square of a chunk, matrices want many rows: 128 was best of 32 … 512 on two
+# cores (docs/log.md). It bounds the scratch memory of a long prompt, too.
+PREFILL_CHUNK = 128
+
+
+class FusedDecoder:
+    """Rows of a KV cache, advanced by one ONNX Runtime session. For one thread at a time."""
+
+    def __init__(self, session: Session, n_positions: int) -> None:
+        self.session = session
+        self.n_positions = n_positions
+        self.vocab_size = int(session.outputs["logits"].shape[1])
+        self.cache = KVCache(cache_shape(session, n_positions), arena_of(session))
+        self._binding = session.raw.io_binding()
+        self._bound: tuple[Any, int, int] | None = None
+
+    def new_row(self) -> CacheRow:
+        return self.cache.new_row()
+
+    def fork(self, row: CacheRow) -> CacheRow:
+        return self.cache.fork(row)
+
+    def truncate(self, row: CacheRow, length: int) -> None:
+        self.cache.truncate(row, length)
+
+    def free(self, row: CacheRow) -> None:
+        self.cache.free(row)
+        if self.cache.arena is None:
+            self._bound = None
+
+    def reserve(self, rows: int, length: int) -> None:
+        self.cache.reserve(len(self.cache.rows) + rows, length)
+
+    def prefill(self, row: CacheRow, ids: Ids) -> Logits:
+        for chunk in _chunks(ids):
+            last = chunk.stop == len(ids)
+            wanted = np.array([chunk.stop - chunk.start - 1] if last else [], np.int64)
+            logits = self._append(row, ids[chunk], wanted)
+        return logits[0]
+
+    def extend(self, row: CacheRow, ids: Ids) -> Logits:
+        logits = np.empty((len(ids), self.vocab_size), np.float32)
+        for chunk in _chunks(ids):
+            logits[chunk] = self._append(row, ids[chunk], np.arange(chunk.stop - chunk.start))
+        return logits
+
+    def step(self, rows: Sequence[CacheRow], ids: Ids) -> Logits:
+        for row in rows:
+            self.cache.make_room(row, 1)
+        logits = np.empty((len(rows), self.vocab_size), np.float32)
+        for run in _contiguous(rows):
+            members = [rows[position] for position in run]
+            lengths = np.array([row.length for row in members], np.int64)
+            logits[run] = self._run(
+                members[0].index, ids[run][:, None], lengths, np.arange(len(run))
+            )
+        for row in rows:
+            row.length += 1
+        return logits
+
+    def _append(self, row: CacheRow, ids: Ids, wanted: Ids) -> Logits:
+        """Run ids [n] on top of a row: the logits [count, vocab] of the positions `wanted`."""
+        self.cache.make_room(row, len(ids))
+        logits = self._run(row.index, ids[None], np.array([row.length]), wanted)
+        row.length += len(ids)
+        return logits
+
+    def _run(self, first: int, ids: Ids, past: Ids, wanted: Ids) -> Logits:
+        """Run ids [rows, n] on top of `past` [rows] tokens in the rows from `first` on."""
+        self._bind_cache(first, len(ids))
+        total = past + ids.shape[1]
+        feeds = {
+            "input_ids": ids,
+            "position_ids": past[:, None] + np.arange(ids.shape[1]),
+            "seqlens_k": (total - 1).astype(np.int32),
+            "total_sequence_length": np.array(total.max(), np.int32),
+            "logits_index": wanted,
+        }
+        for name, value in feeds.items():
+            self._binding.bind_cpu_input(name, np.ascontiguousarray(value))
+        logits = np.empty((len(wanted), self.vocab_size), np.float32)
+        self._binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        self.session.raw.run_with_iobinding(self._binding)
+        return logits
+
+    def _bind_cache(self, first: int, count: int) -> None:
+        """Bind past and present to `count` rows from `first` on, unless they already are."""
+        arena, shape = self.cache.arena, self.cache.shape
+        assert arena is not None  # a row was made before
+        if self._bound == (arena, first, count):
+            return
+        size = [count, shape.heads, arena.capacity, shape.head_dim]
+        where = (self.session.device_type, self.session.device_id, shape.dtype.type, size)
+        for tensor, address in enumerate(arena.addresses(first)):
+            name = f"{tensor // 2}.{('key', 'value')[tensor % 2]}"
+            self._binding.bind_input(f"past_key_values.{name}", *where, address)
+            self._binding.bind_output(f"present.{name}", *where, address)
+        self._bound = (arena, first, count)
+
+
+def arena_of(session: Session) -> ArenaFactory:
+    """Where the session's device keeps a cache."""
+    if session.device_type == "cuda":
+        return partial(CudaArena, session)
+    return HostArena
+
+
+def cache_shape(session: Session, n_positions: int) -> CacheShape:
+    """The cache that a fused graph wants, read from its own inputs."""
+    keys = [name for name in session.inputs if name.endswith(".key")]
+    dtype, shape = session.inputs["past_key_values.0.key"]
+    _, heads, _, head_dim = shape
+    if not (isinstance(heads, int) and isinstance(head_dim, int)):
+        raise ModelFolderError(
+            f"past_key_values.0.key has the shape {shape}: expected [batch, heads, capacity, "
+            "head_dim] with numbers for heads and head_dim; export the model again"
+        )
+    return CacheShape(len(keys), heads, head_dim, n_positions, dtype)
+
+
+def _chunks(ids: Ids) -> Iterator[slice]:
+    for start in range(0, len(ids), PREFILL_CHUNK):
+        yield slice(start, min(start + PREFILL_CHUNK, len(ids)))
+
+
+def _contiguous(rows: Sequence[CacheRow]) -> list[list[int]]:
+    """Positions in `rows`, grouped into runs of neighbouring rows of the arena."""
+    order = sorted(range(len(rows)), key=lambda position: rows[position].index)
+    by_gap = groupby(enumerate(order), key=lambda pair: rows[pair[1]].index - pair[0])
+    return [[position for _, position in run] for _, run in by_gap]

@@ -1,0 +1,169 @@
+"""The autoregressive loop: prompts in, tokens out, one step at a time.
+
+Sequences share every step and leave it when they finish; one that several are drawn for is prefilled
+once and forked. Knows the decoder's seam and samplers; knows no graph and no text: whoever does is told
+each token, and may end a sequence.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from gpt2onnx.runtime.decoder import AnyRow, Decoder, Ids, Logits
+from gpt2onnx.samplers import GenerationParams, Sampler, generator, token_logprobs
+
+# eos: an end token; stop: a stop string; length: max_new_tokens; context: the model has no position
+# left; time: max_time.
+FinishReason = Literal["eos", "stop", "length", "context", "time"]
+
+
+class Step(NamedTuple):
+    """One token of one sequence."""
+
+    sequence: int
+    token_id: int
+    logprob: float  # the model's own, before penalties and warpers
+    finish_reason: FinishReason | None
+    logits: Logits  # [vocab], the model's own
+
+
+class Continuation:
+    """One sequence that is being written: its tokens so far, and what decides the next."""
+
+    def __init__(
+        self,
+        index: int,
+        prompt: Ids,
+        params: GenerationParams,
+        draw: int = 0,
+        stops: Callable[[int], bool] = lambda token_id: False,
+    ) -> None:
+        """The draw-th sequence of a prompt [n]; `stops` is told each token and may end it."""
+        self.index, self.prompt = index, prompt
+        self.params = params.for_prompt(len(prompt))
+        self.finish_reason: FinishReason | None = None
+        self._sampler = Sampler(self.params, len(prompt), index, generator(params.seed, draw))
+        self._stops = stops
+        self._tokens = prompt.copy()
+        self._length = len(prompt)
+
+    @property
+    def slides(self) -> bool:
+        """Whether the sequence goes on past the model's last position."""
+        return self.params.overflow == "slide"
+
+    @property
+    def history(self) -> Ids:
+        """Prompt and new tokens [n]."""
+        return self._tokens[: self._length]
+
+    def choose(self, logits: Logits, has_room: bool, in_time: bool) -> Step:
+        """Append the next token, given the logits [vocab] after the last one."""
+        token = self._sampler(self.history, logits)
+        self._append(token)
+        self.finish_reason = self._judge(token, has_room, in_time)
+        logprob = float(token_logprobs(logits, np.array(token)))
+        return Step(self.index, token, logprob, self.finish_reason, logits)
+
+    def _append(self, token: int) -> None:
+        if self._length == len(self._tokens):
+            self._tokens = np.concatenate([self._tokens, np.empty(max(64, self._length), np.int64)])
+        self._tokens[self._length] = token
+        self._length += 1
+
+    def _judge(self, token: int, has_room: bool, in_time: bool) -> FinishReason | None:
+        stopped = self._stops(token)
+        if token in self.params.eos_token_ids:
+            return "eos"
+        if stopped:
+            return "stop"
+        if self._length - len(self.prompt) == self.params.max_new_tokens:
+            return "length"
+        if not has_room:
+            return "context"
+        return None if in_time else "time"
+
+
+def run(
+    decoder: Decoder[AnyRow], sequences: Sequence[Continuation], max_time: float | None = None
+) -> Iterator[Step]:
+    """Advance all sequences until each has finished; those of one prompt stand side by side.
+
+    `max_time` is in seconds. Closing the iterator frees the rows that are still in use.
+    """
+    deadline = np.inf if max_time is None else time.monotonic() + max_time
+    rows: dict[int, AnyRow] = {}
+    live = list(sequences)
+    try:
+        logits = _prefill(decoder, rows, live)
+        while live:
+            in_time = time.monotonic() < deadline
+            steps = [
+                sequence.choose(
+                    logits[sequence.index],
+                    has_room=sequence.slides or not _is_full(decoder, rows[sequence.index]),
+                    in_time=in_time,
+                )
+                for sequence in live
+            ]
+            for sequence in live:
+                if sequence.finish_reason:
+                    decoder.free(rows.pop(sequence.index))
+            yield from steps
+            live = [sequence for sequence in live if not sequence.finish_reason]
+            logits = _advance(decoder, rows, live)
+    finally:
+        for row in rows.values():
+            decoder.free(row)
+
+
+def _prefill(
+    decoder: Decoder[AnyRow], rows: dict[int, AnyRow], sequences: Sequence[Continuation]
+) -> dict[int, Logits]:
+    """Give each sequence a row that holds its prompt, computed once for all that share it."""
+    logits: dict[int, Logits] = {}
+    for _, group in groupby(sequences, key=lambda sequence: id(sequence.prompt)):
+        first, *others = group
+        row = rows[first.index] = decoder.new_row()
+        logits[first.index] = decoder.prefill(row, first.prompt)
+        for other in others:
+            rows[other.index] = decoder.fork(row)
+            logits[other.index] = logits[first.index]
+    return logits
+
+
+def _advance(
+    decoder: Decoder[AnyRow], rows: dict[int, AnyRow], live: Sequence[Continuation]
+) -> dict[int, Logits]:
+    """Append each sequence's newest token to its row: the logits [vocab] after it."""
+    full = [sequence for sequence in live if _is_full(decoder, rows[sequence.index])]
+    others = [sequence for sequence in live if not _is_full(decoder, rows[sequence.index])]
+    logits = {sequence.index: _slide(decoder, rows[sequence.index], sequence) for sequence in full}
+    if others:
+        newest = np.array([sequence.history[-1] for sequence in others])
+        stepped = decoder.step([rows[sequence.index] for sequence in others], newest)
+        logits.update(zip((sequence.index for sequence in others), stepped, strict=True))
+    return logits
+
+
+def _slide(decoder: Decoder[AnyRow], row: AnyRow, sequence: Continuation) -> Logits:
+    """Drop the older half of what a full row holds and compute the rest again.
+
+    GPT-2's positions are absolute: what stays moves to other positions, so its cache is void.
+    """
+    decoder.truncate(row, 0)
+    return decoder.prefill(row, sequence.history[-kept_by_slide(decoder.n_positions) :])
+
+
+def kept_by_slide(n_positions: int) -> int:
+    """How many of the newest tokens stay where a sequence slides past the last position."""
+    return (n_positions + 1) // 2
+
+
+def _is_full(decoder: Decoder[AnyRow], row: AnyRow) -> bool:
+    return row.length == decoder.n_positions

@@ -1,0 +1,61 @@
+"""What ONNX Runtime's errors mean, as errors of this package.
+
+ONNX Runtime raises them without a common base and mostly under one code, FAIL, so the text decides.
+Knows the texts of ONNX Runtime 1.31, and nothing of sessions; a text that it doesn't know still
+becomes one line that shows it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from gpt2onnx.errors import (
+    CorruptModelError,
+    Gpt2OnnxError,
+    ModelFolderError,
+    ParameterError,
+    ProviderError,
+)
+
+# A model file, or the tensors beside it, was cut, changed or lost.
+DAMAGE = (
+    "Protobuf parsing failed",
+    "No graph was found",
+    "External data path",
+    "External initializer",
+    "Deserialize tensor",
+)
+
+
+def explained(
+    error: Exception, model: str | Path | bytes, provider: str, version: str
+) -> Gpt2OnnxError:
+    """What went wrong when ONNX Runtime `version` opened `model` on `provider` (its short name)."""
+    text = plain(str(error))
+    name = "the model" if isinstance(model, bytes) else str(model)
+    if "provider option" in text and "CUDA failure" not in text:
+        return ParameterError(f"provider_options of {provider}: {text}")
+    if not isinstance(model, bytes) and _is_pointer(Path(model)):
+        return CorruptModelError(
+            f"{name} is a pointer of git-lfs, not the file: run `git lfs pull`"
+        )
+    if any(sign in text for sign in DAMAGE):
+        return CorruptModelError(f"{name} is damaged: {text}; export it or fetch it again")
+    if provider == "cpu" or "Load model from" in str(error):
+        return ModelFolderError(f"{name} can't be run by ONNX Runtime {version}: {text}")
+    return ProviderError(f"{provider} can't run {name}: {text}")
+
+
+def plain(text: str) -> str:
+    """ONNX Runtime's message on one line, without its codes and the places in its source."""
+    text = " ".join(text.split())
+    text = re.sub(r"/onnxruntime_src/\S+:\d+ .*?\)(?: \[with .*?\])? (?=[A-Z[])", "", text)
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : |\b\w+\.(?:h|cc):\d+ \w+ ", "", text)
+    text = re.sub(r"Load model from .*? failed:", "", text)
+    return text.partition(" ; GPU=")[0].rstrip(" .")
+
+
+def _is_pointer(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(23) == b"version https://git-lfs"

@@ -1,0 +1,81 @@
+"""What a model gives back: tokens as they come, whole generations, scores.
+
+Plain data; knows nothing of how it came about.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from gpt2onnx.runtime.generation import FinishReason
+
+
+class Alternative(NamedTuple):
+    """A token that could have come: its log-probability is the model's own."""
+
+    id: int
+    text: str
+    logprob: float
+
+
+class Token(NamedTuple):
+    """A new token as it comes.
+
+    `text` is what may be shown now: a token can end in the middle of a character or of a stop string, so
+    the pieces, not the tokens, make up the text. `alternatives` are the most probable tokens, where
+    they were asked for.
+    """
+
+    id: int
+    text: str
+    logprob: float
+    finish_reason: FinishReason | None
+    alternatives: tuple[Alternative, ...] = ()
+
+
+@dataclass
+class Generation:
+    """What was written after a prompt.
+
+    `token_ids` and `logprobs` are the new tokens', an end token included; `text` is without special
+    tokens and ends before a stop string. `logprobs` are the model's own: before penalties and warpers.
+    """
+
+    prompt_token_ids: list[int]
+    text: str = ""
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    alternatives: list[tuple[Alternative, ...]] = field(default_factory=list)
+
+    def add(self, token: Token) -> None:
+        """Take in the next token."""
+        self.text += token.text
+        self.token_ids.append(token.id)
+        self.logprobs.append(token.logprob)
+        self.finish_reason = token.finish_reason
+        self.alternatives.append(token.alternatives)
+
+
+@dataclass(frozen=True)
+class Score:
+    """The log-probabilities (natural) that a model gives to a text's own tokens.
+
+    `utf8_bytes` is the length of the text that was scored.
+    """
+
+    token_ids: list[int]
+    logprobs: list[float]
+    utf8_bytes: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the mean negative log-probability of a token."""
+        return math.exp(-sum(self.logprobs) / len(self.logprobs))
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Negative log2-probability of the text by its bytes in UTF-8: comparable across tokenizers."""
+        return -sum(self.logprobs) / math.log(2) / self.utf8_bytes

@@ -1,0 +1,242 @@
+"""Opens an ONNX model on an execution provider, and proves where it runs.
+
+The only file of the runtime that imports onnxruntime, and it does so inside functions, so that
+importing gpt2onnx stays cheap. It knows files, providers and the types of tensors; nothing of
+caches, tokens or GPT-2.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from gpt2onnx.errors import InstallationError, ModelFolderError, ParameterError, ProviderError
+from gpt2onnx.runtime.ort_errors import explained
+from gpt2onnx.runtime.providers import cuda_obstacle, replacement, require_onnxruntime
+from gpt2onnx.runtime.threads import default_threads
+
+Model: TypeAlias = str | Path | bytes
+SUFFIX = "ExecutionProvider"
+CPU, CUDA = f"CPU{SUFFIX}", f"CUDA{SUFFIX}"
+
+# What a session's binding calls the memory of a provider; every other one takes the CPU's.
+DEVICE_TYPES = {
+    CUDA: "cuda",
+    "TensorrtExecutionProvider": "cuda",
+    "NvTensorRTRTXExecutionProvider": "cuda",
+    "DmlExecutionProvider": "dml",
+    "CANNExecutionProvider": "cann",
+    "WebGpuExecutionProvider": "webgpu",
+}
+# fp32 products in TF32, ONNX Runtime's own default from Ampere on, keep ten bits of the mantissa:
+# https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html (use_tf32).
+DEFAULT_OPTIONS: Mapping[str, Mapping[str, str]] = {CUDA: {"use_tf32": "0"}}
+
+# Element types that numpy has as well, by ONNX Runtime's name.
+SAME = "bool float16 int8 int16 int32 int64 uint8 uint16 uint32 uint64"
+DTYPES = {"float": "float32", "double": "float64", **{name: name for name in SAME.split()}}
+
+
+class TensorSpec(NamedTuple):
+    """A graph's input or output: element type, and shape with a name where the size is free."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open model. `raw` runs it; the rest says what it takes and where it runs.
+
+    `provider` is the short name ("cpu", "cuda"), `device_type` and `device_id` are for
+    `io_binding().bind_input`, `choice` says in a sentence what was chosen and why.
+    """
+
+    raw: Any
+    provider: str
+    device_type: str
+    device_id: int
+    choice: str
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+
+    def allocate(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
+        """An onnxruntime.OrtValue of `shape` in the memory of the session's device, not cleared."""
+        return _onnxruntime().OrtValue.ortvalue_from_shape_and_type(
+            list(shape), dtype, self.device_type, self.device_id
+        )
+
+
+def open_session(
+    model: Model,
+    provider: str = "auto",
+    provider_options: Mapping[str, object] | None = None,
+    threads: int | None = None,
+) -> Session:
+    """Open a model, a file or its bytes, on a provider: "auto", "cpu", "cuda" or another built in.
+
+    "auto" is CUDA where it really runs this model, else the CPU. `provider_options` are the named
+    provider's own; CUDA's `use_tf32` is 0 unless they say otherwise. `threads` are for one operator
+    on the CPU, by default one a physical core that the process may use.
+
+    Raises ProviderError where the provider can't run here or leaves this model's work to the CPU,
+    CorruptModelError or ModelFolderError where the model is at fault, ParameterError for options
+    that are unknown or would have no effect, InstallationError for ONNX Runtime itself.
+    """
+    name = _provider_name(provider)
+    _check(name, provider_options, threads)
+    if isinstance(model, str | Path) and not Path(model).is_file():
+        raise ModelFolderError(f"{model}: there is no such file, expected an ONNX model")
+    if name != "auto":
+        return _open(model, name, provider_options or {}, threads, "as asked")
+    try:
+        return _open(model, CUDA, {}, threads, "chosen because it runs here")
+    except ProviderError as error:
+        return _open(model, CPU, {}, threads, f"chosen because {error}")
+
+
+def available_providers() -> tuple[str, ...]:
+    """The providers built into the installed ONNX Runtime, ONNX Runtime's names; not what runs."""
+    return tuple(_onnxruntime().get_available_providers())
+
+
+def short_name(provider: str) -> str:
+    """ "cuda" for "CUDAExecutionProvider"."""
+    return provider.removesuffix(SUFFIX).lower()
+
+
+def _onnxruntime() -> Any:
+    package = require_onnxruntime()
+    try:
+        import onnxruntime
+    except ImportError as error:  # a system library, or a module of another Python
+        raise InstallationError(f"{package or 'onnxruntime'} can't be imported: {error}") from error
+    return onnxruntime
+
+
+def _provider_name(provider: str) -> str:
+    """ONNX Runtime's name of a provider, with or without its suffix and in any case; or "auto"."""
+    wanted = provider.lower().removesuffix(SUFFIX.lower())
+    if wanted == "auto":
+        return "auto"
+    known = {short_name(name): name for name in _onnxruntime().get_all_providers()}
+    if wanted not in known:
+        here = ", ".join(map(short_name, available_providers()))
+        raise ProviderError(f"unknown provider {provider!r}: this ONNX Runtime has {here}")
+    return known[wanted]
+
+
+def _check(name: str, options: Mapping[str, object] | None, threads: int | None) -> None:
+    if threads is not None and threads < 1:
+        raise ParameterError(f"threads must be at least 1, got {threads}")
+    if options and name == "auto":
+        raise ParameterError(
+            "provider_options belong to one provider: name it, provider='auto' came"
+        )
+    if options and name == CPU:
+        raise ParameterError(f"the CPU provider has no options, got {', '.join(options)}")
+
+
+def _open(
+    model: Model, name: str, options: Mapping[str, object], threads: int | None, reason: str
+) -> Session:
+    ort = _onnxruntime()
+    _require_provider(ort, name)
+    given = {**DEFAULT_OPTIONS.get(name, {}), **{key: str(value) for key, value in options.items()}}
+    try:
+        # Without enable_fallback=0 a provider's failure is printed, and the CPU opened instead.
+        raw = ort.InferenceSession(
+            model, _session_options(ort, name, threads), [(name, given)], enable_fallback=0
+        )
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        raise explained(error, model, short_name(name), ort.__version__) from error
+    return Session(
+        raw,
+        short_name(name),
+        DEVICE_TYPES.get(name, "cpu"),
+        int(given.get("device_id", 0)) if name in DEVICE_TYPES else 0,
+        f"{short_name(name)}, {reason}{_proof(raw, name)}",
+        _specs(raw.get_inputs()),
+        _specs(raw.get_outputs()),
+    )
+
+
+def _require_provider(ort: Any, name: str) -> None:
+    """Raise ProviderError, with the reason, if this provider can't run here."""
+    short = short_name(name)
+    if name not in ort.get_available_providers():
+        package = f"{ort.package_name} {ort.__version__}"
+        here = ", ".join(map(short_name, ort.get_available_providers()))
+        raise ProviderError(
+            f"{short} can't run here: {package} is built with {here}"
+            + (f" ({replacement(ort.package_name)})" if short == "cuda" else "")
+        )
+    if short != "cuda":
+        return
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it doesn't find
+        ort.preload_dlls()
+    capi = Path(ort.__file__).parent / "capi"
+    if obstacle := cuda_obstacle(capi, ort.cuda_version):
+        raise ProviderError(f"cuda can't run here: {obstacle}")
+
+
+def _session_options(ort: Any, name: str, threads: int | None) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or default_threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only
+    if name != CPU:
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return options
+
+
+def _proof(raw: Any, name: str) -> str:
+    """Say how many nodes the provider took; raise ProviderError if the work stayed on the CPU.
+
+    `session.disable_cpu_ep_fallback` would refuse good models too: ONNX Runtime itself leaves nodes
+    that compute shapes to the CPU. So the nodes are counted after opening, and a matrix product or
+    an attention on the CPU is refused: there a transformer's time goes.
+    """
+    if name == CPU:
+        return ""
+    short = short_name(name)
+    if name not in raw.get_providers():
+        raise ProviderError(f"{short} can't run here: ONNX Runtime left it out, and logged why")
+    nodes = Counter(
+        (part.ep_name == name, node.op_type)
+        for part in raw.get_provider_graph_assignment_info()
+        for node in part.get_nodes()
+    )
+    taken = sum(count for (mine, _), count in nodes.items() if mine)
+    left = {op: count for (mine, op), count in sorted(nodes.items()) if not mine}
+    if not taken:
+        raise ProviderError(
+            f"{short} takes none of the {nodes.total()} nodes: the CPU would run all"
+        )
+    if work := [op for op in left if any(part in op for part in ("MatMul", "Gemm", "Attention"))]:
+        raise ProviderError(
+            f"{short} can't run this model: it leaves {', '.join(work)} to the CPU; use another "
+            "precision, or provider='cpu'"
+        )
+    rest = ", ".join(f"{count} {op}" for op, count in left.items())
+    return f": {taken} of {nodes.total()} nodes" + (f", on the CPU {rest}" if rest else "")
+
+
+def _specs(nodes: Any) -> dict[str, TensorSpec]:
+    return {node.name: _spec(node) for node in nodes}
+
+
+def _spec(node: Any) -> TensorSpec:
+    element = node.type.removeprefix("tensor(").removesuffix(")")
+    if element not in DTYPES:
+        raise ModelFolderError(
+            f"{node.name} is a {node.type}: expected a tensor that numpy can hold"
+        )
+    return TensorSpec(np.dtype(DTYPES[element]), tuple("?" if n is None else n for n in node.shape))

@@ -1,0 +1,39 @@
+"""Logits of one sequence in, one token out. numpy alone.
+
+`Sampler` is the whole chain; `penalties`, `warpers` and `draw` are the pieces that other strategies
+stand on.
+"""
+
+from gpt2onnx.samplers.candidates import Candidates
+from gpt2onnx.samplers.chain import (
+    Sampler,
+    compose_penalties,
+    compose_warpers,
+    penalty_steps,
+    warper_steps,
+)
+from gpt2onnx.samplers.defaults import defaults_from_generation_config
+from gpt2onnx.samplers.draw import categorical, generator, greedy
+from gpt2onnx.samplers.logprobs import log_softmax, token_logprobs, top_logprobs
+from gpt2onnx.samplers.params import GenerationParams
+from gpt2onnx.samplers.penalties import Penalty
+from gpt2onnx.samplers.warpers import Warper
+
+__all__ = [
+    "Candidates",
+    "GenerationParams",
+    "Penalty",
+    "Sampler",
+    "Warper",
+    "categorical",
+    "compose_penalties",
+    "compose_warpers",
+    "defaults_from_generation_config",
+    "generator",
+    "greedy",
+    "log_softmax",
+    "penalty_steps",
+    "token_logprobs",
+    "top_logprobs",
+    "warper_steps",
+]

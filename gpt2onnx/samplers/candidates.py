@@ -1,0 +1,67 @@
+"""The tokens still in the draw.
+
+Warpers narrow them, a draw picks one. A set of candidates is small after the first filter, so
+whatever follows costs almost nothing. Knows nothing of parameters, of history or of chance.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gpt2onnx.errors import ParameterError
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+
+
+class Candidates(NamedTuple):
+    """Token ids in ascending order, each with its logit. Never empty, never changed in place."""
+
+    ids: IntArray  # [n]
+    logits: FloatArray  # [n]
+
+    @classmethod
+    def of(cls, logits: FloatArray) -> Candidates:  # [vocab] -> [n]
+        """All tokens that a row of logits leaves possible: those above -inf.
+
+        Raises ParameterError where there are none, and where the row holds NaN or +inf, which have
+        no distribution.
+        """
+        lowest, highest = logits.min(), logits.max()
+        if highest == -np.inf:
+            raise ParameterError(
+                "the constraints leave no token: expected at least one that suppress_tokens, "
+                "bad_words_ids, no_repeat_ngram_size, prefix_allowed_tokens_fn and the end "
+                "tokens' rules all allow; relax one of them"
+            )
+        if not highest < np.inf:
+            raise ParameterError(
+                f"the logits' maximum is {highest}: expected finite logits; check the model's "
+                "weights and precision, and that no penalty is extreme"
+            )
+        everything = cls(_vocabulary(len(logits)), logits)
+        return everything if lowest > -np.inf else everything.where(logits > -np.inf)
+
+    def where(self, keep: BoolArray) -> Candidates:  # [n] -> [kept]
+        """The candidates at which `keep` is true."""
+        index = np.flatnonzero(keep)
+        return Candidates(self.ids[index], self.logits[index])
+
+    def probabilities(self) -> FloatArray:  # [n]
+        """Softmax over the candidates alone."""
+        weights: FloatArray = np.exp(self.logits - self.logits.max())
+        weights /= weights.sum()
+        return weights
+
+
+@lru_cache(maxsize=4)
+def _vocabulary(size: int) -> IntArray:  # [size]
+    """0, 1, … size - 1: made once, shared by every row, hence read-only."""
+    ids = np.arange(size, dtype=np.int64)
+    ids.setflags(write=False)
+    return ids

@@ -1,0 +1,41 @@
+"""Drawing one token from the candidates.
+
+The only place where chance comes in, always as an argument. Knows nothing of parameters or of what
+narrowed the candidates.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gpt2onnx.samplers.candidates import Candidates, FloatArray
+
+
+def generator(seed: int | None, index: int) -> np.random.Generator:
+    """The random generator of the `index`-th sequence that is drawn for a prompt.
+
+    It depends on (seed, index) alone, so a sequence is the same whatever is drawn beside it; with
+    seed None it is seeded from the operating system. The bit generator is named, since numpy may
+    change its default one.
+    """
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(index,))))
+
+
+def greedy(candidates: Candidates | FloatArray) -> int:  # [n] or [vocab]
+    """The token with the largest logit, of candidates or of a row; the lowest id among equals."""
+    if isinstance(candidates, Candidates):
+        return int(candidates.ids[candidates.logits.argmax()])
+    return int(candidates.argmax())
+
+
+def categorical(candidates: Candidates, rng: np.random.Generator) -> int:  # [n]
+    """A token with the probability that its logit gives it.
+
+    Inverts the cumulative distribution, summed in float64, at one uniform number. Each token thus
+    takes exactly one number from `rng`, and a sequence depends on nothing but its seed.
+    """
+    weights = np.exp(candidates.logits - candidates.logits.max())
+    cumulative = np.cumsum(weights, dtype=np.float64)
+    # "right" passes over tokens of weight 0; random() is below 1, so the index is in range.
+    index = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")
+    return int(candidates.ids[index])

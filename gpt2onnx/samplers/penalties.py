@@ -1,0 +1,163 @@
+"""Penalties and constraints: what the tokens so far say about the next one's logits.
+
+Pure functions `(history, logits, …) -> logits`: history is prompt and generated ids, int64 `[n]`,
+logits one row, float32 `[vocab]`. They return a new row, or the same one where nothing changes, and
+never write to what they get. They know nothing of chance, of parameters, or of each other; `chain`
+puts them in order.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from gpt2onnx.errors import ParameterError
+from gpt2onnx.samplers.candidates import FloatArray, IntArray
+
+Penalty = Callable[[IntArray, FloatArray], FloatArray]
+AllowedTokens = Callable[[int, IntArray], Sequence[int] | IntArray]
+
+
+def logit_bias(
+    history: IntArray, logits: FloatArray, *, ids: IntArray, values: FloatArray
+) -> FloatArray:  # [n], [vocab], [k], [k] -> [vocab]
+    """Adds `values` to the logits of `ids`: transformers' sequence_bias for single tokens."""
+    biased = logits.copy()
+    biased[ids] += values
+    return biased
+
+
+def repetition_penalty(
+    history: IntArray, logits: FloatArray, *, penalty: float
+) -> FloatArray:  # [n], [vocab] -> [vocab]
+    """Divides the positive logits of the history's tokens by `penalty`, multiplies negative ones.
+
+    CTRL, Keskar et al., 1909.05858.
+    """
+    penalized = logits.copy()
+    seen = logits[history]
+    # A token that occurs twice is written twice, with the same value.
+    penalized[history] = np.where(seen < 0, seen * penalty, seen / penalty)
+    return penalized
+
+
+def frequency_presence_penalty(
+    history: IntArray, logits: FloatArray, *, prompt_length: int, frequency: float, presence: float
+) -> FloatArray:  # [n], [vocab] -> [vocab]
+    """logit - count * frequency - (count > 0) * presence, counted over the generated tokens alone.
+
+    OpenAI's definition (API reference, "frequency and presence penalties"), and vLLM's.
+    """
+    ids, counts = np.unique(history[prompt_length:], return_counts=True)
+    if not len(ids):
+        return logits
+    penalized = logits.copy()
+    penalized[ids] -= (counts * frequency + presence).astype(logits.dtype)
+    return penalized
+
+
+def no_repeat_ngram(
+    history: IntArray, logits: FloatArray, *, size: int
+) -> FloatArray:  # [n], [vocab] -> [vocab]
+    """Forbids each token that would complete an n-gram of `size` that the history already holds."""
+    if len(history) < size:
+        return logits
+    ngrams = np.lib.stride_tricks.sliding_window_view(history, size)  # [n - size + 1, size]
+    started = (ngrams[:, :-1] == history[len(history) - size + 1 :]).all(axis=1)
+    return forbid(logits, ngrams[started, -1])
+
+
+def bad_words(
+    history: IntArray, logits: FloatArray, *, words: Sequence[IntArray]
+) -> FloatArray:  # [n], [vocab], of each length L: [words, L] -> [vocab]
+    """Forbids the last token of each word whose other tokens end the history.
+
+    `words` come from `by_length`. transformers overlooks a word of L tokens while the whole history
+    is only L - 1 tokens long; this doesn't.
+    """
+    banned = [
+        group[(group[:, :-1] == history[len(history) - group.shape[1] + 1 :]).all(axis=1), -1]
+        for group in words
+        if group.shape[1] <= len(history) + 1
+    ]
+    return forbid(logits, np.concatenate(banned)) if banned else logits
+
+
+def by_length(words: Sequence[Sequence[int]]) -> list[IntArray]:  # of each length L: [words, L]
+    """Token sequences as one matrix for each length, so that one comparison takes them all."""
+    lengths = sorted({len(word) for word in words})
+    return [np.array([w for w in words if len(w) == length], np.int64) for length in lengths]
+
+
+def suppress(
+    history: IntArray, logits: FloatArray, *, ids: IntArray
+) -> FloatArray:  # [n], [vocab], [k] -> [vocab]
+    """Forbids `ids` at every step."""
+    return forbid(logits, ids)
+
+
+def suppress_at(
+    history: IntArray, logits: FloatArray, *, ids: IntArray, length: int
+) -> FloatArray:  # [n], [vocab], [k] -> [vocab]
+    """Forbids `ids` at the one step whose history is `length` tokens long."""
+    return forbid(logits, ids) if len(history) == length else logits
+
+
+def min_length(
+    history: IntArray, logits: FloatArray, *, length: int, eos_token_ids: IntArray
+) -> FloatArray:  # [n], [vocab], [k] -> [vocab]
+    """Forbids the end tokens until the history is `length` tokens long.
+
+    End tokens that the vocabulary doesn't have are passed over: many fine-tunes keep GPT-2's 50256
+    beside a small one.
+    """
+    if len(history) >= length:
+        return logits
+    return forbid(logits, eos_token_ids[eos_token_ids < len(logits)])
+
+
+def force_at(
+    history: IntArray, logits: FloatArray, *, ids: IntArray, length: int
+) -> FloatArray:  # [n], [vocab], [k] -> [vocab]
+    """Leaves only `ids`, all alike, at the one step whose history is `length` tokens long."""
+    if len(history) != length:
+        return logits
+    forced = np.full_like(logits, -np.inf)
+    forced[ids] = 0
+    return forced
+
+
+def prefix_allowed_tokens(
+    history: IntArray, logits: FloatArray, *, allowed_fn: AllowedTokens, sequence_index: int
+) -> FloatArray:  # [n], [vocab] -> [vocab]
+    """Leaves only the ids that `allowed_fn(sequence_index, history)` returns (GENRE, 2010.00904).
+
+    Raises ParameterError where it returns none, or something that isn't token ids of this
+    vocabulary.
+    """
+    answer = allowed_fn(sequence_index, history)
+    allowed = np.asarray(answer)
+    if allowed.ndim != 1 or not len(allowed) or allowed.dtype.kind not in "iu":
+        raise ParameterError(
+            f"prefix_allowed_tokens_fn returned {reprlib.repr(answer)} for sequence {sequence_index}: expected "
+            "a non-empty list of token ids; where nothing may follow, return the end token"
+        )
+    if allowed.min() < 0 or allowed.max() >= len(logits):
+        raise ParameterError(
+            f"prefix_allowed_tokens_fn returned ids from {allowed.min()} to {allowed.max()}: "
+            f"expected ids from 0 to {len(logits) - 1}, the model's vocabulary"
+        )
+    masked = np.full_like(logits, -np.inf)
+    masked[allowed] = logits[allowed]
+    return masked
+
+
+def forbid(logits: FloatArray, ids: IntArray) -> FloatArray:  # [vocab], [k] -> [vocab]
+    """The logits with those of `ids` at -inf."""
+    if not len(ids):
+        return logits
+    masked = logits.copy()
+    masked[ids] = -np.inf
+    return masked

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from gpt2onnx.errors import HubError, InstallationError, UnsupportedConfigError
+from gpt2onnx.export.hub import fetch
+from tests.export.fake_hub import COMMIT, FakeHub, serve
+
+FILES = {
+    "config.json": b'{"model_type": "gpt2"}',
+    "tokenizer.json": b"{}",
+    "model.safetensors": b"the weights",
+    "pytorch_model.bin": b"the same weights",
+    "tf_model.h5": b"and again",
+    "README.md": b"# A model",
+}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with serve() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        hub.models["someone/tiny-gpt2"] = dict(FILES)
+        yield hub
+
+
+def assert_refuses(repo_id: str, *parts: str, revision: str | None = None) -> None:
+    with pytest.raises(HubError) as raised:
+        fetch(repo_id, revision)
+    message = str(raised.value)
+    assert "\n" not in message
+    for part in (repo_id, *parts):
+        assert part in message
+
+
+def test_downloads_what_a_checkpoint_consists_of_and_no_more(hub: FakeHub) -> None:
+    snapshot = fetch("someone/tiny-gpt2")
+    assert snapshot.commit == COMMIT
+    expected = {"config.json", "tokenizer.json", "model.safetensors"}
+    assert {path.name for path in snapshot.folder.iterdir()} == expected
+    for name in expected:
+        assert (snapshot.folder / name).read_bytes() == FILES[name]
+    assert sorted(hub.downloads()) == sorted(expected)
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", COMMIT])
+def test_any_revision_resolves_to_its_commit(hub: FakeHub, revision: str) -> None:
+    assert fetch("someone/tiny-gpt2", revision).commit == COMMIT
+
+
+def test_a_model_without_an_owner(hub: FakeHub) -> None:
+    hub.models["gpt2"] = dict(FILES)
+    assert (fetch("gpt2").folder / "model.safetensors").exists()
+
+
+def test_pytorch_weights_where_there_are_no_others(hub: FakeHub) -> None:
+    del hub.models["someone/tiny-gpt2"]["model.safetensors"]
+    assert (fetch("someone/tiny-gpt2").folder / "pytorch_model.bin").exists()
+
+
+def test_shards(hub: FakeHub) -> None:
+    weight_map = {
+        "a": "model-1.safetensors",
+        "b": "model-2.safetensors",
+        "c": "model-1.safetensors",
+    }
+    files = hub.models["someone/tiny-gpt2"]
+    del files["model.safetensors"]
+    files["model.safetensors.index.json"] = json.dumps({"weight_map": weight_map}).encode()
+    files["model-1.safetensors"] = b"one"
+    assert_refuses("someone/tiny-gpt2", "has no model-2.safetensors")
+    files["model-2.safetensors"] = b"two"
+    assert (
+        fetch("someone/tiny-gpt2", "v1.0").folder / "model-2.safetensors"
+    ).read_bytes() == b"two"
+
+
+def test_nothing_is_downloaded_twice(hub: FakeHub) -> None:
+    fetch("someone/tiny-gpt2")
+    hub.requests.clear()
+    fetch("someone/tiny-gpt2")
+    assert not hub.downloads()
+
+
+def test_a_model_that_cant_be_exported_costs_no_download(hub: FakeHub) -> None:
+    hub.models["someone/tiny-gpt2"]["config.json"] = b'{"model_type": "llama"}'
+    with pytest.raises(UnsupportedConfigError, match="llama"):
+        fetch("someone/tiny-gpt2")
+    assert hub.downloads() == ["config.json"]
+
+
+def test_no_such_model(hub: FakeHub) -> None:
+    assert_refuses("someone/else", hub.endpoint, "HF_TOKEN", "a folder is meant, it doesn't exist")
+
+
+def test_no_such_revision(hub: FakeHub) -> None:
+    assert_refuses("someone/tiny-gpt2", "no revision 'v9'", "/tree/main", revision="v9")
+
+
+def test_gated(hub: FakeHub) -> None:
+    hub.gated.add("someone/tiny-gpt2")
+    assert_refuses("someone/tiny-gpt2", "is gated", "accept its terms", "HF_TOKEN")
+
+
+def test_no_config_and_no_weights(hub: FakeHub) -> None:
+    del hub.models["someone/tiny-gpt2"]["model.safetensors"]
+    del hub.models["someone/tiny-gpt2"]["pytorch_model.bin"]
+    assert_refuses("someone/tiny-gpt2", "has no model.safetensors or ")
+    del hub.models["someone/tiny-gpt2"]["config.json"]
+    assert_refuses("someone/tiny-gpt2", "has no config.json", revision="v1.0")
+
+
+@pytest.mark.parametrize("repo_id", ["a/b/c", "-gpt2", "x" * 100, "a--b"])
+def test_invalid_id(hub: FakeHub, repo_id: str) -> None:
+    assert_refuses(repo_id, "neither a folder here nor a model id")
+    assert not hub.requests
+
+
+def test_hub_out_of_order(hub: FakeHub) -> None:
+    hub.broken = True
+    assert_refuses("someone/tiny-gpt2", hub.endpoint, "503")
+
+
+def test_nobody_answers(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert_refuses("someone/tiny-gpt2", "http://127.0.0.1:9 can't be reached", "HF_ENDPOINT")
+
+
+def test_the_cache_serves_when_nobody_answers(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = fetch("someone/tiny-gpt2")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert fetch("someone/tiny-gpt2") == snapshot
+
+
+def test_offline(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert_refuses("someone/tiny-gpt2", "HF_HUB_OFFLINE is set", "no config.json")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    snapshot = fetch("someone/tiny-gpt2")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub.requests.clear()
+    assert fetch("someone/tiny-gpt2") == snapshot
+    (snapshot.folder / "model.safetensors").unlink()
+    assert_refuses("someone/tiny-gpt2", "HF_HUB_OFFLINE is set", "no model.safetensors or ")
+
+
+def test_an_answer_from_no_hub(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeHub, "answer", lambda self, path: (200, {}, b"<html>"))
+    assert_refuses("someone/tiny-gpt2", "config.json", hub.endpoint)
+
+
+def test_without_huggingface_hub(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(InstallationError, match=r"pip install 'gpt2onnx\[export\]'"):
+        fetch("someone/tiny-gpt2")

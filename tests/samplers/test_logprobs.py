@@ -1,0 +1,55 @@
+"""Log-probabilities against torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gpt2onnx.errors import ParameterError
+from gpt2onnx.samplers import log_softmax, token_logprobs, top_logprobs
+
+torch = pytest.importorskip("torch")
+
+
+def rows(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(-60, 5, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(17,), (3, 1000), (2, 2, 50257)])
+def test_log_softmax(shape: tuple[int, ...]) -> None:
+    logits = rows(*shape)
+    expected = torch.log_softmax(torch.from_numpy(logits), -1).numpy()
+    np.testing.assert_allclose(log_softmax(logits), expected, atol=1e-5)
+    assert log_softmax(logits).dtype == np.float32
+
+
+def test_log_softmax_of_extremes() -> None:
+    logits = np.array([-np.inf, 1e30, -1e30, 1e30], np.float32)
+    np.testing.assert_allclose(log_softmax(logits), [-np.inf, -np.log(2), -2e30, -np.log(2)], 1e-6)
+
+
+def test_token_logprobs() -> None:
+    logits, ids = rows(4, 1000), np.array([0, 999, 5, 5])
+    expected = torch.log_softmax(torch.from_numpy(logits), -1).numpy()[np.arange(4), ids]
+    np.testing.assert_allclose(token_logprobs(logits, ids), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 5, 300])
+@pytest.mark.parametrize("shape", [(300,), (3, 300)])
+def test_top_logprobs(shape: tuple[int, ...], count: int) -> None:
+    logits = rows(*shape)
+    values, indices = torch.log_softmax(torch.from_numpy(logits), -1).topk(count)
+    ids, logprobs = top_logprobs(logits, count)
+    np.testing.assert_array_equal(ids, indices.numpy())
+    np.testing.assert_allclose(logprobs, values.numpy(), atol=1e-5)
+
+
+def test_top_logprobs_puts_the_lower_of_equals_first() -> None:
+    ids, _ = top_logprobs(np.array([1, 3, 0, 3, 3], np.float32), 4)
+    assert ids.tolist() == [1, 3, 4, 0]
+
+
+@pytest.mark.parametrize("count", [0, 6])
+def test_top_logprobs_refuses_more_than_there_are(count: int) -> None:
+    with pytest.raises(ParameterError, match=f"top_logprobs={count}: expected 1 to 5"):
+        top_logprobs(np.zeros(5, np.float32), count)
