@@ -1,26 +1,32 @@
 """A checkpoint's files from a model hub, in huggingface_hub's own cache.
 
 Endpoint, token, cache folder, offline mode and progress bars are huggingface_hub's own, as its
-environment variables set them. Of the contents only config.json's are heeded here: a model that can't
-be exported is refused before its weights are downloaded.
+environment variables set them. Of all contents only config.json's is heeded here: a model that
+can't be exported is refused before its weights are downloaded.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gpt2onnx.errors import HubError, InstallationError
+from gpt2onnx.errors import CheckpointError, HubError, InstallationError
 from gpt2onnx.export.config import Gpt2Config
 from gpt2onnx.export.json_file import read_json
-from gpt2onnx.export.tensors import WEIGHTS_FILES, read_weight_map
+from gpt2onnx.export.tensors import WEIGHTS_FILES
 from gpt2onnx.export.tokenizer import TOKENIZER_FILES
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 ADAPTER = "adapter_config.json"
 """Fetched only to be refused: transformers would load the adapter with the model."""
 
-OPTIONAL_FILES = ("generation_config.json", ADAPTER, *TOKENIZER_FILES)
+SMALL_FILES = ("generation_config.json", ADAPTER, *TOKENIZER_FILES)
 
 
 @dataclass(frozen=True)
@@ -32,102 +38,96 @@ class Snapshot:
 
 
 def fetch(repo_id: str, revision: str | None = None) -> Snapshot:
-    """Download a checkpoint, or what is new of it. `revision` is a branch, a tag or a commit.
+    """Download what the cache lacks of a checkpoint; where no hub answers, the cache has to do.
 
-    Raises HubError where that fails, and UnsupportedConfigError where it can't be exported.
+    `revision` is a branch, a tag or a commit. Raises HubError, and UnsupportedConfigError where the
+    model can't be exported.
     """
-    config = _download_required(repo_id, "config.json", revision)
-    Gpt2Config.from_json(read_json(config))
-    commit = config.parent.name
-    for name in OPTIONAL_FILES:
-        _download(repo_id, name, commit)
-    _download_weights(repo_id, commit)
-    return Snapshot(config.parent, commit)
-
-
-def _download_weights(repo_id: str, commit: str) -> None:
-    """The first kind of weights that the model has, and no other."""
-    for name in WEIGHTS_FILES:
-        path = _download(repo_id, name, commit)
-        if path is None:
-            continue
-        if path.suffix == ".json":
-            for shard in sorted(set(read_weight_map(path).values())):
-                _download_required(repo_id, shard, commit)
-        return
-    raise _missing(repo_id, " or ".join(WEIGHTS_FILES))
-
-
-def _download_required(repo_id: str, name: str, revision: str | None) -> Path:
-    path = _download(repo_id, name, revision)
-    if path is None:
-        raise _missing(repo_id, name)
-    return path
-
-
-def _download(repo_id: str, name: str, revision: str | None) -> Path | None:
-    """The path of a file in the cache. None where the model has none or, offline, the cache."""
     try:
-        import huggingface_hub as hub
-        from huggingface_hub import constants, errors
+        from huggingface_hub import HfApi, constants, errors
     except ImportError as error:
         raise InstallationError(
             f"{repo_id!r} is no folder here, and downloading it needs huggingface_hub;"
             " install it: pip install 'gpt2onnx[export]'"
         ) from error
-    endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
+    if constants.HF_HUB_OFFLINE:
+        return _cached(repo_id, revision, "HF_HUB_OFFLINE is set")
+    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/"))
     try:
-        return Path(hub.hf_hub_download(repo_id, name, revision=revision, endpoint=endpoint))
-    except errors.LocalEntryNotFoundError as error:
-        cached = hub.try_to_load_from_cache(repo_id, name, revision=revision)
-        if constants.HF_HUB_OFFLINE or cached is hub._CACHED_NO_EXIST:
-            return None
-        raise HubError(
-            f"{endpoint} can't be reached for {name} of {repo_id!r}, which isn't in the cache"
-            f" ({_first_line(error.__cause__ or error)}); mend the network or HF_ENDPOINT, or give"
-            " a checkpoint's folder"
-        ) from error
-    except errors.EntryNotFoundError:
-        return None
+        info = api.model_info(repo_id, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        return _download(api, repo_id, revision, {file.rfilename for file in info.siblings or ()})
+    except CheckpointError:
+        raise
+    except (
+        errors.HFValidationError,
+        errors.RepositoryNotFoundError,
+        errors.RevisionNotFoundError,
+    ) as error:
+        raise HubError(_refusal(error, repo_id, revision, api.endpoint)) from error
     except Exception as error:  # HTTP, TLS and disk: the types depend on huggingface_hub's version
-        raise HubError(_explain(error, repo_id, name, revision, endpoint)) from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return _cached(repo_id, revision, f"{api.endpoint} gave none: {reason}")
 
 
-def _explain(error: Exception, repo_id: str, name: str, revision: str | None, endpoint: str) -> str:
-    """What went wrong, and what to do about it."""
+def _download(api: HfApi, repo_id: str, revision: str | None, names: Collection[str]) -> Snapshot:
+    """The weights come last, so that a cache that holds them holds all."""
+    if "config.json" not in names:
+        raise HubError(f"{repo_id!r} has no config.json, so it is no checkpoint of transformers")
+    config = Path(api.hf_hub_download(repo_id, "config.json", revision=revision))
+    Gpt2Config.from_json(read_json(config))
+    weights = _weights(names)
+    if not weights:
+        raise HubError(
+            f"{repo_id!r} has none of {', '.join(WEIGHTS_FILES)}; load its weights in transformers,"
+            " save_pretrained() them and export that folder"
+        )
+    snapshot = Snapshot(config.parent, commit=config.parent.name)
+    for name in [*(name for name in SMALL_FILES if name in names), *weights]:
+        api.hf_hub_download(repo_id, name, revision=snapshot.commit)
+    return snapshot
+
+
+def _cached(repo_id: str, revision: str | None, reason: str) -> Snapshot:
+    """What an earlier download left behind."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(repo_id, "config.json", revision=revision)
+    folder = Path(config).parent if isinstance(config, str) else None
+    if folder is None or not _weights([path.name for path in folder.iterdir()]):
+        raise HubError(
+            f"{repo_id!r} is no folder here, the cache has no whole checkpoint of that name, and"
+            f" {reason}; mend that, or give a checkpoint's folder"
+        )
+    return Snapshot(folder, commit=folder.name)
+
+
+def _weights(names: Collection[str]) -> list[str]:
+    """The files of the first kind of weights that is there, an index after its shards."""
+    for name in WEIGHTS_FILES:
+        if name in names:
+            sharded, index, _ = name.partition(".index.json")
+            shards = sharded.replace(".", "-*.") if index else ""
+            return [*sorted(fnmatch.filter(names, shards)), name]
+    return []
+
+
+def _refusal(error: Exception, repo_id: str, revision: str | None, endpoint: str) -> str:
     from huggingface_hub import errors
 
     match error:
         case errors.HFValidationError():
             return f"{repo_id!r} is neither a folder here nor a model id (name or owner/name)"
-        case errors.GatedRepoError():
-            return (
-                f"{repo_id!r} is gated: accept its terms at {endpoint}/{repo_id}, then log in by"
-                " `hf auth login` or set HF_TOKEN"
-            )
-        case errors.RepositoryNotFoundError():
-            return (
-                f"{endpoint} has no model {repo_id!r}, or shows it to its members only: then log in"
-                " by `hf auth login` or set HF_TOKEN; if a folder is meant, it doesn't exist here"
-            )
         case errors.RevisionNotFoundError():
             return (
                 f"{repo_id!r} has no revision {revision!r}; {endpoint}/{repo_id}/tree/main lists"
                 " its branches, tags and commits"
             )
-    return f"{name} of {repo_id!r} can't be downloaded from {endpoint}: {_first_line(error)}"
-
-
-def _missing(repo_id: str, name: str) -> HubError:
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return HubError(
-            f"HF_HUB_OFFLINE is set and {constants.HF_HUB_CACHE} has no {name} of {repo_id!r};"
-            " download it with HF_HUB_OFFLINE unset"
-        )
-    return HubError(f"{repo_id!r} has no {name}; expected a GPT-2 checkpoint of transformers")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        case errors.GatedRepoError():
+            return (
+                f"{repo_id!r} is gated: accept its terms at {endpoint}/{repo_id}, then log in by"
+                " `hf auth login` or set HF_TOKEN"
+            )
+    return (
+        f"{endpoint} has no model {repo_id!r}, or shows it to its members only: then log in by"
+        " `hf auth login` or set HF_TOKEN; if a folder is meant, it doesn't exist here"
+    )

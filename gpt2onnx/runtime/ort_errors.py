@@ -24,7 +24,6 @@ DAMAGE = (
     "No graph was found",
     "External data path",
     "External initializer",
-    "Deserialize tensor",
 )
 
 
@@ -36,11 +35,9 @@ def explained(
     name = "the model" if isinstance(model, bytes) else str(model)
     if "provider option" in text and "CUDA failure" not in text:
         return ParameterError(f"provider_options of {provider}: {text}")
-    if not isinstance(model, bytes) and _is_pointer(Path(model)):
-        return CorruptModelError(
-            f"{name} is a pointer of git-lfs, not the file: run `git lfs pull`"
-        )
     if any(sign in text for sign in DAMAGE):
+        if not isinstance(model, bytes) and _is_pointer(Path(model)):
+            return CorruptModelError(f"{name} is git-lfs's pointer to a file: run `git lfs pull`")
         return CorruptModelError(f"{name} is damaged: {text}; export it or fetch it again")
     if provider == "cpu" or "Load model from" in str(error):
         return ModelFolderError(f"{name} can't be run by ONNX Runtime {version}: {text}")

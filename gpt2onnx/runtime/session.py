@@ -12,6 +12,7 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -112,6 +113,7 @@ def short_name(provider: str) -> str:
     return provider.removesuffix(SUFFIX).lower()
 
 
+@cache
 def _onnxruntime() -> Any:
     package = require_onnxruntime()
     try:
@@ -126,7 +128,8 @@ def _provider_name(provider: str) -> str:
     wanted = provider.lower().removesuffix(SUFFIX.lower())
     if wanted == "auto":
         return "auto"
-    known = {short_name(name): name for name in _onnxruntime().get_all_providers()}
+    names: list[str] = _onnxruntime().get_all_providers()
+    known = {short_name(name): name for name in names}
     if wanted not in known:
         here = ", ".join(map(short_name, available_providers()))
         raise ProviderError(f"unknown provider {provider!r}: this ONNX Runtime has {here}")
@@ -217,9 +220,7 @@ def _proof(raw: Any, name: str) -> str:
     taken = sum(count for (mine, _), count in nodes.items() if mine)
     left = {op: count for (mine, op), count in sorted(nodes.items()) if not mine}
     if not taken:
-        raise ProviderError(
-            f"{short} takes none of the {nodes.total()} nodes: the CPU would run all"
-        )
+        raise ProviderError(f"{short} takes none of the {nodes.total()} nodes of this model")
     if work := [op for op in left if any(part in op for part in ("MatMul", "Gemm", "Attention"))]:
         raise ProviderError(
             f"{short} can't run this model: it leaves {', '.join(work)} to the CPU; use another "

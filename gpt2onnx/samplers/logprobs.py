@@ -20,7 +20,9 @@ def log_softmax(logits: FloatArray) -> FloatArray:  # [..., vocab] -> [..., voca
 
 def token_logprobs(logits: FloatArray, ids: IntArray) -> FloatArray:  # [..., vocab], [...] -> [...]
     """The log-probability of one token in each row."""
-    return np.take_along_axis(log_softmax(logits), ids[..., None], axis=-1)[..., 0]
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    chosen: FloatArray = np.take_along_axis(shifted, ids[..., None], axis=-1)[..., 0]
+    return chosen - np.log(np.exp(shifted, out=shifted).sum(axis=-1))
 
 
 def top_logprobs(logits: FloatArray, count: int) -> tuple[IntArray, FloatArray]:

@@ -141,8 +141,9 @@ def prefix_allowed_tokens(
     allowed = np.asarray(answer)
     if allowed.ndim != 1 or not len(allowed) or allowed.dtype.kind not in "iu":
         raise ParameterError(
-            f"prefix_allowed_tokens_fn returned {reprlib.repr(answer)} for sequence {sequence_index}: expected "
-            "a non-empty list of token ids; where nothing may follow, return the end token"
+            f"prefix_allowed_tokens_fn returned {reprlib.repr(answer)} for sequence "
+            f"{sequence_index}: expected a non-empty list of token ids; where nothing may follow, "
+            "return the end token"
         )
     if allowed.min() < 0 or allowed.max() >= len(logits):
         raise ParameterError(

@@ -2,14 +2,14 @@
 
 Pure functions that keep what transformers' warper of the same name keeps (with its
 min_tokens_to_keep = 1, so that none ever removes the last candidate). Each normalizes over the
-candidates that it is given. None sorts the vocabulary unless the distribution is so flat that it
-has to. They know nothing of history, of chance, or of each other.
+candidates that it is given. None sorts the vocabulary: that would cost more than the rest of the
+chain. They know nothing of history, of chance, or of each other.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from gpt2onnx.samplers.candidates import BoolArray, Candidates, FloatArray
 from gpt2onnx.samplers.logprobs import log_softmax
 
 Warper = Callable[[Candidates], Candidates]
+
+_BINS_PER_NAT = 32
+_LAST_BIN = 32 * _BINS_PER_NAT  # all that is 32 nats away or more: a probability of 1e-14
 
 
 def temperature(candidates: Candidates, *, t: float) -> Candidates:  # [n] -> [n]
@@ -37,18 +40,12 @@ def top_p(candidates: Candidates, *, p: float) -> Candidates:  # [n] -> [kept]
     """Keeps the most probable tokens, as few as reach `p` (Holtzman et al., 1904.09751).
 
     Of equal logits at the border the lowest ids stay, as in `greedy`; transformers' sort leaves
-    that to the processor.
+    that to the processor. 1 is off.
     """
-    logits = candidates.logits
-    peak = logits.max()
-    target = p * np.exp(logits - peak).sum(dtype=np.float64)
-    for size in _growing(len(logits)):
-        largest = np.sort(np.partition(logits, len(logits) - size)[len(logits) - size :])[::-1]
-        reached = np.cumsum(np.exp(largest - peak), dtype=np.float64)
-        if reached[-1] >= target:
-            break
-    count = min(int(np.searchsorted(reached, target)) + 1, len(largest))
-    return candidates.where(_largest(logits, count, largest[count - 1]))
+    if p == 1:
+        return candidates
+    below_peak = candidates.logits.max() - candidates.logits
+    return candidates.where(_nearest(below_peak, np.exp(-below_peak), p))
 
 
 def min_p(candidates: Candidates, *, p: float) -> Candidates:  # [n] -> [kept]
@@ -62,19 +59,15 @@ def min_p(candidates: Candidates, *, p: float) -> Candidates:  # [n] -> [kept]
 def typical_p(candidates: Candidates, *, p: float) -> Candidates:  # [n] -> [kept]
     """Keeps the tokens of information nearest the entropy, until their probabilities reach `p`.
 
-    Meister et al., 2202.00666.
+    Meister et al., 2202.00666. All at the distance of the last one stay. 1 is off.
     """
+    if p == 1:
+        return candidates
     logprobs = log_softmax(candidates.logits)
     probabilities = np.exp(logprobs)
-    distance = np.abs(-logprobs - _entropy(probabilities, logprobs))
-    for size in _growing(len(distance)):
-        nearest = np.argpartition(distance, size - 1)[:size]
-        nearest = nearest[np.argsort(distance[nearest])]
-        reached = np.cumsum(probabilities[nearest], dtype=np.float64)
-        if reached[-1] >= p:
-            break
-    last = min(int(np.searchsorted(reached, p)), len(nearest) - 1)
-    return candidates.where(distance <= distance[nearest[last]])
+    distance = np.abs(logprobs + _entropy(probabilities, logprobs))
+    furthest = distance[_nearest(distance, probabilities, p)].max()
+    return candidates.where(distance <= furthest)
 
 
 def epsilon_cutoff(candidates: Candidates, *, epsilon: float) -> Candidates:  # [n] -> [kept]
@@ -99,22 +92,23 @@ def _at_least(candidates: Candidates, probabilities: FloatArray, cutoff: float) 
     return candidates.where((probabilities >= cutoff) | best)
 
 
-def _largest(logits: FloatArray, count: int, smallest: np.float32) -> BoolArray:  # [n] -> [n]
-    """Where the `count` largest stand: all above `smallest`, then the first that equal it."""
-    keep = logits >= smallest
-    surplus = int(np.count_nonzero(keep)) - count
-    if surplus:
-        keep[np.flatnonzero(logits == smallest)[-surplus:]] = False
+def _nearest(distances: FloatArray, weights: FloatArray, p: float) -> BoolArray:  # [n] -> [n]
+    """Where the smallest distances stand, in nats from 0, whose weights reach the share `p` of all.
+
+    As few as can be, the first ones among equals. Weights are summed by bins of distance, so that
+    only the tokens of one bin, at the border, need sorting.
+    """
+    bins = np.minimum(distances * _BINS_PER_NAT, _LAST_BIN).astype(np.intp)
+    reached = np.cumsum(np.bincount(bins, weights))
+    target = p * reached[-1]
+    border = int(np.searchsorted(reached, target))
+    inside = np.flatnonzero(bins == border)
+    inside = inside[np.argsort(distances[inside], kind="stable")]
+    missing = target - (reached[border - 1] if border else 0)
+    count = 1 + np.searchsorted(np.cumsum(weights[inside], dtype=np.float64), missing)
+    keep = bins < border
+    keep[inside[:count]] = True
     return keep
-
-
-def _growing(n: int) -> Iterator[int]:
-    """How many of `n` to sort: few at first, which is enough for a peaked distribution."""
-    size = 512
-    while size < n:
-        yield size
-        size *= 16
-    yield n
 
 
 def _entropy(probabilities: FloatArray, logprobs: FloatArray) -> float:  # [n], [n] -> nats

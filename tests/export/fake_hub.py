@@ -1,8 +1,9 @@
-"""A model hub on 127.0.0.1 that knows as much of the Hugging Face hub's protocol as a download needs."""
+"""A model hub on 127.0.0.1, with as much of the Hugging Face hub's protocol as downloads need."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ REVISIONS = ("main", "v1.0", COMMIT)
 
 @dataclass
 class FakeHub:
-    """Models by id, each a dictionary of files. `requests` are the paths asked for, with the method."""
+    """Models by id, each a dictionary of files. `requests` are (method, path) in their order."""
 
     models: dict[str, dict[str, bytes]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
@@ -25,25 +26,34 @@ class FakeHub:
     endpoint: str = ""
 
     def downloads(self) -> list[str]:
-        return [path.rpartition("/")[2] for method, path in self.requests if method == "GET"]
+        """The names of the files that were sent."""
+        gets = [path for method, path in self.requests if method == "GET"]
+        return [path.rpartition("/")[2] for path in gets if "/resolve/" in path]
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
-        """The status, headers and body for a path like /owner/name/resolve/main/config.json."""
+        """The status, headers and body for `/api/models/ID/…` or `/ID/resolve/REVISION/NAME`."""
         if self.broken:
             return 503, {}, b""
-        repo_id, _, rest = unquote(path).strip("/").partition("/resolve/")
+        about, separator, rest = unquote(path).strip("/").partition("/resolve/")
+        if not separator:
+            about, _, rest = about.partition("/revision/")
+        repo_id = about.removeprefix("api/models/")
         revision, _, name = rest.partition("/")
-        if repo_id in self.gated:
-            return 401, {"X-Error-Code": "GatedRepo"}, b""
         if repo_id not in self.models:
             return 404, {"X-Error-Code": "RepoNotFound"}, b""
-        if revision not in REVISIONS:
+        if (revision or "main") not in REVISIONS:
             return 404, {"X-Error-Code": "RevisionNotFound"}, b""
-        headers = {"X-Repo-Commit": COMMIT}
-        if name not in self.models[repo_id]:
-            return 404, headers | {"X-Error-Code": "EntryNotFound"}, b""
+        if about != repo_id:
+            return 200, {"Content-Type": "application/json"}, self.about(repo_id)
+        if repo_id in self.gated:
+            return 401, {"X-Error-Code": "GatedRepo"}, b""
         body = self.models[repo_id][name]
-        return 200, headers | {"ETag": f'"{hashlib.sha256(body).hexdigest()}"'}, body
+        etag = hashlib.sha256(body).hexdigest()
+        return 200, {"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"'}, body
+
+    def about(self, repo_id: str) -> bytes:
+        siblings = [{"rfilename": name} for name in self.models[repo_id]]
+        return json.dumps({"id": repo_id, "sha": COMMIT, "siblings": siblings}).encode()
 
 
 @contextmanager
@@ -74,7 +84,7 @@ def serve() -> Iterator[FakeHub]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield hub

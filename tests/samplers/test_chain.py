@@ -1,4 +1,4 @@
-"""The whole chain against transformers: the processors that it builds, in its order, and generate()."""
+"""The whole chain against transformers: its processors in its order, and generate()."""
 
 from __future__ import annotations
 

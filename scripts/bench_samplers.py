@@ -1,0 +1,221 @@
+"""Times each penalty, warper and the whole chain on one row of logits, beside transformers' own.
+
+Both get the same logits, normal ones of --spread, and the same history of 512 tokens. Every figure
+is the median of --repeat calls in ms, on one thread; the two take turns, so that a busy machine
+slows both, and each finds the other's data in the caches. Agreement compares what the two keep: "same", or the
+probability of the tokens that only one of them keeps, and the largest difference of a logit.
+The last line is the same as JSON. Without transformers its columns stay empty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpt2onnx.samplers import (
+    Candidates,
+    GenerationParams,
+    Sampler,
+    categorical,
+    generator,
+    penalties,
+    warpers,
+)
+from gpt2onnx.samplers.candidates import FloatArray, IntArray
+
+CHAIN: dict[str, Any] = {
+    "do_sample": True,
+    "repetition_penalty": 1.2,
+    "temperature": 0.8,
+    "top_k": 50,
+    "top_p": 0.9,
+    "min_p": 0.05,
+}
+
+
+class Case(NamedTuple):
+    """One line of the table: ours and theirs as calls, `show` makes a row [vocab] of our result."""
+
+    name: str
+    ours: Callable[[], Any]
+    theirs: Callable[[], Any] | None
+    show: Callable[[Any], FloatArray] | None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--vocab", type=int, default=50257, help="size of the row")
+    parser.add_argument("--spread", type=float, default=3.0, help="deviation of the logits")
+    parser.add_argument("--repeat", type=int, default=100, help="calls of each")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    rng = np.random.default_rng(args.seed)
+    logits = rng.normal(-40, args.spread, args.vocab).astype(np.float32)
+    history = rng.integers(0, args.vocab, 512)
+    peer = Peer(history, logits) if Peer.available() else None
+    if peer is None:
+        print("transformers or torch isn't installed: its columns are left out")
+    print(f"{'':24}{'ours ms':>10}{'theirs ms':>11}{'ratio':>8}  agreement")
+    lines = [measure(case, logits, args.repeat) for case in cases(history, logits, peer)]
+    print(json.dumps({"vocab": args.vocab, "spread": args.spread, "results": lines}))
+
+
+class Peer:
+    """transformers' processors on the same row."""
+
+    def __init__(self, history: IntArray, logits: FloatArray) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self.history, self.logits = torch.from_numpy(history)[None], torch.from_numpy(logits)[None]
+
+    @staticmethod
+    def available() -> bool:
+        try:
+            import torch  # noqa: F401
+            import transformers  # noqa: F401
+        except ImportError:
+            return False
+        return True
+
+    def call(self, *processors: tuple[str, Any]) -> Callable[[], FloatArray]:
+        """A call that applies processors, each a name and its argument, and returns [vocab]."""
+        from transformers.generation import logits_process
+
+        chain = logits_process.LogitsProcessorList(
+            [getattr(logits_process, name)(argument) for name, argument in processors]
+        )
+        return lambda: chain(self.history, self.logits)[0].numpy()
+
+    def draw(self, scores: Callable[[], FloatArray]) -> Callable[[], int]:
+        import torch
+
+        return lambda: int(torch.multinomial(torch.from_numpy(scores()).softmax(-1), 1))
+
+
+def cases(history: IntArray, logits: FloatArray, peer: Peer | None) -> Iterator[Case]:
+    yield from penalty_cases(history, logits, peer)
+    yield from warper_cases(logits, peer)
+    yield from draw_cases(history, logits, peer)
+
+
+def penalty_cases(history: IntArray, logits: FloatArray, peer: Peer | None) -> Iterator[Case]:
+    words = [[i, i + 1, i + 2] for i in range(100)]
+    for penalty, theirs in [
+        (partial(penalties.repetition_penalty, penalty=1.2), "RepetitionPenalty"),
+        (partial(penalties.no_repeat_ngram, size=3), "NoRepeatNGram"),
+        (partial(penalties.bad_words, words=penalties.by_length(words)), "NoBadWords"),
+        (partial(penalties.suppress, ids=np.arange(100)), "SuppressTokens"),
+        (
+            partial(
+                penalties.frequency_presence_penalty, prompt_length=0, frequency=0.5, presence=0.5
+            ),
+            None,
+        ),
+    ]:
+        argument = {"NoBadWords": words, "SuppressTokens": range(100)}.get(
+            theirs, next(iter(penalty.keywords.values()))
+        )
+        call = peer.call((f"{theirs}LogitsProcessor", argument)) if peer and theirs else None
+        yield Case(penalty.func.__name__, partial(penalty, history, logits), call, lambda row: row)
+
+
+def warper_cases(logits: FloatArray, peer: Peer | None) -> Iterator[Case]:
+    candidates = Candidates.of(logits)
+    for warper, theirs in [
+        (partial(warpers.temperature, t=0.8), "Temperature"),
+        (partial(warpers.top_k, k=50), "TopK"),
+        (partial(warpers.top_p, p=0.9), "TopP"),
+        (partial(warpers.min_p, p=0.05), "MinP"),
+        (partial(warpers.typical_p, p=0.9), "Typical"),
+        (partial(warpers.epsilon_cutoff, epsilon=5e-4), "Epsilon"),
+        (partial(warpers.eta_cutoff, epsilon=5e-4), "Eta"),
+    ]:
+        argument = next(iter(warper.keywords.values()))
+        call = peer.call((f"{theirs}LogitsWarper", argument)) if peer else None
+        yield Case(
+            warper.func.__name__, partial(warper, candidates), call, partial(dense, len(logits))
+        )
+
+
+def draw_cases(history: IntArray, logits: FloatArray, peer: Peer | None) -> Iterator[Case]:
+    sampler = Sampler(GenerationParams(**CHAIN), len(history), 0, generator(0, 0))
+    plain = peer.call() if peer else None
+    chain = (
+        peer.call(
+            ("RepetitionPenaltyLogitsProcessor", CHAIN["repetition_penalty"]),
+            ("TemperatureLogitsWarper", CHAIN["temperature"]),
+            ("TopKLogitsWarper", CHAIN["top_k"]),
+            ("TopPLogitsWarper", CHAIN["top_p"]),
+            ("MinPLogitsWarper", CHAIN["min_p"]),
+        )
+        if peer
+        else None
+    )
+    whole = partial(categorical, Candidates.of(logits), generator(0, 0))
+    yield Case("draw from all", whole, peer.draw(plain) if peer and plain else None, None)
+    yield Case(
+        "chain",
+        partial(sampler.candidates, history, logits),
+        chain,
+        partial(dense, len(logits)),
+    )
+    yield Case(
+        "chain and draw",
+        partial(sampler, history, logits),
+        peer.draw(chain) if peer and chain else None,
+        None,
+    )
+
+
+def measure(case: Case, logits: FloatArray, repeat: int) -> dict[str, Any]:
+    """Times a case, prints its line and returns it."""
+    ours, theirs = [], []
+    for _ in range(repeat):
+        ours.append(seconds(case.ours))
+        if case.theirs:
+            theirs.append(seconds(case.theirs))
+    line: dict[str, Any] = {"name": case.name, "ours_ms": 1e3 * statistics.median(ours)}
+    text = f"{case.name:24}{line['ours_ms']:10.4f}"
+    if case.theirs:
+        line["theirs_ms"] = 1e3 * statistics.median(theirs)
+        line["ratio"] = line["theirs_ms"] / line["ours_ms"]
+        text += f"{line['theirs_ms']:11.4f}{line['ratio']:7.1f}x"
+        if case.show:
+            line["agreement"] = agreement(case.show(case.ours()), case.theirs(), logits)
+            text += f"  {line['agreement']}"
+    print(text)
+    return line
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def dense(vocab: int, candidates: Candidates) -> FloatArray:  # [n] -> [vocab]
+    row = np.full(vocab, -np.inf, np.float32)
+    row[candidates.ids] = candidates.logits
+    return row
+
+
+def agreement(ours: FloatArray, theirs: FloatArray, logits: FloatArray) -> str:
+    differing = (ours > -np.inf) != (theirs > -np.inf)
+    both = (ours > -np.inf) & (theirs > -np.inf)
+    largest = np.abs(ours[both] - theirs[both]).max()
+    if not differing.any():
+        return f"same {np.count_nonzero(both)} tokens, logits within {largest:.0e}"
+    mass = Candidates.of(logits).probabilities()[differing].sum()
+    return f"{np.count_nonzero(differing)} tokens differ, of probability {mass:.0e}"
+
+
+if __name__ == "__main__":
+    main()
