@@ -2,9 +2,9 @@
 
 Both get the same logits, normal ones of --spread, and the same history of 512 tokens. Every figure
 is the median of --repeat calls in ms, on one thread; the two take turns, so that a busy machine
-slows both, and each finds the other's data in the caches. Agreement compares what the two keep: "same", or the
-probability of the tokens that only one of them keeps, and the largest difference of a logit.
-The last line is the same as JSON. Without transformers its columns stay empty.
+slows both, and each finds the other's data in the caches. Agreement compares what the two keep:
+"same" with the largest difference of a logit, or the probability of the tokens that only one of
+them keeps. The last line is the same as JSON. Without transformers its columns stay empty.
 """
 
 from __future__ import annotations

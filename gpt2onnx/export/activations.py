@@ -48,8 +48,8 @@ def mish(op: GraphBuilder, x: str, dtype: np.dtype[Any]) -> str:
 
 def laplace(op: GraphBuilder, x: str, dtype: np.dtype[Any]) -> str:
     """The Gaussian error function of Mega (Ma 2022): mean sqrt(1/2), deviation sqrt(1 / (4 pi))."""
-    mean, width = (op.constant(np.asarray(n, dtype)) for n in (0.707107, 0.282095 * 2**0.5))
-    one, half = (op.constant(np.asarray(n, dtype)) for n in (1, 0.5))
+    mean, width = (op.constant(n, dtype) for n in (0.707107, 0.282095 * 2**0.5))
+    one, half = (op.constant(n, dtype) for n in (1, 0.5))
     return op.Mul(half, op.Add(one, op.Erf(op.Div(op.Sub(x, mean), width))))
 
 
@@ -84,7 +84,7 @@ def linear(op: GraphBuilder, x: str, dtype: np.dtype[Any]) -> str:
 
 
 def _clip(op: GraphBuilder, x: str, low: float, high: float, dtype: np.dtype[Any]) -> str:
-    return op.Clip(x, op.constant(np.asarray(low, dtype)), op.constant(np.asarray(high, dtype)))
+    return op.Clip(x, op.constant(low, dtype), op.constant(high, dtype))
 
 
 ACTIVATIONS: dict[str, Activation] = {

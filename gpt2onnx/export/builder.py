@@ -8,13 +8,13 @@ names that ONNX itself uses, so an expression reads like the formula it stands f
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from onnx import TensorProto, helper
 
 OPSET = 21
@@ -53,70 +53,81 @@ class GraphBuilder:
         self._counts: dict[str, int] = {}
 
     def __getattr__(self, op_type: str) -> Callable[..., str]:
-        """`op.Add(a, b, axis=0)`: a node with one output, whose name is returned."""
-        if not op_type[:1].isupper():
-            raise AttributeError(op_type)
+        """`op.Add(a, b)`: a node with one output, whose name is returned."""
+        if op_type not in CONTRIB_OPERATORS and not onnx.defs.has(op_type, OPSET, ""):
+            raise AttributeError(f"{op_type}: no operator of opset {OPSET}, nor a contrib one")
 
         def add(*inputs: str, **attributes: Any) -> str:
-            name = self._unique(op_type)
-            self.node(op_type, inputs, [f"{name}_output"], name=name, **attributes)
-            return f"{name}_output"
+            output = self._unique(op_type)
+            self.node(op_type, inputs, [output], **attributes)
+            return output
 
         return add
 
     def node(
-        self,
-        op_type: str,
-        inputs: Sequence[str],
-        outputs: Sequence[str],
-        *,
-        name: str = "",
-        **attributes: Any,
+        self, op_type: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any
     ) -> None:
-        """Add a node whose outputs are named by the caller; an empty name is an absent value."""
+        """Add a node whose outputs are named by the caller; an empty input is an absent one.
+
+        The node itself is called as its first output is.
+        """
         domain = MICROSOFT if op_type in CONTRIB_OPERATORS else ""
-        name = name or self._unique(op_type)
         self._nodes.append(
-            helper.make_node(op_type, inputs, outputs, name=name, domain=domain, **attributes)
+            helper.make_node(op_type, inputs, outputs, name=outputs[0], domain=domain, **attributes)
         )
 
     def rename(self, value: str, name: str) -> None:
-        """Give the newest node's output the name of a graph output."""
+        """Give `value`, which the newest node puts out, the name of a graph output."""
         outputs = self._nodes[-1].output
         outputs[list(outputs).index(value)] = name
 
-    def scope(self, name: str) -> None:
-        """Prefix the names of the nodes that follow, as `/h.0/attn` does."""
-        self._scope = name
+    @contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Begin the names of the nodes added inside with `name`, as in `/h.0.attn/Reshape`."""
+        outer, self._scope = self._scope, f"/{name}"
+        try:
+            yield
+        finally:
+            self._scope = outer
 
-    def constant(self, value: NDArray[Any]) -> str:
-        """A small constant; equal ones are stored once."""
-        value = np.ascontiguousarray(value)
-        digest = hashlib.sha256(value.tobytes()).hexdigest()[:12]
-        shape = "x".join(map(str, value.shape)) or "scalar"
-        return self.vector(f"constant_{value.dtype}_{shape}_{digest}", value)
+    def constant(self, value: ArrayLike, dtype: DTypeLike) -> str:
+        """A scalar or a few numbers; equal ones are stored once."""
+        array = np.array(value, dtype)
+        name = f"constant_{array.dtype}_{array.tolist()}"
+        return name if name in self._initializers else self.vector(name, array)
 
     def vector(self, name: str, value: NDArray[Any]) -> str:
         """A tensor that stays in the graph itself."""
-        if name not in self._initializers:
-            self._initializers[name] = onnx.numpy_helper.from_array(value, name)
+        self._initializers[name] = onnx.numpy_helper.from_array(value, name)
         return name
 
     def matrix(self, name: str, value: NDArray[Any]) -> str:
         """A tensor that goes to the data file."""
         value = np.ascontiguousarray(value)
         self._data.write(b"\0" * (-self._data.tell() % PAGE))
-        offset = self._data.tell()
+        place = {
+            "location": self._data_name,
+            "offset": self._data.tell(),
+            "length": value.nbytes,
+        }
         self._data.write(memoryview(value).cast("B"))
-        self._add_external(name, value.dtype, value.shape, offset, value.nbytes)
+        tensor = TensorProto(
+            name=name,
+            data_type=helper.np_dtype_to_tensor_dtype(value.dtype),
+            dims=value.shape,
+            data_location=TensorProto.EXTERNAL,
+        )
+        for key, entry in place.items():
+            tensor.external_data.add(key=key, value=str(entry))
+        self._initializers[name] = tensor
         return name
 
     def view(self, name: str, of: str, shape: Sequence[int]) -> str:
         """The same bytes of the data file under another name and shape."""
-        tensor = self._initializers[of]
-        place = {entry.key: int(entry.value) for entry in tensor.external_data[1:]}
-        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        self._add_external(name, dtype, shape, place["offset"], place["length"])
+        tensor = TensorProto()
+        tensor.CopyFrom(self._initializers[of])
+        tensor.name, tensor.dims[:] = name, shape
+        self._initializers[name] = tensor
         return name
 
     def model(
@@ -130,23 +141,6 @@ class GraphBuilder:
         return helper.make_model(
             graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="gpt2onnx"
         )
-
-    def _add_external(
-        self, name: str, dtype: np.dtype[Any], shape: Sequence[int], offset: int, length: int
-    ) -> None:
-        tensor = TensorProto(
-            name=name,
-            data_type=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)),
-            dims=shape,
-            data_location=TensorProto.EXTERNAL,
-        )
-        for key, value in (
-            ("location", self._data_name),
-            ("offset", offset),
-            ("length", length),
-        ):
-            tensor.external_data.add(key=key, value=str(value))
-        self._initializers[name] = tensor
 
     def _unique(self, op_type: str) -> str:
         name = f"{self._scope}/{op_type}"

@@ -141,8 +141,8 @@ class Checkpoint:
         if self._digest(HEAD) != self._digest(self._stored("wte.weight")):
             raise WeightsError(
                 f"{self.tensors.file(HEAD)}: expected {HEAD} to equal wte.weight, as config.json"
-                " has it in tie_word_embeddings, found other values; set that to false to use them, or"
-                f" take {HEAD} out"
+                " has it in tie_word_embeddings, found other values; set that to false if they are"
+                f" meant, or take {HEAD} out"
             )
 
     def _digest(self, stored: str) -> bytes:

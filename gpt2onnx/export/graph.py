@@ -24,12 +24,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from gpt2onnx.export.checkpoint import Checkpoint
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from gpt2onnx.export.activations import ACTIVATIONS
 from gpt2onnx.export.builder import GraphBuilder
+from gpt2onnx.export.checkpoint import Checkpoint
 from gpt2onnx.export.precision import Floating, Precision, Table, cast
 from gpt2onnx.export.progress import Track, silent
 
@@ -60,26 +60,27 @@ class Decoder:
     def write(self) -> None:
         """GPT2LMHeadModel.forward."""
         op, config = self.op, self.checkpoint.config
-        op.scope("/embed")
-        rows = op.constant(np.array([-1], np.int64))
-        tokens, positions = self.table("wte"), self.position_table()
-        hidden = op.Add(
-            tokens.gather(op.Reshape("input_ids", rows)),
-            positions.gather(op.Reshape("position_ids", rows)),
-        )
-        width = op.constant(np.array([3 * config.n_head * self.head_dim], np.int64))
-        qkv_shape = op.Concat(op.Shape("input_ids"), width, axis=0)
+        with op.scope("embedding"):
+            flat = op.constant([-1], np.int64)
+            tokens, positions = self.table("wte"), self.position_table()
+            hidden = op.Add(
+                tokens.gather(op.Reshape("input_ids", flat)),
+                positions.gather(op.Reshape("position_ids", flat)),
+            )
+            width = op.constant([3 * config.n_head * self.head_dim], np.int64)
+            qkv_shape = op.Concat(op.Shape("input_ids"), width, axis=0)
         for layer in self.track(range(config.n_layer), "exporting"):
-            attended = self.attention(layer, self.norm(f"h.{layer}.ln_1", hidden), qkv_shape)
-            hidden = op.Add(hidden, attended)
-            hidden = op.Add(hidden, self.mlp(layer, self.norm(f"h.{layer}.ln_2", hidden)))
-        op.scope("/lm_head")
-        hidden = self.norm("ln_f", op.Gather(hidden, "logits_index"))
-        head = tokens if config.tie_word_embeddings else self.table("lm_head")
-        logits = head.project(hidden)
-        if self.precision.dtype != np.float32:
-            logits = op.Cast(logits, to=TensorProto.FLOAT)
-        op.rename(logits, "logits")
+            with op.scope(f"h.{layer}"):
+                attended = self.attention(layer, self.norm(f"h.{layer}.ln_1", hidden), qkv_shape)
+                hidden = op.Add(hidden, attended)
+                hidden = op.Add(hidden, self.mlp(layer, self.norm(f"h.{layer}.ln_2", hidden)))
+        with op.scope("lm_head"):
+            hidden = self.norm("ln_f", op.Gather(hidden, "logits_index"))
+            head = tokens if config.tie_word_embeddings else self.table("lm_head")
+            logits = head.project(hidden)
+            if self.precision.dtype != np.float32:
+                logits = op.Cast(logits, to=TensorProto.FLOAT)
+            op.rename(logits, "logits")
 
     def attention(self, layer: int, x: str, qkv_shape: str) -> str:
         """Causal self-attention over the cache: x [tokens, n_embd] -> [tokens, n_embd].
@@ -87,48 +88,53 @@ class Decoder:
         qkv_shape: [batch, sequence, 3 * heads * head_dim], as GroupQueryAttention wants its input.
         """
         op, name, heads = self.op, f"h.{layer}.attn", self.checkpoint.config.n_head
-        op.scope(f"/{name}")
-        qkv = self.precision.linear(op, f"{name}.c_attn", x, *self.qkv(f"{name}.c_attn"))
-        output = f"/{name}/output"
-        op.node(
-            "GroupQueryAttention",
-            [
-                op.Reshape(qkv, qkv_shape),
-                *("", ""),  # keys and values are packed with the queries, in c_attn's own order
-                f"past_key_values.{layer}.key",
-                f"past_key_values.{layer}.value",
-                "seqlens_k",
-                "total_sequence_length",
-            ],
-            [output, f"present.{layer}.key", f"present.{layer}.value"],
-            num_heads=heads,
-            kv_num_heads=heads,
-            scale=self.scale(layer),
-        )
-        rows = op.Reshape(output, op.constant(np.array([-1, heads * self.head_dim], np.int64)))
-        return self.precision.linear(op, f"{name}.c_proj", rows, *self.projection(f"{name}.c_proj"))
+        qkv = self.linear(f"{name}.c_attn", x, *self.qkv(f"{name}.c_attn"))
+        with op.scope(name):
+            attended = f"/{name}/GroupQueryAttention"
+            op.node(
+                "GroupQueryAttention",
+                [
+                    op.Reshape(qkv, qkv_shape),
+                    *("", ""),  # keys and values are packed with the queries, in c_attn's order
+                    f"past_key_values.{layer}.key",
+                    f"past_key_values.{layer}.value",
+                    "seqlens_k",
+                    "total_sequence_length",
+                ],
+                [attended, f"present.{layer}.key", f"present.{layer}.value"],
+                num_heads=heads,
+                kv_num_heads=heads,
+                scale=self.scale(layer),
+            )
+            rows = op.Reshape(attended, op.constant([-1, heads * self.head_dim], np.int64))
+        return self.linear(f"{name}.c_proj", rows, *self.projection(f"{name}.c_proj"))
 
     def mlp(self, layer: int, x: str) -> str:
         """Feed-forward: x [tokens, n_embd] -> [tokens, n_embd]."""
         op, name = self.op, f"h.{layer}.mlp"
-        op.scope(f"/{name}")
-        hidden = self.precision.linear(op, f"{name}.c_fc", x, *self.weights(f"{name}.c_fc"))
-        activation = ACTIVATIONS[self.checkpoint.config.activation_function]
-        hidden = activation(op, hidden, self.precision.dtype)
-        return self.precision.linear(op, f"{name}.c_proj", hidden, *self.weights(f"{name}.c_proj"))
+        hidden = self.linear(f"{name}.c_fc", x, *self.weights(f"{name}.c_fc"))
+        with op.scope(name):
+            activation = ACTIVATIONS[self.checkpoint.config.activation_function]
+            hidden = activation(op, hidden, self.precision.dtype)
+        return self.linear(f"{name}.c_proj", hidden, *self.weights(f"{name}.c_proj"))
+
+    def linear(self, name: str, x: str, weight: Float, bias: Float) -> str:
+        """x [tokens, in] times weight [in, out] plus bias [out] -> [tokens, out]."""
+        with self.op.scope(name):
+            return self.precision.linear(self.op, name, x, weight, bias)
 
     def norm(self, name: str, x: str) -> str:
         """Layer normalization: x [tokens, n_embd] -> [tokens, n_embd]."""
         op, dtype = self.op, self.precision.dtype
-        op.scope(f"/{name}")
         gain, bias = (cast(value, dtype, name) for value in self.weights(name))
-        return op.LayerNormalization(
-            x,
-            op.vector(f"{name}.weight", gain),
-            op.vector(f"{name}.bias", bias),
-            axis=-1,
-            epsilon=self.checkpoint.config.layer_norm_epsilon,
-        )
+        with op.scope(name):
+            return op.LayerNormalization(
+                x,
+                op.vector(f"{name}.weight", gain),
+                op.vector(f"{name}.bias", bias),
+                axis=-1,
+                epsilon=self.checkpoint.config.layer_norm_epsilon,
+            )
 
     def table(self, name: str) -> Table:
         """An embedding table or head, stored as the precision says."""

@@ -18,10 +18,8 @@ def read_json(path: Path, error: type[CheckpointError] = CheckpointError) -> dic
     except json.JSONDecodeError as cause:
         place = f"line {cause.lineno}, column {cause.colno}"
         raise error(f"{path}: expected JSON, found a mistake at {place}: {cause.msg}") from cause
-    except UnicodeDecodeError as cause:
-        raise error(f"{path}: expected UTF-8, found another byte at {cause.start}") from cause
-    except RecursionError as cause:
-        raise error(f"{path}: expected a JSON object, found one nested too deeply") from cause
+    except (ValueError, RecursionError) as cause:
+        raise error(f"{path}: expected JSON in UTF-8, found something else: {cause}") from cause
     if not isinstance(content, dict):
         raise error(f"{path}: expected a JSON object, found a {type(content).__name__}")
     return content

@@ -15,11 +15,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import ParameterError, UnsupportedConfigError, WeightsError
+from gpt2onnx.errors import ParameterError, WeightsError
 from gpt2onnx.export.builder import GraphBuilder
 from gpt2onnx.export.quantize import quantize_blocks, quantize_columns
 
 Float = NDArray[np.float32]
+
+PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "int4")
+DEVICES = ("cpu", "cuda")
 
 # With one scale for 32 weights, rows come out bit-identical at every batch size; with 128 not.
 BLOCK_SIZE = 32
@@ -87,15 +90,11 @@ class Blockwise:
     dtype: np.dtype[Any]
 
     def linear(self, op: GraphBuilder, name: str, x: str, weight: Float, bias: Float) -> str:
-        values, scales = quantize_blocks(weight.T, self.bits, BLOCK_SIZE)
-        stored = op.matrix(f"{name}.weight_q{self.bits}", values)
-        scale = op.matrix(f"{name}.weight_scales", scales.astype(self.dtype))
-        width, out = weight.shape
-        product = multiply_blocks(op, x, stored, scale, self.bits, width, out)
-        return op.Add(product, op.vector(f"{name}.bias", cast(bias, self.dtype, name)))
+        matrix = store_blocks(op, name, weight.T, self.bits, self.dtype)
+        return op.Add(matrix.multiply(x), op.vector(f"{name}.bias", cast(bias, self.dtype, name)))
 
     def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
-        return block_table(op, name, weight, self.dtype)
+        return BlockTable(store_blocks(op, name, weight, 8, self.dtype))
 
 
 @dataclass(frozen=True)
@@ -112,67 +111,72 @@ class Dynamic:
         values, scales = quantize_columns(weight.T)
         stored = op.matrix(f"{name}.weight_q8", values)
         rounded, scale = quantize_tokens(op, x)
-        one, middle = op.constant(np.float32(1)), op.constant(np.uint8(128))
+        one, middle = op.constant(1, np.float32), op.constant(128, np.uint8)
         column_scales = op.vector(f"{name}.weight_scales", scales)
         product = op.MatMulIntegerToFloat(rounded, stored, one, column_scales, middle)
         return op.Add(op.Mul(product, scale), op.vector(f"{name}.bias", bias))
 
     def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
-        return block_table(op, name, weight, self.dtype)
+        return BlockTable(store_blocks(op, name, weight, 8, self.dtype))
 
 
 @dataclass(frozen=True)
 class BlockTable:
-    """8-bit blocks whose bytes serve both GatherBlockQuantized and MatMulNBits.
+    """A matrix of 8-bit blocks whose bytes serve the embedding, and MatMulNBits as the head."""
 
-    The two operators want them in different shapes, [vocab, width] and [vocab, blocks, block].
-    """
-
-    op: GraphBuilder
-    rows: str
-    blocks: str
-    scales: str
-    vocab: int
-    width: int
+    matrix: BlockMatrix
 
     def gather(self, ids: str) -> str:
-        op = self.op
+        op, matrix = self.matrix.op, self.matrix
+        padded = -(-matrix.width // BLOCK_SIZE) * BLOCK_SIZE
+        # GatherBlockQuantized wants [vocab, width] where MatMulNBits has [vocab, blocks, block].
+        rows = op.view(f"{matrix.values}_rows", matrix.values, [matrix.out, padded])
         gathered = op.GatherBlockQuantized(
-            self.rows, ids, self.scales, bits=8, block_size=BLOCK_SIZE, quantize_axis=1
+            rows, ids, matrix.scales, bits=8, block_size=BLOCK_SIZE, quantize_axis=1
         )
-        if self.width % BLOCK_SIZE == 0:
+        if padded == matrix.width:
             return gathered
-        start, end, axis = (op.constant(np.array([n], np.int64)) for n in (0, self.width, 1))
+        start, end, axis = (op.constant([n], np.int64) for n in (0, matrix.width, 1))
         return op.Slice(gathered, start, end, axis)
 
     def project(self, hidden: str) -> str:
-        return multiply_blocks(self.op, hidden, self.blocks, self.scales, 8, self.width, self.vocab)
+        return self.matrix.multiply(hidden)
 
 
-def block_table(op: GraphBuilder, name: str, weight: Float, dtype: np.dtype[Any]) -> BlockTable:
-    """Store weight [vocab, width] in 8-bit blocks, once."""
-    vocab, width = weight.shape
-    values, scales = quantize_blocks(weight, 8, BLOCK_SIZE)
-    blocks = op.matrix(f"{name}.weight_q8", values)
-    rows = op.view(f"{name}.weight_q8_rows", blocks, [vocab, values[0].size])
-    scale = op.matrix(f"{name}.weight_scales", scales.astype(dtype))
-    return BlockTable(op, rows, blocks, scale, vocab, width)
+@dataclass(frozen=True)
+class BlockMatrix:
+    """A matrix [out, width] that is stored in blocks: the names of its values and scales."""
+
+    op: GraphBuilder
+    values: str
+    scales: str
+    bits: int
+    width: int
+    out: int
+
+    def multiply(self, x: str) -> str:
+        """The dot product with every row: x [tokens, width] -> [tokens, out]."""
+        return self.op.MatMulNBits(
+            x,
+            self.values,
+            self.scales,
+            K=self.width,
+            N=self.out,
+            bits=self.bits,
+            block_size=BLOCK_SIZE,
+            accuracy_level=ACCURACY_LEVEL,
+        )
 
 
-def multiply_blocks(
-    op: GraphBuilder, x: str, values: str, scales: str, bits: int, width: int, out: int
-) -> str:
-    """x [tokens, width] times a matrix of blocks [out, width] -> [tokens, out]."""
-    return op.MatMulNBits(
-        x,
-        values,
-        scales,
-        K=width,
-        N=out,
-        bits=bits,
-        block_size=BLOCK_SIZE,
-        accuracy_level=ACCURACY_LEVEL,
-    )
+def store_blocks(
+    op: GraphBuilder, name: str, weight: Float, bits: int, dtype: np.dtype[Any]
+) -> BlockMatrix:
+    """Round weight [out, width] to blocks, with scales in the type of the activations."""
+    check_range(weight, dtype, name)
+    values, scales = quantize_blocks(weight, bits, BLOCK_SIZE, dtype)
+    out, width = weight.shape
+    stored = op.matrix(f"{name}.weight_q{bits}", values)
+    return BlockMatrix(op, stored, op.matrix(f"{name}.weight_scales", scales), bits, width, out)
 
 
 def quantize_tokens(op: GraphBuilder, x: str) -> tuple[str, str]:
@@ -180,32 +184,30 @@ def quantize_tokens(op: GraphBuilder, x: str) -> tuple[str, str]:
 
     Unsigned, because ONNX Runtime's kernels for signed activations are ten times slower.
     """
-    last = op.constant(np.array([-1], np.int64))
+    last = op.constant([-1], np.int64)
     largest = op.ReduceMax(op.Abs(x), last, keepdims=1)
     # The floor keeps a row of zeros from being divided by zero.
-    largest = op.Max(largest, op.constant(np.float32(1e-30)))
-    scale = op.Mul(largest, op.constant(np.float32(1 / 127)))
+    largest = op.Max(largest, op.constant(1e-30, np.float32))
+    scale = op.Mul(largest, op.constant(1 / 127, np.float32))
     by_token = op.Reshape(scale, last)
-    zero_point = op.Expand(op.constant(np.array([128], np.uint8)), op.Shape(by_token))
+    zero_point = op.Expand(op.constant([128], np.uint8), op.Shape(by_token))
     return op.QuantizeLinear(x, by_token, zero_point, axis=0), scale
 
 
 def cast(value: Float, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
-    """`value` in the type of the activations; a weight beyond half precision's range is refused."""
-    if value.dtype == dtype:
-        return value
-    with np.errstate(over="ignore"):
-        converted = value.astype(dtype)
-    if not np.isfinite(converted).all():
+    """`value` in the type of the activations. Errors: WeightsError where it is beyond its range."""
+    check_range(value, dtype, name)
+    return value.astype(dtype, copy=False)
+
+
+def check_range(value: Float, dtype: np.dtype[Any], name: str) -> None:
+    """Raise WeightsError where a weight would become infinite."""
+    largest = max(value.max(), -value.min())
+    if largest > np.finfo(dtype).max:
         raise WeightsError(
-            f"{name}: largest magnitude {np.abs(value).max():.6g} exceeds {dtype}'s "
-            f"{np.finfo(dtype).max:.6g}; export with --precision fp32 or int8"
+            f"{name}: expected weights within {dtype}'s range, +-{np.finfo(dtype).max:.6g}, found "
+            f"{largest:.6g}; export in fp32, or in int8 for device='cpu'"
         )
-    return converted
-
-
-PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "int4")
-DEVICES = ("cpu", "cuda")
 
 
 def choose(precision: str, device: str) -> Precision:
@@ -218,17 +220,17 @@ def choose(precision: str, device: str) -> Precision:
     if device not in DEVICES:
         raise ParameterError(f"device={device!r}: expected one of {', '.join(DEVICES)}")
     if device == "cuda" and precision in ("fp32", "int8-dynamic"):
-        raise UnsupportedConfigError(
-            f"precision={precision!r} has no CUDA kernels in the fused graph; "
-            "for device='cuda' choose fp16, int8 or int4, or graph='portable' for fp32"
+        raise ParameterError(
+            f"precision={precision!r} has no CUDA kernels in the fused graph: choose fp16, int8 or "
+            "int4 with device='cuda', or graph='portable' with fp32"
         )
-    half = np.dtype(np.float16)
-    activations = half if device == "cuda" else np.dtype(np.float32)
+    half, single = np.dtype(np.float16), np.dtype(np.float32)
+    activations = half if device == "cuda" else single
     recipes: dict[str, Precision] = {
-        "fp32": Floating(np.dtype(np.float32)),
+        "fp32": Floating(single),
         "fp16": Floating(half),
         "int8": Blockwise(8, activations),
-        "int8-dynamic": Dynamic(np.dtype(np.float32)),
+        "int8-dynamic": Dynamic(single),
         "int4": Blockwise(4, activations),
     }
     return recipes[precision]

@@ -6,24 +6,25 @@ A matrix is given as [out, in], the order in which a dot product reads it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 # Rows worked on at once: temporaries stay far below the matrix itself.
 CHUNK = 2048
+SMALLEST_SCALE = np.finfo(np.float32).tiny
 
 
 class Blocks(NamedTuple):
     """A matrix [out, in] as blocks of one scale each: `(values - 2 ** (bits - 1)) * scale`.
 
     values: uint8 [out, blocks, block_size * bits / 8], two 4-bit values a byte, the low half first
-    scales: float32 [out, blocks]
+    scales: float32 or float16 [out, blocks]
     """
 
     values: NDArray[np.uint8]
-    scales: NDArray[np.float32]
+    scales: NDArray[Any]
 
 
 class Columns(NamedTuple):
@@ -37,22 +38,27 @@ class Columns(NamedTuple):
     scales: NDArray[np.float32]
 
 
-def quantize_blocks(weight: NDArray[np.float32], bits: int, block_size: int) -> Blocks:
+def quantize_blocks(
+    weight: NDArray[np.float32], bits: int, block_size: int, dtype: DTypeLike = np.float32
+) -> Blocks:
     """Symmetric rounding of [out, in] in blocks along `in`, the last one filled up with zeros.
 
-    The layout is MatMulNBits', whose zero point is 2 ** (bits - 1) where none is given:
+    `dtype` is the scales'. The layout is MatMulNBits', whose zero point is 2 ** (bits - 1) where
+    none is given:
     https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#commicrosoftmatmulnbits
     """
     rows, width = weight.shape
     count = -(-width // block_size)
     values = np.empty((rows, count, block_size * bits // 8), np.uint8)
-    scales = np.empty((rows, count), np.float32)
+    scales = np.empty((rows, count), dtype)
     for chunk in _chunks(rows):
         blocks = np.zeros((chunk.stop - chunk.start, count * block_size), np.float32)
         blocks[:, :width] = weight[chunk]
         blocks = blocks.reshape(-1, count, block_size)
-        scales[chunk] = _signed_scale(blocks, bits)
-        values[chunk] = _pack(_round(blocks, scales[chunk, :, None], bits), bits)
+        scale = _signed_scales(blocks, bits).astype(dtype)
+        scale[scale == 0] = 1  # any will do for a block of zeros
+        scales[chunk] = scale
+        values[chunk] = _pack(_round(blocks, scale[..., None], bits), bits)
     return Blocks(values, scales)
 
 
@@ -63,26 +69,24 @@ def quantize_columns(weight: NDArray[np.float32]) -> Columns:
     scales = np.empty(rows, np.float32)
     for chunk in _chunks(rows):
         part = weight[chunk]
-        scale = np.abs(part).max(axis=1) / np.float32(127)
-        scales[chunk] = np.where(scale == 0, np.float32(1), scale)
+        # The floor keeps an output of nothing but zeros from being divided by zero.
+        scales[chunk] = np.maximum(np.abs(part).max(axis=1) / np.float32(127), SMALLEST_SCALE)
         values[:, chunk] = np.rint(part / scales[chunk, None]).astype(np.int8).T
     return Columns(values, scales)
 
 
-def _signed_scale(blocks: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
+def _signed_scales(blocks: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
     """Scales [rows, blocks] that put each block's largest magnitude on the lowest level.
 
-    The lowest level, -2 ** (bits - 1), has no positive twin: using it gains a level.
+    The lowest level, -2 ** (bits - 1), has no positive twin: using it gains a level. The price is
+    that a weight as large, but of the other sign, is off by up to a whole step.
     """
     low, high = blocks.min(axis=-1), blocks.max(axis=-1)
     extreme = np.where(-low >= high, low, high)
-    scale = extreme / np.float32(-(2 ** (bits - 1)))
-    return np.where(scale == 0, np.float32(1), scale)
+    return extreme / np.float32(-(2 ** (bits - 1)))
 
 
-def _round(
-    blocks: NDArray[np.float32], scales: NDArray[np.float32], bits: int
-) -> NDArray[np.uint8]:
+def _round(blocks: NDArray[np.float32], scales: NDArray[Any], bits: int) -> NDArray[np.uint8]:
     half = 2 ** (bits - 1)
     levels = np.rint(blocks / scales)
     np.clip(levels, -half, half - 1, out=levels)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,12 +94,13 @@ def _read_entries(path: Path, header: bytes) -> dict[str, Entry]:
 
 
 def _entry(dtype: str, shape: list[int], data_offsets: list[int]) -> Entry:
-    begin, end = data_offsets
-    if min(begin, end - begin, *shape) < 0:
+    begin, end = map(operator.index, data_offsets)
+    sizes = tuple(map(operator.index, shape))
+    if min(begin, end - begin, *sizes) < 0:
         raise ValueError(f"shape {shape} at bytes {begin} to {end}")
-    if dtype in FLOATS and end - begin != math.prod(shape) * FLOATS[dtype].itemsize:
+    if dtype in FLOATS and end - begin != math.prod(sizes) * FLOATS[dtype].itemsize:
         raise ValueError(f"{dtype} of shape {shape} in {end - begin} bytes")
-    return Entry(dtype, tuple(shape), begin, end)
+    return Entry(dtype, sizes, begin, end)
 
 
 def _from_floats(stored: NDArray[Any]) -> NDArray[np.float32]:

@@ -153,8 +153,10 @@ def _without_replaced_lengths(
 def _require_known(name: str) -> None:
     if name in PARAMETERS:
         return
+    if name in _WITHOUT_EFFECT:
+        raise ParameterError(f"transformers' {name} has no effect here: leave it out")
+    if name in _NEUTRAL:
+        raise ParameterError(f"transformers' {name} isn't supported: leave it out")
     closest = difflib.get_close_matches(name, PARAMETERS, n=1)
-    advice = (
-        f"did you mean {closest[0]}?" if closest else f"expected one of {', '.join(PARAMETERS)}"
-    )
+    advice = f"did you mean {closest[0]}" if closest else f"expected one of {', '.join(PARAMETERS)}"
     raise ParameterError(f"unknown parameter {name!r}: {advice}")

@@ -21,15 +21,15 @@ def log_softmax(logits: FloatArray) -> FloatArray:  # [..., vocab] -> [..., voca
 def token_logprobs(logits: FloatArray, ids: IntArray) -> FloatArray:  # [..., vocab], [...] -> [...]
     """The log-probability of one token in each row."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
-    chosen: FloatArray = np.take_along_axis(shifted, ids[..., None], axis=-1)[..., 0]
-    return chosen - np.log(np.exp(shifted, out=shifted).sum(axis=-1))
+    chosen = np.take_along_axis(shifted, ids[..., None], axis=-1)[..., 0]
+    logprobs: FloatArray = chosen - np.log(np.exp(shifted, out=shifted).sum(axis=-1))
+    return logprobs
 
 
 def top_logprobs(logits: FloatArray, count: int) -> tuple[IntArray, FloatArray]:
     """Ids and log-probabilities of the most probable tokens: two `[..., count]` of `[..., vocab]`.
 
-    The most probable comes first. Raises ParameterError where the vocabulary
-    has fewer tokens.
+    The most probable comes first. Raises ParameterError where the vocabulary has fewer tokens.
     """
     vocab = logits.shape[-1]
     if not 1 <= count <= vocab:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers.checks import CHECKS, LENGTH_PAIRS, SAMPLING_ONLY
@@ -37,7 +37,8 @@ class GenerationParams:
     max_time: float | None = None  # seconds
     eos_token_id: int | Sequence[int] | None = None
     stop_strings: str | Sequence[str] | None = None
-    overflow: str = "error"  # where the model's positions end: error, truncate or slide
+    # where the model's positions end
+    overflow: Literal["error", "truncate", "slide"] = "error"
 
     # How to draw
     do_sample: bool = False
@@ -103,8 +104,7 @@ class GenerationParams:
         return _as_tuple(self.forced_eos_token_id)
 
     def for_prompt(self, prompt_length: int) -> GenerationParams:
-        """The same parameters with every length counted in new tokens, for a prompt of
-        `prompt_length` tokens.
+        """The same parameters for a prompt of that many tokens: lengths count new tokens alone.
 
         Raises ParameterError where the prompt leaves a parameter impossible or without effect.
         """
@@ -125,8 +125,7 @@ class GenerationParams:
         )
 
     def check_vocabulary(self, size: int) -> None:
-        """Raises ParameterError where a parameter names a token that a vocabulary of `size` doesn't
-        have.
+        """Raises ParameterError where a parameter names a token beyond a vocabulary of `size`.
 
         eos_token_id is exempt: many a fine-tune keeps GPT-2's 50256 in its configuration beside a
         smaller vocabulary.

@@ -106,6 +106,8 @@ def test_bytes_that_no_tensor_claims(tmp_path: Path) -> None:
         {"x": tensor_at(4, 0, [1])},
         {"x": tensor_at(-4, 0, [1])},
         {"x": tensor_at(0, 4, [-1, -1])},
+        {"x": {"dtype": "F32", "shape": [1.0], "data_offsets": [0, 4]}},
+        {"x": {"dtype": "F32", "shape": [1], "data_offsets": [0.0, 4.0]}},
         {"x": {"dtype": "F32", "shape": None, "data_offsets": [0, 4]}},
         {"x": {"dtype": "F32", "shape": [1], "data_offsets": [0]}},
     ],

@@ -243,7 +243,7 @@ class FakeOnnxRuntime:
     def preload_dlls(self) -> None:
         print("Failed to load libcublas.so.13")
 
-    def InferenceSession(self, model, options, providers, enable_fallback):  # noqa: N802
+    def InferenceSession(self, model, options, providers, enable_fallback, disabled_optimizers):  # noqa: N802
         assert not enable_fallback
         self.opened += providers
         name = providers[0][0]

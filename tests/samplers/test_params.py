@@ -291,6 +291,18 @@ def test_create_refuses_unknown_names(name: str, advice: str) -> None:
         GenerationParams.create({name: 1})
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("pad_token_id", "transformers' pad_token_id has no effect here: leave it out"),
+        ("num_beams", "transformers' num_beams isn't supported: leave it out"),
+    ],
+)
+def test_create_knows_the_other_names_of_transformers(name: str, message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        GenerationParams.create({name: 1})
+
+
 def test_create_drops_sampling_defaults_of_a_greedy_call() -> None:
     defaults = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "num_return_sequences": 3}
     params = GenerationParams.create({"do_sample": False}, defaults)

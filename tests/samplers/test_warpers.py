@@ -42,9 +42,10 @@ FILTERS = [pair for pair in PAIRS if not pair.id.startswith("temperature")]
 
 
 def row(vocab: int, seed: int, *, ties: bool = False, masked: bool = False) -> np.ndarray:
-    """Logits as flat, as peaked or as normal as the seed makes them, around GPT-2's level."""
+    """Logits around GPT-2's level, flat or peaked as the seed says; all different unless `ties`."""
     rng = np.random.default_rng(seed)
-    logits = rng.normal(-40, (0.5, 3, 8)[seed % 3], vocab).astype(np.float32)
+    logits = rng.normal(-40, (0.5, 3, 8)[seed % 3], 2 * vocab).astype(np.float32)
+    logits = rng.permutation(np.unique(logits))[:vocab]
     if ties:
         logits = np.round(logits * 4) / 4
     if masked:
