@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from gpt2onnx.errors import Gpt2OnnxError
 
 if TYPE_CHECKING:
-    from gpt2onnx.models import load
     from gpt2onnx.export.exporter import Export, export
+    from gpt2onnx.models import load
     from gpt2onnx.runtime.model import Model
     from gpt2onnx.runtime.results import Generation, Score, Token
     from gpt2onnx.samplers.params import GenerationParams

@@ -26,7 +26,7 @@ from gpt2onnx.runtime.session import available_providers, open_session, short_na
 
 # What pyproject.toml lists under each extra, less the extras that it includes.
 EXTRAS = {
-    "export": ("onnx", "safetensors", "huggingface-hub", "tqdm"),
+    "export": ("onnx", "huggingface-hub", "tqdm"),
     "verify": ("torch", "transformers"),
     "optimum": ("optimum-onnx", "transformers"),
 }

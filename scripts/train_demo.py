@@ -489,8 +489,9 @@ decay 0.1. The last fifth of the steps sees windows of {POSITIONS:,} tokens, the
 | ---: | ---: | ---: |
 {rows}
 
-Training loss is the mean since the row above; held-out loss is next-token cross-entropy. Both in
-nats. Made with
+Both in nats. Training loss is the mean since the row above. Held-out loss is next-token
+cross-entropy with up to {POSITIONS:,} tokens of context, so it drops when training comes to windows
+of that length. Made with
 
     {command}
 

@@ -1,4 +1,4 @@
-"""Checkpoint in, model folder out. Needs onnx and safetensors; torch only to verify.
+"""Checkpoint in, model folder out. Needs onnx; torch only to verify.
 
 The package is callable, so that `gpt2onnx.export(source, out)` is the function whether or not a
 module of this package was imported before.
@@ -16,7 +16,6 @@ from gpt2onnx.errors import InstallationError
 try:
     import huggingface_hub  # noqa: F401
     import onnx  # noqa: F401
-    import safetensors  # noqa: F401
     import tqdm  # noqa: F401
 except ImportError as error:
     raise InstallationError(

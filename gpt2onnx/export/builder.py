@@ -110,7 +110,7 @@ class GraphBuilder:
             "offset": self._data.tell(),
             "length": value.nbytes,
         }
-        self._data.write(memoryview(value).cast("B"))
+        self._data.write(value.data)
         tensor = TensorProto(
             name=name,
             data_type=helper.np_dtype_to_tensor_dtype(value.dtype),

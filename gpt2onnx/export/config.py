@@ -87,7 +87,7 @@ class Gpt2Config:
     """The options of GPT2Config by transformers' names, checked. Made by `from_json`.
 
     `n_inner` is never None. `scale_attn_weights` and `scale_attn_by_inverse_layer_idx` mean what
-    transformers' eager attention makes of them: its SDPA attention passes over both before 5.3
+    transformers' eager attention makes of them: the SDPA attention of 4.57 passes over both
     (transformers#44397). `reorder_and_upcast_attn` changes nothing in float32.
     """
 

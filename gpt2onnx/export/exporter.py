@@ -6,24 +6,29 @@ Puts the parts of the export together; knows nothing of how each does its work.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.builder import OPSET, GraphBuilder
 from gpt2onnx.export.checkpoint import Checkpoint, open_checkpoint
-from gpt2onnx.export.folder import check_replaceable, staged, write_manifest, write_settings
+from gpt2onnx.export.folder import (
+    DATA,
+    MODEL,
+    check_replaceable,
+    staged,
+    write_manifest,
+    write_settings,
+)
 from gpt2onnx.export.graph import build
 from gpt2onnx.export.portable import PRECISIONS as PORTABLE_PRECISIONS
 from gpt2onnx.export.portable import export_portable
 from gpt2onnx.export.precision import Precision, choose
 from gpt2onnx.export.progress import Track, bar, silent
-from gpt2onnx.export.verify import Verification, can_verify, require_torch
-from gpt2onnx.export.verify import verify as compare
+from gpt2onnx.export.verify import Verification, can_verify, require_torch, verify_folder
 
 GRAPHS = ("fused", "portable")
-MODEL, DATA = "model.onnx", "model.onnx.data"
 
 
 @dataclass(frozen=True)
@@ -84,22 +89,21 @@ def export(
     with staged(out, force) as stage:
         started = time.perf_counter()
         _write(checkpoint, stage, precision, recipe, track)
-        description = _describe(checkpoint, graph, precision, recipe)
-        write_manifest(stage, {**description, "verification": None})
         written = time.perf_counter()
         verification = None
         if verify or (verify is None and can_verify()):
-            verification = compare(checkpoint, stage, precision, track)
-            write_manifest(stage, {**description, "verification": verification.as_json()})
-        size = sum(path.stat().st_size for path in stage.rglob("*"))
+            verification = verify_folder(checkpoint, stage, precision, track)
+        verified = time.perf_counter()
+        write_manifest(stage, _describe(checkpoint, graph, precision, recipe, verification))
+        size = sum(path.stat().st_size for path in stage.iterdir())
     return Export(
-        out,
-        graph,
-        precision,
-        size,
-        written - started,
-        verification,
-        time.perf_counter() - written,
+        folder=out,
+        graph=graph,
+        precision=precision,
+        size=size,
+        seconds=written - started,
+        verification=verification,
+        verification_seconds=verified - written,
     )
 
 
@@ -139,11 +143,18 @@ def _write(
 
 
 def _describe(
-    checkpoint: Checkpoint, graph: str, precision: str, recipe: Precision | None
+    checkpoint: Checkpoint,
+    graph: str,
+    precision: str,
+    recipe: Precision | None,
+    verification: Verification | None,
 ) -> dict[str, Any]:
     """What the manifest says of the model."""
-    source = {"name": checkpoint.source, "revision": checkpoint.revision}
-    description = {"graph": graph, "precision": precision, "source": source}
-    if recipe is not None:
-        description |= {"activations": str(recipe.dtype), "opset": OPSET}
-    return description
+    fused = {} if recipe is None else {"activations": str(recipe.dtype), "opset": OPSET}
+    return {
+        "graph": graph,
+        "precision": precision,
+        **fused,
+        "source": {"name": checkpoint.source, "revision": checkpoint.revision},
+        "verification": asdict(verification) if verification else None,
+    }

@@ -5,12 +5,10 @@ Knows files; knows nothing of graphs and weights.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import importlib.metadata
 import json
 import platform
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,77 +19,100 @@ from gpt2onnx.errors import OutputExistsError, StorageError
 from gpt2onnx.export.checkpoint import Checkpoint
 
 FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
-TOOLS = ("gpt2onnx", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "optimum-onnx", "torch")
-STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+MODEL, DATA, MANIFEST = "model.onnx", "model.onnx.data", "manifest.json"
+TOOLS = (
+    *("gpt2onnx", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu"),
+    *("optimum-onnx", "torch", "transformers"),
+)
 
 
 @contextmanager
 def staged(out: Path, force: bool) -> Iterator[Path]:
     """A folder beside `out` that takes its place when the block ends well, and vanishes when not.
 
-    Errors: OutputExistsError where `out` is there already; with `force` only where it is neither an
-    empty folder nor one that has a manifest, and so not ours to delete. StorageError where the disk
-    is full or not writable.
+    Folders above `out` are made where they are missing.
+
+    Errors: OutputExistsError as `check_replaceable`'s, StorageError where the disk is full or not
+    writable.
     """
     check_replaceable(out, force)
-    stage: Path | None = None
-    try:
+    with _storage_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        yield stage
-        stage.chmod(0o755)
-        _replace(out, stage)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+            stage = Path(temporary, "new")
+            stage.mkdir()
+            yield stage
+            check_replaceable(out, force)  # somebody else may have written there meanwhile
+            _replace(out, stage, Path(temporary, "old"))
+
+
+def check_replaceable(out: Path, force: bool) -> None:
+    """See that a folder may be written at `out`: where nothing is, or in an empty folder's place.
+
+    With `force` in a model folder's place, too, but in nothing else's, which isn't ours to delete.
+
+    Errors: OutputExistsError, StorageError.
+    """
+    with _storage_errors(out):
+        there = out.is_symlink() or out.exists()
+        if obstacle := _why_not_replace(out, force) if there else _why_not_make(out):
+            raise OutputExistsError(f"{out}: {obstacle}; choose another place")
+
+
+def _why_not_make(out: Path) -> str:
+    """Why no folder can be made at `out`, where nothing is; empty where one can."""
+    above = next(parent for parent in out.absolute().parents if parent.exists())
+    return "" if above.is_dir() else f"{above} is no folder"
+
+
+def _why_not_replace(out: Path, force: bool) -> str:
+    """Why what is at `out` may not be replaced; empty where it may."""
+    if out.is_symlink() or not out.is_dir():
+        return "is no folder"
+    if Path.cwd().is_relative_to(out.resolve()):
+        return "is the current folder or above it, and would be gone"
+    if out.is_mount():
+        return "is a mount point, which can't be replaced"
+    if not any(out.iterdir()):
+        return ""
+    if not force:
+        return "exists already; force (--force) replaces a model folder"
+    if not all((out / name).is_file() for name in (MANIFEST, MODEL)):
+        return f"holds no {MANIFEST} and {MODEL}, so it is no model folder and is not replaced"
+    return ""
+
+
+@contextmanager
+def _storage_errors(out: Path) -> Iterator[None]:
+    """The system's complaints about a disk as StorageError."""
+    try:
+        yield
     except OSError as error:
-        if error.errno not in STORAGE_ERRORS:
+        if error.errno is None:  # a library's own, not the system's
             raise
         raise StorageError(
             f"{error.filename or out}: {error.strerror}; free some space or choose another place"
         ) from error
-    finally:
-        if stage is not None:
-            shutil.rmtree(stage, ignore_errors=True)
 
 
-def check_replaceable(out: Path, force: bool) -> None:
-    """Raise OutputExistsError unless a folder may be written at `out`."""
-    if not (out.exists() or out.is_symlink()):
-        return
-    if not out.is_dir() or out.is_symlink():
-        raise OutputExistsError(f"{out}: is no folder; choose another place")
-    if not any(out.iterdir()):
-        return
-    if not force:
-        raise OutputExistsError(f"{out}: exists already; choose another place, or force (--force)")
-    if not (out / MANIFEST).is_file():
-        raise OutputExistsError(
-            f"{out}: has no {MANIFEST}, so it is no model folder of gpt2onnx and is not replaced; "
-            "delete it yourself or choose another place"
-        )
-
-
-def _replace(out: Path, stage: Path) -> None:
-    """Put `stage` where `out` is. Between the two renames `out` is missing, never half there."""
-    if not out.exists():
-        stage.rename(out)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-    out.rename(old / "folder")
+def _replace(out: Path, new: Path, old: Path) -> None:
+    """Put `new` where `out` is. Between the two renames `out` is missing, never half there."""
     try:
-        stage.rename(out)
-    except OSError:
-        (old / "folder").rename(out)
-        raise
+        if out.exists() and any(out.iterdir()):
+            out.rename(old)
+        new.rename(out)
     finally:
-        shutil.rmtree(old, ignore_errors=True)
+        if old.exists() and not out.exists():
+            old.rename(out)
 
 
 def write_settings(checkpoint: Checkpoint, folder: Path) -> None:
-    """The checkpoint's own config.json and generation_config.json, and its tokenizer as one file."""
+    """The checkpoint's own config.json and generation_config.json, and its tokenizer."""
     write_json(folder / "config.json", checkpoint.config_json)
     if checkpoint.generation_config is not None:
         write_json(folder / "generation_config.json", checkpoint.generation_config)
-    checkpoint.tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+    # Tokenizer.save() would tell of a full disk by a plain Exception.
+    (folder / "tokenizer.json").write_text(checkpoint.tokenizer.to_str(), encoding="utf-8")
 
 
 def write_manifest(folder: Path, description: Mapping[str, Any]) -> None:

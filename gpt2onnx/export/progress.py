@@ -18,7 +18,8 @@ class Track(Protocol):
 
 def bar(items: Iterable[Item], label: str) -> Iterable[Item]:
     """Show a bar once a second has passed, and take it away at the end."""
-    return tqdm(items, desc=label, delay=1, leave=False)
+    shown: Iterable[Item] = tqdm(items, desc=label, delay=1, leave=False)
+    return shown
 
 
 def silent(items: Iterable[Item], label: str) -> Iterable[Item]:

@@ -55,10 +55,8 @@ def quantize_blocks(
         blocks = np.zeros((chunk.stop - chunk.start, count * block_size), np.float32)
         blocks[:, :width] = weight[chunk]
         blocks = blocks.reshape(-1, count, block_size)
-        scale = _signed_scales(blocks, bits).astype(dtype)
-        scale[scale == 0] = 1  # any will do for a block of zeros
-        scales[chunk] = scale
-        values[chunk] = _pack(_round(blocks, scale[..., None], bits), bits)
+        scales[chunk] = _signed_scales(blocks, bits)
+        values[chunk] = _pack(_round(blocks, scales[chunk, :, None], bits), bits)
     return Blocks(values, scales)
 
 
@@ -76,27 +74,28 @@ def quantize_columns(weight: NDArray[np.float32]) -> Columns:
 
 
 def _signed_scales(blocks: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
-    """Scales [rows, blocks] that put each block's largest magnitude on the lowest level.
+    """Scales [rows, blocks] that put each block's largest magnitude on the lowest level, or 0.
 
     The lowest level, -2 ** (bits - 1), has no positive twin: using it gains a level. The price is
     that a weight as large, but of the other sign, is off by up to a whole step.
     """
     low, high = blocks.min(axis=-1), blocks.max(axis=-1)
-    extreme = np.where(-low >= high, low, high)
+    extreme: NDArray[np.float32] = np.where(-low >= high, low, high)
     return extreme / np.float32(-(2 ** (bits - 1)))
 
 
 def _round(blocks: NDArray[np.float32], scales: NDArray[Any], bits: int) -> NDArray[np.uint8]:
+    """Levels [rows, blocks, block_size] from 0 to 2 ** bits - 1; the middle where a scale is 0."""
     half = 2 ** (bits - 1)
-    levels = np.rint(blocks / scales)
-    np.clip(levels, -half, half - 1, out=levels)
-    return (levels + half).astype(np.uint8)
+    levels: NDArray[np.float32] = np.rint(blocks / np.where(scales == 0, 1, scales)) + half
+    return np.clip(levels, 0, 2 * half - 1).astype(np.uint8)
 
 
 def _pack(levels: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """Two neighbours of 4 bits in a byte, the first one in the low half."""
     if bits == 8:
         return levels
-    return levels[..., 0::2] | (levels[..., 1::2] << 4)
+    return levels[..., 0::2] | levels[..., 1::2] << np.uint8(4)
 
 
 def _chunks(rows: int) -> Iterator[slice]:

@@ -60,7 +60,7 @@ class SafetensorsFile:
                 f"{path}: truncated or corrupt: expected {expected} bytes, found {size};"
                 " get the file again"
             )
-        self._data = np.asarray(np.memmap(path, np.uint8, mode="r"))[start:]
+        self._start = start
 
     def names(self) -> frozenset[str]:
         return frozenset(self._entries)
@@ -72,12 +72,14 @@ class SafetensorsFile:
         return self._entries[name].shape
 
     def read(self, name: str) -> NDArray[np.float32]:
-        dtype, shape, begin, end = self._entries[name]
+        dtype, shape, begin, _ = self._entries[name]
         if dtype not in FLOATS:
             raise WeightsError(
                 f"{self._path}: expected {name} in {', '.join(FLOATS)}, found {dtype}"
             )
-        stored = self._data[begin:end].view(FLOATS[dtype]).reshape(shape)
+        # Mapped for this tensor alone, so that its pages leave memory with it.
+        mapped = np.memmap(self._path, FLOATS[dtype], "r", self._start + begin, shape)
+        stored = np.asarray(mapped)
         return _from_bfloat16(stored) if dtype == "BF16" else _from_floats(stored)
 
 

@@ -1,15 +1,14 @@
-"""Logits of an exported model against PyTorch's: for the prompt, and for every cached step after it.
+"""Logits of an exported model against PyTorch's: of the prompt, and of each cached step after it.
 
-The one place where export meets the runtime, since what is verified is what a user will run. Needs torch
-and transformers.
+The one place where export meets the runtime, since what is verified is what a user will run. Needs
+torch and transformers.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,6 @@ from numpy.typing import NDArray
 from gpt2onnx.errors import InstallationError, VerificationError
 from gpt2onnx.export.checkpoint import Checkpoint
 from gpt2onnx.export.progress import Track
-from gpt2onnx.runtime.decoder import AnyRow, Decoder
 from gpt2onnx.runtime.folder import open_folder
 from gpt2onnx.runtime.model import open_decoder
 from gpt2onnx.runtime.session import open_session
@@ -26,8 +24,8 @@ STEPS = 32
 PROMPT = 96
 TEXT = """\
 The tower had stood at the mouth of the river for three hundred years, and nobody living could say
-who had built it. In winter, when the fog came in — "thick as wool," the ferryman used to say — its lamp
-was the only thing to be seen between the harbour and the hills beyond 52° north.
+who had built it. In winter, when the fog came in — "thick as wool," the ferryman used to say — its
+lamp was the only thing to be seen between the harbour and the hills beyond 52° north.
 
 def read_log(path: str, *, encoding: str = "utf-8") -> list[str]:
     with open(path, encoding=encoding) as file:
@@ -51,9 +49,6 @@ class Verification:
     mean_kl: float  # KL(PyTorch || exported), nats
     top_token_agreement: float  # 0 to 1
 
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
     def __str__(self) -> str:
         return (
             f"{self.positions} positions against PyTorch: largest logit difference "
@@ -76,22 +71,23 @@ def require_torch() -> None:
         )
 
 
-def verify(checkpoint: Checkpoint, folder: Path, precision: str, track: Track) -> Verification:
+def verify_folder(
+    checkpoint: Checkpoint, folder: Path, precision: str, track: Track
+) -> Verification:
     """Compare a model folder with its checkpoint.
 
     Errors: VerificationError where the logits are further apart than the precision explains.
     """
-    opened = open_folder(folder)
-    decoder = open_decoder(opened, open_session(opened.graph, "cpu"))
     ids = _text_ids(checkpoint)
-    prompt = max(1, len(ids) - STEPS)
-    exported = _exported_logits(decoder, ids, prompt, track)
+    exported = _exported_logits(folder, ids, track)
     result = compare(_torch_logits(checkpoint, ids), exported)
-    limit = MAX_DIFFERENCE.get(precision, np.inf) * max(1.0, result.largest_logit)
-    if not (result.max_difference <= limit and result.mean_kl <= MEAN_KL[precision]):
+    kl = MEAN_KL[precision]
+    difference = MAX_DIFFERENCE.get(precision, np.inf) * max(1.0, result.largest_logit)
+    if not (result.mean_kl <= kl and result.max_difference <= difference):  # NaN fails, too
         raise VerificationError(
             f"the {precision} model doesn't match PyTorch: {result}; expected a mean KL of at most "
-            f"{MEAN_KL[precision]:g}; please report this with the checkpoint's config.json"
+            f"{kl:g} and a difference of at most {difference:.2g}; please report this with the "
+            "checkpoint's config.json"
         )
     return result
 
@@ -110,23 +106,24 @@ def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> V
 
 
 def _text_ids(checkpoint: Checkpoint) -> NDArray[np.int64]:
-    """As much of the text as the model has positions for."""
-    length = min(PROMPT + STEPS, checkpoint.config.n_positions)
-    return np.array(checkpoint.tokenizer.encode(TEXT).ids[:length], np.int64)
+    """Ids [positions] of as much of the text as the model has positions for.
+
+    Where its tokenizer makes little of the text, the first ids of the vocabulary come after it.
+    """
+    config = checkpoint.config
+    ids = checkpoint.tokenizer.encode(TEXT).ids + list(range(config.vocab_size))
+    return np.array(ids[: min(PROMPT + STEPS, config.n_positions)], np.int64)
 
 
-def _exported_logits(
-    decoder: Decoder[AnyRow], ids: NDArray[np.int64], prompt: int, track: Track
-) -> NDArray[np.float32]:
-    """Logits [positions, vocab]: the prompt at once, then one cached step a token."""
+def _exported_logits(folder: Path, ids: NDArray[np.int64], track: Track) -> NDArray[np.float32]:
+    """Logits [positions, vocab]: of a prompt, and of the cached steps, one token each, after it."""
+    opened = open_folder(folder)
+    decoder = open_decoder(opened, open_session(opened.graph, "cpu"))
     row = decoder.new_row()
-    try:
-        logits = [decoder.extend(row, ids[:prompt])]
-        for token in track(ids[prompt:], "verifying"):
-            logits.append(decoder.step([row], np.array([token])))
-        return np.concatenate(logits)
-    finally:
-        decoder.free(row)
+    prompt = max(1, len(ids) - STEPS)
+    logits = [decoder.extend(row, ids[:prompt])]
+    logits += [decoder.step([row], token[None]) for token in track(ids[prompt:], "verifying")]
+    return np.concatenate(logits)
 
 
 def _torch_logits(checkpoint: Checkpoint, ids: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -135,14 +132,15 @@ def _torch_logits(checkpoint: Checkpoint, ids: NDArray[np.int64]) -> NDArray[np.
     from transformers import GPT2LMHeadModel
 
     # SDPA attention passes over scale_attn_weights and its kin in transformers before 5.3.
-    model = GPT2LMHeadModel.from_pretrained(
-        checkpoint.folder, torch_dtype=torch.float32, attn_implementation="eager"
-    ).eval()
+    model = GPT2LMHeadModel.from_pretrained(checkpoint.folder, attn_implementation="eager")
+    model = model.float().eval()
     with torch.inference_mode():
         logits: NDArray[np.float32] = model(torch.from_numpy(ids)[None]).logits[0].numpy()
     return logits
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Log-probabilities [positions, vocab] in double precision."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return result

@@ -1,9 +1,9 @@
 """The KV cache: rows of one arena.
 
-An arena holds, for every layer, keys and values as [rows, heads, capacity, head_dim]. A sequence lives
-in a row, which is contiguous memory: a graph can be bound to one row, to fill it alone, or to rows
-0 … n, to advance them together, each at its own length. Rows in use are kept dense: a freed row is
-filled by the last one, so callers hold handles, not numbers.
+An arena holds, for every layer, keys and values as [rows, heads, capacity, head_dim]. A sequence
+lives in a row, which is contiguous memory: a graph can be bound to one row, to fill it alone, or to
+rows 0 … n, to advance them together, each at its own length. Rows in use are kept dense: a freed
+row is filled by the last one, so callers hold handles, not numbers.
 
 Knows memory; knows nothing of graphs, tokens or what the numbers mean.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from gpt2onnx.errors import CacheFullError
 
 MIN_CAPACITY = 128
+FREED = -1
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class CacheShape:
 
 @dataclass(eq=False, slots=True)
 class CacheRow:
-    """A handle: the row's number now, and how many tokens it holds."""
+    """A handle: the row's number now (FREED once it was given back), and the tokens it holds."""
 
     index: int
     length: int = 0
@@ -50,7 +51,7 @@ class Arena(Protocol):
     def addresses(self, row: int) -> Sequence[int]:
         """Where `row` begins in each tensor: keys and values in turn, layer by layer."""
 
-    def copy(self, source: Arena, source_row: int, row: int, length: int) -> None:
+    def copy(self, source: Self, source_row: int, row: int, length: int) -> None:
         """Copy the first `length` tokens of another arena's row, or of one of its own."""
 
 
@@ -67,7 +68,7 @@ class HostArena:
     def addresses(self, row: int) -> list[int]:
         return [tensor.ctypes.data + row * tensor.strides[0] for tensor in self.tensors]
 
-    def copy(self, source: HostArena, source_row: int, row: int, length: int) -> None:
+    def copy(self, source: Self, source_row: int, row: int, length: int) -> None:
         for mine, theirs in zip(self.tensors, source.tensors, strict=True):
             mine[row, :, :length] = theirs[source_row, :, :length]
 
@@ -97,6 +98,7 @@ class KVCache:
 
     def fork(self, row: CacheRow) -> CacheRow:
         """A new row with a copy of what `row` holds."""
+        _require_in_use(row)
         copy = self.new_row()
         self._copy(row.index, copy.index, row.length)
         copy.length = row.length
@@ -104,23 +106,26 @@ class KVCache:
 
     def truncate(self, row: CacheRow, length: int) -> None:
         """Keep the first `length` tokens; what lies behind them is overwritten by what comes."""
+        _require_in_use(row)
         if not 0 <= length <= row.length:
             raise ValueError(f"length={length}: expected 0 to {row.length}, what the row holds")
         row.length = length
 
     def free(self, row: CacheRow) -> None:
         """Give a row back. The last row takes its place."""
+        _require_in_use(row)
         last = self.rows.pop()
         if last is not row:
             self._copy(last.index, row.index, last.length)
             last.index = row.index
             self.rows[last.index] = last
-        row.index = -1
+        row.index = FREED
         if not self.rows:
             self.arena = None
 
     def make_room(self, row: CacheRow, tokens: int) -> None:
         """Let `row` take that many more tokens. Errors: CacheFullError past n_positions."""
+        _require_in_use(row)
         needed = row.length + tokens
         if needed > self.shape.n_positions:
             raise CacheFullError(
@@ -146,3 +151,9 @@ class KVCache:
     def _copy(self, source: int, target: int, length: int) -> None:
         assert self.arena is not None  # rows exist only in an arena
         self.arena.copy(self.arena, source, target, length)
+
+
+def _require_in_use(row: CacheRow) -> None:
+    """A freed handle would read and write another sequence's memory."""
+    if row.index == FREED:
+        raise ValueError("the row was freed: expected one in use")

@@ -1,14 +1,14 @@
 """An arena of the KV cache in a CUDA device's memory.
 
-ONNX Runtime allocates the memory and loads CUDA's runtime library; rows are copied by that library's own
-functions, because ONNX Runtime copies whole tensors only.
+ONNX Runtime allocates the memory and loads CUDA's runtime library; rows are copied by that
+library's own functions, because ONNX Runtime copies whole tensors only.
 https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__MEMORY.html
 """
 
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from typing import Any, Self
 
 from gpt2onnx.errors import ProviderError
 from gpt2onnx.runtime.cache import CacheShape
@@ -30,7 +30,7 @@ class CudaArena:
         self._heads = shape.heads
         size = [rows, shape.heads, capacity, shape.head_dim]
         self._tensors = [session.allocate(size, shape.dtype) for _ in range(2 * shape.layers)]
-        # Attention may read, and multiply by zero, what lies behind a row's end: no NaN may be there.
+        # Attention may multiply what lies behind a row's end by zero: no NaN may be there.
         for tensor in self._tensors:
             self._call("cudaMemset", tensor.data_ptr(), 0, rows * self._row_bytes)
         self._call("cudaDeviceSynchronize")
@@ -38,7 +38,7 @@ class CudaArena:
     def addresses(self, row: int) -> list[int]:
         return [tensor.data_ptr() + row * self._row_bytes for tensor in self._tensors]
 
-    def copy(self, source: CudaArena, source_row: int, row: int, length: int) -> None:
+    def copy(self, source: Self, source_row: int, row: int, length: int) -> None:
         if not length:
             return
         there, here = source.addresses(source_row), self.addresses(row)

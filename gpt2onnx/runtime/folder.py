@@ -1,7 +1,8 @@
 """A model folder on disk: what it holds, and whether it is whole.
 
-Knows files, the manifest and the checkpoint's own settings; opens no session. A folder that another
-exporter wrote (Optimum's, the ONNX Community's) has no manifest and is recognised by its graph's inputs.
+Knows files, the manifest and the checkpoint's own settings; opens no session. A folder that
+another exporter wrote (Optimum's, the ONNX Community's) has no manifest and is recognised by its
+graph's inputs.
 """
 
 from __future__ import annotations
@@ -74,8 +75,9 @@ class ModelFolder:
         if self.manifest is None:
             return
         passed = cache_folder() / "checked" / self._fingerprint()
-        if passed.exists():
-            return
+        with contextlib.suppress(OSError):
+            if passed.exists():
+                return
         self.check_hashes()
         with contextlib.suppress(OSError):
             passed.parent.mkdir(parents=True, exist_ok=True)
@@ -92,8 +94,8 @@ class ModelFolder:
 def open_folder(path: str | Path) -> ModelFolder:
     """Read a folder's settings and check that its files are there, with the manifest's sizes.
 
-    Errors: ModelFolderError where it is no model folder or a later version's, CorruptModelError where
-    a file is missing or has another size.
+    Errors: ModelFolderError where it is no model folder or a later version's, CorruptModelError
+    where a file is missing or has another size.
     """
     path = Path(path)
     if not path.is_dir():
@@ -124,7 +126,7 @@ def _read_manifest(path: Path) -> Mapping[str, Any] | None:
             f"{path / MANIFEST}: format version {version!r}, this gpt2onnx reads {FORMAT_VERSION}; "
             "export the model again, or install the gpt2onnx that wrote it"
         )
-    for name, entry in manifest["files"].items():
+    for name, entry in _listed_files(path / MANIFEST, manifest).items():
         file = path / name
         if not file.is_file():
             raise CorruptModelError(f"{file}: missing, though the manifest lists it; export again")
@@ -134,6 +136,18 @@ def _read_manifest(path: Path) -> Mapping[str, Any] | None:
                 "truncated or changed; copy or export the model again"
             )
     return manifest
+
+
+def _listed_files(path: Path, manifest: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Size and sha256 of each file. Errors: CorruptModelError where the manifest lacks them."""
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(
+        isinstance(entry, dict) and {"size", "sha256"} <= entry.keys() for entry in files.values()
+    ):
+        raise CorruptModelError(
+            f'{path}: expected "files" with the size and sha256 of each; export the model again'
+        )
+    return files
 
 
 def _find_graph(path: Path) -> Path:

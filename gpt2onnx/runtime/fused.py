@@ -19,6 +19,10 @@ from gpt2onnx.runtime.cuda import CudaArena
 from gpt2onnx.runtime.decoder import Ids, Logits
 from gpt2onnx.runtime.session import Session
 
+INPUTS = (
+    *("input_ids", "position_ids", "seqlens_k", "total_sequence_length", "logits_index"),
+    *("past_key_values.0.key", "past_key_values.0.value"),
+)
 # Attention costs the square of a chunk, matrices want many rows: 128 was best of 32 … 512 on two
 # cores (docs/log.md). It bounds the scratch memory of a long prompt, too.
 PREFILL_CHUNK = 128
@@ -30,8 +34,8 @@ class FusedDecoder:
     def __init__(self, session: Session, n_positions: int) -> None:
         self.session = session
         self.n_positions = n_positions
-        self.vocab_size = int(session.outputs["logits"].shape[1])
         self.cache = KVCache(cache_shape(session, n_positions), arena_of(session))
+        self.vocab_size = int(session.outputs["logits"].shape[1])
         self._binding = session.raw.io_binding()
         self._bound: tuple[Any, int, int] | None = None
 
@@ -53,13 +57,14 @@ class FusedDecoder:
         self.cache.reserve(len(self.cache.rows) + rows, length)
 
     def prefill(self, row: CacheRow, ids: Ids) -> Logits:
+        self.cache.make_room(row, len(ids))
         for chunk in _chunks(ids):
-            last = chunk.stop == len(ids)
-            wanted = np.array([chunk.stop - chunk.start - 1] if last else [], np.int64)
-            logits = self._append(row, ids[chunk], wanted)
-        return logits[0]
+            wanted = [chunk.stop - chunk.start - 1] if chunk.stop == len(ids) else []
+            logits = self._append(row, ids[chunk], np.array(wanted, np.int64))
+        return logits.reshape(self.vocab_size)
 
     def extend(self, row: CacheRow, ids: Ids) -> Logits:
+        self.cache.make_room(row, len(ids))
         logits = np.empty((len(ids), self.vocab_size), np.float32)
         for chunk in _chunks(ids):
             logits[chunk] = self._append(row, ids[chunk], np.arange(chunk.stop - chunk.start))
@@ -81,7 +86,6 @@ class FusedDecoder:
 
     def _append(self, row: CacheRow, ids: Ids, wanted: Ids) -> Logits:
         """Run ids [n] on top of a row: the logits [count, vocab] of the positions `wanted`."""
-        self.cache.make_room(row, len(ids))
         logits = self._run(row.index, ids[None], np.array([row.length]), wanted)
         row.length += len(ids)
         return logits
@@ -127,7 +131,12 @@ def arena_of(session: Session) -> ArenaFactory:
 
 
 def cache_shape(session: Session, n_positions: int) -> CacheShape:
-    """The cache that a fused graph wants, read from its own inputs."""
+    """The cache that a fused graph wants, read from its own inputs. Errors: ModelFolderError."""
+    if missing := [name for name in INPUTS if name not in session.inputs]:
+        raise ModelFolderError(
+            f"the graph's inputs are {', '.join(session.inputs)}: expected {', '.join(missing)}, "
+            "too; export the model again"
+        )
     keys = [name for name in session.inputs if name.endswith(".key")]
     dtype, shape = session.inputs["past_key_values.0.key"]
     _, heads, _, head_dim = shape

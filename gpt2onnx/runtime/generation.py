@@ -1,14 +1,14 @@
 """The autoregressive loop: prompts in, tokens out, one step at a time.
 
-Sequences share every step and leave it when they finish; one that several are drawn for is prefilled
-once and forked. Knows the decoder's seam and samplers; knows no graph and no text: whoever does is told
-each token, and may end a sequence.
+Sequences share every step and leave it when they finish; a prompt that several are drawn for is
+prefilled once and forked. Knows the decoder's seam and samplers; knows no graph and no text:
+whoever does is told each token, and may end a sequence.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from itertools import groupby
 from typing import Literal, NamedTuple
 
@@ -91,7 +91,7 @@ class Continuation:
 
 def run(
     decoder: Decoder[AnyRow], sequences: Sequence[Continuation], max_time: float | None = None
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     """Advance all sequences until each has finished; those of one prompt stand side by side.
 
     `max_time` is in seconds. Closing the iterator frees the rows that are still in use.

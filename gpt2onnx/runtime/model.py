@@ -5,7 +5,7 @@ Where text becomes tokens and tokens become text. Knows no graph, and of sampler
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, overload
@@ -14,7 +14,7 @@ import numpy as np
 import tokenizers
 
 from gpt2onnx.errors import ModelFolderError, ParameterError, PromptError
-from gpt2onnx.runtime.decoder import Decoder, Ids, Logits
+from gpt2onnx.runtime.decoder import Decoder, Logits
 from gpt2onnx.runtime.folder import ModelFolder, open_folder
 from gpt2onnx.runtime.fused import FusedDecoder
 from gpt2onnx.runtime.generation import Continuation, run
@@ -23,7 +23,7 @@ from gpt2onnx.runtime.prompts import Prompt, PromptReader, is_batch
 from gpt2onnx.runtime.results import Alternative, Generation, Score, Token
 from gpt2onnx.runtime.scoring import score
 from gpt2onnx.runtime.session import Session, open_session
-from gpt2onnx.runtime.text import TextStream
+from gpt2onnx.runtime.writer import Writer
 from gpt2onnx.samplers import GenerationParams, defaults_from_generation_config, top_logprobs
 
 # What transformers' GPT2Config has where config.json is silent.
@@ -61,8 +61,8 @@ class Model:
         """Write on from a prompt: a text, token ids, or a list of either, which share each step.
 
         `parameters` are GenerationParams' fields, transformers' names; the model's own
-        generation_config.json has what isn't given. `top_logprobs` asks for that many alternatives to
-        each token.
+        generation_config.json has what isn't given. `top_logprobs` asks for that many alternatives
+        to each token.
 
         Gives a Generation for a prompt, a list of them with num_return_sequences above 1, and for a
         list of prompts the list of what each one gives.
@@ -70,51 +70,50 @@ class Model:
         Errors: ParameterError, PromptError and its kinds.
         """
         params = self.params(parameters)
-        prompts = prompt if is_batch(prompt) else [prompt]
-        ids = [self._prompts.fit(self._prompts.read(one), params) for one in prompts]
-        count = params.num_return_sequences
-        written = [Generation(one.tolist()) for one in ids for _ in range(count)]
-        with closing(self._write(ids, params, top_logprobs)) as tokens:
+        self._check_alternatives(top_logprobs)
+        batch = is_batch(prompt)
+        writers = self._writers(prompt if batch else [prompt], params)
+        written = [Generation(writer.sequence.prompt.tolist()) for writer in writers]
+        with closing(self._write(writers, params.max_time, top_logprobs)) as tokens:
             for sequence, token in tokens:
                 written[sequence].add(token)
-        results = (
-            written
-            if count == 1
-            else [written[n : n + count] for n in range(0, len(written), count)]
-        )
-        return results if is_batch(prompt) else results[0]
+        results = _grouped(written, params.num_return_sequences)
+        return results if batch else results[0]
 
     def stream(
         self, prompt: Prompt, *, top_logprobs: int = 0, **parameters: Any
-    ) -> Iterator[Token]:
+    ) -> Generator[Token, None, None]:
         """Write on from one prompt, and give each token as it comes; parameters as `generate`'s.
 
         The pieces of text joined are the whole text. Closing the iterator early frees its memory.
+
+        Errors: as `generate`, by this call; what comes of running the model, by the iterator.
         """
         params = self.params(parameters)
+        self._check_alternatives(top_logprobs)
         if is_batch(prompt) or params.num_return_sequences > 1:
             raise ParameterError(
                 "stream writes one sequence of one prompt: use generate for several"
             )
-        ids = self._prompts.fit(self._prompts.read(prompt), params)
-        return self._stream(ids, params, top_logprobs)
+        writers = self._writers([prompt], params)
+        return self._stream(writers, params.max_time, top_logprobs)
 
     def score(self, text: Prompt, *, add_bos: bool = True) -> Score:
         """The log-probability of each token of a text, or of token ids.
 
-        With `add_bos` the text stands behind a BOS token, so that its first token is scored as well;
-        without, its first token is only context. A text longer than the model is read in
-        overlapping windows.
+        With `add_bos` the text stands behind a BOS token, so that its first token is scored as
+        well; without, or where it is BOS, its first token is only context. A text longer than the
+        model is read in overlapping windows.
 
-        Errors: PromptError where fewer than one token is left to be scored.
+        Errors: PromptError where no token is left to be scored.
         """
-        ids = self._prompts.read(text)
-        if len(text) == 0:
+        ids = self._prompts.encode(text)
+        if not len(ids):
             raise PromptError("nothing to score: the text is empty")
-        if add_bos:
-            ids = np.concatenate([self._prompts.start(), ids])
+        if add_bos and ids[0] != (start := self._prompts.start())[0]:
+            ids = np.concatenate([start, ids])
         if len(ids) < 2:
-            raise PromptError("nothing to score: one token, and add_bos=False leaves it as context")
+            raise PromptError("nothing to score: one token alone, with none before it")
         scored = ids[1:].tolist()
         text_bytes = len(self.tokenizer.decode(scored, skip_special_tokens=False).encode())
         return Score(scored, score(self.decoder, ids).tolist(), text_bytes)
@@ -125,33 +124,49 @@ class Model:
         params.check_vocabulary(self.decoder.vocab_size)
         return params
 
-    def _stream(self, ids: Ids, params: GenerationParams, top: int) -> Iterator[Token]:
-        with closing(self._write([ids], params, top)) as tokens:
+    def _writers(self, prompts: Sequence[Prompt], params: GenerationParams) -> list[Writer]:
+        """One for each sequence of each prompt. Errors: PromptError, ParameterError."""
+        ids = [self._prompts.fit(self._prompts.read(prompt), params) for prompt in prompts]
+        draws = [(prompt, draw) for prompt in ids for draw in range(params.num_return_sequences)]
+        return [
+            Writer(self.tokenizer, params, prompt, index, draw)
+            for index, (prompt, draw) in enumerate(draws)
+        ]
+
+    def _stream(
+        self, writers: Sequence[Writer], max_time: float | None, top: int
+    ) -> Generator[Token, None, None]:
+        with closing(self._write(writers, max_time, top)) as tokens:
             for _, token in tokens:
                 yield token
 
     def _write(
-        self, prompts: Sequence[Ids], params: GenerationParams, top: int
-    ) -> Iterator[tuple[int, Token]]:
-        """The tokens of all sequences of all prompts as steps complete: (sequence, token)."""
-        writers: list[_Writer] = []
-        sequences: list[Continuation] = []
-        for prompt in prompts:
-            for draw in range(params.num_return_sequences):
-                writers.append(_Writer(self.tokenizer, params, prompt))
-                sequences.append(Continuation(len(sequences), prompt, params, draw, writers[-1]))
+        self, writers: Sequence[Writer], max_time: float | None, top: int
+    ) -> Generator[tuple[int, Token], None, None]:
+        """The tokens of all sequences as steps complete: (sequence, token)."""
+        sequences = [writer.sequence for writer in writers]
         self._reserve(sequences)
-        for step in run(self.decoder, sequences, params.max_time):
-            text = writers[step.sequence].take(last=step.finish_reason is not None)
-            alternatives = self._alternatives(step.logits, top)
-            yield (
-                step.sequence,
-                Token(step.token_id, text, step.logprob, step.finish_reason, alternatives),
-            )
+        with closing(run(self.decoder, sequences, max_time)) as steps:
+            for step in steps:
+                text = writers[step.sequence].take(last=step.finish_reason is not None)
+                alternatives = self._alternatives(step.logits, top)
+                yield (
+                    step.sequence,
+                    Token(step.token_id, text, step.logprob, step.finish_reason, alternatives),
+                )
 
     def _reserve(self, sequences: Sequence[Continuation]) -> None:
-        longest = max((len(s.prompt) + s.params.max_new_tokens for s in sequences), default=0)
-        self.decoder.reserve(len(sequences), min(longest, self.decoder.n_positions))
+        if sequences:
+            longest = max(len(s.prompt) + s.params.max_new_tokens for s in sequences)
+            self.decoder.reserve(len(sequences), min(longest, self.decoder.n_positions))
+
+    def _check_alternatives(self, count: int) -> None:
+        vocab = self.decoder.vocab_size
+        if not isinstance(count, int) or not 0 <= count <= vocab:
+            raise ParameterError(
+                f"top_logprobs={count!r}: expected an integer from 0 to {vocab}, the model's "
+                "vocabulary"
+            )
 
     def _alternatives(self, logits: Logits, count: int) -> tuple[Alternative, ...]:
         if not count:
@@ -163,23 +178,11 @@ class Model:
         )
 
 
-class _Writer:
-    """Told the tokens of one sequence, holds the text that they make."""
-
-    def __init__(
-        self, tokenizer: tokenizers.Tokenizer, params: GenerationParams, prompt: Ids
-    ) -> None:
-        self._stream = TextStream(tokenizer, params.stop_strings or (), prompt.tolist())
-        self._piece = ""
-
-    def __call__(self, token_id: int) -> bool:
-        """Take a token; true where a stop string came up."""
-        self._piece = self._stream.push(token_id)
-        return self._stream.stopped
-
-    def take(self, last: bool) -> str:
-        """What the newest token added to the text, and after the last one what was held back."""
-        return self._piece + self._stream.finish() if last else self._piece
+def _grouped(written: list[Generation], count: int) -> list[Any]:
+    """By prompt, where each has several sequences."""
+    if count == 1:
+        return written
+    return [written[start : start + count] for start in range(0, len(written), count)]
 
 
 def load(
@@ -204,15 +207,10 @@ def load(
 
 
 def open_decoder(folder: ModelFolder, session: Session) -> Decoder[Any]:
-    """The decoder for a folder's graph, recognised by its inputs."""
+    """The decoder for a folder's graph, recognised by its inputs. Errors: ModelFolderError."""
     if "seqlens_k" in session.inputs:
         return FusedDecoder(session, folder.n_positions)
-    if {"input_ids", "attention_mask"} <= session.inputs.keys():
-        return PortableDecoder(session, folder.n_positions)
-    raise ModelFolderError(
-        f"{folder.graph}: its inputs are {', '.join(session.inputs)}; expected input_ids with "
-        "seqlens_k (gpt2onnx's fused graph) or with attention_mask (Optimum's)"
-    )
+    return PortableDecoder(session, folder.n_positions)
 
 
 def _open_tokenizer(folder: ModelFolder, vocab_size: int) -> tokenizers.Tokenizer:
@@ -240,5 +238,6 @@ def _defaults(folder: ModelFolder) -> dict[str, Any]:
 def _special(folder: ModelFolder, name: str) -> int | None:
     for settings in (folder.generation_config, folder.config):
         if name in settings:
-            return settings[name]
+            value: int | None = settings[name]
+            return value
     return GPT2_END_OF_TEXT

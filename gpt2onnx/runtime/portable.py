@@ -1,4 +1,4 @@
-"""Decoder over a graph in standard operators, as Optimum writes it: it concatenates the past itself.
+"""Decoder over a graph in standard operators, as Optimum writes it: it concatenates past and new.
 
 Each step's present is the next step's past, without a copy. Every row has its own past and its own
 run: such a graph takes rows together only where all are of one length, and if it was quantized
@@ -16,7 +16,7 @@ Outputs
   present.N.key            [batch, heads, past + sequence, head_dim], and .value
 
 All but input_ids and logits may be missing. Knows these names, and rows; knows nothing of what lies
-between them. https://huggingface.co/docs/optimum-onnx/onnx/usage_guides/export_a_model
+between them. https://huggingface.co/docs/optimum-onnx/onnx/package_reference/export
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class PortableDecoder:
         """Does nothing: ONNX Runtime allocates every present anew."""
 
     def prefill(self, row: PortableRow, ids: Ids) -> Logits:
-        return self.extend(row, ids)[-1].copy()  # a view would hold on to all n of them
+        last: Logits = self.extend(row, ids)[-1]
+        return last.copy()  # a view would hold on to the logits of all n
 
     def extend(self, row: PortableRow, ids: Ids) -> Logits:
         self._require_room(row, len(ids))

@@ -5,6 +5,7 @@ Knows the tokenizer, the vocabulary's size and the number of positions; knows no
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeGuard
@@ -26,11 +27,11 @@ def is_batch(prompt: Prompt | Sequence[Prompt]) -> TypeGuard[Sequence[Prompt]]:
 
     An empty list is a list of no prompts; the empty prompt is the empty string.
     """
-    if isinstance(prompt, str):
-        return False
     if isinstance(prompt, np.ndarray):
         return prompt.ndim == 2
-    return len(prompt) == 0 or not isinstance(prompt[0], int | np.integer)
+    if isinstance(prompt, str | bytes) or not isinstance(prompt, Sequence):
+        return False
+    return len(prompt) == 0 or isinstance(prompt[0], Sequence | np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -45,21 +46,32 @@ class PromptReader:
     def read(self, prompt: Prompt) -> Ids:
         """Token ids [n], n >= 1, of a text or of ids; an empty prompt starts from BOS.
 
-        Errors: TokenRangeError for an id that the model doesn't have, PromptError for what is neither
-        text nor ids, or empty where the model has no BOS.
+        Errors: as `encode`, and PromptError for an empty prompt where the model has no BOS.
         """
-        if isinstance(prompt, str):
-            ids = np.array(self.tokenizer.encode(prompt).ids, np.int64)
-        else:
-            ids = self._checked(prompt)
+        ids = self.encode(prompt)
         return ids if len(ids) else self.start()
+
+    def encode(self, prompt: Prompt) -> Ids:
+        """Token ids [n] of a text or of ids.
+
+        Errors: TokenRangeError for an id that the model doesn't have, PromptError for what is
+        neither text nor ids.
+        """
+        if not isinstance(prompt, str):
+            return self._checked(prompt)
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:  # half a surrogate pair, as of a badly decoded argument
+            raise PromptError(f"the text can't be written as UTF-8: {error}") from error
+        return np.array(self.tokenizer.encode(prompt).ids, np.int64)
 
     def start(self) -> Ids:
         """The BOS token alone: [1]."""
         if self.bos_token_id is None or self.bos_token_id >= self.vocab_size:
             raise PromptError(
-                f"the prompt is empty and the model has no BOS token (bos_token_id="
-                f"{self.bos_token_id}, vocabulary {self.vocab_size}): give at least one token"
+                f"the model has no BOS token to start from (bos_token_id={self.bos_token_id}, "
+                f"vocabulary {self.vocab_size}): give a prompt of at least one token, or score "
+                "with add_bos=False"
             )
         return np.array([self.bos_token_id], np.int64)
 
@@ -79,19 +91,27 @@ class PromptReader:
         if params.overflow == "slide":
             return ids[-kept_by_slide(self.n_positions) :]
         raise PromptTooLongError(
-            f"the prompt has {len(ids)} tokens, the model {self.n_positions} positions: shorten it, "
-            "or set overflow='truncate' to keep its end, or overflow='slide' to read on past them"
+            f"the prompt has {len(ids)} tokens, the model {self.n_positions} positions: shorten "
+            "it, or set overflow='truncate' to keep its end, overflow='slide' to read on past them"
         )
 
     def _checked(self, prompt: Sequence[int] | NDArray[np.integer[Any]]) -> Ids:
+        if not _are_integers(prompt):
+            got = " ".join(reprlib.repr(prompt).split())
+            raise PromptError(f"expected a text, or token ids in a list or an array [n], got {got}")
         ids = np.asarray(prompt)
-        if ids.size and (ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer)):
-            raise PromptError(
-                f"expected a text or token ids [n], got an array {list(ids.shape)} of {ids.dtype}"
-            )
         wrong = ids[(ids < 0) | (ids >= self.vocab_size)]
         if wrong.size:
             raise TokenRangeError(
                 f"token id {wrong[0]}: expected 0 to {self.vocab_size - 1}, the model's vocabulary"
             )
         return ids.astype(np.int64)
+
+
+def _are_integers(prompt: object) -> bool:
+    """Whether this is a list or an array [n] of integers; a bool is none."""
+    if isinstance(prompt, np.ndarray):
+        return prompt.ndim == 1 and (np.issubdtype(prompt.dtype, np.integer) or not prompt.size)
+    if isinstance(prompt, bytes) or not isinstance(prompt, Sequence):
+        return False
+    return all(isinstance(id_, int | np.integer) and not isinstance(id_, bool) for id_ in prompt)

@@ -23,9 +23,9 @@ class Alternative(NamedTuple):
 class Token(NamedTuple):
     """A new token as it comes.
 
-    `text` is what may be shown now: a token can end in the middle of a character or of a stop string, so
-    the pieces, not the tokens, make up the text. `alternatives` are the most probable tokens, where
-    they were asked for.
+    `text` is what may be shown now: a token can end in the middle of a character or of a stop
+    string, so the pieces, not the tokens, make up the text. `alternatives` are the most probable
+    tokens, where they were asked for.
     """
 
     id: int
@@ -40,7 +40,8 @@ class Generation:
     """What was written after a prompt.
 
     `token_ids` and `logprobs` are the new tokens', an end token included; `text` is without special
-    tokens and ends before a stop string. `logprobs` are the model's own: before penalties and warpers.
+    tokens and ends before a stop string. `logprobs` are the model's own: before penalties and
+    warpers.
     """
 
     prompt_token_ids: list[int]
@@ -77,5 +78,5 @@ class Score:
 
     @property
     def bits_per_byte(self) -> float:
-        """Negative log2-probability of the text by its bytes in UTF-8: comparable across tokenizers."""
+        """Negative log2-probability a byte of UTF-8: comparable across tokenizers."""
         return -sum(self.logprobs) / math.log(2) / self.utf8_bytes

@@ -48,6 +48,7 @@ def test_downloads_what_a_checkpoint_consists_of_and_no_more(hub: FakeHub) -> No
     for name in expected:
         assert (snapshot.folder / name).read_bytes() == FILES[name]
     assert sorted(hub.downloads()) == sorted(expected)
+    assert hub.downloads()[-1] == "model.safetensors", "a cache with weights must be whole"
 
 
 @pytest.mark.parametrize("revision", ["main", "v1.0", COMMIT])
@@ -68,7 +69,7 @@ def test_pytorch_weights_where_there_are_no_others(hub: FakeHub) -> None:
 def test_shards(hub: FakeHub) -> None:
     files = hub.models["someone/tiny-gpt2"]
     del files["model.safetensors"]
-    files["model.safetensors.index.json"] = b"{}"
+    files["model.safetensors.index.json"] = b"an index"
     files |= {"model-1.safetensors": b"one", "model-2.safetensors": b"two"}
     assert {path.name for path in fetch("someone/tiny-gpt2").folder.iterdir()} == {
         "config.json",
@@ -77,6 +78,7 @@ def test_shards(hub: FakeHub) -> None:
         "model-1.safetensors",
         "model-2.safetensors",
     }
+    assert hub.downloads()[-1] == "model.safetensors.index.json"
 
 
 def test_nothing_is_downloaded_twice(hub: FakeHub) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 from transformers import GPT2TokenizerFast
 
 from gpt2onnx.errors import TokenizerError
@@ -28,7 +28,7 @@ TEXTS = [
     "👩‍👩‍👧‍👦 🏳️‍🌈 e\u0301 \u200b\u200f\ufeff \x00\x7f\u0085\u2028",
     "\U0010ffff\ud7ff\ue000",
     "a<|endoftext|> <|endoftext|>b <|endoftext",
-    "x [PAD] y[PAD]<mask>  <one> z<two>",
+    "x [PAD] y[PAD]<mask>  <one>  <two> z<two>",
     "a" * 500 + "1" * 500,
 ]
 
@@ -93,23 +93,25 @@ def special_tokens_of_the_older_files(folder: Path) -> None:
 
 
 def older_files_beside_tokenizer_json(folder: Path) -> None:
+    size = size_of(folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_tokens([AddedToken("<two>", lstrip=True, special=True)])
+    tokenizer.save(str(folder / "tokenizer.json"))
     special_token = {"content": "<mask>", "lstrip": True, "rstrip": False, "single_word": False}
     write_json(folder / "tokenizer_config.json", {"tokenizer_class": "GPT2Tokenizer"})
     write_json(folder / "special_tokens_map.json", {"mask_token": special_token})
-    write_json(
-        folder / "added_tokens.json",
-        {"<one>": size_of(folder), "<|endoftext|>": size_of(folder) - 1},
-    )
+    write_json(folder / "added_tokens.json", {"<one>": size + 1, "<two>": size})
 
 
 def tokens_in_settings(folder: Path) -> None:
     flags = {"lstrip": True, "rstrip": False, "normalized": False, "single_word": False}
     end_of_text = {"content": "<|endoftext|>", "special": True, **flags}
     one = {"content": "<one>", "special": False, **flags}
+    mask = {"content": "<mask>", "special": False, **flags}
     size = size_of(folder)
     change_json(
         folder / "tokenizer_config.json",
-        added_tokens_decoder={str(size): one, str(size - 1): end_of_text},
+        added_tokens_decoder={str(size + 1): mask, str(size): one, str(size - 1): end_of_text},
         pad_token="[PAD]",
         additional_special_tokens=["<two>", "<one>"],
     )

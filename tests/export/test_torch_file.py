@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -60,18 +61,23 @@ def test_truncated_file(tmp_path: Path, kept: int) -> None:
     assert "\n" not in str(raised.value)
 
 
+@dataclass
 class Malicious:
+    proof: Path
+
     def __reduce__(self) -> tuple[object, ...]:
-        return Path.touch, (Path("/nonexistent/proof"),)
+        return Path.touch, (self.proof,)
 
 
 def test_runs_no_pickled_code(tmp_path: Path) -> None:
-    (tmp_path / "x.bin").write_bytes(pickle.dumps(Malicious()))
-    with pytest.raises(WeightsError, match="can't be loaded"):
-        TorchFile(tmp_path / "x.bin")
-    torch.save({"x": Malicious()}, tmp_path / "x.bin")
-    with pytest.raises(WeightsError, match="can't be loaded"):
-        TorchFile(tmp_path / "x.bin")
+    content = {"x": torch.ones(2), "y": Malicious(tmp_path / "proof")}
+    torch.save(content, tmp_path / "zipped.bin")
+    torch.save(content, tmp_path / "legacy.bin", _use_new_zipfile_serialization=False)
+    (tmp_path / "plain.bin").write_bytes(pickle.dumps(content["y"]))
+    for path in list(tmp_path.iterdir()):
+        with pytest.raises(WeightsError, match="can't be loaded"):
+            TorchFile(path)
+    assert not (tmp_path / "proof").exists()
 
 
 def test_without_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

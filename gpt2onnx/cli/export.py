@@ -1,0 +1,71 @@
+"""gpt2onnx export: make a model folder of a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from gpt2onnx.cli.parser import Parser
+from gpt2onnx.demo import CHECKPOINT
+from gpt2onnx.models import DEMO
+
+DESCRIPTION = """\
+Makes a model folder, ONNX graph, tokenizer and settings, of a GPT-2 checkpoint:
+a folder that transformers wrote, a model id of the hub, or demo, the bundled
+one (./demo is a folder of that name). Where PyTorch is installed, the result's
+logits are compared with PyTorch's. OUT appears when all went well, else not."""
+EXAMPLES = [
+    "gpt2onnx export openai-community/gpt2 gpt2-int8",
+    "gpt2onnx export ./my-checkpoint my-model --precision fp32 --verify",
+    "gpt2onnx export demo demo-int4 --precision int4",
+]
+
+
+def parser() -> Parser:
+    parser = Parser("export", "SOURCE OUT", DESCRIPTION, EXAMPLES)
+    parser.add_argument("source", metavar="SOURCE", help="checkpoint: folder, model id or demo")
+    parser.add_argument("out", metavar="OUT", help="the folder to write")
+    parser.add_argument("--revision", metavar="NAME", help="the hub's branch, tag or commit")
+    parser.add_argument(
+        "--precision",
+        metavar="NAME",
+        default="int8",
+        help="fp32, fp16, int8 (default), int8-dynamic or int4",
+    )
+    parser.add_argument(
+        "--graph",
+        metavar="NAME",
+        default="fused",
+        help="fused, made for ONNX Runtime (default); portable, in standard operators, by Optimum",
+    )
+    parser.add_argument(
+        "--device", metavar="NAME", default="cpu", help="made for cpu (default) or cuda"
+    )
+    parser.add_argument(
+        "--verify",
+        action=argparse.BooleanOptionalAction,
+        help="compare with PyTorch (default: where it is installed)",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="replace the model folder that is at OUT"
+    )
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    # Raises InstallationError where the export's packages are missing.
+    from gpt2onnx.export import export
+
+    made = export(
+        CHECKPOINT if args.source == DEMO else args.source,
+        args.out,
+        precision=args.precision,
+        graph=args.graph,
+        device=args.device,
+        revision=args.revision,
+        verify=args.verify,
+        force=args.force,
+        progress=sys.stderr.isatty(),
+    )
+    print(made)
+    return 0

@@ -1,0 +1,138 @@
+"""gpt2onnx generate: write on from a prompt."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import Any
+
+from gpt2onnx.cli.model import add_model, open_model
+from gpt2onnx.cli.parameters import add_parameters, given_parameters
+from gpt2onnx.cli.parser import Parser
+from gpt2onnx.cli.table import table
+from gpt2onnx.cli.text import add_text, read_prompt
+from gpt2onnx.errors import ParameterError
+from gpt2onnx.runtime.model import Model
+from gpt2onnx.runtime.results import Generation
+
+DESCRIPTION = """\
+Writes on from a prompt, each piece of text as it comes. Options that aren't
+given have the values of the model's own generation_config.json. An empty prompt
+starts from the BOS token; of a prompt from a file or standard input, a newline
+at its very end isn't part. Ctrl-C ends the text where it is; with --json, texts
+that aren't finished are left out."""
+EXAMPLES = [
+    'gpt2onnx generate "def main():" --max-new-tokens 40',
+    'gpt2onnx generate "Once upon" --model gpt2-int8 --do-sample --temperature 0.8',
+    'gpt2onnx generate "Dear" --do-sample --num-return-sequences 3 --json',
+    "gpt2onnx generate < prompt.txt --stop-strings $'\\n\\n' --stats",
+]
+BETWEEN_TEXTS = "---"
+
+Rows = list[tuple[str, str]]
+
+
+def parser() -> Parser:
+    parser = Parser("generate", "[PROMPT]", DESCRIPTION, EXAMPLES)
+    add_text(parser, "PROMPT", "--prompt-file")
+    add_model(parser)
+    add_parameters(parser)
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--stream",
+        action=argparse.BooleanOptionalAction,
+        help="show text as it comes (default: for one text that isn't JSON)",
+    )
+    group.add_argument("--echo", action="store_true", help="show the prompt before each text")
+    group.add_argument(
+        "--json",
+        action="store_true",
+        help="a JSON object a line for each finished text: prompt_token_ids, text, token_ids, "
+        "logprobs, finish_reason",
+    )
+    group.add_argument(
+        "--stats", action="store_true", help="times and speed, on standard error at the end"
+    )
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    _check(args)
+    prompt = read_prompt(args)
+    started = time.perf_counter()
+    model = open_model(args)
+    opened = time.perf_counter() - started
+    parameters = given_parameters(args)
+    streams = _streams(args, model.params(parameters).num_return_sequences)
+    rows = (_stream if streams else _write_whole)(args, model, prompt, parameters)
+    if args.stats:
+        about = [("model", f"opened in {opened:.3f} s"), ("provider", model.session.choice)]
+        print(table([*about, *rows]), file=sys.stderr)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    for name in ("stream", "echo"):
+        if args.json and getattr(args, name):
+            raise ParameterError(f"{name}=True has no effect with json=True: leave one out")
+
+
+def _streams(args: argparse.Namespace, count: int) -> bool:
+    """Whether to show text as it comes. Errors: ParameterError where that is asked of several."""
+    if args.stream and count > 1:
+        raise ParameterError(f"stream=True shows one text, not {count}: leave it out")
+    return count == 1 and not args.json if args.stream is None else bool(args.stream)
+
+
+def _stream(
+    args: argparse.Namespace, model: Model, prompt: str, parameters: dict[str, Any]
+) -> Rows:
+    """Print one text, piece by piece, and return its statistics."""
+    times = [time.perf_counter()]
+    tokens = model.stream(prompt, **parameters)
+    print(prompt if args.echo else "", end="", flush=True)
+    try:
+        for token in tokens:
+            times.append(time.perf_counter())
+            print(token.text, end="", flush=True)
+    finally:
+        print()
+    first, steps, seconds = times[1] - times[0], len(times) - 2, times[-1] - times[1]
+    speed = f", {steps / seconds:.1f} tokens/s after the first" if steps else ""
+    length = len(model.tokenizer.encode(prompt).ids) or 1  # BOS
+    return [
+        ("prompt", f"{length} tokens, the first new one after {first:.3f} s"),
+        ("text", f"{steps + 1} tokens{speed}"),
+        ("end", str(token.finish_reason)),
+    ]
+
+
+def _write_whole(
+    args: argparse.Namespace, model: Model, prompt: str, parameters: dict[str, Any]
+) -> Rows:
+    """Print one text or several when all are finished, and return their statistics."""
+    started = time.perf_counter()
+    (result,) = model.generate([prompt], **parameters)
+    seconds = time.perf_counter() - started
+    written = result if isinstance(result, list) else [result]
+    if args.json:
+        print("\n".join(map(_as_json, written)))
+    else:
+        start = prompt if args.echo else ""
+        print(f"\n{BETWEEN_TEXTS}\n".join(start + each.text for each in written))
+    count = sum(len(each.token_ids) for each in written)
+    return [
+        ("prompt", f"{len(written[0].prompt_token_ids)} tokens"),
+        (
+            "text",
+            f"{count} tokens, {count / seconds:.1f} tokens/s with the prompt's time counted in",
+        ),
+        ("end", ", ".join(str(each.finish_reason) for each in written)),
+    ]
+
+
+def _as_json(written: Generation) -> str:
+    names = ("prompt_token_ids", "text", "token_ids", "logprobs", "finish_reason")
+    return json.dumps({name: getattr(written, name) for name in names}, ensure_ascii=False)

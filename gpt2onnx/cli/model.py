@@ -1,0 +1,62 @@
+"""Which model to open, and where: the options of every command that runs one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from gpt2onnx import demo
+from gpt2onnx.cli.parser import Pairs, Parser
+from gpt2onnx.models import DEMO, load, resolve
+from gpt2onnx.runtime.model import Model
+
+
+def add_model(parser: Parser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        metavar="DIR",
+        default=DEMO,
+        help="model folder, of `gpt2onnx export` or of Optimum (default: demo, the bundled model, "
+        "which is exported on its first use)",
+    )
+    group.add_argument(
+        "--provider",
+        metavar="NAME",
+        default="auto",
+        help="cpu, cuda or another of ONNX Runtime's (default: auto, CUDA where it runs)",
+    )
+    group.add_argument(
+        "--provider-option",
+        dest="provider_options",
+        type=_pair,
+        action=Pairs,
+        metavar="KEY=VALUE",
+        help="an option of the named provider; repeatable",
+    )
+    group.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads on the CPU (default: one a physical core that the process may use)",
+    )
+
+
+def open_model(args: argparse.Namespace) -> Model:
+    folder = find_model(args.model)
+    return load(folder, args.provider, args.provider_options, args.threads)
+
+
+def find_model(name: str) -> Path:
+    """The folder of a model; says so where finding it takes a while."""
+    if name == DEMO and not demo.folder().exists():
+        print("gpt2onnx: exporting the bundled model, once", file=sys.stderr)
+    return resolve(name)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
+    return key, value

@@ -1,0 +1,164 @@
+"""The same model through Optimum: a graph in standard ONNX operators, for any runtime.
+
+Optimum traces transformers' own code; this says how, and what becomes of the weights afterwards.
+Knows Optimum's exporter and ONNX Runtime's quantizer; writes the graph and nothing else of the
+folder. runtime/portable.py lists the graph's inputs and outputs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gpt2onnx.errors import InstallationError, UnsupportedConfigError
+from gpt2onnx.export.checkpoint import HEAD, PREFIX, Checkpoint, tensor_shapes
+
+PRECISIONS = ("fp32", "int8")
+MODEL = "model.onnx"
+TRACED_DATA = "model.onnx_data"  # Optimum's name for the weights of a model beyond 2 GB
+EMBEDDING = f"{PREFIX}wte.weight"
+POSITIONS_NODE = "/transformer/wpe/Gather"
+MIN_POSITIONS = 4
+NEEDS = {
+    "torch": "optimum",
+    "optimum.exporters.onnx": "optimum",
+    "onnxruntime.quantization": "cpu",
+}
+
+
+def export_portable(checkpoint: Checkpoint, folder: Path, precision: str) -> None:
+    """Write a checkpoint's graph as `folder`/model.onnx, with a data file beside it beyond 2 GB.
+
+    precision: fp32, or int8 (`quantize`). Errors: UnsupportedConfigError for any other, and for a
+    model of less than 4 positions; InstallationError where Optimum or ONNX Runtime is missing;
+    WeightsError.
+    """
+    if precision not in PRECISIONS:
+        raise UnsupportedConfigError(
+            f"precision={precision!r}: through Optimum there are {' and '.join(PRECISIONS)}; "
+            "the fused graph has the others"
+        )
+    if checkpoint.config.n_positions < MIN_POSITIONS:
+        raise UnsupportedConfigError(
+            f"config.json: n_positions {checkpoint.config.n_positions} is too small to be traced, "
+            f"which takes {MIN_POSITIONS}; the fused graph takes any"
+        )
+    with _quiet():
+        _require_packages()
+        model = load_model(checkpoint)
+        trace(model, folder / MODEL)
+        if precision == "int8":
+            quantize(folder)
+        elif model.config.tie_word_embeddings:
+            tie_head(folder)
+
+
+def load_model(checkpoint: Checkpoint) -> Any:
+    """transformers.GPT2LMHeadModel in single precision, with the checkpoint's weights.
+
+    Eager attention heeds scale_attn_weights and scale_attn_by_inverse_layer_idx, which SDPA passes
+    over before transformers 5.3.
+    """
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    weights = {
+        name if name == HEAD else PREFIX + name: torch.from_numpy(checkpoint.tensor(name))
+        for name in tensor_shapes(checkpoint.config)
+    }
+    model = GPT2LMHeadModel.from_pretrained(
+        None,
+        config=GPT2Config(**checkpoint.config_json),
+        state_dict=weights,
+        attn_implementation="eager",
+    )
+    return model.float().eval()
+
+
+def trace(model: Any, path: Path) -> None:
+    """Export a GPT2LMHeadModel with a past, as Optimum's task text-generation-with-past does."""
+    from optimum.exporters.onnx import export
+    from optimum.exporters.onnx.model_configs import GPT2OnnxConfig
+
+    config = GPT2OnnxConfig(
+        model.config, task="text-generation", use_past=True, use_past_in_inputs=True
+    )
+    # Two tokens on top of a past of two: Optimum's own sixteen on sixteen need 32 positions, and of
+    # one alone it says that the graph may be wrong for more.
+    export(model, config, path, input_shapes={"sequence_length": MIN_POSITIONS // 2})
+
+
+def tie_head(folder: Path) -> None:
+    """Let the head read the embedding table, which tracing has stored a second time, transposed."""
+    import onnx
+
+    path, data = folder / MODEL, folder / TRACED_DATA
+    model = onnx.load(path)
+    head = next(node for node in model.graph.node if "logits" in node.output)
+    for copy in [tensor for tensor in model.graph.initializer if tensor.name in head.input]:
+        model.graph.initializer.remove(copy)
+        transpose = onnx.helper.make_node("Transpose", [EMBEDDING], [copy.name], perm=[1, 0])
+        model.graph.node.insert(0, transpose)
+    beside = data.exists()
+    data.unlink(missing_ok=True)  # onnx would append to it
+    onnx.save_model(model, path, save_as_external_data=beside, location=data.name)
+
+
+def quantize(folder: Path) -> None:
+    """The model in 8 bits: matrices with a scale a column, the embedding table with one.
+
+    Activations get a scale at every call. Positions stay as they are: they are few, and their
+    outliers would leave the others no bits.
+
+    Weights use 7 of their 8 bits. Where a CPU has no VNNI, ONNX Runtime adds products of unsigned
+    and signed bytes in pairs in 16 bits, which 8 bits overflow: the logits would depend on the
+    machine. Unsigned weights don't overflow either, and take twice the time.
+    https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    model, data = folder / MODEL, folder / TRACED_DATA
+    quantize_dynamic(
+        model,
+        model,
+        op_types_to_quantize=["MatMul", "Gather"],
+        nodes_to_exclude=[POSITIONS_NODE],
+        per_channel=True,
+        reduce_range=True,
+        weight_type=QuantType.QInt8,
+        use_external_data_format=data.exists(),
+    )
+    data.unlink(missing_ok=True)
+
+
+def _require_packages() -> None:
+    for module, extra in NEEDS.items():
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise InstallationError(
+                f"the portable graph is made by {module}, which can't be imported ({error}): "
+                f"pip install 'gpt2onnx[{extra}]'"
+            ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop the warnings and log lines of tracing and quantizing; what fails raises."""
+    disabled = logging.root.manager.disable
+    # With no handler at all, the quantizer's call of logging.warning would configure the root.
+    handler = logging.NullHandler()
+    logging.root.addHandler(handler)
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        logging.root.removeHandler(handler)

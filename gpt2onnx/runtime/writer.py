@@ -1,0 +1,38 @@
+"""Writer: one sequence, and the text that its tokens make.
+
+Knows continuations and detokenization; knows no decoder, and nothing of the other sequences.
+"""
+
+from __future__ import annotations
+
+import tokenizers
+
+from gpt2onnx.runtime.decoder import Ids
+from gpt2onnx.runtime.generation import Continuation
+from gpt2onnx.runtime.text import TextStream
+from gpt2onnx.samplers import GenerationParams
+
+
+class Writer:
+    """The draw-th continuation of a prompt [n], which a stop string in its text ends."""
+
+    def __init__(
+        self,
+        tokenizer: tokenizers.Tokenizer,
+        params: GenerationParams,
+        prompt: Ids,
+        index: int,
+        draw: int,
+    ) -> None:
+        self.sequence = Continuation(index, prompt, params, draw, self._push)
+        self._text = TextStream(tokenizer, params.stop_strings or (), prompt.tolist())
+        self._piece = ""
+
+    def take(self, last: bool) -> str:
+        """What the newest token added to the text, and after the last one what was held back."""
+        return self._piece + self._text.finish() if last else self._piece
+
+    def _push(self, token_id: int) -> bool:
+        """Take a token; true where a stop string came up."""
+        self._piece = self._text.push(token_id)
+        return self._text.stopped

@@ -1,0 +1,109 @@
+"""A decoder without a model: logits are a function of a row's tokens. It checks its callers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2onnx.errors import CacheFullError
+from gpt2onnx.runtime.decoder import Ids, Logits
+
+Rule = Callable[[tuple[int, ...]], Logits]
+
+
+def by_last_token(probabilities: Sequence[Sequence[float]]) -> Rule:
+    """Row t of [vocab, vocab]: how probable each token is after token t."""
+    with np.errstate(divide="ignore"):
+        table = np.log(np.array(probabilities, np.float32))
+    return lambda tokens: table[tokens[-1]]
+
+
+def by_history(vocab_size: int, seed: int = 0) -> Rule:
+    """Random logits that the whole history decides: no two histories go on alike."""
+    return lambda tokens: (
+        np.random.default_rng([seed, *tokens]).normal(0, 3, vocab_size).astype("f")
+    )
+
+
+class FakeRow:
+    """The tokens that a row holds; None once it was freed."""
+
+    def __init__(self, tokens: Sequence[int] = ()) -> None:
+        self.tokens: list[int] | None = list(tokens)
+
+    @property
+    def length(self) -> int:
+        return len(self.held)
+
+    @property
+    def held(self) -> list[int]:
+        assert self.tokens is not None, "the row was freed"
+        return self.tokens
+
+
+class FakeDecoder:
+    """Implements decoder.Decoder. `rows` are in use.
+
+    `calls` tells what was asked for: ("prefill" or "extend", its ids), ("fork" or "truncate", a
+    length), ("step", the number of rows).
+    """
+
+    def __init__(self, rule: Rule, n_positions: int = 1024) -> None:
+        self.rule = rule
+        self.n_positions = n_positions
+        self.vocab_size = len(rule((0,)))
+        self.rows: list[FakeRow] = []
+        self.calls: list[tuple[str, int | list[int]]] = []
+
+    def new_row(self) -> FakeRow:
+        self.rows.append(FakeRow())
+        return self.rows[-1]
+
+    def fork(self, row: FakeRow) -> FakeRow:
+        self.calls.append(("fork", row.length))
+        self.rows.append(FakeRow(row.held))
+        return self.rows[-1]
+
+    def truncate(self, row: FakeRow, length: int) -> None:
+        assert 0 <= length <= row.length
+        self.calls.append(("truncate", length))
+        del row.held[length:]
+
+    def free(self, row: FakeRow) -> None:
+        assert row.held is not None
+        self.rows.remove(row)
+        row.tokens = None
+
+    def reserve(self, rows: int, length: int) -> None:
+        assert rows >= 1
+        assert 1 <= length <= self.n_positions
+
+    def prefill(self, row: FakeRow, ids: Ids) -> Logits:
+        self.calls.append(("prefill", ids.tolist()))
+        return self._append(row, ids)[-1]
+
+    def extend(self, row: FakeRow, ids: Ids) -> Logits:
+        self.calls.append(("extend", ids.tolist()))
+        return self._append(row, ids)
+
+    def step(self, rows: Sequence[FakeRow], ids: Ids) -> Logits:
+        self.calls.append(("step", len(rows)))
+        assert len(ids) == len(rows) == len(set(map(id, rows))) > 0
+        return np.concatenate([self._append(row, ids[i : i + 1]) for i, row in enumerate(rows)])
+
+    def _append(self, row: FakeRow, ids: NDArray[np.int64]) -> Logits:  # [n] -> [n, vocab]
+        assert row in self.rows, "the row is another decoder's, or was freed"
+        assert ids.dtype == np.int64
+        assert ids.ndim == 1
+        assert len(ids)
+        assert 0 <= ids.min() <= ids.max() < self.vocab_size
+        if row.length + len(ids) > self.n_positions:
+            raise CacheFullError(
+                f"{row.length} + {len(ids)} tokens in {self.n_positions} positions"
+            )
+        start = row.length
+        row.held.extend(ids.tolist())
+        ends = range(start + 1, row.length + 1)
+        return np.stack([self.rule(tuple(row.held[:end])) for end in ends])

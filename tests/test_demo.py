@@ -1,0 +1,61 @@
+"""The bundled model: exported on its first use, by one process or several."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gpt2onnx
+from gpt2onnx import demo
+from gpt2onnx.errors import OutputExistsError
+from gpt2onnx.export import exporter
+from gpt2onnx.runtime.folder import open_folder
+from tests.checkpoints import make_checkpoint
+
+
+@pytest.fixture
+def bundled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A small checkpoint in the bundled model's place, and an empty cache."""
+    monkeypatch.setenv("GPT2ONNX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(demo, "CHECKPOINT", make_checkpoint(tmp_path / "checkpoint"))
+    return tmp_path
+
+
+def test_the_demo_is_exported_on_first_use(bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gpt2onnx.load().generate("a", max_new_tokens=2).token_ids
+    monkeypatch.setattr(exporter, "_write", None)
+    assert demo.exported() == gpt2onnx.load("demo").folder.path
+    assert demo.exported().is_relative_to(bundled / "cache")
+
+
+def test_another_demo_is_exported_anew(bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = demo.exported()
+    monkeypatch.setattr(demo, "CHECKPOINT", make_checkpoint(bundled / "other", n_layer=1))
+    assert demo.exported() != first
+    assert demo.exported("fp32") != demo.exported("int8")
+
+
+def test_another_process_was_faster(bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(*args: Any, **kwargs: Any) -> None:
+        raise OutputExistsError("somebody else has just written it")
+
+    monkeypatch.setattr("gpt2onnx.export.export", late)
+    assert demo.exported().name == "int8"
+
+
+def test_two_processes_at_once(bundled: Path) -> None:
+    code = (
+        "import sys, pathlib, gpt2onnx.demo as demo; "
+        "demo.CHECKPOINT = pathlib.Path(sys.argv[1]); print(demo.exported())"
+    )
+    command = [sys.executable, "-c", code, str(demo.CHECKPOINT)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert outputs == [f"{demo.exported()}\n"] * 2
+    assert [path.name for path in demo.exported().parent.iterdir()] == ["int8"]
+    open_folder(demo.exported()).check_hashes()
