@@ -20,18 +20,35 @@ HELD_OUT = Path(__file__).parent / "held_out.txt"
 
 def exported(precision: str = "int8") -> Path:
     """The bundled model's folder in the user's cache, exported now where it isn't there yet."""
-    out = folder(precision)
+    return _exported(CHECKPOINT, folder(precision), precision)
+
+
+def exported_draft(precision: str = "int8") -> Path:
+    """The same for the bundled draft."""
+    return _exported(DRAFT, draft_folder(precision), precision)
+
+
+def folder(precision: str = "int8") -> Path:
+    """Where `exported` puts the model: a place of its own for each version and set of weights."""
+    return _folder("demo", CHECKPOINT) / precision
+
+
+def draft_folder(precision: str = "int8") -> Path:
+    """Where `exported_draft` puts the draft."""
+    return _folder("demo-draft", DRAFT) / precision
+
+
+def _exported(checkpoint: Path, out: Path, precision: str) -> Path:
     if not out.exists():
         # Only a first use needs the export's packages.
         from gpt2onnx.export import export
 
         with contextlib.suppress(OutputExistsError):  # another process was faster
-            export(CHECKPOINT, out, precision=precision, verify=False)
+            export(checkpoint, out, precision=precision, verify=False)
     return out
 
 
-def folder(precision: str = "int8") -> Path:
-    """Where `exported` puts the model: a place of its own for each version and set of weights."""
-    weights = (CHECKPOINT / "model.safetensors").stat()
+def _folder(name: str, checkpoint: Path) -> Path:
+    weights = (checkpoint / "model.safetensors").stat()
     key = f"{gpt2onnx.__version__}-{weights.st_size}-{weights.st_mtime_ns}"
-    return cache_folder() / "demo" / key / precision
+    return cache_folder() / name / key
