@@ -13,7 +13,6 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ import gpt2onnx
 from gpt2onnx.errors import Gpt2OnnxError, InstallationError
 from gpt2onnx.paths import cache_folder
 from gpt2onnx.runtime import providers, threads
+from gpt2onnx.runtime.processor import Processor, processor
 from gpt2onnx.runtime.session import available_providers, open_session, short_name
 
 # What pyproject.toml lists under each extra, less the extras that it includes.
@@ -29,12 +29,7 @@ EXTRAS = {
     "export": ("onnx", "huggingface-hub", "tqdm"),
     "verify": ("torch", "transformers"),
     "optimum": ("optimum-onnx", "transformers"),
-}
-
-# What ONNX Runtime's int8, bf16 and int4 kernels use, as the kernel spells them in /proc/cpuinfo.
-FEATURES = {
-    "x86_64": ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "avx512_bf16", "amx_bf16"),
-    "aarch64": ("asimddp", "i8mm", "bf16", "sve"),
+    "guided": ("llguidance",),
 }
 
 # The smallest model that computes: y = x + x, float32 [1]. Made by onnx.helper as
@@ -52,15 +47,6 @@ class Provider:
     name: str
     runs: bool
     detail: str
-
-
-@dataclass(frozen=True)
-class Processor:
-    """The CPU, and which of the features that matter it has."""
-
-    model: str
-    architecture: str
-    features: Mapping[str, bool]
 
 
 @dataclass(frozen=True)
@@ -156,20 +142,6 @@ def _try(name: str) -> Provider:
     except Exception as error:  # opened, but its first kernel fails: ONNX Runtime has no base class
         return Provider(short, False, " ".join(f"opens, but doesn't run: {error}".split()))
     return Provider(short, total.item() == 2, f"1 + 1 = {total.item():g}")
-
-
-def processor(root: Path = threads.ROOT) -> Processor:
-    """The CPU as /proc/cpuinfo tells; without that file, its name alone."""
-    file = root / "proc/cpuinfo"
-    lines = file.read_text().splitlines() if file.is_file() else []
-    fields = dict(line.replace("\t", "").split(":", 1) for line in reversed(lines) if ":" in line)
-    flags = fields.get("flags", fields.get("Features", "")).split()
-    architecture = platform.machine()
-    return Processor(
-        fields.get("model name", platform.processor() or "unknown").strip(),
-        architecture,
-        {feature: feature in flags for feature in FEATURES.get(architecture, ()) if flags},
-    )
 
 
 def _threads() -> Threads:

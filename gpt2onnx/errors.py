@@ -1,11 +1,11 @@
 """Every error that gpt2onnx raises on purpose.
 
 Gpt2OnnxError
-├── InstallationError            ONNX Runtime or an optional package is missing, or two overwrite each other
+├── InstallationError            ONNX Runtime or a package is missing, or two overwrite each other
 ├── CheckpointError              the source can't be read as a GPT-2 checkpoint
-│   ├── UnsupportedConfigError   an option of GPT2Config, or another architecture, that the export refuses
+│   ├── UnsupportedConfigError   an option of GPT2Config, or an architecture, that is refused
 │   ├── WeightsError             a tensor is missing, has the wrong shape, or holds NaN or infinity
-│   ├── TokenizerError           no tokenizer, an unreadable one, or one of another size than the model
+│   ├── TokenizerError           no tokenizer, an unreadable one, or one of another size
 │   └── HubError                 the model hub can't be reached, or has no such model
 ├── ExportError                  the model folder can't be written
 │   ├── OutputExistsError        OUT exists already, or is no folder

@@ -1,4 +1,4 @@
-"""A model by its name: a folder, or "demo" for the bundled one.
+"""A model by its name: a folder, or "demo" for the bundled one and "demo-draft" for its draft.
 
 Knows where models are; knows nothing of how they run.
 """
@@ -13,10 +13,13 @@ from gpt2onnx.runtime import model
 from gpt2onnx.runtime.model import Model
 
 DEMO = "demo"
+DEMO_DRAFT = "demo-draft"
 
 
 def resolve(name: str | Path) -> Path:
-    """The folder that a name stands for; the bundled model is exported on its first use."""
+    """The folder that a name stands for; a bundled model is exported on its first use."""
+    if name == DEMO_DRAFT:
+        return demo.exported_draft()
     return demo.exported() if name == DEMO else Path(name)
 
 

@@ -2,9 +2,9 @@
 
     python scripts/bench_precisions.py CHECKPOINT [--precisions fp32,int8] [--threads 2]
 
-Each precision is exported and run in processes of its own, so that peaks of memory are its own. Memory is
-anonymous memory (RssAnon): mapped files are the page cache's. Times are medians. Agreement is with the
-first precision of the list, on the same random tokens.
+Each precision is exported and run in processes of its own, so that peaks of memory are its own.
+Memory is anonymous memory (RssAnon): mapped files are the page cache's. Times are medians.
+Agreement is with the first precision of the list, on the same random tokens.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ def main() -> None:
             measured, logits = apart(measure_run, out, arguments.threads)
         reference = logits if reference is None else reference
         figures |= measured | agreement(reference, logits)
-        print(json.dumps({"precision": precision, **figures}) if arguments.json else row(precision, figures), flush=True)
+        as_json = json.dumps({"precision": precision, **figures})
+        print(as_json if arguments.json else row(precision, figures), flush=True)
 
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -73,13 +75,13 @@ def measure_run(folder: str, threads: int | None) -> tuple[dict[str, float], np.
     ids = np.random.default_rng(0).integers(0, decoder.vocab_size, PROMPT)
     figures = {
         "load_s": load_s,
-        "prompt_512_ms": median_ms(lambda: forget(decoder, lambda row: decoder.prefill(row, ids)), 5),
+        "prompt_512_ms": median_ms(lambda: forget(decoder, partial(decoder.prefill, ids=ids)), 5),
         "decode_32_ms": decode_ms(decoder, ids[:32], 1),
         "decode_512_ms": decode_ms(decoder, ids, 1),
         "batch_8_tokens_per_s": 8000 / decode_ms(decoder, ids[:32], BATCH),
         "resident_mb": anonymous_mb(),
     }
-    return figures, forget(decoder, lambda row: decoder.extend(row, ids[:CHECKED]))
+    return figures, forget(decoder, partial(decoder.extend, ids=ids[:CHECKED]))
 
 
 def forget(decoder: Any, use: Callable[[Any], Any]) -> Any:

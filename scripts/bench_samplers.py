@@ -4,7 +4,8 @@ Both get the same logits, normal ones of --spread, and the same history of 512 t
 is the median of --repeat calls in ms, on one thread; the two take turns, so that a busy machine
 slows both, and each finds the other's data in the caches. Agreement compares what the two keep:
 "same" with the largest difference of a logit, or the probability of the tokens that only one of
-them keeps. The last line is the same as JSON. Without transformers its columns stay empty.
+them keeps. The last line is the same as JSON. Without transformers its columns stay empty, as they
+are for what transformers doesn't have.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from gpt2onnx.samplers import (
     warpers,
 )
 from gpt2onnx.samplers.candidates import FloatArray, IntArray
+from gpt2onnx.samplers.dry import dry
+from gpt2onnx.samplers.mirostat import Mirostat
+from gpt2onnx.samplers.xtc import xtc
 
 CHAIN: dict[str, Any] = {
     "do_sample": True,
@@ -56,6 +60,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=100, help="calls of each")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    free_a_large_block()
     rng = np.random.default_rng(args.seed)
     logits = rng.normal(-40, args.spread, args.vocab).astype(np.float32)
     history = rng.integers(0, args.vocab, 512)
@@ -65,6 +70,15 @@ def main() -> None:
     print(f"{'':24}{'ours ms':>10}{'theirs ms':>11}{'ratio':>8}  agreement")
     lines = [measure(case, logits, args.repeat) for case in cases(history, logits, peer)]
     print(json.dumps({"vocab": args.vocab, "spread": args.spread, "results": lines}))
+
+
+def free_a_large_block() -> None:
+    """As a process has done that loaded a model.
+
+    Until then glibc hands every array of a row's size back to the kernel, and fetching its pages
+    anew takes as long as the work on them.
+    """
+    np.ones(2 << 20)
 
 
 class Peer:
@@ -103,6 +117,7 @@ class Peer:
 def cases(history: IntArray, logits: FloatArray, peer: Peer | None) -> Iterator[Case]:
     yield from penalty_cases(history, logits, peer)
     yield from warper_cases(logits, peer)
+    yield from newer_cases(logits)
     yield from draw_cases(history, logits, peer)
 
 
@@ -125,6 +140,15 @@ def penalty_cases(history: IntArray, logits: FloatArray, peer: Peer | None) -> I
         )
         call = peer.call((f"{theirs}LogitsProcessor", argument)) if peer and theirs else None
         yield Case(penalty.func.__name__, partial(penalty, history, logits), call, lambda row: row)
+    breakers = np.arange(200)
+    for name, tokens in [
+        ("dry", history),
+        ("dry, in a loop of 20", np.resize(history[:20], len(history))),
+        ("dry, one token alone", np.full_like(history, 300)),
+    ]:
+        yield Case(
+            name, partial(dry, tokens, logits, multiplier=0.8, breakers=breakers), None, None
+        )
 
 
 def warper_cases(logits: FloatArray, peer: Peer | None) -> Iterator[Case]:
@@ -143,6 +167,21 @@ def warper_cases(logits: FloatArray, peer: Peer | None) -> Iterator[Case]:
         yield Case(
             warper.func.__name__, partial(warper, candidates), call, partial(dense, len(logits))
         )
+
+
+def newer_cases(logits: FloatArray) -> Iterator[Case]:
+    """What transformers has none of."""
+    candidates = Candidates.of(logits)
+    for name, warper in {
+        "top_n_sigma": partial(warpers.top_n_sigma, n=1.0),
+        "tail_free": partial(warpers.tail_free, z=0.95),
+        "top_a": partial(warpers.top_a, a=0.2),
+        "dynamic_temperature": partial(warpers.dynamic_temperature, low=0.5, high=1.5),
+        "xtc": partial(xtc, probability=1.0, rng=generator(0, 0)),
+        "mirostat 1": Mirostat(1).warp,
+        "mirostat 2": Mirostat(2).warp,
+    }.items():
+        yield Case(name, partial(warper, candidates), None, None)
 
 
 def draw_cases(history: IntArray, logits: FloatArray, peer: Peer | None) -> Iterator[Case]:

@@ -13,7 +13,14 @@ import numpy as np
 import gpt2onnx
 from gpt2onnx.demo import CHECKPOINT, HELD_OUT
 
-PROMPT = 'class Counter(dict):\n    """'
+PROMPT = 'class Stack:\n    """'
+SAMPLING = {
+    "do_sample": True,
+    "temperature": 0.6,
+    "top_p": 0.9,
+    "repetition_penalty": 1.1,
+    "seed": 2,
+}
 CHECKED_TOKENS = 1000
 
 
@@ -39,7 +46,7 @@ def check(model: gpt2onnx.Model, reference: gpt2onnx.Model) -> None:
     best, expected = (top_tokens(m, ids) for m in (model, reference))
     print(
         f"Checked on {len(ids)} tokens it has not seen: perplexity {perplexities[0]:.2f}, in fp32 "
-        f"{perplexities[1]:.2f}; the top token is the same {np.mean(best == expected):.1%} of the time\n"
+        f"{perplexities[1]:.2f}; the top token is the same at {np.mean(best == expected):.1%}\n"
     )
 
 
@@ -63,17 +70,15 @@ def held_out_text() -> str:
 
 def write(model: gpt2onnx.Model, load_seconds: float) -> None:
     """Stream from a prompt, then say what it cost."""
-    print(f"--- prompt ---\n{PROMPT}\n--- the model goes on ---\n{PROMPT}", end="", flush=True)
+    print(f"--- from {PROMPT!r} ---\n{PROMPT}", end="", flush=True)
     times = [time.perf_counter()]
-    for token in model.stream(
-        PROMPT, max_new_tokens=160, do_sample=True, temperature=0.7, top_p=0.9, seed=2
-    ):
+    for token in model.stream(PROMPT, max_new_tokens=150, **SAMPLING):
         times.append(time.perf_counter())
         print(token.text, end="", flush=True)
     steps = len(times) - 2
     print(
-        f"\n---\nLoaded in {load_seconds:.2f} s, first token {(times[1] - times[0]) * 1e3:.1f} ms after the "
-        f"prompt, then {steps / (times[-1] - times[1]):.0f} tokens/s on the CPU"
+        f"\n---\nLoaded in {load_seconds:.2f} s, first token {(times[1] - times[0]) * 1e3:.1f} ms "
+        f"after the prompt, then {steps / (times[-1] - times[1]):.0f} tokens/s on the CPU"
     )
 
 

@@ -2,8 +2,8 @@
 
     python scripts/random_checkpoint.py gpt2 /tmp/gpt2-random
 
-Every parameter is normal with GPT-2's own standard deviation, 0.02 (a layer norm's gain around 1), so the
-shapes, the time and the memory are GPT-2's, and the text is noise. One shard a layer: memory stays small.
+Every parameter is normal with GPT-2's own standard deviation, 0.02 (a layer norm's gain around 1):
+shapes, time and memory are GPT-2's, and the text is noise. One shard a layer keeps memory small.
 """
 
 from __future__ import annotations

@@ -66,6 +66,13 @@ class FakeDecoder:
         self.rows.append(FakeRow(row.held))
         return self.rows[-1]
 
+    def copy(self, source: FakeRow, target: FakeRow, start: int) -> None:
+        assert source in self.rows
+        assert target in self.rows
+        assert source.held[:start] == target.held[:start]
+        self.calls.append(("copy", source.length - start))
+        target.tokens = list(source.held)
+
     def truncate(self, row: FakeRow, length: int) -> None:
         assert 0 <= length <= row.length
         self.calls.append(("truncate", length))

@@ -50,9 +50,12 @@ THIRD_PARTY = {
 }
 # Modules that may import more than their part.
 MORE_ARROWS = {"gpt2onnx.export.verify": {"runtime"}}
-MORE_THIRD_PARTY = {"gpt2onnx.runtime.session": {"onnxruntime"}}
+MORE_THIRD_PARTY = {
+    "gpt2onnx.runtime.session": {"onnxruntime"},
+    "gpt2onnx.runtime.guided": {"llguidance"},
+}
 # Imported where they are used, since exporting works without.
-IN_FUNCTIONS_ONLY = {"torch", "transformers", "optimum", "onnxruntime"}
+IN_FUNCTIONS_ONLY = {"torch", "transformers", "optimum", "onnxruntime", "llguidance"}
 NO_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 

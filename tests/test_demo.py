@@ -22,6 +22,7 @@ def bundled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A small checkpoint in the bundled model's place, and an empty cache."""
     monkeypatch.setenv("GPT2ONNX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(demo, "CHECKPOINT", make_checkpoint(tmp_path / "checkpoint"))
+    monkeypatch.setattr(demo, "DRAFT", make_checkpoint(tmp_path / "draft", n_layer=1))
     return tmp_path
 
 
@@ -30,6 +31,14 @@ def test_the_demo_is_exported_on_first_use(bundled: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(exporter, "_write", None)
     assert demo.exported() == gpt2onnx.load("demo").folder.path
     assert demo.exported().is_relative_to(bundled / "cache")
+
+
+def test_the_draft_is_exported_on_first_use(bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draft = gpt2onnx.load("demo-draft")
+    monkeypatch.setattr(exporter, "_write", None)
+    assert demo.exported_draft() == draft.folder.path == demo.draft_folder()
+    assert draft.folder.path.is_relative_to(bundled / "cache")
+    assert draft.folder.config["n_layer"] == 1
 
 
 def test_another_demo_is_exported_anew(bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:

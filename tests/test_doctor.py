@@ -75,50 +75,6 @@ def test_an_idle_nvidia_device_is_mentioned(monkeypatch: pytest.MonkeyPatch) -> 
     assert doctor._advice(cpu, None, cache) == []
 
 
-INTEL = """processor\t: 0
-model name\t: Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz
-flags\t\t: fpu sse2 avx2 avx512f avx512_vnni amx_int8 avx512_bf16
-
-processor\t: 1
-model name\t: another
-flags\t\t: fpu
-"""
-ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\nCPU implementer\t: 0x41\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "machine", "name", "features"),
-    [
-        (
-            INTEL,
-            "x86_64",
-            "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz",
-            {"avx2", "avx512f", "avx512_vnni", "amx_int8", "avx512_bf16"},
-        ),
-        (ARM, "aarch64", "aarch64", {"asimddp", "i8mm"}),
-        (None, "x86_64", "aarch64", set()),
-    ],
-)
-def test_the_processor_is_read_from_cpuinfo(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    text: str | None,
-    machine: str,
-    name: str,
-    features: set[str],
-) -> None:
-    monkeypatch.setattr("platform.machine", lambda: machine)
-    monkeypatch.setattr("platform.processor", lambda: "aarch64")
-    if text is not None:
-        (tmp_path / "proc").mkdir()
-        (tmp_path / "proc/cpuinfo").write_text(text)
-    found = doctor.processor(tmp_path)
-    assert found.model == name
-    assert {feature for feature, present in found.features.items() if present} == features
-    if text is not None:
-        assert set(found.features) == set(doctor.FEATURES[machine])
-
-
 def test_the_cache_folder_is_looked_at_and_not_made(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

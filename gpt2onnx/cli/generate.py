@@ -6,16 +6,18 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from gpt2onnx.cli.model import add_model, open_model
+from gpt2onnx.cli.model import add_model, find_model, open_model
 from gpt2onnx.cli.parameters import add_parameters, given_parameters
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.table import table
 from gpt2onnx.cli.text import add_text, read_prompt
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime.model import Model
-from gpt2onnx.runtime.results import Generation
+from gpt2onnx.runtime.results import Generation, Token
+from gpt2onnx.samplers import GenerationParams
 
 DESCRIPTION = """\
 Writes on from a prompt, each piece of text as it comes. Options that aren't
@@ -38,6 +40,12 @@ def parser() -> Parser:
     parser = Parser("generate", "[PROMPT]", DESCRIPTION, EXAMPLES)
     add_text(parser, "PROMPT", "--prompt-file")
     add_model(parser)
+    parser.add_argument(
+        "--draft",
+        metavar="DIR",
+        help="folder of a smaller model with the same tokenizer, which guesses ahead: the same "
+        "text, sooner (demo-draft is the bundled model's)",
+    )
     add_parameters(parser)
     group = parser.add_argument_group("output")
     group.add_argument(
@@ -50,7 +58,7 @@ def parser() -> Parser:
         "--json",
         action="store_true",
         help="a JSON object a line for each finished text: prompt_token_ids, text, token_ids, "
-        "logprobs, finish_reason",
+        "logprobs, finish_reason; of a beam search the score",
     )
     group.add_argument(
         "--stats", action="store_true", help="times and speed, on standard error at the end"
@@ -65,7 +73,9 @@ def run(args: argparse.Namespace) -> int:
     model = open_model(args)
     opened = time.perf_counter() - started
     parameters = given_parameters(args)
-    streams = _streams(args, model.params(parameters).num_return_sequences)
+    streams = _streams(args, model.params(parameters))
+    if args.draft:
+        parameters["draft"] = find_model(args.draft)
     rows = (_stream if streams else _write_whole)(args, model, prompt, parameters)
     if args.stats:
         about = [("model", f"opened in {opened:.3f} s"), ("provider", model.session.choice)]
@@ -79,11 +89,14 @@ def _check(args: argparse.Namespace) -> None:
             raise ParameterError(f"{name}=True has no effect with json=True: leave one out")
 
 
-def _streams(args: argparse.Namespace, count: int) -> bool:
+def _streams(args: argparse.Namespace, params: GenerationParams) -> bool:
     """Whether to show text as it comes. Errors: ParameterError where that is asked of several."""
+    count = params.num_return_sequences
     if args.stream and count > 1:
         raise ParameterError(f"stream=True shows one text, not {count}: leave it out")
-    return count == 1 and not args.json if args.stream is None else bool(args.stream)
+    if args.stream is not None:
+        return bool(args.stream)
+    return count == 1 and params.num_beams == 1 and not args.json
 
 
 def _stream(
@@ -106,6 +119,7 @@ def _stream(
         ("prompt", f"{length} tokens, the first new one after {first:.3f} s"),
         ("text", f"{steps + 1} tokens{speed}"),
         ("end", str(token.finish_reason)),
+        *_drafts([token]),
     ]
 
 
@@ -130,9 +144,25 @@ def _write_whole(
             f"{count} tokens, {count / seconds:.1f} tokens/s with the prompt's time counted in",
         ),
         ("end", ", ".join(str(each.finish_reason) for each in written)),
+        *_drafts(written),
+    ]
+
+
+def _drafts(ended: Sequence[Token | Generation]) -> Rows:
+    """How well drafts did, where there were any."""
+    stats = [each.speculation for each in ended if each.speculation]
+    return [
+        (
+            "drafts",
+            f"{each.accepted} of {each.drafted} tokens kept ({each.acceptance_rate:.1%}), "
+            f"{each.tokens_per_step:.2f} tokens a step",
+        )
+        for each in stats
     ]
 
 
 def _as_json(written: Generation) -> str:
-    names = ("prompt_token_ids", "text", "token_ids", "logprobs", "finish_reason")
+    names = ["prompt_token_ids", "text", "token_ids", "logprobs", "finish_reason"]
+    if written.score is not None:
+        names.append("score")
     return json.dumps({name: getattr(written, name) for name in names}, ensure_ascii=False)

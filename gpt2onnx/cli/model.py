@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gpt2onnx import demo
 from gpt2onnx.cli.parser import Pairs, Parser
-from gpt2onnx.models import DEMO, load, resolve
+from gpt2onnx.models import DEMO, DEMO_DRAFT, load, resolve
 from gpt2onnx.runtime.model import Model
 
 
@@ -52,6 +52,8 @@ def find_model(name: str) -> Path:
     """The folder of a model; says so where finding it takes a while."""
     if name == DEMO and not demo.folder().exists():
         print("gpt2onnx: exporting the bundled model, once", file=sys.stderr)
+    if name == DEMO_DRAFT and not demo.draft_folder().exists():
+        print("gpt2onnx: exporting the bundled draft, once", file=sys.stderr)
     return resolve(name)
 
 

@@ -6,6 +6,7 @@ Knows how a value is written on a command line; what it may be, GenerationParams
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from gpt2onnx.cli.parser import Pairs, Parser
@@ -22,6 +23,14 @@ def _words(text: str) -> list[list[int]]:
     return [_ids(word) for word in text.split(";")]
 
 
+def _phrases(text: str) -> list[list[list[int]]]:
+    return [[_ids(phrase) for phrase in one.split("|")] for one in text.split(";")]
+
+
+def _early_stopping(text: str) -> bool | str:
+    return {"true": True, "false": False}.get(text, text)
+
+
 def _bias(text: str) -> tuple[int, float]:
     token, _, bias = text.partition("=")
     try:
@@ -30,14 +39,36 @@ def _bias(text: str) -> tuple[int, float]:
         raise argparse.ArgumentTypeError(f"expected ID=X such as 50256=-5, got {text!r}") from None
 
 
+def _schema(text: str) -> str:
+    return text if text.lstrip().startswith("{") else _file(text)
+
+
+def _grammar(text: str) -> str:
+    return text if ":" in text else _file(text)
+
+
+def _file(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise argparse.ArgumentTypeError(f"{path}: {reason}") from None
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
 # How a kind of value is written.
 FLAG = {"action": argparse.BooleanOptionalAction}
 INTEGER = {"type": int, "metavar": "N"}
 NUMBER = {"type": float, "metavar": "X"}
 CHOICE = {"metavar": "NAME"}
+NAMES = {"type": _names, "metavar": "NAME,NAME"}
 TEXTS = {"action": "append", "metavar": "TEXT"}
 TOKENS = {"action": "extend", "type": _ids, "metavar": "ID,ID"}
 WORDS = {"action": "extend", "type": _words, "metavar": "ID,ID;ID"}
+PHRASES = {"action": "extend", "type": _phrases, "metavar": "ID,ID|ID;ID"}
 BIASES = {"action": Pairs, "type": _bias, "metavar": "ID=X"}
 
 # All fields but prefix_allowed_tokens_fn: a function has no option.
@@ -58,21 +89,67 @@ GROUPS: dict[str, dict[str, tuple[dict[str, Any], str]]] = {
     },
     "sampling": {
         "do_sample": (FLAG, "draw tokens by their probabilities (default: take the best one)"),
-        "num_return_sequences": (INTEGER, "draw this many texts from one prompt"),
+        "num_return_sequences": (INTEGER, "give this many texts of one prompt"),
         "seed": (INTEGER, "the same seed draws the same text"),
         "temperature": (NUMBER, "divide the logits; below 1 is more predictable"),
+        "dynatemp_range": (NUMBER, "move the temperature up to X down and up with the entropy"),
+        "dynatemp_exponent": (NUMBER, "above 1 it moves up late, below 1 early (default: 1)"),
         "top_k": (INTEGER, "draw from the N best tokens; 0 is all (default: 50)"),
         "top_p": (NUMBER, "draw from the fewest tokens whose probabilities reach this sum"),
         "min_p": (NUMBER, "draw from tokens at least this times as probable as the best one"),
         "typical_p": (NUMBER, "draw from the most typical tokens that reach this sum"),
         "epsilon_cutoff": (NUMBER, "draw from tokens of at least this probability"),
         "eta_cutoff": (NUMBER, "the same, lower where the model is unsure"),
+        "top_n_sigma": (NUMBER, "draw from logits at most X deviations below the largest"),
+        "tfs_z": (NUMBER, "cut the tail off where the sorted probabilities have stopped bending"),
+        "top_a": (
+            NUMBER,
+            "draw from tokens of at least X times the best one's probability squared",
+        ),
+        "xtc_probability": (NUMBER, "how often to leave out all probable tokens but the last"),
+        "xtc_threshold": (NUMBER, "what counts as probable there (default: 0.1)"),
+        "mirostat_mode": (INTEGER, "hold the surprise, in place of other cuts: algorithm 1 or 2"),
+        "mirostat_tau": (NUMBER, "the surprise to hold, in bits a token (default: 5)"),
+        "mirostat_eta": (NUMBER, "how much of an error the next token takes back (default: 0.1)"),
+        "sampler_order": (NAMES, "what to apply in turn, such as top_k,temperature"),
+    },
+    "beam search": {
+        "num_beams": (INTEGER, "follow this many texts and give the best (default: 1)"),
+        "length_penalty": (
+            NUMBER,
+            "divide scores by length to the power of X: above 0 favours long texts (default: 1)",
+        ),
+        "early_stopping": (
+            {"type": _early_stopping, "metavar": "WHEN"},
+            "true: stop when as many texts as beams have ended; false (default): when a better one "
+            "is unlikely; never: when there can't be one",
+        ),
+        "num_beam_groups": (INTEGER, "beams in groups that avoid each other's tokens"),
+        "diversity_penalty": (NUMBER, "how much: taken off for each earlier group's same token"),
+        "force_words_ids": (PHRASES, "write these phrases, such as 5;7,9, or one of 5|7,9"),
+    },
+    "speculation": {
+        "num_assistant_tokens": (INTEGER, "tokens of --draft's first guess (default: 5)"),
+        "prompt_lookup_num_tokens": (
+            INTEGER,
+            "guess this many tokens, at first, from what followed the text's last words before",
+        ),
+        "max_matching_ngram_size": (INTEGER, "look for this many tokens, then fewer (default: 2)"),
     },
     "penalties": {
         "repetition_penalty": (NUMBER, "make tokens of prompt and text less likely; 1 is off"),
         "frequency_penalty": (NUMBER, "lower a token's logit by this each time it was written"),
         "presence_penalty": (NUMBER, "lower a token's logit by this once it was written"),
         "no_repeat_ngram_size": (INTEGER, "write no N tokens that stand there already"),
+        "dry_multiplier": (NUMBER, "penalize going on with a repetition, more and more (DRY)"),
+        "dry_base": (NUMBER, "by how much more for each token of it (default: 1.75)"),
+        "dry_allowed_length": (INTEGER, "from how many repeated tokens on (default: 2)"),
+        "dry_penalty_last_n": (INTEGER, "look at the last N tokens only (default: -1, all)"),
+        "dry_sequence_breakers": (
+            TEXTS,
+            "a repetition doesn't reach across this text; repeatable (default: line break, colon, "
+            "quotation mark, asterisk)",
+        ),
     },
     "constraints": {
         "logit_bias": (BIASES, "add X to a token's logit; repeatable"),
@@ -84,6 +161,22 @@ GROUPS: dict[str, dict[str, tuple[dict[str, Any], str]]] = {
             "begin with this token, where the prompt is the start token alone",
         ),
         "forced_eos_token_id": (TOKENS, "end with one of these tokens at the length limit"),
+        "regex": (
+            {"metavar": "REGEX"},
+            "write a text that matches it, in Rust's syntax, and end; of this and the next three "
+            "one at most, and where a limit comes first the text is cut short",
+        ),
+        "json_schema": (
+            {"type": _schema, "metavar": "FILE"},
+            "write JSON that the schema allows, and end: a file, or the schema itself, "
+            "told by its brace",
+        ),
+        "grammar": (
+            {"type": _grammar, "metavar": "FILE"},
+            "write a text that the Lark grammar allows, and end: a file, or the grammar itself, "
+            "told by its colon",
+        ),
+        "choices": (TEXTS, "write one of these texts, and end; repeatable"),
     },
 }
 

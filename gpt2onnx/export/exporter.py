@@ -26,7 +26,7 @@ from gpt2onnx.export.portable import PRECISIONS as PORTABLE_PRECISIONS
 from gpt2onnx.export.portable import export_portable
 from gpt2onnx.export.precision import Precision, choose
 from gpt2onnx.export.progress import Track, bar, silent
-from gpt2onnx.export.verify import Verification, can_verify, require_torch, verify_folder
+from gpt2onnx.export.verify import Verification, can_verify, require_packages, verify_folder
 
 GRAPHS = ("fused", "portable")
 
@@ -70,7 +70,7 @@ def export(
     activations and cache in half precision.
     graph: "fused" is made for ONNX Runtime; "portable" goes through Optimum in standard operators,
     in fp32 or int8.
-    verify: compare with PyTorch; by default where torch is installed.
+    verify: compare with PyTorch; by default where torch, transformers and onnxruntime are there.
     force: replace a model folder that is there already.
 
     `out` is written beside its place and renamed: where anything fails it stays as it was.
@@ -80,7 +80,7 @@ def export(
     """
     recipe = _choose(graph, precision, device)
     if verify:
-        require_torch()
+        require_packages()
     out = Path(out)
     check_replaceable(out, force)
     track = bar if progress else silent

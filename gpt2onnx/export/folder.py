@@ -21,8 +21,14 @@ from gpt2onnx.export.checkpoint import Checkpoint
 FORMAT_VERSION = 1
 MODEL, DATA, MANIFEST = "model.onnx", "model.onnx.data", "manifest.json"
 TOOLS = (
-    *("gpt2onnx", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu"),
-    *("optimum-onnx", "torch", "transformers"),
+    "gpt2onnx",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "optimum-onnx",
+    "torch",
+    "transformers",
 )
 
 
@@ -116,14 +122,14 @@ def write_settings(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def write_manifest(folder: Path, description: Mapping[str, Any]) -> None:
-    """manifest.json: `description`, and each file's size and sha256."""
+    """manifest.json, the last file to be written: `description`, and what the others hold."""
     files = {
         path.relative_to(folder).as_posix(): {
             "size": path.stat().st_size,
             "sha256": _sha256(path),
         }
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
+        if path.is_file()
     }
     manifest = {
         "format_version": FORMAT_VERSION,

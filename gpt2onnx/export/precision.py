@@ -102,7 +102,9 @@ class Dynamic:
     """8-bit weights with a scale an output, 8-bit activations with a scale a token.
 
     Sums of integers are exact, so a token's result doesn't depend on what shares its batch. The
-    fastest operator, DynamicQuantizeMatMul, has one scale for all tokens and loses just that.
+    fastest operator, DynamicQuantizeMatMul, has one scale for all tokens and loses just that. x86
+    processors without VNNI add each two products in 16 bits, though, which now and then overflow:
+    https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
     """
 
     dtype: np.dtype[Any]
@@ -118,29 +120,6 @@ class Dynamic:
 
     def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
         return BlockTable(store_blocks(op, name, weight, 8, self.dtype))
-
-
-@dataclass(frozen=True)
-class BlockTable:
-    """A matrix of 8-bit blocks whose bytes serve the embedding, and MatMulNBits as the head."""
-
-    matrix: BlockMatrix
-
-    def gather(self, ids: str) -> str:
-        op, matrix = self.matrix.op, self.matrix
-        padded = -(-matrix.width // BLOCK_SIZE) * BLOCK_SIZE
-        # GatherBlockQuantized wants [vocab, width] where MatMulNBits has [vocab, blocks, block].
-        rows = op.view(f"{matrix.values}_rows", matrix.values, [matrix.out, padded])
-        gathered = op.GatherBlockQuantized(
-            rows, ids, matrix.scales, bits=8, block_size=BLOCK_SIZE, quantize_axis=1
-        )
-        if padded == matrix.width:
-            return gathered
-        start, end, axis = (op.constant([n], np.int64) for n in (0, matrix.width, 1))
-        return op.Slice(gathered, start, end, axis)
-
-    def project(self, hidden: str) -> str:
-        return self.matrix.multiply(hidden)
 
 
 @dataclass(frozen=True)
@@ -166,6 +145,29 @@ class BlockMatrix:
             block_size=BLOCK_SIZE,
             accuracy_level=ACCURACY_LEVEL,
         )
+
+
+@dataclass(frozen=True)
+class BlockTable:
+    """A matrix of 8-bit blocks whose bytes serve the embedding, and MatMulNBits as the head."""
+
+    matrix: BlockMatrix
+
+    def gather(self, ids: str) -> str:
+        op, matrix = self.matrix.op, self.matrix
+        padded = -(-matrix.width // BLOCK_SIZE) * BLOCK_SIZE
+        # GatherBlockQuantized wants [vocab, width] where MatMulNBits has [vocab, blocks, block].
+        rows = op.view(f"{matrix.values}_rows", matrix.values, [matrix.out, padded])
+        gathered = op.GatherBlockQuantized(
+            rows, ids, matrix.scales, bits=8, block_size=BLOCK_SIZE, quantize_axis=1
+        )
+        if padded == matrix.width:
+            return gathered
+        start, end, axis = (op.constant([n], np.int64) for n in (0, matrix.width, 1))
+        return op.Slice(gathered, start, end, axis)
+
+    def project(self, hidden: str) -> str:
+        return self.matrix.multiply(hidden)
 
 
 def store_blocks(

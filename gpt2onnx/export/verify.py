@@ -1,7 +1,7 @@
 """Logits of an exported model against PyTorch's: of the prompt, and of each cached step after it.
 
 The one place where export meets the runtime, since what is verified is what a user will run. Needs
-torch and transformers.
+PyTorch, transformers and ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from gpt2onnx.errors import InstallationError, VerificationError
 from gpt2onnx.export.checkpoint import Checkpoint
 from gpt2onnx.export.progress import Track
 from gpt2onnx.runtime.folder import open_folder
-from gpt2onnx.runtime.model import open_decoder
+from gpt2onnx.runtime.opening import open_decoder
 from gpt2onnx.runtime.session import open_session
+
+PACKAGES = ("torch", "transformers", "onnxruntime")
 
 STEPS = 32
 PROMPT = 96
@@ -58,16 +60,16 @@ class Verification:
 
 
 def can_verify() -> bool:
-    """Whether torch and transformers are installed."""
-    return all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
+    """Whether what verification needs is installed."""
+    return not _missing()
 
 
-def require_torch() -> None:
+def require_packages() -> None:
     """Raise InstallationError where verification was asked for and can't run."""
-    if not can_verify():
+    if missing := _missing():
         raise InstallationError(
-            "verification compares with PyTorch: pip install 'gpt2onnx[verify]', or export with "
-            "--no-verify"
+            f"verification needs {' and '.join(missing)}: pip install 'gpt2onnx[cpu,verify]', or "
+            "leave it out by verify=False (--no-verify)"
         )
 
 
@@ -105,6 +107,10 @@ def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> V
     )
 
 
+def _missing() -> list[str]:
+    return [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+
+
 def _text_ids(checkpoint: Checkpoint) -> NDArray[np.int64]:
     """Ids [positions] of as much of the text as the model has positions for.
 
@@ -116,11 +122,11 @@ def _text_ids(checkpoint: Checkpoint) -> NDArray[np.int64]:
 
 
 def _exported_logits(folder: Path, ids: NDArray[np.int64], track: Track) -> NDArray[np.float32]:
-    """Logits [positions, vocab]: of a prompt, and of the cached steps, one token each, after it."""
+    """Logits [positions, vocab]: of a prompt, and of at most STEPS tokens after it one by one."""
     opened = open_folder(folder)
     decoder = open_decoder(opened, open_session(opened.graph, "cpu"))
     row = decoder.new_row()
-    prompt = max(1, len(ids) - STEPS)
+    prompt = max((len(ids) + 1) // 2, len(ids) - STEPS)
     logits = [decoder.extend(row, ids[:prompt])]
     logits += [decoder.step([row], token[None]) for token in track(ids[prompt:], "verifying")]
     return np.concatenate(logits)

@@ -47,16 +47,19 @@ class Arena(Protocol):
 
     rows: int
     capacity: int
+    device: tuple[str, int]  # type and number, as ONNX Runtime's bindings name them
 
     def addresses(self, row: int) -> Sequence[int]:
         """Where `row` begins in each tensor: keys and values in turn, layer by layer."""
 
-    def copy(self, source: Self, source_row: int, row: int, length: int) -> None:
-        """Copy the first `length` tokens of another arena's row, or of one of its own."""
+    def copy(self, source: Self, source_row: int, row: int, length: int, start: int = 0) -> None:
+        """Copy tokens `start` to `length` of another arena's row, or of one of its own."""
 
 
 class HostArena:
     """An arena in main memory. The system commits its pages when they are first written to."""
+
+    device = ("cpu", 0)
 
     def __init__(self, shape: CacheShape, rows: int, capacity: int) -> None:
         self.rows, self.capacity = rows, capacity
@@ -68,9 +71,9 @@ class HostArena:
     def addresses(self, row: int) -> list[int]:
         return [tensor.ctypes.data + row * tensor.strides[0] for tensor in self.tensors]
 
-    def copy(self, source: Self, source_row: int, row: int, length: int) -> None:
+    def copy(self, source: Self, source_row: int, row: int, length: int, start: int = 0) -> None:
         for mine, theirs in zip(self.tensors, source.tensors, strict=True):
-            mine[row, :, :length] = theirs[source_row, :, :length]
+            mine[row, :, start:length] = theirs[source_row, :, start:length]
 
 
 class ArenaFactory(Protocol):
@@ -103,6 +106,16 @@ class KVCache:
         self._copy(row.index, copy.index, row.length)
         copy.length = row.length
         return copy
+
+    def copy(self, source: CacheRow, target: CacheRow, start: int) -> None:
+        """Make `target` hold what `source` holds; they have the first `start` tokens in common."""
+        _require_in_use(source)
+        _require_in_use(target)
+        shared = min(source.length, target.length)
+        if not 0 <= start <= shared:
+            raise ValueError(f"start={start}: expected 0 to {shared}, what both rows hold")
+        self._copy(source.index, target.index, source.length, start)
+        target.length = source.length
 
     def truncate(self, row: CacheRow, length: int) -> None:
         """Keep the first `length` tokens; what lies behind them is overwritten by what comes."""
@@ -148,9 +161,9 @@ class KVCache:
             for row in self.rows:
                 self.arena.copy(old, row.index, row.index, row.length)
 
-    def _copy(self, source: int, target: int, length: int) -> None:
+    def _copy(self, source: int, target: int, length: int, start: int = 0) -> None:
         assert self.arena is not None  # rows exist only in an arena
-        self.arena.copy(self.arena, source, target, length)
+        self.arena.copy(self.arena, source, target, length, start)
 
 
 def _require_in_use(row: CacheRow) -> None:

@@ -8,6 +8,7 @@ https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__MEMORY.html
 from __future__ import annotations
 
 import ctypes
+import os
 from typing import Any, Self
 
 from gpt2onnx.errors import ProviderError
@@ -15,6 +16,8 @@ from gpt2onnx.runtime.cache import CacheShape
 from gpt2onnx.runtime.session import Session
 
 DEVICE_TO_DEVICE = 3
+# The version that the provider uses, and no other that may be installed; Windows has no such mode.
+LOADED_ONLY = getattr(os, "RTLD_NOLOAD", 0)
 LIBRARIES = ("libcudart.so.13", "libcudart.so.12", "cudart64_13.dll", "cudart64_12.dll")
 
 
@@ -24,12 +27,14 @@ class CudaArena:
     def __init__(self, session: Session, shape: CacheShape, rows: int, capacity: int) -> None:
         self.rows, self.capacity = rows, capacity
         self._cuda = _runtime_library()
+        self.device = ("cuda", session.device_id)
         self._token_bytes = shape.head_dim * shape.dtype.itemsize
         self._head_bytes = capacity * self._token_bytes
         self._row_bytes = shape.heads * self._head_bytes
         self._heads = shape.heads
         size = [rows, shape.heads, capacity, shape.head_dim]
         self._tensors = [session.allocate(size, shape.dtype) for _ in range(2 * shape.layers)]
+        self._call("cudaSetDevice", self.device[1])
         # Attention may multiply what lies behind a row's end by zero: no NaN may be there.
         for tensor in self._tensors:
             self._call("cudaMemset", tensor.data_ptr(), 0, rows * self._row_bytes)
@@ -38,16 +43,18 @@ class CudaArena:
     def addresses(self, row: int) -> list[int]:
         return [tensor.data_ptr() + row * self._row_bytes for tensor in self._tensors]
 
-    def copy(self, source: Self, source_row: int, row: int, length: int) -> None:
-        if not length:
+    def copy(self, source: Self, source_row: int, row: int, length: int, start: int = 0) -> None:
+        if start == length:
             return
+        skipped = start * self._token_bytes
+        self._call("cudaSetDevice", self.device[1])  # which is what cudaDeviceSynchronize waits for
         there, here = source.addresses(source_row), self.addresses(row)
         for theirs, mine in zip(there, here, strict=True):
             self._call(
                 "cudaMemcpy2D",
-                *(mine, self._head_bytes),
-                *(theirs, source._head_bytes),
-                *(length * self._token_bytes, self._heads),
+                *(mine + skipped, self._head_bytes),
+                *(theirs + skipped, source._head_bytes),
+                *(length * self._token_bytes - skipped, self._heads),
                 DEVICE_TO_DEVICE,
             )
         # The copies run on the default stream, which ONNX Runtime's own stream doesn't wait for.
@@ -65,7 +72,7 @@ def _runtime_library() -> Any:
     """CUDA's runtime library, which the provider has loaded into the process."""
     for name in LIBRARIES:
         try:
-            return ctypes.CDLL(name)
+            return ctypes.CDLL(name, mode=LOADED_ONLY)
         except OSError:
             continue
     raise ProviderError(

@@ -44,6 +44,12 @@ class Decoder(Protocol[AnyRow]):
     def fork(self, row: AnyRow) -> AnyRow:
         """A row with the same tokens, which goes its own way from here."""
 
+    def copy(self, source: AnyRow, target: AnyRow, start: int) -> None:
+        """Make `target` hold what `source` holds; their first `start` tokens are the same already.
+
+        Where two rows went apart late this costs far less than a fork.
+        """
+
     def truncate(self, row: AnyRow, length: int) -> None:
         """Forget all but the first `length` tokens of a row."""
 

@@ -154,6 +154,9 @@ def _find_graph(path: Path) -> Path:
     for name in GRAPHS:
         if (path / name).is_file():
             return path / name
+    graphs = [*path.glob("*.onnx"), *path.glob("onnx/*.onnx")]
+    if len(graphs) == 1:  # ORTQuantizer's model_quantized.onnx, and whatever else names itself
+        return graphs[0]
     hint = (
         "a checkpoint? `gpt2onnx export` makes a model folder of it"
         if any(path.glob("*.safetensors")) or any(path.glob("*.bin"))

@@ -45,6 +45,9 @@ class FusedDecoder:
     def fork(self, row: CacheRow) -> CacheRow:
         return self.cache.fork(row)
 
+    def copy(self, source: CacheRow, target: CacheRow, start: int) -> None:
+        self.cache.copy(source, target, start)
+
     def truncate(self, row: CacheRow, length: int) -> None:
         self.cache.truncate(row, length)
 
@@ -115,7 +118,7 @@ class FusedDecoder:
         if self._bound == (arena, first, count):
             return
         size = [count, shape.heads, arena.capacity, shape.head_dim]
-        where = (self.session.device_type, self.session.device_id, shape.dtype.type, size)
+        where = (*arena.device, shape.dtype.type, size)
         for tensor, address in enumerate(arena.addresses(first)):
             name = f"{tensor // 2}.{('key', 'value')[tensor % 2]}"
             self._binding.bind_input(f"past_key_values.{name}", *where, address)
@@ -149,8 +152,12 @@ def cache_shape(session: Session, n_positions: int) -> CacheShape:
 
 
 def _chunks(ids: Ids) -> Iterator[slice]:
-    for start in range(0, len(ids), PREFILL_CHUNK):
-        yield slice(start, min(start + PREFILL_CHUNK, len(ids)))
+    """Even chunks: attention rounds a lone token otherwise than several, so none is left over."""
+    if not len(ids):
+        return
+    size = -(-len(ids) // -(-len(ids) // PREFILL_CHUNK))
+    for start in range(0, len(ids), size):
+        yield slice(start, min(start + size, len(ids)))
 
 
 def _contiguous(rows: Sequence[CacheRow]) -> list[list[int]]:

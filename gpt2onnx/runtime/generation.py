@@ -15,10 +15,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from gpt2onnx.runtime.decoder import AnyRow, Decoder, Ids, Logits
-from gpt2onnx.samplers import GenerationParams, Sampler, generator, token_logprobs
+from gpt2onnx.samplers import GenerationParams, Penalty, Sampler, generator
 
-# eos: an end token; stop: a stop string; length: max_new_tokens; context: the model has no position
-# left; time: max_time.
+# eos: an end token; stop: a stop string, or a grammar's end; length: max_new_tokens; context: the
+# model has no position left; time: max_time.
 FinishReason = Literal["eos", "stop", "length", "context", "time"]
 
 
@@ -30,6 +30,7 @@ class Step(NamedTuple):
     logprob: float  # the model's own, before penalties and warpers
     finish_reason: FinishReason | None
     logits: Logits  # [vocab], the model's own
+    processed_logprob: float  # after penalties and warpers
 
 
 class Continuation:
@@ -42,12 +43,18 @@ class Continuation:
         params: GenerationParams,
         draw: int = 0,
         stops: Callable[[int], bool] = lambda token_id: False,
+        constraint: Penalty | None = None,
     ) -> None:
-        """The draw-th sequence of a prompt [n]; `stops` is told each token and may end it."""
+        """The draw-th sequence of a prompt [n]; `stops` is told each token and may end it.
+
+        `constraint` is Sampler's.
+        """
         self.index, self.prompt = index, prompt
         self.params = params.for_prompt(len(prompt))
         self.finish_reason: FinishReason | None = None
-        self._sampler = Sampler(self.params, len(prompt), index, generator(params.seed, draw))
+        self.sampler = Sampler(
+            self.params, len(prompt), index, generator(params.seed, draw), constraint
+        )
         self._stops = stops
         self._tokens = prompt.copy()
         self._length = len(prompt)
@@ -62,13 +69,17 @@ class Continuation:
         """Prompt and new tokens [n]."""
         return self._tokens[: self._length]
 
+    @property
+    def remaining(self) -> int:
+        """How many new tokens max_new_tokens leaves."""
+        return self.params.max_new_tokens - (self._length - len(self.prompt))
+
     def choose(self, logits: Logits, has_room: bool, in_time: bool) -> Step:
         """Append the next token, given the logits [vocab] after the last one."""
-        token = self._sampler(self.history, logits)
+        token, logprob, processed = self.sampler.choose(self.history, logits)
         self._append(token)
         self.finish_reason = self._judge(token, has_room, in_time)
-        logprob = float(token_logprobs(logits, np.array(token)))
-        return Step(self.index, token, logprob, self.finish_reason, logits)
+        return Step(self.index, token, logprob, self.finish_reason, logits, processed)
 
     def _append(self, token: int) -> None:
         if self._length == len(self._tokens):
@@ -82,7 +93,7 @@ class Continuation:
             return "eos"
         if stopped:
             return "stop"
-        if self._length - len(self.prompt) == self.params.max_new_tokens:
+        if not self.remaining:
             return "length"
         if not has_room:
             return "context"
@@ -100,7 +111,7 @@ def run(
     rows: dict[int, AnyRow] = {}
     live = list(sequences)
     try:
-        logits = _prefill(decoder, rows, live)
+        logits = prefill(decoder, rows, live)
         while live:
             in_time = time.monotonic() < deadline
             steps = [
@@ -122,7 +133,7 @@ def run(
             decoder.free(row)
 
 
-def _prefill(
+def prefill(
     decoder: Decoder[AnyRow], rows: dict[int, AnyRow], sequences: Sequence[Continuation]
 ) -> dict[int, Logits]:
     """Give each sequence a row that holds its prompt, computed once for all that share it."""

@@ -5,29 +5,37 @@ Where text becomes tokens and tokens become text. Knows no graph, and of sampler
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import tokenizers
 
-from gpt2onnx.errors import ModelFolderError, ParameterError, PromptError
+from gpt2onnx.errors import ParameterError, PromptError
+from gpt2onnx.runtime import beam_writer
+from gpt2onnx.runtime.assistance import Assistance, Draft
+from gpt2onnx.runtime.breakers import BreakerFinder
 from gpt2onnx.runtime.decoder import Decoder, Logits
 from gpt2onnx.runtime.folder import ModelFolder, open_folder
-from gpt2onnx.runtime.fused import FusedDecoder
 from gpt2onnx.runtime.generation import Continuation, run
-from gpt2onnx.runtime.portable import PortableDecoder
+from gpt2onnx.runtime.guided import GrammarCompiler
+from gpt2onnx.runtime.opening import (
+    bos_token_id,
+    generation_defaults,
+    open_decoder,
+    open_tokenizer,
+)
 from gpt2onnx.runtime.prompts import Prompt, PromptReader, is_batch
 from gpt2onnx.runtime.results import Alternative, Generation, Score, Token
 from gpt2onnx.runtime.scoring import score
 from gpt2onnx.runtime.session import Session, open_session
+from gpt2onnx.runtime.speculation import Speculation
 from gpt2onnx.runtime.writer import Writer
-from gpt2onnx.samplers import GenerationParams, defaults_from_generation_config, top_logprobs
-
-# What transformers' GPT2Config has where config.json is silent.
-GPT2_END_OF_TEXT = 50256
+from gpt2onnx.samplers import GenerationParams, top_logprobs
 
 
 class Model:
@@ -39,49 +47,79 @@ class Model:
         tokenizer: tokenizers.Tokenizer,
         decoder: Decoder[Any],
         session: Session,
+        open_draft: Callable[[Path], Model] | None = None,
     ) -> None:
         self.folder = folder
         self.tokenizer = tokenizer
         self.decoder = decoder
         self.session = session
-        self.defaults = _defaults(folder)
+        self.defaults = generation_defaults(folder)
         self._prompts = PromptReader(
-            tokenizer, decoder.vocab_size, decoder.n_positions, _special(folder, "bos_token_id")
+            tokenizer, decoder.vocab_size, decoder.n_positions, bos_token_id(folder)
         )
+        self._breakers = BreakerFinder(tokenizer, decoder.vocab_size)
+        self._assistance = Assistance(self, open_draft or load)
+        self._grammars = GrammarCompiler(tokenizer, decoder.vocab_size)
 
     def __repr__(self) -> str:
         return f"Model({str(self.folder.path)!r}, provider={self.session.provider!r})"
 
     @overload
-    def generate(self, prompt: Prompt, **parameters: Any) -> Generation: ...
+    def generate(
+        self, prompt: Prompt, *, draft: Draft | None = None, **parameters: Any
+    ) -> Generation: ...
     @overload
-    def generate(self, prompt: Sequence[Prompt], **parameters: Any) -> list[Generation]: ...
+    def generate(
+        self, prompt: Sequence[Prompt], *, draft: Draft | None = None, **parameters: Any
+    ) -> list[Generation]: ...
 
-    def generate(self, prompt: Any, *, top_logprobs: int = 0, **parameters: Any) -> Any:
+    def generate(
+        self,
+        prompt: Any,
+        *,
+        draft: Draft | None = None,
+        top_logprobs: int = 0,
+        **parameters: Any,
+    ) -> Any:
         """Write on from a prompt: a text, token ids, or a list of either, which share each step.
 
         `parameters` are GenerationParams' fields, transformers' names; the model's own
         generation_config.json has what isn't given. `top_logprobs` asks for that many alternatives
-        to each token.
+        to each token. `draft` is a smaller model with the same tokenizer, open or its folder, which
+        stays open then: it guesses ahead, and the text comes sooner (prompt_lookup_num_tokens
+        guesses without one); what comes, `speculation` explains, is the same.
 
-        Gives a Generation for a prompt, a list of them with num_return_sequences above 1, and for a
-        list of prompts the list of what each one gives.
+        Gives a Generation for a prompt, a list of them with num_return_sequences above 1 (of beams
+        the best ones first, fewer where constraints leave fewer), and for a list of prompts the
+        list of what each one gives.
 
-        Errors: ParameterError, PromptError and its kinds.
+        regex, json_schema, grammar or choices hold the text to a form. It ends when it is complete:
+        finish_reason is "eos" or "stop" then, and otherwise a limit cut it short.
+
+        Errors: ParameterError, PromptError and its kinds; InstallationError where a form is asked
+        for and llguidance is missing.
         """
-        params = self.params(parameters)
+        params, speculation = self._understand(draft, parameters)
         self._check_alternatives(top_logprobs)
         batch = is_batch(prompt)
+        if params.num_beams > 1:
+            found = self._search(prompt if batch else [prompt], params, top_logprobs)
+            return found if batch else found[0]
         writers = self._writers(prompt if batch else [prompt], params)
         written = [Generation(writer.sequence.prompt.tolist()) for writer in writers]
-        with closing(self._write(writers, params.max_time, top_logprobs)) as tokens:
+        with closing(self._write(writers, params.max_time, top_logprobs, speculation)) as tokens:
             for sequence, token in tokens:
                 written[sequence].add(token)
         results = _grouped(written, params.num_return_sequences)
         return results if batch else results[0]
 
     def stream(
-        self, prompt: Prompt, *, top_logprobs: int = 0, **parameters: Any
+        self,
+        prompt: Prompt,
+        *,
+        draft: Draft | None = None,
+        top_logprobs: int = 0,
+        **parameters: Any,
     ) -> Generator[Token, None, None]:
         """Write on from one prompt, and give each token as it comes; parameters as `generate`'s.
 
@@ -89,14 +127,19 @@ class Model:
 
         Errors: as `generate`, by this call; what comes of running the model, by the iterator.
         """
-        params = self.params(parameters)
+        params, speculation = self._understand(draft, parameters)
         self._check_alternatives(top_logprobs)
         if is_batch(prompt) or params.num_return_sequences > 1:
             raise ParameterError(
                 "stream writes one sequence of one prompt: use generate for several"
             )
+        if params.num_beams > 1:
+            raise ParameterError(
+                f"num_beams={params.num_beams}: stream shows each token as it comes, and beams "
+                "settle on theirs at the end; use generate, or num_beams=1"
+            )
         writers = self._writers([prompt], params)
-        return self._stream(writers, params.max_time, top_logprobs)
+        return self._stream(writers, params.max_time, top_logprobs, speculation)
 
     def score(self, text: Prompt, *, add_bos: bool = True) -> Score:
         """The log-probability of each token of a text, or of token ids.
@@ -122,38 +165,76 @@ class Model:
         """The parameters of a call, over the model's own defaults. Errors: ParameterError."""
         params = GenerationParams.create(given, self.defaults)
         params.check_vocabulary(self.decoder.vocab_size)
+        if params.dry_multiplier:
+            breakers = self._breakers.ids(params.dry_breakers)
+            params = replace(params, dry_sequence_breakers=breakers)
         return params
+
+    def _understand(
+        self, draft: Draft | None, given: Mapping[str, Any]
+    ) -> tuple[GenerationParams, Speculation | None]:
+        """The parameters of a call, and how it speculates. Errors: ParameterError."""
+        if draft is not None:  # the model's own default of a lookup gives way
+            given = {"prompt_lookup_num_tokens": None, **given}
+        elif given.get("num_assistant_tokens") is not None:
+            raise ParameterError(
+                f"num_assistant_tokens={given['num_assistant_tokens']} has no effect without "
+                "draft: give a draft model, or leave num_assistant_tokens out"
+            )
+        params = self.params(given)
+        return params, self._assistance.speculation(draft, params)
+
+    def _search(self, prompts: Sequence[Prompt], params: GenerationParams, top: int) -> list[Any]:
+        """What beams find for each prompt. Errors: PromptError, ParameterError."""
+        ids = [self._prompts.fit(self._prompts.read(prompt), params) for prompt in prompts]
+        alternatives = partial(self._alternatives, count=top)
+        found = beam_writer.write(self.decoder, self.tokenizer, ids, params, alternatives)
+        return found if params.num_return_sequences > 1 else [best for (best,) in found]
 
     def _writers(self, prompts: Sequence[Prompt], params: GenerationParams) -> list[Writer]:
         """One for each sequence of each prompt. Errors: PromptError, ParameterError."""
         ids = [self._prompts.fit(self._prompts.read(prompt), params) for prompt in prompts]
+        grammar = self._grammars.grammar(params)
         draws = [(prompt, draw) for prompt in ids for draw in range(params.num_return_sequences)]
         return [
-            Writer(self.tokenizer, params, prompt, index, draw)
+            Writer(self.tokenizer, params, prompt, index, draw, grammar)
             for index, (prompt, draw) in enumerate(draws)
         ]
 
     def _stream(
-        self, writers: Sequence[Writer], max_time: float | None, top: int
+        self,
+        writers: Sequence[Writer],
+        max_time: float | None,
+        top: int,
+        speculation: Speculation | None,
     ) -> Generator[Token, None, None]:
-        with closing(self._write(writers, max_time, top)) as tokens:
+        with closing(self._write(writers, max_time, top, speculation)) as tokens:
             for _, token in tokens:
                 yield token
 
     def _write(
-        self, writers: Sequence[Writer], max_time: float | None, top: int
+        self,
+        writers: Sequence[Writer],
+        max_time: float | None,
+        top: int,
+        speculation: Speculation | None,
     ) -> Generator[tuple[int, Token], None, None]:
         """The tokens of all sequences as steps complete: (sequence, token)."""
         sequences = [writer.sequence for writer in writers]
         self._reserve(sequences)
-        with closing(run(self.decoder, sequences, max_time)) as steps:
+        strategy = speculation.run if speculation else run
+        with closing(strategy(self.decoder, sequences, max_time)) as steps:
             for step in steps:
-                text = writers[step.sequence].take(last=step.finish_reason is not None)
-                alternatives = self._alternatives(step.logits, top)
-                yield (
-                    step.sequence,
-                    Token(step.token_id, text, step.logprob, step.finish_reason, alternatives),
+                last = step.finish_reason is not None
+                token = Token(
+                    step.token_id,
+                    writers[step.sequence].take(last),
+                    step.logprob,
+                    step.finish_reason,
+                    self._alternatives(step.logits, top),
+                    speculation.stats[step.sequence] if speculation and last else None,
                 )
+                yield step.sequence, token
 
     def _reserve(self, sequences: Sequence[Continuation]) -> None:
         if sequences:
@@ -203,41 +284,5 @@ def load(
     opened.check_hashes_once()
     session = open_session(opened.graph, provider, provider_options, threads)
     decoder = open_decoder(opened, session)
-    return Model(opened, _open_tokenizer(opened, decoder.vocab_size), decoder, session)
-
-
-def open_decoder(folder: ModelFolder, session: Session) -> Decoder[Any]:
-    """The decoder for a folder's graph, recognised by its inputs. Errors: ModelFolderError."""
-    if "seqlens_k" in session.inputs:
-        return FusedDecoder(session, folder.n_positions)
-    return PortableDecoder(session, folder.n_positions)
-
-
-def _open_tokenizer(folder: ModelFolder, vocab_size: int) -> tokenizers.Tokenizer:
-    try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(folder.tokenizer))
-    except Exception as error:  # tokenizers raises plain Exception
-        raise ModelFolderError(f"{folder.tokenizer}: can't be read: {error}") from error
-    largest = max(tokenizer.get_vocab().values(), default=-1)
-    if largest >= vocab_size:
-        raise ModelFolderError(
-            f"{folder.tokenizer}: has a token {largest}, the model's vocabulary ends at "
-            f"{vocab_size - 1}: the tokenizer is another model's"
-        )
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def _defaults(folder: ModelFolder) -> dict[str, Any]:
-    """What the checkpoint's own settings say of generation."""
-    eos = {"eos_token_id": folder.config.get("eos_token_id", GPT2_END_OF_TEXT)}
-    return {**eos, **defaults_from_generation_config(folder.generation_config)}
-
-
-def _special(folder: ModelFolder, name: str) -> int | None:
-    for settings in (folder.generation_config, folder.config):
-        if name in settings:
-            value: int | None = settings[name]
-            return value
-    return GPT2_END_OF_TEXT
+    alike = partial(load, provider=provider, provider_options=provider_options, threads=threads)
+    return Model(opened, open_tokenizer(opened, decoder.vocab_size), decoder, session, alike)

@@ -70,6 +70,9 @@ class PortableDecoder:
     def fork(self, row: PortableRow) -> PortableRow:
         return PortableRow(row.ids, row.past)
 
+    def copy(self, source: PortableRow, target: PortableRow, start: int) -> None:
+        target.ids, target.past = source.ids, source.past
+
     def truncate(self, row: PortableRow, length: int) -> None:
         if not 0 <= length <= row.length:
             raise ValueError(f"length={length}: expected 0 to {row.length}, what the row holds")

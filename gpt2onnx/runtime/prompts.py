@@ -84,7 +84,9 @@ class PromptReader:
         Errors: PromptTooLongError for a prompt longer than n_positions with overflow="error".
         """
         if params.overflow == "truncate":
-            room = self.n_positions - params.max_new_tokens
+            # max_length counts the prompt, so it keeps room by itself.
+            new = params.max_new_tokens if params.max_length is None else 0
+            room = self.n_positions - new
             return ids[-max(room, kept_by_slide(self.n_positions)) :]
         if len(ids) <= self.n_positions:
             return ids

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gpt2onnx.runtime.generation import FinishReason
+from gpt2onnx.runtime.speculation import SpeculationStats
 
 
 class Alternative(NamedTuple):
@@ -25,7 +26,8 @@ class Token(NamedTuple):
 
     `text` is what may be shown now: a token can end in the middle of a character or of a stop
     string, so the pieces, not the tokens, make up the text. `alternatives` are the most probable
-    tokens, where they were asked for.
+    tokens, where they were asked for; `speculation` comes with a sequence's last token, where there
+    were drafts.
     """
 
     id: int
@@ -33,6 +35,7 @@ class Token(NamedTuple):
     logprob: float
     finish_reason: FinishReason | None
     alternatives: tuple[Alternative, ...] = ()
+    speculation: SpeculationStats | None = None
 
 
 @dataclass
@@ -41,7 +44,9 @@ class Generation:
 
     `token_ids` and `logprobs` are the new tokens', an end token included; `text` is without special
     tokens and ends before a stop string. `logprobs` are the model's own: before penalties and
-    warpers.
+    warpers. `score` is a beam search's, transformers' sequences_scores: the log-probabilities after
+    penalties and warpers, summed and divided by their count to the power of length_penalty.
+    `speculation` says how well drafts did, where they were asked for.
     """
 
     prompt_token_ids: list[int]
@@ -49,7 +54,9 @@ class Generation:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     finish_reason: FinishReason | None = None
+    score: float | None = None
     alternatives: list[tuple[Alternative, ...]] = field(default_factory=list)
+    speculation: SpeculationStats | None = None
 
     def add(self, token: Token) -> None:
         """Take in the next token."""
@@ -58,6 +65,7 @@ class Generation:
         self.logprobs.append(token.logprob)
         self.finish_reason = token.finish_reason
         self.alternatives.append(token.alternatives)
+        self.speculation = token.speculation
 
 
 @dataclass(frozen=True)

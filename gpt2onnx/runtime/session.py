@@ -20,6 +20,7 @@ import numpy as np
 
 from gpt2onnx.errors import InstallationError, ModelFolderError, ParameterError, ProviderError
 from gpt2onnx.runtime.ort_errors import explained
+from gpt2onnx.runtime.processor import processor
 from gpt2onnx.runtime.providers import cuda_obstacle, replacement, require_onnxruntime
 from gpt2onnx.runtime.threads import default_threads
 
@@ -39,7 +40,7 @@ DEVICE_TYPES = {
 # fp32 products in TF32, ONNX Runtime's own default from Ampere on, keep ten bits of the mantissa:
 # https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html (use_tf32).
 DEFAULT_OPTIONS: Mapping[str, Mapping[str, str]] = {CUDA: {"use_tf32": "0"}}
-# On the CPU the fused kernel takes 1.15 times as long for a prompt as the two it replaces (fp32 GPT-2).
+# On the CPU the fused kernel makes prompts 1.15 times as slow in fp32 (docs/log.md).
 SLOW_FUSIONS = ["SkipLayerNormFusion"]
 
 # Element types that numpy has as well, by ONNX Runtime's name.
@@ -201,6 +202,9 @@ def _session_options(ort: Any, name: str, threads: int | None) -> Any:
     options.intra_op_num_threads = threads or default_threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only
+    if processor().saturates_int8:
+        # Signed weights become unsigned, with the same products: exact, and half as fast.
+        options.add_session_config_entry("session.x64quantprecision", "1")
     if name != CPU:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return options

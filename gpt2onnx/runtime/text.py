@@ -7,6 +7,7 @@ tokenizers and strings; nothing of models, prompts' text or when to stop for oth
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import TYPE_CHECKING
 
 from gpt2onnx.errors import ParameterError
@@ -47,6 +48,12 @@ class TextStream:
             [stop_strings] if isinstance(stop_strings, str) else stop_strings
         )
 
+    def fork(self) -> TextStream:
+        """A stream with the same text so far, which goes its own way from here."""
+        fork = copy(self)
+        fork._detokenizer, fork._stops = self._detokenizer.fork(), copy(self._stops)
+        return fork
+
     @property
     def stopped(self) -> bool:
         """Whether a stop string has occurred; nothing more is shown then."""
@@ -83,6 +90,11 @@ class _Detokenizer:
         self._pending: list[int] = []
         # A last U+FFFD of the prompt is the prompt's, unless a new token makes it a character.
         self._echo = self._decode(self._context).endswith(REPLACEMENT)
+
+    def fork(self) -> _Detokenizer:
+        fork = copy(self)
+        fork._pending = self._pending.copy()
+        return fork
 
     def push(self, token_id: int) -> str:
         if not self._speaks(token_id):

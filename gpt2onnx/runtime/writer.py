@@ -1,4 +1,4 @@
-"""Writer: one sequence, and the text that its tokens make.
+"""Writer: one sequence, the text that its tokens make, and what the text is held to.
 
 Knows continuations and detokenization; knows no decoder, and nothing of the other sequences.
 """
@@ -9,12 +9,13 @@ import tokenizers
 
 from gpt2onnx.runtime.decoder import Ids
 from gpt2onnx.runtime.generation import Continuation
+from gpt2onnx.runtime.guided import Grammar
 from gpt2onnx.runtime.text import TextStream
 from gpt2onnx.samplers import GenerationParams
 
 
 class Writer:
-    """The draw-th continuation of a prompt [n], which a stop string in its text ends."""
+    """The draw-th continuation of a prompt [n], which a stop string or its grammar's end ends."""
 
     def __init__(
         self,
@@ -23,8 +24,11 @@ class Writer:
         prompt: Ids,
         index: int,
         draw: int,
+        grammar: Grammar | None = None,
     ) -> None:
-        self.sequence = Continuation(index, prompt, params, draw, self._push)
+        self._guide = grammar.guide(len(prompt)) if grammar else None
+        constraint = self._guide.mask if self._guide else None
+        self.sequence = Continuation(index, prompt, params, draw, self._push, constraint)
         self._text = TextStream(tokenizer, params.stop_strings or (), prompt.tolist())
         self._piece = ""
 
@@ -33,6 +37,7 @@ class Writer:
         return self._piece + self._text.finish() if last else self._piece
 
     def _push(self, token_id: int) -> bool:
-        """Take a token; true where a stop string came up."""
+        """Take a token; true where a stop string came up, or nothing may follow."""
         self._piece = self._text.push(token_id)
-        return self._text.stopped
+        complete = self._guide is not None and self._guide.ends(self.sequence.history)
+        return complete or self._text.stopped

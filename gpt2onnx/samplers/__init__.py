@@ -4,9 +4,9 @@
 stand on.
 """
 
+from gpt2onnx.samplers.beam import BeamSearch, Branch
 from gpt2onnx.samplers.candidates import Candidates
 from gpt2onnx.samplers.chain import (
-    Sampler,
     compose_penalties,
     compose_warpers,
     penalty_steps,
@@ -14,14 +14,21 @@ from gpt2onnx.samplers.chain import (
 )
 from gpt2onnx.samplers.defaults import defaults_from_generation_config
 from gpt2onnx.samplers.draw import categorical, generator, greedy
+from gpt2onnx.samplers.hypotheses import Finished, Hypothesis
 from gpt2onnx.samplers.logprobs import log_softmax, token_logprobs, top_logprobs
 from gpt2onnx.samplers.params import GenerationParams
 from gpt2onnx.samplers.penalties import Penalty
+from gpt2onnx.samplers.sampler import Choice, Sampler
 from gpt2onnx.samplers.warpers import Warper
 
 __all__ = [
+    "BeamSearch",
+    "Branch",
     "Candidates",
+    "Choice",
+    "Finished",
     "GenerationParams",
+    "Hypothesis",
     "Penalty",
     "Sampler",
     "Warper",

@@ -36,8 +36,8 @@ class Candidates(NamedTuple):
         if highest == -np.inf:
             raise ParameterError(
                 "the constraints leave no token: expected at least one that suppress_tokens, "
-                "bad_words_ids, no_repeat_ngram_size, prefix_allowed_tokens_fn and the end "
-                "tokens' rules all allow; relax one of them"
+                "bad_words_ids, no_repeat_ngram_size, prefix_allowed_tokens_fn, the end tokens' "
+                "rules and the text's grammar all allow; relax one of them"
             )
         if not highest < np.inf:
             raise ParameterError(
@@ -50,7 +50,7 @@ class Candidates(NamedTuple):
     def where(self, keep: BoolArray) -> Candidates:  # [n] -> [kept]
         """The candidates at which `keep` is true."""
         index = np.flatnonzero(keep)
-        return Candidates(self.ids[index], self.logits[index])
+        return Candidates(self.ids.take(index), self.logits.take(index))
 
     def probabilities(self) -> FloatArray:  # [n]
         """Softmax over the candidates alone."""

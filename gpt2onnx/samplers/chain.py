@@ -1,63 +1,29 @@
-"""One sequence's chain: logits in, penalties, warpers, a draw, one token out.
+"""What parameters make of logits: the chain of penalties, and that of warpers.
 
-The order is that of transformers 4.57's `_get_logits_processor`. Knows nothing of models, rows or
-text.
+The order of penalties is that of transformers 4.57's `_get_logits_processor`, that of warpers is
+`order`'s. Knows nothing of the draw.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
+from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers import penalties, warpers
 from gpt2onnx.samplers.candidates import Candidates, FloatArray, IntArray
-from gpt2onnx.samplers.draw import categorical, greedy
+from gpt2onnx.samplers.dry import dry
+from gpt2onnx.samplers.mirostat import Mirostat
+from gpt2onnx.samplers.order import active_warpers
 from gpt2onnx.samplers.params import DEFAULT_TOP_K, GenerationParams
 from gpt2onnx.samplers.penalties import Penalty
 from gpt2onnx.samplers.warpers import Warper
+from gpt2onnx.samplers.xtc import xtc
 
-
-class Sampler:
-    """Chooses the tokens of one sequence.
-
-    `history` is prompt and generated ids, int64 `[n]`; `prompt_length` tells where the generated
-    ones start, and `sequence_index` is what `prefix_allowed_tokens_fn` is told. `rng` belongs to
-    this sequence alone; greedy decoding never asks it. `params`, the attribute, are those of
-    `for_prompt`: lengths in new tokens. Raises ParameterError for parameters that can't hold for
-    such a prompt.
-    """
-
-    def __init__(
-        self,
-        params: GenerationParams,
-        prompt_length: int,
-        sequence_index: int,
-        rng: np.random.Generator,
-    ) -> None:
-        self.params = params.for_prompt(prompt_length)
-        self._largest_token = self.params.largest_token
-        self._penalize = compose_penalties(
-            penalty_steps(self.params, prompt_length, sequence_index)
-        )
-        self._warp = compose_warpers(warper_steps(self.params))
-        self._rng = rng
-
-    def __call__(self, history: IntArray, logits: FloatArray) -> int:  # [n], [vocab]
-        """The next token."""
-        candidates = self.candidates(history, logits)
-        return categorical(candidates, self._rng) if self.params.do_sample else greedy(candidates)
-
-    def candidates(self, history: IntArray, logits: FloatArray) -> Candidates:
-        """What penalties and warpers leave of `[vocab]`, with the logits that they give it.
-
-        Raises ParameterError where the constraints leave none, and where a parameter names a token
-        that the vocabulary doesn't have.
-        """
-        if self._largest_token >= len(logits):
-            self.params.check_vocabulary(len(logits))
-        return self._warp(Candidates.of(self._penalize(history, logits)))
+State = TypeVar("State")
 
 
 def penalty_steps(
@@ -66,8 +32,8 @@ def penalty_steps(
     """The penalties that the parameters turn on, in order. `params` are those of `for_prompt`.
 
     logit_bias comes first, where transformers has sequence_bias, whose case of single tokens it is.
-    Frequency and presence follow the repetition penalty, as in vLLM, and precede all constraints:
-    what is forbidden stays forbidden.
+    Frequency and presence follow the repetition penalty, as in vLLM, then comes DRY, as in
+    llama.cpp, and all of them precede the constraints: what is forbidden stays forbidden.
     """
     if params.logit_bias:
         values = np.array(tuple(params.logit_bias.values()), np.float32)
@@ -80,6 +46,17 @@ def penalty_steps(
             prompt_length=prompt_length,
             frequency=params.frequency_penalty or 0.0,
             presence=params.presence_penalty or 0.0,
+        )
+    if params.dry_multiplier:
+        yield partial(
+            dry,
+            multiplier=params.dry_multiplier,
+            breakers=_breaker_ids(params),
+            **given(
+                base=params.dry_base,
+                allowed_length=params.dry_allowed_length,
+                last_n=params.dry_penalty_last_n,
+            ),
         )
     if params.no_repeat_ngram_size:
         yield partial(penalties.no_repeat_ngram, size=params.no_repeat_ngram_size)
@@ -117,25 +94,82 @@ def _constraint_steps(
         yield partial(penalties.suppress_at, ids=_ids(params.begin_suppress_tokens), length=begin)
 
 
-def warper_steps(params: GenerationParams) -> Iterator[Warper]:
-    """The warpers that the parameters turn on, in order; none unless they sample."""
-    if not params.do_sample:
-        return
-    k = DEFAULT_TOP_K if params.top_k is None else params.top_k
-    if params.temperature not in (None, 1.0):
-        yield partial(warpers.temperature, t=params.temperature)
-    if k:
-        yield partial(warpers.top_k, k=k)
-    if params.top_p not in (None, 1.0):
-        yield partial(warpers.top_p, p=params.top_p)
-    if params.min_p:
-        yield partial(warpers.min_p, p=params.min_p)
-    if params.typical_p not in (None, 1.0):
-        yield partial(warpers.typical_p, p=params.typical_p)
-    if params.epsilon_cutoff:
-        yield partial(warpers.epsilon_cutoff, epsilon=params.epsilon_cutoff)
-    if params.eta_cutoff:
-        yield partial(warpers.eta_cutoff, epsilon=params.eta_cutoff)
+def warper_steps(
+    params: GenerationParams,
+    rng: np.random.Generator | None = None,
+    mirostat: Mirostat | None = None,
+) -> Iterator[Warper]:
+    """The warpers that the parameters turn on, in order; none unless they sample.
+
+    `rng` and `mirostat` are one sequence's state, which XTC and mirostat ask for. A strategy that
+    has none raises ParameterError for parameters that turn those on.
+    """
+    for name in active_warpers(params):
+        if name == "temperature":
+            yield _temperature(params)
+        elif name == "xtc_probability":
+            yield partial(
+                xtc,
+                probability=params.xtc_probability or 0.0,
+                rng=_state("xtc_probability", params, rng),
+                **given(threshold=params.xtc_threshold),
+            )
+        else:
+            value = getattr(params, name)
+            yield _WARPERS[name](DEFAULT_TOP_K if value is None else value)
+    if params.mirostat_mode:
+        yield _state("mirostat_mode", params, mirostat).warp
+
+
+# Those that one number says all of.
+_WARPERS: Final[dict[str, Callable[[Any], Warper]]] = {
+    "top_n_sigma": lambda value: partial(warpers.top_n_sigma, n=value),
+    "top_k": lambda value: partial(warpers.top_k, k=value),
+    "top_p": lambda value: partial(warpers.top_p, p=value),
+    "min_p": lambda value: partial(warpers.min_p, p=value),
+    "typical_p": lambda value: partial(warpers.typical_p, p=value),
+    "epsilon_cutoff": lambda value: partial(warpers.epsilon_cutoff, epsilon=value),
+    "eta_cutoff": lambda value: partial(warpers.eta_cutoff, epsilon=value),
+    "tfs_z": lambda value: partial(warpers.tail_free, z=value),
+    "top_a": lambda value: partial(warpers.top_a, a=value),
+}
+
+
+def _temperature(params: GenerationParams) -> Warper:
+    middle = 1.0 if params.temperature is None else params.temperature
+    if not params.dynatemp_range:
+        return partial(warpers.temperature, t=middle)
+    return partial(
+        warpers.dynamic_temperature,
+        low=max(middle - params.dynatemp_range, 0.0),
+        high=middle + params.dynatemp_range,
+        **given(exponent=params.dynatemp_exponent),
+    )
+
+
+def _breaker_ids(params: GenerationParams) -> IntArray:  # [k]
+    texts = [breaker for breaker in params.dry_breakers if isinstance(breaker, str)]
+    if texts:
+        raise ParameterError(
+            f"dry_sequence_breakers holds the text {texts[0]!r}: expected token ids; Model.params "
+            "finds those of texts"
+        )
+    return _ids(breaker for breaker in params.dry_breakers if isinstance(breaker, int))
+
+
+def _state(name: str, params: GenerationParams, state: State | None) -> State:
+    """A sequence's state, which the parameter `name` asks for."""
+    if state is None:
+        raise ParameterError(
+            f"{name}={getattr(params, name)} draws each sequence by itself, which this strategy "
+            "doesn't: leave one of the two out"
+        )
+    return state
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """Those that aren't None: for the others a function's own defaults hold."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def compose_penalties(steps: Iterable[Penalty]) -> Penalty:

@@ -6,7 +6,9 @@ was expected. Knows nothing of what parameters mean together.
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import reprlib
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, Final
@@ -14,11 +16,14 @@ from typing import Any, Final
 import numpy as np
 
 from gpt2onnx.errors import ParameterError
+from gpt2onnx.samplers.order import WARPERS
 
 Check = Callable[[str, Any], Any]
 
 # No vocabulary is larger, and an id beyond int64 wouldn't fit an array.
 _LARGEST_TOKEN = 2**31 - 1
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def refusal(name: str, value: object, expected: str) -> ParameterError:
@@ -28,9 +33,14 @@ def refusal(name: str, value: object, expected: str) -> ParameterError:
 
 def integer(minimum: int, expected: str) -> Check:
     """An int, or numpy's, of at least `minimum`. A bool is no int."""
+    return integer_where(lambda value: value >= minimum, expected)
+
+
+def integer_where(holds: Callable[[int], bool], expected: str) -> Check:
+    """An int, or numpy's, for which `holds` is true. A bool is no int."""
 
     def check(name: str, value: Any) -> int:
-        if not _is_integer(value) or value < minimum:
+        if not _is_integer(value) or not holds(int(value)):
             raise refusal(name, value, expected)
         return int(value)
 
@@ -55,6 +65,19 @@ def choice(*names: str) -> Check:
         if not isinstance(value, str) or value not in names:
             raise refusal(name, value, "one of " + ", ".join(map(repr, names)))
         return value
+
+    return check
+
+
+def order(*names: str) -> Check:
+    """A list or tuple of some names, each at most once -> a tuple."""
+
+    def check(name: str, value: Any) -> tuple[str, ...]:
+        given = value if isinstance(value, list | tuple) else ()
+        known = [member for member in given if isinstance(member, str) and member in names]
+        if not given or len(known) < len(given) or len(set(known)) < len(given):
+            raise refusal(name, value, "a list of warpers, each once, of " + ", ".join(names))
+        return tuple(known)
 
     return check
 
@@ -90,15 +113,37 @@ def tokens(name: str, value: Any) -> tuple[int, ...] | None:
 
 def token_sequences(name: str, value: Any) -> tuple[tuple[int, ...], ...] | None:
     """A list of non-empty lists of token ids -> a tuple of tuples; an empty list -> None."""
-    members = _members(value)
-    sequences = [_members(member) for member in members or ()]
-    if members is None or not all(s and all(map(_is_token, s)) for s in sequences):
+    sequences = _token_sequences(value)
+    if sequences is None:
         raise refusal(
             name,
             value,
             "a list of words, each a non-empty list of token ids, such as [[5], [7, 9]]",
         )
-    return tuple(tuple(map(int, s)) for s in sequences if s) or None
+    return sequences or None
+
+
+def early_stopping(name: str, value: Any) -> bool | str:
+    """True, False or "never"."""
+    if isinstance(value, str) and value == "never":
+        return value
+    if not isinstance(value, bool | np.bool_):
+        raise refusal(name, value, "True, False or 'never'")
+    return bool(value)
+
+
+def phrases(name: str, value: Any) -> tuple[tuple[tuple[int, ...], ...], ...] | None:
+    """A list of phrases, or of lists of alternative ones -> of each its alternatives, or None."""
+    members = _members(value)
+    alternatives = [_token_sequences(m) or _token_sequences([m]) for m in members or ()]
+    if members is None or not all(alternatives):
+        raise refusal(
+            name,
+            value,
+            "a list of phrases, each a non-empty list of token ids or a list of several such lists "
+            "to choose from, such as [[5, 6], [[7, 9], [8]]]",
+        )
+    return tuple(each for each in alternatives if each) or None
 
 
 def biases(name: str, value: Any) -> dict[int, float] | None:
@@ -122,6 +167,49 @@ def strings(name: str, value: Any) -> tuple[str, ...] | None:
     return tuple(members) or None
 
 
+def text(name: str, value: Any) -> str:
+    """A non-empty string that UTF-8 can hold."""
+    if not _is_text(value):
+        raise refusal(name, value, "a non-empty string of Unicode")
+    return str(value)
+
+
+def texts(name: str, value: Any) -> tuple[str, ...]:
+    """A non-empty list of non-empty strings that UTF-8 can hold -> a tuple."""
+    members = _members(value)
+    if not members or not all(map(_is_text, members)):
+        raise refusal(name, value, "a list of at least one string of Unicode, none of them empty")
+    return tuple(members)
+
+
+def json_object(name: str, value: Any) -> str:
+    """A JSON object, as its text or as a mapping -> its text, in the order that it has."""
+    try:
+        content = json.loads(value) if isinstance(value, str) else value
+        if isinstance(content, Mapping):
+            return json.dumps(dict(content), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise refusal(name, value, f"a JSON object: {error}") from error
+    raise refusal(name, value, "a JSON object, as a dict or as its text")
+
+
+def texts_or_tokens(name: str, value: Any) -> tuple[str | int, ...]:
+    """Non-empty strings and token ids, one or a list of them -> a tuple, which may be empty."""
+    members = (value,) if isinstance(value, str) or _is_integer(value) else _members(value)
+    if members is None or not all(_is_token(m) or (isinstance(m, str) and m) for m in members):
+        raise refusal(name, value, "non-empty strings or token ids")
+    return tuple(member if isinstance(member, str) else int(member) for member in members)
+
+
+def _token_sequences(value: object) -> tuple[tuple[int, ...], ...] | None:
+    """Lists of token ids, none of them empty; None where it is something else."""
+    members = _members(value)
+    sequences = [_members(member) for member in members or ()]
+    if members is None or not all(s and all(map(_is_token, s)) for s in sequences):
+        return None
+    return tuple(tuple(map(int, s)) for s in sequences if s)
+
+
 def _members(value: object) -> Sequence[Any] | None:
     """What a list, tuple, set or array holds; None where it is something else."""
     if isinstance(value, np.ndarray):
@@ -139,6 +227,11 @@ def _is_number(value: object) -> bool:
     return _is_integer(value) or isinstance(value, float | np.floating)
 
 
+def _is_text(value: object) -> bool:
+    """Whether this is a non-empty string without lone halves of surrogate pairs."""
+    return isinstance(value, str) and bool(value) and not _SURROGATE.search(value)
+
+
 def _is_token(value: Any) -> bool:
     return _is_integer(value) and 0 <= value <= _LARGEST_TOKEN
 
@@ -146,6 +239,7 @@ def _is_token(value: Any) -> bool:
 _GREEDY_ADVICE = "for greedy decoding set do_sample=False instead"
 _MASS = number(lambda v: 0 <= v <= 1, "a number from 0 to 1")
 _CUTOFF = number(lambda v: 0 <= v < 1, "a probability from 0 (off) to below 1")
+_OFF_AT_0 = "a number of at least 0, which turns it off"
 _OPENAI_PENALTY = number(lambda v: -2 <= v <= 2, "a number from -2 to 2")
 
 # One for each field of GenerationParams, in its order.
@@ -163,16 +257,47 @@ CHECKS: Final[dict[str, Check]] = {
     "seed": integer(0, "an integer of at least 0"),
     # Logits divided by less would overflow float32.
     "temperature": number(lambda v: v >= 1e-30, f"a number above 0; {_GREEDY_ADVICE}"),
+    "dynatemp_range": number(lambda v: v >= 0, _OFF_AT_0),
+    "dynatemp_exponent": number(lambda v: v > 0, "a number above 0"),
     "top_k": integer(0, "an integer of at least 0, which turns it off"),
     "top_p": _MASS,
     "min_p": _MASS,
     "typical_p": number(lambda v: 0 < v <= 1, "a number above 0, up to 1, which turns it off"),
     "epsilon_cutoff": _CUTOFF,
     "eta_cutoff": _CUTOFF,
+    "top_n_sigma": number(lambda v: v >= 0, _OFF_AT_0),
+    "tfs_z": _MASS,
+    "top_a": _MASS,
+    "xtc_probability": _MASS,
+    "xtc_threshold": number(
+        lambda v: 0 < v <= 0.5, "a probability above 0, up to 0.5, above which no two tokens can be"
+    ),
+    "mirostat_mode": integer_where(lambda v: 0 <= v <= 2, "0 (off), 1 or 2"),
+    "mirostat_tau": number(lambda v: v > 0, "a number of bits a token above 0"),
+    "mirostat_eta": number(lambda v: v > 0, "a number above 0"),
+    "sampler_order": order(*WARPERS),
+    "num_beams": integer(1, "an integer of at least 1"),
+    # Scores divided by a length's power beyond these would leave float32.
+    "length_penalty": number(lambda v: -10 <= v <= 10, "a number from -10 to 10"),
+    "early_stopping": early_stopping,
+    "num_beam_groups": integer(1, "an integer of at least 1"),
+    "diversity_penalty": number(lambda v: v >= 0, _OFF_AT_0),
+    "force_words_ids": phrases,
+    "num_assistant_tokens": integer(1, "an integer of at least 1"),
+    "prompt_lookup_num_tokens": integer(1, "an integer of at least 1"),
+    "max_matching_ngram_size": integer(1, "an integer of at least 1"),
     "repetition_penalty": number(lambda v: v > 0, "a number above 0; 1 is off"),
     "frequency_penalty": _OPENAI_PENALTY,
     "presence_penalty": _OPENAI_PENALTY,
     "no_repeat_ngram_size": integer(0, "an integer of at least 0, which turns it off"),
+    # Penalties are kept below 1e30, which float32 can hold.
+    "dry_multiplier": number(lambda v: 0 <= v < 1e30, _OFF_AT_0),
+    "dry_base": number(lambda v: 1 <= v < 1e30, "a number of at least 1"),
+    "dry_allowed_length": integer(1, "an integer of at least 1"),
+    "dry_penalty_last_n": integer_where(
+        lambda v: v == -1 or v > 0, "an integer of at least 1, or -1 for all tokens"
+    ),
+    "dry_sequence_breakers": texts_or_tokens,
     "logit_bias": biases,
     "bad_words_ids": token_sequences,
     "suppress_tokens": tokens,
@@ -180,6 +305,10 @@ CHECKS: Final[dict[str, Check]] = {
     "forced_bos_token_id": token,
     "forced_eos_token_id": tokens,
     "prefix_allowed_tokens_fn": function,
+    "regex": text,
+    "json_schema": json_object,
+    "grammar": text,
+    "choices": texts,
 }
 PARAMETERS: Final = tuple(CHECKS)
 
@@ -192,6 +321,17 @@ SAMPLING_ONLY: Final = (
     "typical_p",
     "epsilon_cutoff",
     "eta_cutoff",
+    "top_n_sigma",
+    "tfs_z",
+    "top_a",
+    "dynatemp_range",
+    "dynatemp_exponent",
+    "xtc_probability",
+    "xtc_threshold",
+    "mirostat_mode",
+    "mirostat_tau",
+    "mirostat_eta",
+    "sampler_order",
     "seed",
     "num_return_sequences",
 )

@@ -12,7 +12,10 @@ from collections.abc import Mapping, Set
 from typing import Any, Final
 
 from gpt2onnx.errors import ParameterError
+from gpt2onnx.samplers.beam_params import unused_by_beams
 from gpt2onnx.samplers.checks import LENGTH_PAIRS, PARAMETERS, SAMPLING_ONLY
+from gpt2onnx.samplers.order import REPLACED_BY_MIROSTAT
+from gpt2onnx.samplers.speculation_params import unused_by_speculation
 
 # Keys that never change the tokens of greedy decoding or sampling.
 _WITHOUT_EFFECT: Final = frozenset(
@@ -41,28 +44,19 @@ _WITHOUT_EFFECT: Final = frozenset(
         "return_dict_in_generate",
         "renormalize_logits",
         # details of strategies that other keys, refused below, or arguments turn on
-        "early_stopping",
-        "length_penalty",
-        "diversity_penalty",
         "is_assistant",
-        "num_assistant_tokens",
         "num_assistant_tokens_schedule",
         "assistant_confidence_threshold",
         "assistant_lookbehind",
         "target_lookbehind",
-        "prompt_lookup_num_tokens",
-        "max_matching_ngram_size",
     }
 )
 
 # Keys that would change the tokens, with the values at which they don't; null never does.
 _NEUTRAL: Final[dict[str, tuple[object, ...]]] = {
-    "num_beams": (1,),
-    "num_beam_groups": (1,),
     "penalty_alpha": (0,),
     "dola_layers": (),
     "constraints": (),
-    "force_words_ids": (),
     "guidance_scale": (1,),
     "encoder_repetition_penalty": (1,),
     "encoder_no_repeat_ngram_size": (0,),
@@ -119,17 +113,26 @@ def _require_neutral(key: str, value: object) -> None:
 def merge(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """A call's keywords over the model's defaults; what is None is left out.
 
-    Defaults that matter to sampling alone are left out of a call that doesn't sample, and a default
-    length where the call gives one of either kind. Raises ParameterError for an unknown name.
+    Defaults that matter to sampling alone are left out of a call that doesn't sample, those that
+    mirostat replaces out of a call that asks for it, those that matter to beams alone out of a call
+    without, and a default length where the call gives one of either kind. Raises ParameterError for
+    an unknown name.
     """
     for name in (*given, *defaults):
         _require_known(name)
     merged = {**_without_replaced_lengths(defaults, given), **given}
-    greedy = not merged.get("do_sample")
+    unused: set[str] = set()
+    if not merged.get("do_sample"):
+        unused.update(SAMPLING_ONLY)
+    if given.get("mirostat_mode"):
+        unused.update(REPLACED_BY_MIROSTAT)
+    if (merged.get("num_beams") or 1) != 1:
+        unused.discard("num_return_sequences")
+    unused |= unused_by_beams(merged) | unused_by_speculation(merged, given)
     return {
         name: value
         for name, value in merged.items()
-        if value is not None and not (greedy and name in SAMPLING_ONLY and name not in given)
+        if value is not None and (name in given or name not in unused)
     }
 
 

@@ -1,8 +1,10 @@
 """GenerationParams: what a call asks of decoding, validated before anything runs.
 
 Names, meanings and ranges are those of transformers' GenerationConfig; frequency_penalty,
-presence_penalty, logit_bias and seed are OpenAI's; overflow is this package's. Knows nothing of
-models: what depends on a vocabulary or a prompt is checked by `check_vocabulary` and `for_prompt`.
+presence_penalty, logit_bias and seed are OpenAI's; the names of dynatemp, top_n_sigma, tfs_z, xtc
+and dry are llama.cpp's, those of top_a and mirostat text-generation-webui's; sampler_order and
+overflow are this package's. Knows nothing of models: what depends on a vocabulary or a prompt is
+checked by `check_vocabulary` and `for_prompt`.
 """
 
 from __future__ import annotations
@@ -12,12 +14,17 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal
 
 from gpt2onnx.errors import ParameterError
+from gpt2onnx.samplers.beam_params import check_beams
 from gpt2onnx.samplers.checks import CHECKS, LENGTH_PAIRS, SAMPLING_ONLY
+from gpt2onnx.samplers.constraint_params import check_constraint
 from gpt2onnx.samplers.defaults import merge, naming_origin
+from gpt2onnx.samplers.order import check_warpers
 from gpt2onnx.samplers.penalties import AllowedTokens
+from gpt2onnx.samplers.speculation_params import check_lookup
 
 DEFAULT_MAX_NEW_TOKENS: Final = 128
 DEFAULT_TOP_K: Final = 50
+DEFAULT_DRY_SEQUENCE_BREAKERS: Final = ("\n", ":", '"', "*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,18 +52,51 @@ class GenerationParams:
     num_return_sequences: int = 1
     seed: int | None = None
     temperature: float | None = None
-    top_k: int | None = None  # with do_sample, None is transformers' 50, and 0 is off
+    dynatemp_range: float | None = None  # how far temperature goes down and up with the entropy
+    dynatemp_exponent: float | None = None  # 1
+    # with do_sample, None is transformers' 50, unless mirostat or a sampler_order without top_k is
+    # given, and 0 is off
+    top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
     typical_p: float | None = None
     epsilon_cutoff: float | None = None
     eta_cutoff: float | None = None
+    top_n_sigma: float | None = None
+    tfs_z: float | None = None
+    top_a: float | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None  # 0.1
+    mirostat_mode: int | None = None  # the paper's algorithm 1 or 2, in place of other truncation
+    mirostat_tau: float | None = None  # 5 bits a token
+    mirostat_eta: float | None = None  # 0.1
+    sampler_order: Sequence[str] | None = None  # the parameters that turn warpers on, in order
+
+    # How to search
+    num_beams: int = 1
+    length_penalty: float | None = None  # 1; scores are divided by length ** length_penalty
+    early_stopping: bool | Literal["never"] | None = None  # False
+    num_beam_groups: int = 1
+    diversity_penalty: float | None = None
+    # phrases that must come, as token ids; of several in a list of their own, one
+    force_words_ids: Sequence[Sequence[int] | Sequence[Sequence[int]]] | None = None
+
+    # How to speculate
+    num_assistant_tokens: int | None = None  # 5; a draft model's first draft
+    prompt_lookup_num_tokens: int | None = None  # turns the lookup on; its first draft
+    max_matching_ngram_size: int | None = None  # 2
 
     # What the history says
     repetition_penalty: float | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     no_repeat_ngram_size: int | None = None
+    dry_multiplier: float | None = None
+    dry_base: float | None = None  # 1.75
+    dry_allowed_length: int | None = None  # 2
+    dry_penalty_last_n: int | None = None  # -1, all tokens
+    # texts, or the ids of tokens; by default a line break, a colon, a quotation mark, an asterisk
+    dry_sequence_breakers: str | int | Sequence[str | int] | None = None
 
     # What may follow
     logit_bias: Mapping[int, float] | None = field(default=None, hash=False)
@@ -66,6 +106,11 @@ class GenerationParams:
     forced_bos_token_id: int | None = None
     forced_eos_token_id: int | Sequence[int] | None = None
     prefix_allowed_tokens_fn: AllowedTokens | None = None
+    # what the whole text must be, and then ends: at most one of these
+    regex: str | None = None  # Rust's syntax: Python's without look-around and backreferences
+    json_schema: str | Mapping[str, Any] | None = None  # kept as JSON text
+    grammar: str | None = None  # Lark's, as llguidance takes it
+    choices: Sequence[str] | None = None  # one of these texts
 
     @classmethod
     def create(cls, given: Mapping[str, Any], defaults: Mapping[str, Any] = {}) -> GenerationParams:
@@ -90,6 +135,10 @@ class GenerationParams:
             if value is not None or each.default is not None:
                 object.__setattr__(self, each.name, CHECKS[each.name](each.name, value))
         self._check_sampling()
+        check_warpers(self)
+        check_beams(self)
+        check_constraint(self)
+        check_lookup(self)
         self._check_lengths()
         self._check_tokens()
 
@@ -102,6 +151,17 @@ class GenerationParams:
     def forced_eos_token_ids(self) -> tuple[int, ...]:
         """The tokens one of which is forced at the end, if any."""
         return _as_tuple(self.forced_eos_token_id)
+
+    @property
+    def forced_phrases(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """For each of force_words_ids, the phrases of which one must come."""
+        return self.force_words_ids or ()  # type: ignore[return-value]
+
+    @property
+    def dry_breakers(self) -> tuple[str | int, ...]:
+        """The texts or tokens that break DRY's sequences: those given, or DRY's own four texts."""
+        given = self.dry_sequence_breakers
+        return DEFAULT_DRY_SEQUENCE_BREAKERS if given is None else tuple(given)  # type: ignore[arg-type]
 
     def for_prompt(self, prompt_length: int) -> GenerationParams:
         """The same parameters for a prompt of that many tokens: lengths count new tokens alone.
@@ -146,6 +206,10 @@ class GenerationParams:
     def _named_tokens(self) -> Iterator[tuple[str, Sequence[int]]]:
         yield "logit_bias", tuple(self.logit_bias or ())
         yield "bad_words_ids", tuple(token for word in self.bad_words_ids or () for token in word)
+        ids = [each for each in self.dry_breakers if isinstance(each, int)]
+        yield "dry_sequence_breakers", ids
+        phrases = [phrase for phrases in self.forced_phrases for phrase in phrases]
+        yield "force_words_ids", tuple(token for phrase in phrases for token in phrase)
         yield "suppress_tokens", self.suppress_tokens or ()
         yield "begin_suppress_tokens", self.begin_suppress_tokens or ()
         yield "forced_bos_token_id", _as_tuple(self.forced_bos_token_id)
@@ -179,10 +243,13 @@ class GenerationParams:
             return
         for name in SAMPLING_ONLY:
             value = getattr(self, name)
-            if value is not None and (name, value) != ("num_return_sequences", 1):
+            if name == "num_return_sequences" and (value == 1 or self.num_beams > 1):
+                continue
+            if value is not None:
+                searching = " or num_beams above 1" if name == "num_return_sequences" else ""
                 raise ParameterError(
-                    f"{name}={value} has no effect without do_sample=True: set that, or leave "
-                    f"{name} out"
+                    f"{name}={value} has no effect without do_sample=True{searching}: set that, "
+                    f"or leave {name} out"
                 )
 
     def _check_lengths(self) -> None:

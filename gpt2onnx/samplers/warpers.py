@@ -1,9 +1,10 @@
 """Warpers: candidates in, fewer or reshaped candidates out.
 
-Pure functions that keep what transformers' warper of the same name keeps (with its
-min_tokens_to_keep = 1, so that none ever removes the last candidate). Each normalizes over the
-candidates that it is given. None sorts the vocabulary: that would cost more than the rest of the
-chain. They know nothing of history, of chance, or of each other.
+Pure functions. Those that transformers has keep what its warper of the same name keeps (with
+min_tokens_to_keep = 1); the others keep what their authors say. None ever removes the last
+candidate, and each normalizes over the candidates that it is given. None sorts more than values:
+an argsort of the vocabulary would cost more than the rest of the chain. They know nothing of
+history, of chance, or of each other.
 """
 
 from __future__ import annotations
@@ -13,18 +14,40 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gpt2onnx.samplers.candidates import BoolArray, Candidates, FloatArray
+from gpt2onnx.samplers.candidates import Candidates, FloatArray
+from gpt2onnx.samplers.cumulative import reaching
 from gpt2onnx.samplers.logprobs import log_softmax
 
 Warper = Callable[[Candidates], Candidates]
 
-_BINS_PER_NAT = 32
-_LAST_BIN = 32 * _BINS_PER_NAT  # all that is 32 nats away or more: a probability of 1e-14
+# Logits divided by less would overflow float32.
+LOWEST_TEMPERATURE = 1e-30
+
+_BINS = 1024
+_FURTHEST = 32.0  # nats: all beyond, a probability of 1e-14, falls into one bin
 
 
 def temperature(candidates: Candidates, *, t: float) -> Candidates:  # [n] -> [n]
     """Divides the logits by `t`, above 0."""
     return Candidates(candidates.ids, candidates.logits / t)
+
+
+def dynamic_temperature(
+    candidates: Candidates, *, low: float, high: float, exponent: float = 1.0
+) -> Candidates:  # [n] -> [n]
+    """Divides the logits by a temperature from `low`, where one token has all, to `high`.
+
+    It is low + (high - low) * (entropy / log n) ** exponent; log n is the largest entropy that n
+    candidates can have. kalomaze's, as in koboldcpp (its pull request 600) and llama.cpp. A `low`
+    of 0 stands for the lowest temperature that there is.
+    """
+    n = np.count_nonzero(candidates.logits > -np.inf)
+    if n == 1:
+        return candidates
+    logprobs = log_softmax(candidates.logits)
+    evenness = max(_entropy(np.exp(logprobs), logprobs), 0.0) / math.log(n)
+    t = low + (high - low) * evenness**exponent
+    return temperature(candidates, t=max(t, LOWEST_TEMPERATURE))
 
 
 def top_k(candidates: Candidates, *, k: int) -> Candidates:  # [n] -> [≥ min(k, n)]
@@ -44,8 +67,12 @@ def top_p(candidates: Candidates, *, p: float) -> Candidates:  # [n] -> [kept]
     """
     if p == 1:
         return candidates
-    below_peak = candidates.logits.max() - candidates.logits
-    return candidates.where(_nearest(below_peak, np.exp(-below_peak), p))
+    falling, weights = _falling(candidates.logits)
+    last = reaching(weights, p, "left")
+    keep = candidates.logits > falling[last]
+    equal = np.flatnonzero(candidates.logits == falling[last])
+    keep[equal[: last + 1 - np.count_nonzero(keep)]] = True
+    return candidates.where(keep)
 
 
 def min_p(candidates: Candidates, *, p: float) -> Candidates:  # [n] -> [kept]
@@ -63,11 +90,11 @@ def typical_p(candidates: Candidates, *, p: float) -> Candidates:  # [n] -> [kep
     """
     if p == 1:
         return candidates
-    logprobs = log_softmax(candidates.logits)
-    probabilities = np.exp(logprobs)
-    distance = np.abs(logprobs + _entropy(probabilities, logprobs))
-    furthest = distance[_nearest(distance, probabilities, p)].max()
-    return candidates.where(distance <= furthest)
+    distance = log_softmax(candidates.logits)
+    probabilities = np.exp(distance)
+    distance += _entropy(probabilities, distance)
+    np.abs(distance, out=distance)
+    return candidates.where(distance <= _furthest(distance, probabilities, p))
 
 
 def epsilon_cutoff(candidates: Candidates, *, epsilon: float) -> Candidates:  # [n] -> [kept]
@@ -86,32 +113,80 @@ def eta_cutoff(candidates: Candidates, *, epsilon: float) -> Candidates:  # [n] 
     return _at_least(candidates, probabilities, eta)
 
 
+def top_n_sigma(candidates: Candidates, *, n: float) -> Candidates:  # [m] -> [kept]
+    """Keeps logits at most `n` standard deviations below the largest one.
+
+    Tang et al., 2411.07641, with the deviation of their program: torch's, which divides by m - 1.
+    """
+    logits = candidates.logits
+    possible = logits if logits.min() > -np.inf else logits[logits > -np.inf]
+    if len(possible) == 1:
+        return candidates
+    return candidates.where(logits >= logits.max() - n * possible.std(ddof=1))
+
+
+def tail_free(candidates: Candidates, *, z: float) -> Candidates:  # [n] -> [kept]
+    """Cuts the tail off, where the sorted probabilities have stopped bending.
+
+    Phénix and Egan's tail-free sampling (trentonbricken.com/Tail-Free-Sampling): the second
+    differences of the probabilities, from the largest on, are taken as absolute values and summed
+    until they exceed the share `z` of them all; what is less probable than the middle one of that
+    last difference's three tokens goes. 1 is off. Programs differ by a token: for
+    text-generation-webui the middle one goes too, for llama.cpp the first one as well.
+    """
+    if z == 1 or len(candidates.logits) < 3:
+        return candidates
+    falling, weights = _falling(candidates.logits)
+    bends = np.abs(np.diff(weights, 2))
+    if not bends.any():
+        return candidates
+    return candidates.where(candidates.logits >= falling[reaching(bends, z, "right") + 1])
+
+
+def top_a(candidates: Candidates, *, a: float) -> Candidates:  # [n] -> [kept]
+    """Keeps tokens of probability `a` times the square of the best one's, or more.
+
+    BlinkDL's (RWKV-LM, "The top-a sampling method"). The better the best one, the stricter.
+    """
+    best = 1 / float(np.exp(candidates.logits - candidates.logits.max()).sum())
+    return min_p(candidates, p=a * best)
+
+
 def _at_least(candidates: Candidates, probabilities: FloatArray, cutoff: float) -> Candidates:
     """The candidates at `cutoff` or above it, and in any case the most probable ones."""
     best = candidates.logits == candidates.logits.max()
     return candidates.where((probabilities >= cutoff) | best)
 
 
-def _nearest(distances: FloatArray, weights: FloatArray, p: float) -> BoolArray:  # [n] -> [n]
-    """Where the smallest distances stand, in nats from 0, whose weights reach the share `p` of all.
+def _falling(logits: FloatArray) -> tuple[FloatArray, FloatArray]:  # [n] -> [n], [n]
+    """The logits from the largest on, and weights in proportion to their probabilities."""
+    falling = np.sort(logits)[::-1]
+    weights = falling - falling[0]
+    np.exp(weights, out=weights)
+    return falling, weights
 
-    As few as can be, the first ones among equals. Weights are summed by bins of distance, so that
-    only the tokens of one bin, at the border, need sorting.
+
+def _furthest(distances: FloatArray, weights: FloatArray, p: float) -> float:  # [n], [n]
+    """The distance up to which the weights reach the share `p` of all.
+
+    They are summed by bins of distance, so that only those of one bin, at the border, need sorting.
+    Distances are in nats: what is beyond the last bin has next to no weight.
     """
-    bins = np.minimum(distances * _BINS_PER_NAT, _LAST_BIN).astype(np.intp)
+    # Never 0, where all are at one distance.
+    width = max(min(float(distances.max()), _FURTHEST), 1e-6) / _BINS
+    bins = (distances * (1 / width)).clip(max=_BINS).astype(np.intp)
     reached = np.cumsum(np.bincount(bins, weights))
     target = p * reached[-1]
     border = int(np.searchsorted(reached, target))
     inside = np.flatnonzero(bins == border)
-    inside = inside[np.argsort(distances[inside], kind="stable")]
+    inside = inside[np.argsort(distances[inside])]
     missing = target - (reached[border - 1] if border else 0)
-    count = 1 + np.searchsorted(np.cumsum(weights[inside], dtype=np.float64), missing)
-    keep = bins < border
-    keep[inside[:count]] = True
-    return keep
+    last = np.searchsorted(np.cumsum(weights[inside], dtype=np.float64), missing)
+    return float(distances[inside[min(last, len(inside) - 1)]])
 
 
 def _entropy(probabilities: FloatArray, logprobs: FloatArray) -> float:  # [n], [n] -> nats
     """-sum p log p, with 0 log 0 = 0."""
-    finite = np.maximum(logprobs, np.finfo(np.float32).min)
-    return -float((probabilities * finite).sum())
+    terms = logprobs.clip(min=np.finfo(np.float32).min)
+    terms *= probabilities
+    return -float(terms.sum())

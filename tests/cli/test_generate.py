@@ -80,6 +80,19 @@ def test_several_texts(run: Run, folder: str, model: gpt2onnx.Model) -> None:
     assert [each["text"] for each in objects(run(*several, "--json")[1])] == expected
 
 
+def test_beams_come_whole_and_best_first(run: Run, folder: str, model: gpt2onnx.Model) -> None:
+    beams = {"num_beams": 3, "num_return_sequences": 2, "max_new_tokens": 5}
+    expected: Any = model.generate("x", **beams)
+    call = ("generate", "x", "--model", folder, "--num-beams", 3, "--max-new-tokens", 5)
+    assert run(*call) == (0, expected[0].text + "\n", "")
+    found = objects(run(*call, "--num-return-sequences", 2, "--json")[1])
+    assert [each["token_ids"] for each in found] == [each.token_ids for each in expected]
+    assert [each["score"] for each in found] == [each.score for each in expected]
+    status, out, err = run(*call, "--stream")
+    assert (status, out) == (2, "")
+    assert "--num-beams 3: stream shows each token as it comes" in err
+
+
 def test_json_is_unicode_itself(run: Run, folder: str) -> None:
     _, out, _ = run(
         *("generate", "x", "--model", folder, "--json", "--max-new-tokens", 2),
@@ -134,12 +147,47 @@ def test_every_parameter_but_the_function_has_an_option() -> None:
         (["--do-sample"], {"do_sample": True}),
         (["--no-do-sample"], {"do_sample": False}),
         (["--num-return-sequences=2", "--seed=3"], {"num_return_sequences": 2, "seed": 3}),
+        (["--num-beams=4", "--length-penalty=0"], {"num_beams": 4, "length_penalty": 0.0}),
+        (["--early-stopping=true"], {"early_stopping": True}),
+        (["--early-stopping=false"], {"early_stopping": False}),
+        (["--early-stopping=never"], {"early_stopping": "never"}),
+        (
+            ["--num-beam-groups=2", "--diversity-penalty=0.5"],
+            {"num_beam_groups": 2, "diversity_penalty": 0.5},
+        ),
+        (["--force-words-ids=1,2;3"], {"force_words_ids": [[[1, 2]], [[3]]]}),
+        (["--force-words-ids=1|2,3"], {"force_words_ids": [[[1], [2, 3]]]}),
         (["--temperature=0.5", "--top-k=4"], {"temperature": 0.5, "top_k": 4}),
         (["--top-p=0.9", "--min-p=0.1"], {"top_p": 0.9, "min_p": 0.1}),
         (["--typical-p=1"], {"typical_p": 1.0}),
         (
             ["--epsilon-cutoff=0.01", "--eta-cutoff=2e-3"],
             {"epsilon_cutoff": 0.01, "eta_cutoff": 0.002},
+        ),
+        (
+            ["--dynatemp-range=0.5", "--dynatemp-exponent=2"],
+            {"dynatemp_range": 0.5, "dynatemp_exponent": 2.0},
+        ),
+        (
+            ["--top-n-sigma=1", "--tfs-z=0.95", "--top-a=0.2"],
+            {"top_n_sigma": 1.0, "tfs_z": 0.95, "top_a": 0.2},
+        ),
+        (
+            ["--xtc-probability=0.5", "--xtc-threshold=0.2"],
+            {"xtc_probability": 0.5, "xtc_threshold": 0.2},
+        ),
+        (
+            ["--mirostat-mode=2", "--mirostat-tau=3", "--mirostat-eta=0.5"],
+            {"mirostat_mode": 2, "mirostat_tau": 3.0, "mirostat_eta": 0.5},
+        ),
+        (["--sampler-order=top_p,top_k"], {"sampler_order": ["top_p", "top_k"]}),
+        (
+            ["--dry-multiplier=0.8", "--dry-base=2", "--dry-allowed-length=3"],
+            {"dry_multiplier": 0.8, "dry_base": 2.0, "dry_allowed_length": 3},
+        ),
+        (
+            ["--dry-penalty-last-n=64", "--dry-sequence-breakers=\n", "--dry-sequence-breakers=;"],
+            {"dry_penalty_last_n": 64, "dry_sequence_breakers": ["\n", ";"]},
         ),
         (["--repetition-penalty=1.5"], {"repetition_penalty": 1.5}),
         (["--frequency-penalty", "-0.5"], {"frequency_penalty": -0.5}),
@@ -151,6 +199,10 @@ def test_every_parameter_but_the_function_has_an_option() -> None:
         (["--begin-suppress-tokens=9"], {"begin_suppress_tokens": [9]}),
         (["--forced-bos-token-id=11"], {"forced_bos_token_id": 11}),
         (["--forced-eos-token-id=12"], {"forced_eos_token_id": [12]}),
+        (["--regex=a+"], {"regex": "a+"}),
+        (["--json-schema", ' {"type": "null"}'], {"json_schema": ' {"type": "null"}'}),
+        (["--grammar", 'start: "a"'], {"grammar": 'start: "a"'}),
+        (["--choices=yes", "--choices=no, or"], {"choices": ["yes", "no, or"]}),
         ([], {}),  # what isn't given is left to the model
     ],
 )
@@ -162,12 +214,43 @@ def test_options_become_parameters(options: list[str], expected: dict) -> None:
     }
 
 
+@pytest.mark.parametrize("option", ["--json-schema", "--grammar"])
+def test_a_constraint_can_be_a_file(option: str, tmp_path: Path, run: Run) -> None:
+    file = tmp_path / "held"
+    file.write_text("é", encoding="utf-8")
+    given = parameters.given_parameters(generate.parser().parse_args([option, str(file)]))
+    assert given == {option.lstrip("-").replace("-", "_"): "é"}
+    status, _, err = run("generate", "x", option, tmp_path / "nowhere")
+    assert status == 2
+    assert f"argument {option}: {tmp_path / 'nowhere'}: No such file or directory" in err
+
+
+def test_a_text_is_held_to_a_constraint(run: Run, folder: str) -> None:
+    call = ("generate", "x", "--model", folder)
+    schema = '{"type": "array", "items": {"const": "é"}, "minItems": 2, "maxItems": 2}'
+    assert run(*call, "--json-schema", schema) == (0, '["é", "é"]\n', "")
+    assert run(*call, "--choices", "yes", "--choices", "no")[1] in ("yes\n", "no\n")
+    status, out, err = run(*call, "--regex", "(")
+    assert (status, out) == (2, "")
+    assert "--regex '(': " in err
+
+
 def test_without_a_model_it_is_the_bundled_one(
     run: Run, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpt2onnx.demo.exported", lambda: Path(folder))
     given = ("generate", "hello", "--max-new-tokens", 4)
-    assert run(*given) == run(*given, "--model", folder)
+    wanted = run(*given, "--model", folder)
+    monkeypatch.setattr("gpt2onnx.demo.folder", lambda precision="int8": Path(folder))
+    assert run(*given) == wanted
+
+
+def test_the_bundled_models_first_use_is_announced(
+    run: Run, folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("gpt2onnx.demo.folder", lambda precision="int8": tmp_path / "not there")
+    monkeypatch.setattr("gpt2onnx.demo.exported", lambda: Path(folder))
+    _, _, errors = run("generate", "hello", "--max-new-tokens", 1)
+    assert errors == "gpt2onnx: exporting the bundled model, once\n"
 
 
 def test_provider_and_threads_reach_the_model(
@@ -184,7 +267,7 @@ def test_provider_and_threads_reach_the_model(
         *("generate", "x", "--model", "m", "--provider", "cuda", "--threads", 2),
         *("--provider-option", "device_id=1", "--provider-option", "a=b=c"),
     )
-    assert called == [("m", "cuda", {"device_id": "1", "a": "b=c"}, 2)]
+    assert called == [(Path("m"), "cuda", {"device_id": "1", "a": "b=c"}, 2)]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from transformers import GPT2LMHeadModel
 
 from gpt2onnx.runtime.decoder import Decoder
 from gpt2onnx.runtime.folder import open_folder
-from gpt2onnx.runtime.model import open_decoder
+from gpt2onnx.runtime.opening import open_decoder
 from gpt2onnx.runtime.session import open_session
 
 Ids = NDArray[np.int64]

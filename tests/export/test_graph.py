@@ -293,7 +293,7 @@ def test_weights_stream_through(tmp_path: Path, precision: str) -> None:
     config = Gpt2Config.from_json({**DEFAULTS, "n_layer": 5, "n_embd": 20})
     checkpoint = CountingCheckpoint(config)
     with (tmp_path / "data").open("wb") as data:
-        build(checkpoint, choose(precision, "cpu"), GraphBuilder(data, "data"))  # type: ignore[arg-type]
+        build(checkpoint, choose(precision, "cpu"), GraphBuilder(data, "data"))
     assert checkpoint.most == 2  # a matrix and its bias
     assert checkpoint.alive == 0
 

@@ -25,7 +25,7 @@ from gpt2onnx.export.verify import (
     Verification,
     can_verify,
     compare,
-    require_torch,
+    require_packages,
     verify_folder,
 )
 from tests.checkpoints import make_checkpoint
@@ -76,12 +76,26 @@ def test_a_verification_in_words() -> None:
     )
 
 
-@pytest.mark.parametrize("n_positions", [1, 2, 8, STEPS + 1, PROMPT + STEPS + 1])
-def test_models_of_any_length(tmp_path: Path, n_positions: int) -> None:
-    result = verify_folder(*exported(tmp_path, n_positions=n_positions), "fp32", silent)
+@pytest.mark.parametrize(
+    ("n_positions", "steps"), [(1, 0), (2, 1), (9, 4), (70, STEPS), (PROMPT + STEPS + 1, STEPS)]
+)
+def test_models_of_any_length(tmp_path: Path, n_positions: int, steps: int) -> None:
+    tracked: list[Any] = []
+
+    def track(items: Any, label: str) -> Any:
+        tracked.extend(items)
+        return items
+
+    result = verify_folder(*exported(tmp_path, n_positions=n_positions), "fp32", track)
     assert result.positions == min(n_positions, PROMPT + STEPS)
+    assert len(tracked) == steps
     assert result.max_difference < 1e-4
     assert result.top_token_agreement == 1
+
+
+def test_pytorch_heeds_the_options_of_attention(tmp_path: Path) -> None:
+    options = {"scale_attn_weights": False, "scale_attn_by_inverse_layer_idx": True}
+    assert verify_folder(*exported(tmp_path, **options), "fp32", silent).mean_kl < 1e-9
 
 
 def test_a_tokenizer_that_makes_nothing_of_the_text(tmp_path: Path) -> None:
@@ -125,6 +139,7 @@ def test_transformers_has_nothing_to_complain_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     checkpoint, folder = exported(tmp_path, dtype="float16")
+    transformers.utils.logging.warning_once.cache_clear()
     transformers.utils.logging.enable_propagation()
     try:
         with caplog.at_level(logging.WARNING):
@@ -134,24 +149,13 @@ def test_transformers_has_nothing_to_complain_of(
     assert not caplog.records
 
 
-def test_progress_counts_the_steps(tmp_path: Path) -> None:
-    seen: list[tuple[int, str]] = []
-
-    def track(items: Any, label: str) -> Any:
-        seen.append((len(items), label))
-        return items
-
-    verify_folder(*exported(tmp_path), "fp32", track)
-    assert seen == [(STEPS, "verifying")]
-
-
-@pytest.mark.parametrize("missing", ["torch", "transformers"])
+@pytest.mark.parametrize("missing", ["torch", "transformers", "onnxruntime"])
 def test_what_is_not_installed(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    require_torch()
+    require_packages()
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == missing else find_spec(name)
     )
     assert not can_verify()
-    with pytest.raises(InstallationError, match=r"gpt2onnx\[verify\]"):
-        require_torch()
+    with pytest.raises(InstallationError, match=f"verification needs {missing}: pip install"):
+        require_packages()

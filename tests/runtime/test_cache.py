@@ -36,9 +36,9 @@ class ListArena:
     def addresses(self, row: int) -> list[int]:
         return [row]
 
-    def copy(self, source: Self, source_row: int, row: int, length: int) -> None:
-        ListArena.copied += length
-        self.cells[row][:length] = source.cells[source_row][:length]
+    def copy(self, source: Self, source_row: int, row: int, length: int, start: int = 0) -> None:
+        ListArena.copied += length - start
+        self.cells[row][start:length] = source.cells[source_row][start:length]
 
 
 def memory(arena: Arena, row: int) -> list[Any]:
@@ -110,6 +110,16 @@ class CacheMachine(RuleBasedStateMachine):
         fork = self.cache.fork(row)
         self.held[fork] = self.held[row].copy()
         return fork
+
+    @rule(source=rows, other=rows, share=st.floats(0, 1))
+    def copy(self, source: CacheRow, other: CacheRow, share: float) -> None:
+        here, there = self.held[other], self.held[source]
+        common = next(
+            (n for n, (a, b) in enumerate(zip(here, there, strict=False)) if a != b),
+            min(len(here), len(there)),
+        )
+        self.cache.copy(source, other, round(share * common))
+        self.held[other] = there.copy()
 
     @rule(row=rows, share=st.floats(0, 1))
     def truncate(self, row: CacheRow, share: float) -> None:
@@ -186,6 +196,27 @@ def test_only_what_a_row_holds_is_copied(monkeypatch: pytest.MonkeyPatch) -> Non
     assert ListArena.copied == 3 + 7 + 7
 
 
+def test_a_copy_leaves_out_what_both_rows_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = KVCache(SHAPE, ListArena)
+    source = cache.new_row()
+    cache.make_room(source, 9)
+    source.length = 5
+    target = cache.fork(source)
+    source.length, target.length = 9, 6
+    monkeypatch.setattr(ListArena, "copied", 0)
+    cache.copy(source, target, 5)
+    assert (ListArena.copied, target.length) == (9 - 5, 9)
+
+
+@pytest.mark.parametrize("start", [-1, 4])
+def test_a_copy_from_beyond_what_both_rows_hold(start: int) -> None:
+    cache = KVCache(SHAPE)
+    source, target = cache.new_row(), cache.new_row()
+    source.length, target.length = 5, 3
+    with pytest.raises(ValueError, match=rf"start={start}: expected 0 to 3"):
+        cache.copy(source, target, start)
+
+
 def test_what_is_reserved_never_moves() -> None:
     cache = KVCache(SHAPE)
     cache.reserve(3, 20)
@@ -227,6 +258,8 @@ def test_a_freed_row_is_refused() -> None:
     for use in (
         lambda: cache.free(freed),
         lambda: cache.fork(freed),
+        lambda: cache.copy(kept, freed, 0),
+        lambda: cache.copy(freed, kept, 0),
         lambda: cache.truncate(freed, 0),
         lambda: cache.make_room(freed, 1),
     ):

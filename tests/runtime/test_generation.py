@@ -161,6 +161,15 @@ def test_logprobs_and_logits_are_the_models_own() -> None:
     assert sequence[0].history.tolist() == history
 
 
+def test_processed_logprobs_are_those_after_penalties_and_warpers() -> None:
+    """Tokens of 0.5 0.3 0.2: the first is suppressed, temperature 1/2 squares what is left."""
+    decoder = FakeDecoder(by_last_token(np.tile([0.5, 0.3, 0.2], (3, 1))))
+    given = {"do_sample": True, "temperature": 0.5, "suppress_tokens": [0], "max_new_tokens": 9}
+    for step in run(decoder, continuations([[0]], **given)):
+        share = {1: 9 / 13, 2: 4 / 13}[step.token_id]
+        assert np.exp(step.processed_logprob) == pytest.approx(share, abs=1e-5)
+
+
 def test_a_prompt_is_not_written_to() -> None:
     (sequence,) = continuations([[0, 1]], max_new_tokens=300)
     tokens = [step.token_id for step in run(FakeDecoder(CYCLE), [sequence])]

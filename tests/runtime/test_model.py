@@ -15,7 +15,7 @@ import pytest
 import gpt2onnx
 from gpt2onnx import Generation, Model
 from gpt2onnx.errors import ModelFolderError, ParameterError, PromptError, TokenRangeError
-from gpt2onnx.runtime.model import open_decoder
+from gpt2onnx.runtime.opening import open_decoder
 from gpt2onnx.runtime.session import TensorSpec
 from tests.checkpoints import END_OF_TEXT_ID
 
@@ -331,8 +331,8 @@ def test_unknown_parameters(model: Model) -> None:
 
 
 def test_an_unsupported_generation_config(reopened: Callable[..., Model]) -> None:
-    with pytest.raises(ParameterError, match="num_beams=4, which isn't supported"):
-        reopened({}, {"num_beams": 4})
+    with pytest.raises(ParameterError, match="dola_layers='low', which isn't supported"):
+        reopened({}, {"dola_layers": "low"})
 
 
 def test_repr(model: Model) -> None:

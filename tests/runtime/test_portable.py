@@ -187,6 +187,10 @@ class Checked:
         self.tokens[copy] = self.tokens[row].copy()
         return copy
 
+    def copy(self, source: PortableRow, target: PortableRow) -> None:
+        self.decoder.copy(source, target, 0)
+        self.tokens[target] = self.tokens[source].copy()
+
     def truncate(self, row: PortableRow, length: int) -> None:
         self.decoder.truncate(row, length)
         del self.tokens[row][length:]
@@ -250,7 +254,7 @@ def test_logits_are_transformers(
 
 OPERATIONS = st.lists(
     st.tuples(
-        st.sampled_from(["new", "fork", "truncate", "free", "prefill", "extend", "step"]),
+        st.sampled_from(["new", "fork", "copy", "truncate", "free", "prefill", "extend", "step"]),
         st.integers(0, 9),
         st.integers(1, 9),
     ),
@@ -275,6 +279,8 @@ def test_rows_go_their_own_ways(
         row = rows[choice % len(rows)]
         if name == "fork":
             checked.fork(row)
+        elif name == "copy":
+            checked.copy(row, rows[count % len(rows)])
         elif name == "truncate":
             checked.truncate(row, row.length * choice // 10)
         elif name == "free":

@@ -107,6 +107,21 @@ def test_threads_are_what_was_asked_for_or_what_the_process_may_use(model: Path)
         assert options.log_severity_level == 3
 
 
+@pytest.mark.parametrize("saturates", [False, True])
+def test_int8_stays_exact_where_the_processor_would_saturate(
+    model: Path, monkeypatch: pytest.MonkeyPatch, saturates: bool
+) -> None:
+    found = SimpleNamespace(saturates_int8=saturates)
+    monkeypatch.setattr("gpt2onnx.runtime.session.processor", lambda: found)
+    options = open_session(model, "cpu").raw.get_session_options()
+    key = "session.x64quantprecision"
+    if saturates:
+        assert options.get_session_config_entry(key) == "1"
+    else:
+        with pytest.raises(RuntimeError, match=key):
+            options.get_session_config_entry(key)
+
+
 def test_allocates_on_the_device(model: Path) -> None:
     value = open_session(model, "cpu").allocate([2, 5], np.dtype(np.float16))
     assert (value.device_name(), value.shape(), value.numpy().dtype) == ("cpu", [2, 5], np.float16)

@@ -180,6 +180,26 @@ def test_joined_pieces_are_the_decoded_text_of_other_tokenizers(make, data: st.D
     assert_streams(tokenizer, ids, stops)
 
 
+@pytest.mark.parametrize("make", [byte_tokenizer, *SMALL])
+@given(data=st.data())
+def test_a_fork_goes_its_own_way(make, data: st.DataObject) -> None:
+    """Both go on as if each had read everything alone."""
+    tokenizer = make()
+    ids = st.lists(st.integers(0, tokenizer.get_vocab_size() - 1), max_size=6)
+    begin, one, other = data.draw(ids), data.draw(ids), data.draw(ids)
+    stream = TextStream(tokenizer, data.draw(few_stops), begin)
+    begun = [stream.push(id_) for id_ in begin]
+    fork = stream.fork()
+    shown = [(stream.push(a), fork.push(b)) for a, b in zip(one, other, strict=False)]
+    for text, (stream_, rest) in enumerate([(stream, one), (fork, other)]):
+        pieces = [*begun, *(pair[text] for pair in shown)]
+        pieces += [stream_.push(id_) for id_ in rest[len(shown) :]] + [stream_.finish()]
+        alone = TextStream(tokenizer, stream._stops._strings, begin)
+        expected = [alone.push(id_) for id_ in [*begin, *rest]] + [alone.finish()]
+        assert pieces == expected
+        assert stream_.stopped == alone.stopped
+
+
 @pytest.mark.parametrize("character", ["é", "你", "🙂"])
 def test_a_character_is_shown_once_and_whole(character: str) -> None:
     shown = pieces(byte_tokenizer(), list(f"a{character}b".encode()))

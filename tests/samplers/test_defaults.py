@@ -48,7 +48,6 @@ def test_every_default_of_transformers_is_neutral() -> None:
         ({"max_length": 50, "max_new_tokens": 7}, {"max_new_tokens": 7}),
         ({"min_length": 5, "min_new_tokens": 7}, {"min_new_tokens": 7}),
         ({"min_length": 5, "min_new_tokens": None}, {"min_length": 5}),
-        ({"num_beams": 1, "length_penalty": 2.0, "early_stopping": True}, {}),
         ({"guidance_scale": 1.0, "penalty_alpha": 0.0}, {}),
     ],
 )
@@ -59,8 +58,6 @@ def test_lengths_and_neutral_values(config: dict[str, Any], defaults: dict[str, 
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("num_beams", 4, "1"),
-        ("num_beam_groups", 2, "1"),
         ("penalty_alpha", 0.6, "0"),
         ("guidance_scale", 1.5, "1"),
         ("sequence_bias", [[[5], 1.0]], "null"),

@@ -45,6 +45,7 @@ def allow_all(sequence_index: int, history: np.ndarray) -> list[int]:
         ("begin_suppress_tokens", {7}, (7,)),
         ("forced_bos_token_id", 0, 0),
         ("forced_eos_token_id", 3, (3,)),
+        ("dry_multiplier", 0, 0.0),
         ("prefix_allowed_tokens_fn", allow_all, allow_all),
     ],
 )
@@ -52,6 +53,24 @@ def test_keeps_a_value_in_one_form(name: str, value: object, kept: object) -> No
     params = GenerationParams(**{name: value})
     assert getattr(params, name) == kept
     assert type(getattr(params, name)) is type(kept)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("\n", ("\n",)),
+        (np.int64(5), (5,)),
+        (["\n", 5], ("\n", 5)),
+        ([], ()),
+    ],
+)
+def test_keeps_sequence_breakers_in_one_form(given: object, kept: object) -> None:
+    params = GenerationParams(dry_multiplier=0.8, dry_sequence_breakers=given)
+    assert params.dry_sequence_breakers == params.dry_breakers == kept
+
+
+def test_sequence_breakers_have_a_default() -> None:
+    assert GenerationParams().dry_breakers == ("\n", ":", '"', "*")
 
 
 @pytest.mark.parametrize(
@@ -70,6 +89,17 @@ def test_keeps_a_value_in_one_form(name: str, value: object, kept: object) -> No
         ("typical_p", 1.0),
         ("epsilon_cutoff", 0.0),
         ("eta_cutoff", 0.5),
+        ("top_n_sigma", 0),
+        ("top_n_sigma", 1.5),
+        ("tfs_z", 0),
+        ("tfs_z", 1.0),
+        ("top_a", 0),
+        ("top_a", 1),
+        ("dynatemp_range", 0),
+        ("xtc_probability", 0),
+        ("xtc_probability", 1.0),
+        ("mirostat_mode", 0),
+        ("mirostat_mode", 2),
     ],
 )
 def test_accepts_the_ends_of_each_range(name: str, value: object) -> None:
@@ -106,6 +136,43 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("typical_p", 1.5, "typical_p=1.5"),
     ("epsilon_cutoff", 1, "epsilon_cutoff=1: expected a probability"),
     ("eta_cutoff", -1e-4, "eta_cutoff=-0.0001"),
+    ("dynatemp_range", -0.1, "dynatemp_range=-0.1: expected a number of at least 0, which turns"),
+    ("dynatemp_exponent", 0, "dynatemp_exponent=0: expected a number above 0"),
+    ("top_n_sigma", -1, "top_n_sigma=-1: expected a number of at least 0, which turns it off"),
+    ("tfs_z", 1.1, "tfs_z=1.1: expected a number from 0 to 1"),
+    ("top_a", -0.1, "top_a=-0.1"),
+    ("xtc_probability", 1.1, "xtc_probability=1.1"),
+    ("xtc_threshold", 0, "xtc_threshold=0: expected a probability above 0, up to 0.5"),
+    ("xtc_threshold", 0.6, "xtc_threshold=0.6"),
+    ("mirostat_mode", 3, r"mirostat_mode=3: expected 0 \(off\), 1 or 2"),
+    ("mirostat_mode", 2.0, "mirostat_mode=2.0"),
+    ("mirostat_mode", True, "mirostat_mode=True"),
+    ("mirostat_tau", 0, "mirostat_tau=0: expected a number of bits a token above 0"),
+    ("mirostat_eta", 0, "mirostat_eta=0"),
+    (
+        "sampler_order",
+        [],
+        r"sampler_order=\[\]: expected a list of warpers, each once, of top_n_si",
+    ),
+    ("sampler_order", "top_p", "sampler_order='top_p'"),
+    ("sampler_order", {"top_p"}, "sampler_order={'top_p'}"),
+    ("sampler_order", ["top_p", "top_q"], r"sampler_order=\['top_p', 'top_q'\]"),
+    ("sampler_order", ["top_p", "top_p"], r"sampler_order=\['top_p', 'top_p'\]"),
+    ("sampler_order", ["top_p", 5], r"sampler_order=\['top_p', 5\]"),
+    (
+        "dry_multiplier",
+        -1,
+        "dry_multiplier=-1: expected a number of at least 0, which turns it off",
+    ),
+    ("dry_base", 0.9, "dry_base=0.9: expected a number of at least 1"),
+    ("dry_base", 1e30, r"dry_base=1e\+30"),
+    ("dry_allowed_length", 0, "dry_allowed_length=0: expected an integer of at least 1"),
+    ("dry_penalty_last_n", 0, "dry_penalty_last_n=0: expected an integer of at least 1, or -1"),
+    ("dry_penalty_last_n", -2, "dry_penalty_last_n=-2"),
+    ("dry_sequence_breakers", [""], r"dry_sequence_breakers=\[''\]: expected non-empty strings or"),
+    ("dry_sequence_breakers", [-1], "dry_sequence_breakers="),
+    ("dry_sequence_breakers", [1.5], "dry_sequence_breakers="),
+    ("dry_sequence_breakers", True, "dry_sequence_breakers=True"),
     ("repetition_penalty", 0, "repetition_penalty=0: expected a number above 0; 1 is off"),
     ("repetition_penalty", float("nan"), "repetition_penalty=nan"),
     ("frequency_penalty", 2.1, "frequency_penalty=2.1: expected a number from -2 to 2"),
@@ -150,6 +217,17 @@ CONFLICTS: list[tuple[dict[str, Any], str]] = [
     ({"typical_p": 0.9}, "typical_p=0.9 has no effect"),
     ({"epsilon_cutoff": 0.1}, "epsilon_cutoff=0.1 has no effect"),
     ({"eta_cutoff": 0.1}, "eta_cutoff=0.1 has no effect"),
+    ({"top_n_sigma": 1.0}, "top_n_sigma=1.0 has no effect without do_sample=True"),
+    ({"tfs_z": 0.9}, "tfs_z=0.9 has no effect"),
+    ({"top_a": 0.1}, "top_a=0.1 has no effect"),
+    ({"dynatemp_range": 0.5}, "dynatemp_range=0.5 has no effect"),
+    ({"dynatemp_exponent": 0.5}, "dynatemp_exponent=0.5 has no effect"),
+    ({"xtc_probability": 0.5}, "xtc_probability=0.5 has no effect"),
+    ({"xtc_threshold": 0.1}, "xtc_threshold=0.1 has no effect"),
+    ({"mirostat_mode": 2}, "mirostat_mode=2 has no effect without do_sample=True"),
+    ({"mirostat_tau": 5}, "mirostat_tau=5.0 has no effect"),
+    ({"mirostat_eta": 0.1}, "mirostat_eta=0.1 has no effect"),
+    ({"sampler_order": ["top_p"]}, r"sampler_order=\('top_p',\) has no effect without do_sample"),
     ({"seed": 0}, "seed=0 has no effect"),
     ({"num_return_sequences": 2}, "num_return_sequences=2 has no effect"),
     ({"max_new_tokens": 5, "max_length": 9}, "max_new_tokens=5 and max_length=9 are both given"),
@@ -295,7 +373,7 @@ def test_create_refuses_unknown_names(name: str, advice: str) -> None:
     ("name", "message"),
     [
         ("pad_token_id", "transformers' pad_token_id has no effect here: leave it out"),
-        ("num_beams", "transformers' num_beams isn't supported: leave it out"),
+        ("guidance_scale", "transformers' guidance_scale isn't supported: leave it out"),
     ],
 )
 def test_create_knows_the_other_names_of_transformers(name: str, message: str) -> None:

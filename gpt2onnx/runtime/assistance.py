@@ -1,0 +1,90 @@
+"""Which drafter a call gets, and whether a draft model fits the model that it drafts for.
+
+Knows tokenizers and parameters; what becomes of drafts, `speculation` knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import tokenizers
+
+from gpt2onnx.errors import ParameterError
+from gpt2onnx.runtime.decoder import Decoder
+from gpt2onnx.runtime.drafters import DraftModel, PromptLookup
+from gpt2onnx.runtime.speculation import Speculation
+from gpt2onnx.samplers import GenerationParams
+from gpt2onnx.samplers.speculation_params import check_draft
+
+# transformers' default for a lookup; five is what it long had for a model's first draft.
+NGRAM_SIZE = 2
+NUM_ASSISTANT_TOKENS = 5
+
+
+class Assistant(Protocol):
+    """What a draft model is asked for: a Model has it."""
+
+    @property
+    def tokenizer(self) -> tokenizers.Tokenizer: ...
+    @property
+    def decoder(self) -> Decoder[Any]: ...
+
+
+Draft: TypeAlias = Assistant | str | Path
+
+
+class Assistance:
+    """The drafters of one model. Draft models that it opened stay open, and are checked once."""
+
+    def __init__(self, model: Assistant, load: Callable[[Path], Assistant]) -> None:
+        self._model, self._load = model, load
+        self._opened: dict[Path, Assistant] = {}
+        self._fitting: Assistant | None = None
+
+    def speculation(self, draft: Draft | None, params: GenerationParams) -> Speculation | None:
+        """The strategy that `draft` and the parameters ask for; None where none is.
+
+        Errors: ParameterError, and for a folder those of `load`.
+        """
+        if draft is not None:
+            check_draft(params)
+            decoder = self._fit(self._open(draft)).decoder
+            count = params.num_assistant_tokens or NUM_ASSISTANT_TOKENS
+            return Speculation(DraftModel(decoder), count)
+        if params.prompt_lookup_num_tokens:
+            lookup = PromptLookup(params.max_matching_ngram_size or NGRAM_SIZE)
+            return Speculation(lookup, params.prompt_lookup_num_tokens)
+        return None
+
+    def _open(self, draft: Draft) -> Assistant:
+        if not isinstance(draft, str | Path):
+            return draft
+        folder = Path(draft).resolve()
+        if folder not in self._opened:
+            self._opened[folder] = self._load(Path(draft))
+        return self._opened[folder]
+
+    def _fit(self, draft: Assistant) -> Assistant:
+        """The same draft, which speaks of the same tokens and reaches as far as the model."""
+        if draft is self._fitting:
+            return draft
+        mine, theirs = self._model.decoder, draft.decoder
+        if theirs.vocab_size != mine.vocab_size:
+            raise ParameterError(
+                f"draft has {theirs.vocab_size} tokens: expected {mine.vocab_size}, the model's "
+                "own; choose a draft with the same tokenizer"
+            )
+        if draft.tokenizer.get_vocab() != self._model.tokenizer.get_vocab():
+            raise ParameterError(
+                "draft has another tokenizer: expected the model's own vocabulary; choose a draft "
+                "with the same tokenizer"
+            )
+        if theirs.n_positions < mine.n_positions:
+            raise ParameterError(
+                f"draft has {theirs.n_positions} positions: expected at least the model's "
+                f"{mine.n_positions}; choose another draft"
+            )
+        self._fitting = draft
+        return draft

@@ -1,0 +1,206 @@
+"""Structured output: a text that a regular expression, a JSON schema, a grammar or a list allows.
+
+llguidance (https://github.com/guidance-ai/llguidance) parses what is written with an Earley parser
+over derivatives of regular expressions, and walks the vocabulary's tokens as a trie: at each step
+it says which of them the constraint lets follow. Here its answer becomes a mask on the logits.
+
+A text ends with an end token, or by itself where nothing else could follow. One that a limit cuts
+is the beginning of a text that the constraint allows, no more.
+
+Knows tokenizers and token histories; knows no decoder, and nothing of how a token is chosen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import tokenizers
+
+from gpt2onnx.errors import InstallationError, ParameterError
+from gpt2onnx.runtime.decoder import Ids, Logits
+from gpt2onnx.samplers import GenerationParams
+from gpt2onnx.samplers.candidates import BoolArray
+from gpt2onnx.samplers.constraint_params import constraint_of, shown
+
+# The form that json.dumps writes: where any white space may stand, small models go on with it for
+# ever. A schema's own "x-guidance" has the last word (llguidance, docs/json_schema.md).
+_JSON_FORM = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
+class Guide:
+    """What a constraint lets follow in one sequence.
+
+    All answers are functions of the history [n], prompt and new tokens: it may go on, go back and
+    be asked of again, as drafts do. The state, a parser's, is only moved to where it is asked for.
+    """
+
+    def __init__(self, grammar: Grammar, prompt_length: int) -> None:
+        self._grammar, self._prompt_length = grammar, prompt_length
+        self._matcher = grammar.start()
+        self._consumed: list[int] = []
+
+    def mask(self, history: Ids, logits: Logits) -> Logits:  # [n], [vocab] -> [vocab]
+        """The logits, at -inf where a token may not follow.
+
+        Raises ParameterError where none may: the constraint led into a dead end.
+        """
+        self._move(history)
+        masked = logits.copy()
+        np.putmask(masked, ~self._grammar.allowed(self._matcher), -np.inf)  # np.where takes longer
+        return masked
+
+    def ends(self, history: Ids) -> bool:  # [n]
+        """Whether the text is complete, and nothing can follow it."""
+        if history[-1] in self._grammar.eos_token_ids:
+            return True
+        self._move(history)
+        return bool(self._matcher.is_stopped() and self._matcher.is_accepting())
+
+    def _move(self, history: Ids) -> None:
+        """Bring the parser to the end of `history`."""
+        new: list[int] = history[self._prompt_length :].tolist()
+        if self._matcher.is_error():  # a draft's dead end, perhaps
+            self._matcher, self._consumed = self._grammar.start(), []
+        shared = _shared(self._consumed, new)
+        self._matcher.rollback(len(self._consumed) - shared)
+        taken = shared + self._matcher.try_consume_tokens(new[shared:])
+        self._consumed = new[:taken]
+        if taken < len(new):
+            raise self._grammar.dead_end("the text so far")
+
+
+class Grammar:
+    """A constraint, compiled for a tokenizer. Sequences share it, with a `guide` for each."""
+
+    def __init__(
+        self, matcher: Any, description: str, vocab_size: int, eos_token_ids: Sequence[int]
+    ) -> None:
+        self.eos_token_ids = tuple(eos_token_ids)
+        self._matcher, self._description = matcher, description
+        self._vocab_size = vocab_size
+        self._eos = list(eos_token_ids)
+        self.allowed(self.start(), "the prompt")  # an error now where nothing at all matches
+
+    def guide(self, prompt_length: int) -> Guide:
+        """What may follow a prompt of that many tokens."""
+        return Guide(self, prompt_length)
+
+    def start(self) -> Any:
+        """A matcher at the beginning."""
+        return self._matcher.deep_copy()
+
+    def allowed(self, matcher: Any, place: str = "the text so far") -> BoolArray:  # [vocab]
+        """The tokens that may follow. Raises ParameterError where there are none."""
+        bits = np.frombuffer(matcher.compute_bitmask(), np.uint8)
+        allowed = np.unpackbits(bits, count=self._vocab_size, bitorder="little").view(np.bool_)
+        # An end token that is text to the grammar, such as a line break, ends all the same.
+        allowed[self._eos] = matcher.is_accepting()
+        if matcher.is_error() or not allowed.any():
+            raise self.dead_end(place)
+        return allowed
+
+    def dead_end(self, place: str) -> ParameterError:
+        """The error for a text that can't go on."""
+        return ParameterError(
+            f"{self._description} can't be met: no token of the model may follow {place}; expected "
+            "a constraint that some text of the model's tokens matches"
+        )
+
+
+class GrammarCompiler:
+    """Compiles constraints for one model, and keeps the newest: the same one costs nothing again.
+
+    A tokenizer is read at first use: 0.2 s for GPT-2's.
+    """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer, vocab_size: int) -> None:
+        self._tokenizer, self._vocab_size = tokenizer, vocab_size
+        self._read = lru_cache(maxsize=4)(self._read_tokenizer)
+        self._compile = lru_cache(maxsize=16)(self._compile_grammar)
+
+    def grammar(self, params: GenerationParams) -> Grammar | None:
+        """The constraint that the parameters hold, if any.
+
+        Raises ParameterError where it is malformed, where nothing can match it, and where the model
+        has no end token; InstallationError where llguidance is missing.
+        """
+        constraint = constraint_of(params)
+        if constraint is None:
+            return None
+        eos = tuple(token for token in params.eos_token_ids if token < self._vocab_size)
+        if not eos:
+            raise ParameterError(
+                f"{shown(*constraint)} needs an end token, and the model has none "
+                f"(eos_token_id={params.eos_token_id}, vocabulary {self._vocab_size}): give one as "
+                "eos_token_id"
+            )
+        return self._compile(*constraint, eos)
+
+    def _compile_grammar(
+        self, name: str, value: str | tuple[str, ...], eos: tuple[int, ...]
+    ) -> Grammar:
+        llguidance = _llguidance()
+        matcher = llguidance.LLMatcher(
+            self._read(eos),
+            _source(llguidance.LLMatcher, name, value),
+            log_level=0,
+            limits=llguidance.LLParserLimits(verbose_errors=False),
+        )
+        if matcher.is_error():
+            raise ParameterError(f"{shown(name, value)}: {_one_line(matcher.get_error())}")
+        return Grammar(matcher, shown(name, value), self._vocab_size, eos)
+
+    def _read_tokenizer(self, eos: tuple[int, ...]) -> Any:
+        try:
+            return _llguidance().LLTokenizer(
+                self._tokenizer.to_str(), n_vocab=self._vocab_size, eos_token=list(eos)
+            )
+        except Exception as error:  # it raises ValueError, and what its own library panics with
+            raise ParameterError(
+                "structured output isn't possible with the model's tokenizer, which llguidance "
+                f"can't read: {_one_line(str(error))}"
+            ) from error
+
+
+def _source(matcher: Any, name: str, value: str | tuple[str, ...]) -> str:
+    """The constraint in llguidance's own form."""
+    source: str
+    if name == "json_schema":
+        try:
+            source = matcher.grammar_from_json_schema(value, defaults=_JSON_FORM)
+        except ValueError as error:  # Python reads some JSON that others don't
+            raise ParameterError(f"{shown(name, value)}: {_one_line(str(error))}") from error
+    elif name == "grammar":
+        source = matcher.grammar_from_lark(value)
+    else:
+        # One regular expression: whole texts would be lexemes, of which the longest one wins.
+        regex = value if name == "regex" else "|".join(map(re.escape, value))
+        source = matcher.grammar_from_regex(regex)
+    return source
+
+
+def _llguidance() -> Any:
+    try:
+        import llguidance
+    except ImportError as error:
+        raise InstallationError(
+            f"structured output needs llguidance ({error}): pip install 'gpt2onnx[guided]'"
+        ) from error
+    return llguidance
+
+
+def _one_line(message: str) -> str:
+    """An error of llguidance's without the quoted source and its carets."""
+    quoted = re.compile(r"\s*(\^+|\d+ \|.*|<.*>)?\s*")
+    return " ".join(each.strip() for each in message.splitlines() if not quoted.fullmatch(each))
+
+
+def _shared(a: list[int], b: list[int]) -> int:
+    """How many tokens both begin with alike."""
+    if a == b[: len(a)]:  # it went on, as it nearly always does
+        return len(a)
+    return next(i for i, token in enumerate(a) if i == len(b) or token != b[i])

@@ -1,0 +1,60 @@
+"""What of a model folder becomes what: its graph a decoder, its files a tokenizer and defaults.
+
+Knows folders and which decoders there are; knows nothing of what is done with them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tokenizers
+
+from gpt2onnx.errors import ModelFolderError
+from gpt2onnx.runtime.decoder import Decoder
+from gpt2onnx.runtime.folder import ModelFolder
+from gpt2onnx.runtime.fused import FusedDecoder
+from gpt2onnx.runtime.portable import PortableDecoder
+from gpt2onnx.runtime.session import Session
+from gpt2onnx.samplers import defaults_from_generation_config
+
+# What transformers' GPT2Config has where config.json is silent.
+GPT2_END_OF_TEXT = 50256
+
+
+def open_decoder(folder: ModelFolder, session: Session) -> Decoder[Any]:
+    """The decoder for a folder's graph, recognised by its inputs. Errors: ModelFolderError."""
+    if "seqlens_k" in session.inputs:
+        return FusedDecoder(session, folder.n_positions)
+    return PortableDecoder(session, folder.n_positions)
+
+
+def open_tokenizer(folder: ModelFolder, vocab_size: int) -> tokenizers.Tokenizer:
+    """The folder's tokenizer, for a model of that vocabulary. Errors: ModelFolderError."""
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(folder.tokenizer))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise ModelFolderError(f"{folder.tokenizer}: can't be read: {error}") from error
+    size = tokenizer.get_vocab_size()
+    if size > vocab_size:
+        raise ModelFolderError(
+            f"{folder.tokenizer}: has {size} tokens, the model {vocab_size}: the tokenizer is "
+            "another model's"
+        )
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def generation_defaults(folder: ModelFolder) -> dict[str, Any]:
+    """What the checkpoint's own settings say of generation: GenerationParams' fields."""
+    eos = {"eos_token_id": folder.config.get("eos_token_id", GPT2_END_OF_TEXT)}
+    return {**eos, **defaults_from_generation_config(folder.generation_config)}
+
+
+def bos_token_id(folder: ModelFolder) -> int | None:
+    """The token that an empty prompt starts from; None where the model has none."""
+    for settings in (folder.generation_config, folder.config):
+        if "bos_token_id" in settings:
+            token: int | None = settings["bos_token_id"]
+            return token
+    return GPT2_END_OF_TEXT

@@ -1,0 +1,35 @@
+"""Where a running sum comes to a share of its total.
+
+A running sum over a vocabulary is the dearest thing in a draw, so whole blocks are summed first,
+and only the block in question number by number. Knows nothing of what the weights are.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from gpt2onnx.samplers.candidates import FloatArray
+
+_BLOCK = 256
+
+
+def reaching(
+    weights: FloatArray, share: float, side: Literal["left", "right"]
+) -> int:  # [n] -> index
+    """The first index up to which the weights sum to at least `share` of them all.
+
+    As in np.searchsorted that is side "left"; "right" asks for more than `share`, and then the
+    answer is never a weight of 0. Weights are at least 0, one of them above it, and are summed in
+    float64; `share` is from 0 to below 1.
+    """
+    blocks = np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK), dtype=np.float64)
+    reached = np.cumsum(blocks)
+    target = share * reached[-1]
+    block = int(np.searchsorted(reached, target, side))
+    inner = np.cumsum(weights[block * _BLOCK : (block + 1) * _BLOCK], dtype=np.float64)
+    # The block's sum, added up in another order, may be a rounding larger than its running sum.
+    largest = inner[-1] if side == "left" else np.nextafter(inner[-1], 0)
+    missing = min(target - (reached[block - 1] if block else 0.0), largest)
+    return block * _BLOCK + int(np.searchsorted(inner, missing, side))

@@ -1,0 +1,68 @@
+"""DRY: don't repeat yourself.
+
+A penalty on tokens that would lengthen a repetition, exponential in its length. p-e-w's
+(text-generation-webui, pull request 5677; llama.cpp's and koboldcpp's sampler of that name). Knows
+no tokenizer: what breaks a sequence comes as token ids.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gpt2onnx.samplers.candidates import FloatArray, IntArray
+
+# Far beyond any logit, and safe in float32.
+_LARGEST_PENALTY = 1e30
+
+
+def dry(
+    history: IntArray,
+    logits: FloatArray,
+    *,
+    multiplier: float,
+    breakers: IntArray,
+    base: float = 1.75,
+    allowed_length: int = 2,
+    last_n: int = -1,
+) -> FloatArray:  # [n], [vocab], [k] -> [vocab]
+    """Takes multiplier * base ** (length - allowed_length) from tokens that would repeat on.
+
+    A token's length is that of the longest end of the history that already stands somewhere before
+    this very token; tokens of a length below `allowed_length`, at least 1, go free. Looks at the
+    last `last_n` tokens, -1 for all. No repetition reaches across one of `breakers`, and those are
+    never penalized.
+    """
+    recent = history[::-1] if last_n == -1 else history[: -last_n - 1 : -1]  # the newest first
+    broken = np.isin(recent, breakers)
+    reach = int(broken.argmax()) if broken.any() else len(recent)
+    longest = min(reach, _longest_that_counts(multiplier, base, allowed_length))
+    if longest < allowed_length:
+        return logits
+    ends = 1 + np.flatnonzero((recent[1:] == recent[0]) & ~broken[:-1])
+    lengths = _match_lengths(recent, ends, longest)
+    # A token that occurs twice is written twice, the longer repetition last.
+    order = np.argsort(lengths)
+    order = order[lengths[order] >= allowed_length]
+    penalty = multiplier * np.power(base, lengths[order] - allowed_length)
+    penalized = logits.copy()
+    repeated = recent[ends[order] - 1]
+    penalized[repeated] -= np.minimum(penalty, _LARGEST_PENALTY).astype(logits.dtype)
+    return penalized
+
+
+def _match_lengths(recent: IntArray, ends: IntArray, longest: int) -> IntArray:  # [n], [m] -> [m]
+    """How many tokens from each of `ends` on equal those from 0 on, counted up to `longest`."""
+    padded = np.concatenate([recent, np.full(longest, -1)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, longest)[ends]  # [m, longest]
+    differs = windows != recent[:longest]
+    return np.where(differs.any(axis=1), differs.argmax(axis=1), longest)
+
+
+def _longest_that_counts(multiplier: float, base: float, allowed_length: int) -> int:
+    """The length from which on the penalty no longer grows."""
+    if base == 1:
+        return allowed_length
+    growth = math.log(_LARGEST_PENALTY / multiplier) / math.log(base)
+    return allowed_length + max(0, math.ceil(growth))

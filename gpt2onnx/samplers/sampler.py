@@ -1,0 +1,121 @@
+"""One sequence's sampler: logits in, the chain of penalties and warpers, a draw, one token out.
+
+Knows nothing of models, rows or text.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from gpt2onnx.errors import ParameterError
+from gpt2onnx.samplers.candidates import Candidates, FloatArray, IntArray
+from gpt2onnx.samplers.chain import (
+    compose_penalties,
+    compose_warpers,
+    given,
+    penalty_steps,
+    warper_steps,
+)
+from gpt2onnx.samplers.constraint_params import constraint_of, shown
+from gpt2onnx.samplers.draw import categorical, copied, greedy
+from gpt2onnx.samplers.logprobs import token_logprobs
+from gpt2onnx.samplers.mirostat import Mirostat
+from gpt2onnx.samplers.params import GenerationParams
+from gpt2onnx.samplers.penalties import Penalty
+
+
+class Choice(NamedTuple):
+    """A token, and how probable it was: to the model, and in the draw."""
+
+    token: int
+    logprob: float  # the model's own: before penalties and warpers
+    processed_logprob: float  # after them, in the distribution that the token was chosen from
+
+
+class Sampler:
+    """Chooses the tokens of one sequence.
+
+    `history` is prompt and generated ids, int64 `[n]`; `prompt_length` tells where the generated
+    ones start, and `sequence_index` is what `prefix_allowed_tokens_fn` is told. `rng` belongs to
+    this sequence alone: a draw takes one number, XTC another, and greedy decoding none. `params`,
+    the attribute, are those of `for_prompt`: lengths in new tokens. Raises ParameterError for
+    parameters that can't hold for such a prompt. `constraint` is what follows all penalties: it
+    stands for the parameters regex, json_schema, grammar and choices, which need a tokenizer.
+
+    What else there is of state is mirostat's, which `choose` brings forward.
+    """
+
+    def __init__(
+        self,
+        params: GenerationParams,
+        prompt_length: int,
+        sequence_index: int,
+        rng: np.random.Generator,
+        constraint: Penalty | None = None,
+    ) -> None:
+        self.params = params.for_prompt(prompt_length)
+        _check_constraint(self.params, constraint)
+        self._place, self._constraint = (prompt_length, sequence_index), constraint
+        self._largest_token = self.params.largest_token
+        steps = penalty_steps(self.params, prompt_length, sequence_index)
+        self._penalize = compose_penalties([*steps, constraint] if constraint else steps)
+        self._mirostat = _mirostat(self.params)
+        self._warp = compose_warpers(warper_steps(self.params, rng, self._mirostat))
+        self._rng = rng
+
+    def fork(self) -> Sampler:
+        """A sampler that stands where this one does, and goes its own way from here.
+
+        The constraint, a function of the history, is the same one.
+        """
+        fork = Sampler(self.params, *self._place, copied(self._rng), self._constraint)
+        if self._mirostat and fork._mirostat:
+            fork._mirostat.mu = self._mirostat.mu
+        return fork
+
+    def __call__(self, history: IntArray, logits: FloatArray) -> int:  # [n], [vocab]
+        """The next token alone."""
+        return self.choose(history, logits).token
+
+    def choose(self, history: IntArray, logits: FloatArray) -> Choice:  # [n], [vocab]
+        """The next token and its log-probabilities; errors as `candidates`."""
+        candidates = self.candidates(history, logits)
+        sampled = self.params.do_sample
+        token = categorical(candidates, self._rng) if sampled else greedy(candidates)
+        logprob = float(token_logprobs(logits, np.array(token)))
+        if candidates.logits is logits:  # nothing was changed
+            return Choice(token, logprob, logprob)
+        index = np.searchsorted(candidates.ids, token)
+        if self._mirostat:
+            self._mirostat.observe(float(candidates.logits[index]))
+        return Choice(token, logprob, float(token_logprobs(candidates.logits, np.array(index))))
+
+    def candidates(self, history: IntArray, logits: FloatArray) -> Candidates:
+        """What penalties and warpers leave of `[vocab]`, with the logits that they give it.
+
+        XTC rolls its dice anew at each call. Raises ParameterError where the constraints leave
+        none, and where a parameter names a token that the vocabulary doesn't have.
+        """
+        if self._largest_token >= len(logits):
+            self.params.check_vocabulary(len(logits))
+        return self._warp(Candidates.of(self._penalize(history, logits)))
+
+
+def _check_constraint(params: GenerationParams, constraint: Penalty | None) -> None:
+    """No constraint is passed over. Raises ParameterError."""
+    asked = constraint_of(params)
+    if asked and not constraint:
+        raise ParameterError(
+            f"{shown(*asked)} needs the model's tokenizer, which this strategy isn't given: leave "
+            "one of the two out"
+        )
+
+
+def _mirostat(params: GenerationParams) -> Mirostat | None:
+    """The state that mirostat starts with, where it is on."""
+    if not params.mirostat_mode:
+        return None
+    chosen = given(tau=params.mirostat_tau, eta=params.mirostat_eta)
+    return Mirostat(params.mirostat_mode, **chosen)

@@ -1,0 +1,117 @@
+"""CudaArena without a device: CUDA's runtime library played by functions over main memory."""
+
+from __future__ import annotations
+
+import ctypes
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from gpt2onnx.errors import ProviderError
+from gpt2onnx.runtime import cuda
+from gpt2onnx.runtime.cache import CacheShape
+from gpt2onnx.runtime.cuda import CudaArena
+from tests.runtime.test_cache import SHAPE, CacheMachine, memory
+
+DEVICE = 3
+
+
+class Allocation:
+    """An OrtValue's memory, with NaN in it as it may come."""
+
+    def __init__(self, shape: list[int], dtype: np.dtype[Any]) -> None:
+        self.array = np.full(shape, np.nan, dtype)
+
+    def data_ptr(self) -> int:
+        return self.array.ctypes.data
+
+
+SESSION: Any = SimpleNamespace(device_id=DEVICE, allocate=Allocation)
+
+
+class FakeLibrary:
+    """Takes what CUDA's functions take, in C's types."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.status = 0
+        self.cudaGetErrorString = lambda status: b"out of memory"
+
+    def cudaSetDevice(self, device: ctypes.c_size_t) -> int:  # noqa: N802
+        assert device.value == DEVICE
+        self.calls.append("set")
+        return self.status
+
+    def cudaDeviceSynchronize(self) -> int:  # noqa: N802
+        self.calls.append("synchronize")
+        return 0
+
+    def cudaMemset(self, address: Any, value: Any, count: Any) -> int:  # noqa: N802
+        self.calls.append("clear")
+        ctypes.memset(address.value, value.value, count.value)
+        return 0
+
+    def cudaMemcpy2D(  # noqa: N802
+        self, to: Any, to_pitch: Any, by: Any, by_pitch: Any, width: Any, height: Any, kind: Any
+    ) -> int:
+        assert kind.value == 3  # cudaMemcpyDeviceToDevice
+        assert 0 < width.value <= min(to_pitch.value, by_pitch.value)
+        self.calls.append("copy")
+        for n in range(height.value):
+            source, target = by.value + n * by_pitch.value, to.value + n * to_pitch.value
+            ctypes.memmove(target, source, width.value)
+        return 0
+
+
+@pytest.fixture(autouse=True)
+def library(monkeypatch: pytest.MonkeyPatch) -> FakeLibrary:
+    fake = FakeLibrary()
+    monkeypatch.setattr(cuda, "_runtime_library", lambda: fake)
+    return fake
+
+
+class CudaMachine(CacheMachine):
+    """The tests of the cache in main memory, with this arena."""
+
+    @staticmethod
+    def arena_class(shape: CacheShape, rows: int, capacity: int) -> CudaArena:
+        return CudaArena(SESSION, shape, rows, capacity)
+
+
+CudaMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+TestCudaArena = CudaMachine.TestCase
+
+
+def test_new_memory_is_cleared() -> None:
+    arena = CudaArena(SESSION, SHAPE, rows=2, capacity=5)
+    for row in range(2):
+        for tensor in memory(arena, row):
+            assert not tensor.any()
+
+
+def test_copies_are_waited_for_on_the_sessions_device(library: FakeLibrary) -> None:
+    arena = CudaArena(SESSION, SHAPE, rows=2, capacity=5)
+    library.calls.clear()
+    arena.copy(arena, 0, 1, length=2)
+    assert library.calls == ["set", *["copy"] * 2 * SHAPE.layers, "synchronize"]
+    library.calls.clear()
+    arena.copy(arena, 0, 1, length=0)
+    assert library.calls == []
+
+
+def test_a_failure_tells_cudas_reason(library: FakeLibrary) -> None:
+    library.status = 2
+    with pytest.raises(
+        ProviderError, match=r"cudaSetDevice failed: out of memory \(CUDA error 2\)"
+    ):
+        CudaArena(SESSION, SHAPE, rows=1, capacity=1)
+
+
+def test_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(cuda, "LIBRARIES", ("libnothing.so.1",))
+    with pytest.raises(ProviderError, match=r"none of libnothing\.so\.1 can be loaded"):
+        CudaArena(SESSION, SHAPE, rows=1, capacity=1)

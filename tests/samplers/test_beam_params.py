@@ -1,0 +1,141 @@
+"""Beam search's parameters: what is accepted, refused, and made of a model's defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpt2onnx.errors import ParameterError
+from gpt2onnx.samplers import GenerationParams, defaults_from_generation_config
+
+BEAMS = {"num_beams": 4}
+GROUPS = {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.0}
+PHRASES = {"num_beams": 4, "force_words_ids": [[1, 2]]}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("length_penalty", 2, 2.0),
+        ("length_penalty", -0.5, -0.5),
+        ("early_stopping", np.True_, True),
+        ("early_stopping", "never", "never"),
+        ("num_return_sequences", np.int64(4), 4),
+        ("force_words_ids", [[1, 2], [3]], (((1, 2),), ((3,),))),
+        ("force_words_ids", [[1, 2], [[3], (4, 5)]], (((1, 2),), ((3,), (4, 5)))),
+        ("force_words_ids", np.array([[1, 2], [3, 4]]), (((1, 2),), ((3, 4),))),
+        ("force_words_ids", [], None),
+    ],
+)
+def test_keeps_a_value_in_one_form(name: str, value: object, kept: object) -> None:
+    params = GenerationParams(**BEAMS, **{name: value})
+    assert getattr(params, name) == kept
+    assert type(getattr(params, name)) is type(kept)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"num_beams": 0}, "num_beams=0: expected an integer of at least 1"),
+        ({"num_beams": True}, "num_beams=True"),
+        ({**BEAMS, "length_penalty": 11}, "length_penalty=11: expected a number from -10 to 10"),
+        ({**BEAMS, "early_stopping": "always"}, "early_stopping='always': expected True, False or"),
+        ({**BEAMS, "early_stopping": 1}, "early_stopping=1"),
+        ({**BEAMS, "num_beam_groups": 0}, "num_beam_groups=0"),
+        ({**GROUPS, "diversity_penalty": -1.0}, "diversity_penalty=-1.0: expected a number of at"),
+        ({**BEAMS, "force_words_ids": [1, 2]}, r"force_words_ids=\[1, 2\]: expected a list of"),
+        ({**BEAMS, "force_words_ids": [[]]}, "force_words_ids="),
+        ({**BEAMS, "force_words_ids": [[[1], []]]}, "force_words_ids="),
+        ({**BEAMS, "force_words_ids": [[-1]]}, "force_words_ids="),
+        ({**BEAMS, "force_words_ids": "word"}, "force_words_ids='word'"),
+        ({"length_penalty": 1.0}, "length_penalty=1.0 has no effect without num_beams above 1"),
+        ({"early_stopping": False}, "early_stopping=False has no effect without num_beams"),
+        ({"num_beam_groups": 2}, "num_beam_groups=2 has no effect without num_beams"),
+        ({"diversity_penalty": 0.5}, "diversity_penalty=0.5 has no effect without num_beams"),
+        ({"force_words_ids": [[1]]}, "force_words_ids=.* has no effect without num_beams"),
+        (
+            {"num_return_sequences": 2},
+            "num_return_sequences=2 has no effect without do_sample=True or num_beams above 1",
+        ),
+        ({**BEAMS, "num_return_sequences": 5}, "num_return_sequences=5, num_beams=4: only as many"),
+        ({**BEAMS, "overflow": "slide"}, "overflow=slide, num_beams=4: beams can't go on past"),
+        ({**BEAMS, "seed": 1}, "seed=1 has no effect without do_sample=True"),
+        ({**GROUPS, "num_beam_groups": 3}, "num_beam_groups=3, num_beams=4: groups must be of one"),
+        ({**BEAMS, "num_beam_groups": 2}, "num_beam_groups=2 without diversity_penalty"),
+        ({**BEAMS, "diversity_penalty": 0.5}, "diversity_penalty=0.5 has no effect without num_be"),
+        ({**GROUPS, "do_sample": True}, "num_beam_groups=2, do_sample=True: groups are searched"),
+        ({**PHRASES, "do_sample": True}, "do_sample=True: phrases are searched for"),
+        ({**GROUPS, **PHRASES}, "num_beam_groups=2: each group would have to contain them"),
+        ({**PHRASES, "max_time": 1.0}, r"max_time=1\.0: time may be over"),
+        ({**PHRASES, "eos_token_id": 2}, r"force_words_ids=\[\[1, 2\]\] can't come"),
+        ({**PHRASES, "suppress_tokens": [1]}, r"force_words_ids=\[\[1, 2\]\] can't come"),
+    ],
+)
+def test_refuses(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=message) as error:
+        GenerationParams(**parameters)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {**BEAMS, "do_sample": True, "seed": 1, "num_return_sequences": 4},
+        {**BEAMS, "stop_strings": "x", "max_time": 2.0, "overflow": "truncate"},
+        {**GROUPS, "num_return_sequences": 4},
+        {**PHRASES, "force_words_ids": [[[1, 2], [3]]], "suppress_tokens": [1]},
+    ],
+)
+def test_accepts(parameters: dict[str, Any]) -> None:
+    assert GenerationParams(**parameters).num_beams == 4
+
+
+def test_the_vocabulary_holds_the_phrases() -> None:
+    params = GenerationParams(num_beams=2, force_words_ids=[[3], [[4], [99]]])
+    assert params.largest_token == 99
+    with pytest.raises(ParameterError, match="force_words_ids holds token 99"):
+        params.check_vocabulary(99)
+
+
+FILE = {
+    "num_beams": 4,
+    "num_return_sequences": 2,
+    "length_penalty": 0.5,
+    "early_stopping": True,
+    "diversity_penalty": 0.0,
+    "num_beam_groups": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            {},
+            {
+                "num_beams": 4,
+                "num_return_sequences": 2,
+                "length_penalty": 0.5,
+                "early_stopping": True,
+            },
+        ),
+        ({"num_beams": 1}, {}),
+        ({"num_beams": None}, {}),
+        ({"num_beams": 1, "do_sample": True}, {"do_sample": True, "num_return_sequences": 2}),
+        (
+            {"num_beam_groups": 2, "diversity_penalty": 2.0, "early_stopping": None},
+            {**GROUPS, "num_return_sequences": 2, "length_penalty": 0.5, "diversity_penalty": 2.0},
+        ),
+    ],
+)
+def test_defaults_of_a_model(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Details of beams are left out of a call without; given ones would be an error."""
+    params = GenerationParams.create(given, defaults_from_generation_config(FILE))
+    assert params == GenerationParams(**expected)
+
+
+def test_a_conflict_names_the_default() -> None:
+    with pytest.raises(ParameterError, match=r"\(num_beams came from the model's generation_con"):
+        GenerationParams.create({"overflow": "slide"}, {"num_beams": 4})

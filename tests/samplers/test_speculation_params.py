@@ -1,0 +1,70 @@
+"""Speculation's parameters: what is accepted, refused, and made of a model's defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpt2onnx.errors import ParameterError
+from gpt2onnx.samplers import GenerationParams, defaults_from_generation_config
+
+LOOKUP = {"prompt_lookup_num_tokens": 10, "max_matching_ngram_size": 3}
+
+
+def test_keeps_integers() -> None:
+    params = GenerationParams(**{name: np.int64(value) for name, value in LOOKUP.items()})
+    assert {name: getattr(params, name) for name in LOOKUP} == LOOKUP
+    assert type(params.prompt_lookup_num_tokens) is int
+    assert GenerationParams(num_assistant_tokens=4).num_assistant_tokens == 4
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"num_assistant_tokens": 0}, "num_assistant_tokens=0: expected an integer of at least 1"),
+        ({"prompt_lookup_num_tokens": 2.5}, "prompt_lookup_num_tokens=2.5: expected an integer"),
+        ({**LOOKUP, "max_matching_ngram_size": 0}, "max_matching_ngram_size=0: expected an int"),
+        (
+            {"max_matching_ngram_size": 2},
+            "max_matching_ngram_size=2 has no effect without prompt_lookup_num_tokens: set that",
+        ),
+        (
+            {**LOOKUP, "num_beams": 2},
+            "prompt_lookup_num_tokens=10 with num_beams=2: a draft foresees one sequence",
+        ),
+        (
+            {**LOOKUP, "overflow": "slide"},
+            "prompt_lookup_num_tokens=10 with overflow='slide': drafts end with the model's",
+        ),
+    ],
+)
+def test_refuses(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        GenerationParams(**parameters)
+
+
+def test_defaults_of_a_generation_config() -> None:
+    file = {**LOOKUP, "num_assistant_tokens": 20}
+    assert defaults_from_generation_config(file) == file
+
+
+@pytest.mark.parametrize("given", [{"num_beams": 2}, {"overflow": "slide"}])
+def test_a_default_lookup_gives_way(given: dict[str, Any]) -> None:
+    params = GenerationParams.create(given, LOOKUP)
+    assert (params.prompt_lookup_num_tokens, params.max_matching_ngram_size) == (None, None)
+
+
+def test_a_default_size_needs_a_lookup() -> None:
+    size = {"max_matching_ngram_size": 3}
+    assert GenerationParams.create({}, size).max_matching_ngram_size is None
+    params = GenerationParams.create({"prompt_lookup_num_tokens": 4}, size)
+    assert params.max_matching_ngram_size == 3
+    off = GenerationParams.create({"prompt_lookup_num_tokens": None}, LOOKUP)
+    assert off.max_matching_ngram_size is None
+
+
+def test_a_given_lookup_beside_default_beams_says_where_they_came_from() -> None:
+    with pytest.raises(ParameterError, match="num_beams came from the model's generation_config"):
+        GenerationParams.create(LOOKUP, {"num_beams": 4})
