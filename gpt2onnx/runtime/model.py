@@ -29,7 +29,7 @@ from gpt2onnx.runtime.opening import (
     open_decoder,
     open_tokenizer,
 )
-from gpt2onnx.runtime.prompts import Prompt, PromptReader, is_batch
+from gpt2onnx.runtime.prompts import Prompt, PromptReader, as_batch, is_batch
 from gpt2onnx.runtime.results import Alternative, Generation, Score, Token
 from gpt2onnx.runtime.scoring import score
 from gpt2onnx.runtime.session import Session, open_session
@@ -103,43 +103,41 @@ class Model:
         self._check_alternatives(top_logprobs)
         batch = is_batch(prompt)
         if params.num_beams > 1:
-            found = self._search(prompt if batch else [prompt], params, top_logprobs)
+            found = self._search(as_batch(prompt), params, top_logprobs)
             return found if batch else found[0]
-        writers = self._writers(prompt if batch else [prompt], params)
+        writers = self._writers(as_batch(prompt), params)
         written = [Generation(writer.sequence.prompt.tolist()) for writer in writers]
         with closing(self._write(writers, params.max_time, top_logprobs, speculation)) as tokens:
-            for sequence, token in tokens:
-                written[sequence].add(token)
+            for token in tokens:
+                written[token.sequence].add(token)
         results = _grouped(written, params.num_return_sequences)
         return results if batch else results[0]
 
     def stream(
         self,
-        prompt: Prompt,
+        prompt: Prompt | Sequence[Prompt],
         *,
         draft: Draft | None = None,
         top_logprobs: int = 0,
         **parameters: Any,
     ) -> Generator[Token, None, None]:
-        """Write on from one prompt, and give each token as it comes; parameters as `generate`'s.
+        """Write on from prompts, and give each token as it comes; parameters as `generate`'s.
 
-        The pieces of text joined are the whole text. Closing the iterator early frees its memory.
+        The pieces of text joined are the whole text. Of several prompts, and of several draws, the
+        tokens come step by step, all sequences' in turn: draw d of prompt p is `sequence`
+        p * num_return_sequences + d. Closing the iterator early frees its memory.
 
         Errors: as `generate`, by this call; what comes of running the model, by the iterator.
         """
         params, speculation = self._understand(draft, parameters)
         self._check_alternatives(top_logprobs)
-        if is_batch(prompt) or params.num_return_sequences > 1:
-            raise ParameterError(
-                "stream writes one sequence of one prompt: use generate for several"
-            )
         if params.num_beams > 1:
             raise ParameterError(
                 f"num_beams={params.num_beams}: stream shows each token as it comes, and beams "
                 "settle on theirs at the end; use generate, or num_beams=1"
             )
-        writers = self._writers([prompt], params)
-        return self._stream(writers, params.max_time, top_logprobs, speculation)
+        writers = self._writers(as_batch(prompt), params)
+        return self._write(writers, params.max_time, top_logprobs, speculation)
 
     def score(self, text: Prompt, *, add_bos: bool = True) -> Score:
         """The log-probability of each token of a text, or of token ids.
@@ -201,40 +199,29 @@ class Model:
             for index, (prompt, draw) in enumerate(draws)
         ]
 
-    def _stream(
-        self,
-        writers: Sequence[Writer],
-        max_time: float | None,
-        top: int,
-        speculation: Speculation | None,
-    ) -> Generator[Token, None, None]:
-        with closing(self._write(writers, max_time, top, speculation)) as tokens:
-            for _, token in tokens:
-                yield token
-
     def _write(
         self,
         writers: Sequence[Writer],
         max_time: float | None,
         top: int,
         speculation: Speculation | None,
-    ) -> Generator[tuple[int, Token], None, None]:
-        """The tokens of all sequences as steps complete: (sequence, token)."""
+    ) -> Generator[Token, None, None]:
+        """The tokens of all sequences as steps complete."""
         sequences = [writer.sequence for writer in writers]
         self._reserve(sequences)
         strategy = speculation.run if speculation else run
         with closing(strategy(self.decoder, sequences, max_time)) as steps:
             for step in steps:
                 last = step.finish_reason is not None
-                token = Token(
+                yield Token(
                     step.token_id,
                     writers[step.sequence].take(last),
                     step.logprob,
                     step.finish_reason,
                     self._alternatives(step.logits, top),
                     speculation.stats[step.sequence] if speculation and last else None,
+                    step.sequence,
                 )
-                yield step.sequence, token
 
     def _reserve(self, sequences: Sequence[Continuation]) -> None:
         if sequences:

@@ -27,7 +27,8 @@ class Token(NamedTuple):
     `text` is what may be shown now: a token can end in the middle of a character or of a stop
     string, so the pieces, not the tokens, make up the text. `alternatives` are the most probable
     tokens, where they were asked for; `speculation` comes with a sequence's last token, where there
-    were drafts.
+    were drafts. `sequence` numbers those of a call: prompt by prompt, and of each prompt draw by
+    draw.
     """
 
     id: int
@@ -36,6 +37,7 @@ class Token(NamedTuple):
     finish_reason: FinishReason | None
     alternatives: tuple[Alternative, ...] = ()
     speculation: SpeculationStats | None = None
+    sequence: int = 0
 
 
 @dataclass

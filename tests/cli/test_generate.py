@@ -93,6 +93,17 @@ def test_beams_come_whole_and_best_first(run: Run, folder: str, model: gpt2onnx.
     assert "--num-beams 3: stream shows each token as it comes" in err
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_json_of_each_token(run: Run, folder: str, model: gpt2onnx.Model, count: int) -> None:
+    given: Any = {"do_sample": True, "seed": 1, "max_new_tokens": 6, "num_return_sequences": count}
+    call = ("generate", "a", "--model", folder, *SAMPLE, "--num-return-sequences", count)
+    status, out, err = run(*call, "--json", "--stream")
+    names = ("sequence", "id", "text", "logprob", "finish_reason")
+    expected = [{name: getattr(t, name) for name in names} for t in model.stream("a", **given)]
+    assert (status, err) == (0, "")
+    assert objects(out) == expected
+
+
 def test_json_is_unicode_itself(run: Run, folder: str) -> None:
     _, out, _ = run(
         *("generate", "x", "--model", folder, "--json", "--max-new-tokens", 2),
@@ -110,6 +121,10 @@ def test_json_is_unicode_itself(run: Run, folder: str) -> None:
         (
             ("--num-return-sequences", 2, "--json"),
             ["prompt    5 tokens", "text      12 tokens, ", "end       length, length"],
+        ),
+        (
+            ("--num-return-sequences", 2, "--json", "--stream"),
+            ["prompt    5 tokens, the first", "text      12 tokens,", "end       length, length"],
         ),
     ],
 )
@@ -291,10 +306,9 @@ def test_provider_and_threads_reach_the_model(
         (("--max-tokens", 3), "unrecognized arguments: --max-tokens 3"),
         (("--max-new", 3), "unrecognized arguments: --max-new 3"),
         (("--json", "--echo"), "--echo has no effect with --json: leave one out"),
-        (("--json", "--stream"), "--stream has no effect with --json: leave one out"),
         (
             ("--do-sample", "--num-return-sequences", 2, "--stream"),
-            "--stream shows one text, not 2: leave it out",
+            "--stream shows one text, not 2: leave it out, or add --json, which says whose",
         ),
         (("--provider", "none"), "unknown provider 'none': this ONNX Runtime has"),
         (("--provider-option", "a"), "argument --provider-option: expected KEY=VALUE, got 'a'"),
