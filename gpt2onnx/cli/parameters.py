@@ -71,7 +71,7 @@ WORDS = {"action": "extend", "type": _words, "metavar": "ID,ID;ID"}
 PHRASES = {"action": "extend", "type": _phrases, "metavar": "ID,ID|ID;ID"}
 BIASES = {"action": Pairs, "type": _bias, "metavar": "ID=X"}
 
-# All fields but prefix_allowed_tokens_fn: a function has no option.
+# All fields but prefix_allowed_tokens_fn and stop_fn: a function has no option.
 GROUPS: dict[str, dict[str, tuple[dict[str, Any], str]]] = {
     "length": {
         "max_new_tokens": (INTEGER, "write at most this many tokens (default: 128)"),

@@ -93,6 +93,10 @@ class Model:
         the best ones first, fewer where constraints leave fewer), and for a list of prompts the
         list of what each one gives.
 
+        `stop_fn(sequence_index, history)` is asked after each token that doesn't end its sequence
+        anyway, and told all of the sequence's tokens, prompt and new; where it says True the token
+        is the last: finish_reason is "stopped", and the other sequences go on.
+
         regex, json_schema, grammar or choices hold the text to a form. It ends when it is complete:
         finish_reason is "eos" or "stop" then, and otherwise a limit cut it short.
 

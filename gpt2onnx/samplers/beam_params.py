@@ -46,6 +46,11 @@ def check_beams(params: GenerationParams) -> None:
         raise _both(params, "num_return_sequences", "num_beams", "only as many texts are found")
     if params.overflow == "slide":
         raise _both(params, "overflow", "num_beams", "beams can't go on past the last position")
+    if params.stop_fn:
+        raise ParameterError(
+            f"stop_fn with num_beams={params.num_beams}: which beam becomes the text is known only "
+            "at the end; leave one of them out"
+        )
     _check_groups(params)
     if params.forced_phrases:
         _check_phrases(params)

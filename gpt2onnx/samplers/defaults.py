@@ -69,7 +69,7 @@ _NEUTRAL: Final[dict[str, tuple[object, ...]]] = {
 }
 
 # Parameters that a file can't hold.
-_NOT_IN_A_FILE: Final = frozenset({"prefix_allowed_tokens_fn"})
+_NOT_IN_A_FILE: Final = frozenset({"prefix_allowed_tokens_fn", "stop_fn"})
 
 # transformers' own default, which it takes as "no length was asked for".
 _TRANSFORMERS_MAX_LENGTH: Final = 20

@@ -2,9 +2,9 @@
 
 Names, meanings and ranges are those of transformers' GenerationConfig; frequency_penalty,
 presence_penalty, logit_bias and seed are OpenAI's; the names of dynatemp, top_n_sigma, tfs_z, xtc
-and dry are llama.cpp's, those of top_a and mirostat text-generation-webui's; sampler_order and
-overflow are this package's. Knows nothing of models: what depends on a vocabulary or a prompt is
-checked by `check_vocabulary` and `for_prompt`.
+and dry are llama.cpp's, those of top_a and mirostat text-generation-webui's; sampler_order,
+overflow and stop_fn are this package's. Knows nothing of models: what depends on a vocabulary or a
+prompt is checked by `check_vocabulary` and `for_prompt`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from gpt2onnx.samplers.defaults import merge, naming_origin
 from gpt2onnx.samplers.order import check_warpers
 from gpt2onnx.samplers.penalties import AllowedTokens
 from gpt2onnx.samplers.speculation_params import check_lookup
+from gpt2onnx.samplers.stopping import StopFn
 
 DEFAULT_MAX_NEW_TOKENS: Final = 128
 DEFAULT_TOP_K: Final = 50
@@ -44,6 +45,7 @@ class GenerationParams:
     max_time: float | None = None  # seconds
     eos_token_id: int | Sequence[int] | None = None
     stop_strings: str | Sequence[str] | None = None
+    stop_fn: StopFn | None = None  # (sequence_index, history [n]) after each token: end here?
     # where the model's positions end
     overflow: Literal["error", "truncate", "slide"] = "error"
 

@@ -141,10 +141,12 @@ def test_statistics_of_one_token(run: Run, folder: str) -> None:
     assert "text      1 tokens\n" in err
 
 
-def test_every_parameter_but_the_function_has_an_option() -> None:
+def test_every_parameter_but_functions_has_an_option() -> None:
     names = [name for group in parameters.GROUPS.values() for name in group]
     assert len(names) == len(set(names))
-    assert {*names, "prefix_allowed_tokens_fn"} == {f.name for f in fields(GenerationParams)}
+    assert {*names, "prefix_allowed_tokens_fn", "stop_fn"} == {
+        f.name for f in fields(GenerationParams)
+    }
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime import generation
 from gpt2onnx.runtime.decoder import Ids
 from gpt2onnx.runtime.generation import Continuation, Step, run
@@ -216,6 +217,44 @@ def test_rows_are_freed_when_sampling_fails() -> None:
     decoder = FakeDecoder(by_history(VOCAB))
     with pytest.raises(Exception, match="prefix_allowed_tokens_fn returned \\[\\]"):
         list(run(decoder, continuations([[0], [1, 2]], prefix_allowed_tokens_fn=allowed)))
+    assert decoder.rows == []
+
+
+def test_stop_fn_ends_one_sequence_and_the_others_go_on() -> None:
+    told: list[tuple[int, list[int]]] = []
+
+    def stop(index: int, history: Ids) -> bool:
+        told.append((index, history.tolist()))
+        return index == 1 and len(history) == 4
+
+    decoder = FakeDecoder(CYCLE)
+    written = write(decoder, [[0], [5, 6]], stop_fn=stop, max_new_tokens=4)
+    assert written == [([1, 2, 3, 4], "length"), ([7, 8], "stopped")]
+    assert told[:4] == [(0, [0, 1]), (1, [5, 6, 7]), (0, [0, 1, 2]), (1, [5, 6, 7, 8])]
+    assert steps(decoder) == [2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ({"max_new_tokens": 1}, "stopped"),
+        ({"eos_token_id": 1}, "eos"),
+        ({"stops": {1}.__contains__}, "stop"),
+    ],
+)
+def test_an_end_of_the_texts_own_comes_before_stop_fn(
+    parameters: dict[str, Any], reason: str
+) -> None:
+    stopping = {"stop_fn": lambda index, history: True, **parameters}
+    assert write(FakeDecoder(CYCLE), [[0]], **stopping) == [([1], reason)]
+
+
+@pytest.mark.parametrize("answer", [None, 1, np.array([True])])
+def test_stop_fn_answers_true_or_false(answer: Any) -> None:
+    decoder = FakeDecoder(CYCLE)
+    sequences = continuations([[0], [1]], stop_fn=lambda index, history: answer)
+    with pytest.raises(ParameterError, match=r"stop_fn returned .* for sequence 0: expected True"):
+        list(run(decoder, sequences))
     assert decoder.rows == []
 
 

@@ -259,6 +259,19 @@ def test_interrupting_generate_frees_every_row(model: Model, monkeypatch: Any) -
     assert model.decoder.cache.rows == []
 
 
+def test_a_sequence_that_is_stopped_keeps_its_text(model: Model) -> None:
+    parameters = {**SAMPLING, "num_return_sequences": 2, "eos_token_id": None}
+    whole: Any = model.generate(["ab", "c"], **parameters)
+    stopped: Any = model.generate(
+        ["ab", "c"], stop_fn=lambda index, history: index == 2 and len(history) > 5, **parameters
+    )
+    assert stopped[0] == whole[0]
+    assert stopped[1][1] == whole[1][1]
+    assert stopped[1][0].finish_reason == "stopped"
+    assert stopped[1][0].token_ids == whole[1][0].token_ids[:5]
+    assert stopped[1][0].text == model.tokenizer.decode(stopped[1][0].token_ids)
+
+
 # --- alternatives --------------------------------------------------------------------------------
 
 

@@ -113,6 +113,7 @@ def drafters() -> dict[str, Drafter]:
         {"repetition_penalty": 1.5, "no_repeat_ngram_size": 2},
         {"eos_token_id": [3, 4]},
         {"stops": {5, 6}.__contains__},
+        {"stop_fn": lambda index, history: len(history) == 9 + index},
         {"max_new_tokens": 1},
         {"max_new_tokens": 2},
         {"max_length": 20},
