@@ -59,8 +59,14 @@ def parser() -> Parser:
         "--json",
         action="store_true",
         help="a JSON object a line for each finished text: prompt_token_ids, text, token_ids, "
-        "logprobs, finish_reason; of a beam search the score. With --stream one for each token: "
-        "sequence, id, text, logprob, finish_reason",
+        "logprobs, finish_reason, processed_logprobs (after penalties and warpers) or a beam "
+        "search's score. With --stream one for each token: sequence, id, text, logprob, "
+        "processed_logprob, finish_reason",
+    )
+    group.add_argument(
+        "--prompt-logprobs",
+        action="store_true",
+        help="with --json, prompt_logprobs too: of each of the prompt's tokens but the first",
     )
     group.add_argument(
         "--stats", action="store_true", help="times and speed, on standard error at the end"
@@ -88,6 +94,11 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     if args.json and args.echo:
         raise ParameterError("echo=True has no effect with json=True: leave one out")
+    if args.prompt_logprobs and (args.stream or not args.json):
+        raise ParameterError(
+            "prompt_logprobs=True has no effect without json=True, nor with stream=True: finished "
+            "texts' objects show them"
+        )
 
 
 def _streams(args: argparse.Namespace, params: GenerationParams) -> bool:
@@ -100,7 +111,8 @@ def _streams(args: argparse.Namespace, params: GenerationParams) -> bool:
         )
     if args.stream is not None:
         return bool(args.stream)
-    return count == 1 and params.num_beams == 1 and not args.json
+    one = count == 1 and params.num_beams == 1 and params.best_of is None
+    return one and not args.json
 
 
 def _stream(
@@ -136,7 +148,7 @@ def _write_whole(
 ) -> Rows:
     """Print one text or several when all are finished, and return their statistics."""
     started = time.perf_counter()
-    (result,) = model.generate([prompt], **parameters)
+    (result,) = model.generate([prompt], prompt_logprobs=args.prompt_logprobs, **parameters)
     seconds = time.perf_counter() - started
     written = result if isinstance(result, list) else [result]
     if args.json:
@@ -170,12 +182,13 @@ def _drafts(ended: Sequence[Token | Generation]) -> Rows:
 
 
 def _token_as_json(token: Token) -> str:
-    names = ["sequence", "id", "text", "logprob", "finish_reason"]
+    names = ["sequence", "id", "text", "logprob", "processed_logprob", "finish_reason"]
     return json.dumps({name: getattr(token, name) for name in names}, ensure_ascii=False) + "\n"
 
 
 def _as_json(written: Generation) -> str:
     names = ["prompt_token_ids", "text", "token_ids", "logprobs", "finish_reason"]
-    if written.score is not None:
-        names.append("score")
+    names.append("processed_logprobs" if written.score is None else "score")
+    if written.prompt_logprobs is not None:
+        names.append("prompt_logprobs")
     return json.dumps({name: getattr(written, name) for name in names}, ensure_ascii=False)

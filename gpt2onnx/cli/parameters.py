@@ -90,6 +90,7 @@ GROUPS: dict[str, dict[str, tuple[dict[str, Any], str]]] = {
     "sampling": {
         "do_sample": (FLAG, "draw tokens by their probabilities (default: take the best one)"),
         "num_return_sequences": (INTEGER, "give this many texts of one prompt"),
+        "best_of": (INTEGER, "draw this many, and give the most probable ones, best first"),
         "seed": (INTEGER, "the same seed draws the same text"),
         "temperature": (NUMBER, "divide the logits; below 1 is more predictable"),
         "dynatemp_range": (NUMBER, "move the temperature up to X down and up with the entropy"),

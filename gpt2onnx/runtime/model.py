@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,10 +17,10 @@ import numpy as np
 import tokenizers
 
 from gpt2onnx.errors import ParameterError, PromptError
-from gpt2onnx.runtime import beam_writer
+from gpt2onnx.runtime import beam_writer, ranking
 from gpt2onnx.runtime.assistance import Assistance, Draft
 from gpt2onnx.runtime.breakers import BreakerFinder
-from gpt2onnx.runtime.decoder import Decoder, Logits
+from gpt2onnx.runtime.decoder import Decoder
 from gpt2onnx.runtime.folder import ModelFolder, open_folder
 from gpt2onnx.runtime.generation import Continuation, run
 from gpt2onnx.runtime.guided import GrammarCompiler
@@ -30,12 +31,15 @@ from gpt2onnx.runtime.opening import (
     open_tokenizer,
 )
 from gpt2onnx.runtime.prompts import Prompt, PromptReader, as_batch, is_batch
-from gpt2onnx.runtime.results import Alternative, Generation, Score, Token
+from gpt2onnx.runtime.results import Generation, Score, Token
 from gpt2onnx.runtime.scoring import score
 from gpt2onnx.runtime.session import Session, open_session
 from gpt2onnx.runtime.speculation import Speculation
+from gpt2onnx.runtime.top_tokens import TopTokens
 from gpt2onnx.runtime.writer import Writer
-from gpt2onnx.samplers import GenerationParams, top_logprobs
+from gpt2onnx.samplers import GenerationParams
+from gpt2onnx.samplers.checks import flag
+from gpt2onnx.samplers.ranking_params import check_stream
 
 
 class Model:
@@ -79,15 +83,21 @@ class Model:
         *,
         draft: Draft | None = None,
         top_logprobs: int = 0,
+        prompt_logprobs: bool = False,
         **parameters: Any,
     ) -> Any:
         """Write on from a prompt: a text, token ids, or a list of either, which share each step.
 
         `parameters` are GenerationParams' fields, transformers' names; the model's own
         generation_config.json has what isn't given. `top_logprobs` asks for that many alternatives
-        to each token. `draft` is a smaller model with the same tokenizer, open or its folder, which
-        stays open then: it guesses ahead, and the text comes sooner (prompt_lookup_num_tokens
-        guesses without one); what comes, `speculation` explains, is the same.
+        to each token, `prompt_logprobs` for the log-probabilities of the prompt's tokens, which
+        reads each prompt once more and costs what `score` does. `draft` is a smaller model with the
+        same tokenizer, open or its folder, which stays open then: it guesses ahead, and the text
+        comes sooner (prompt_lookup_num_tokens guesses without one); what comes, `speculation`
+        explains, is the same.
+
+        best_of draws that many and gives the num_return_sequences best of them, best first, by the
+        mean log-probability of a token, the model's own.
 
         Gives a Generation for a prompt, a list of them with num_return_sequences above 1 (of beams
         the best ones first, fewer where constraints leave fewer), and for a list of prompts the
@@ -104,18 +114,17 @@ class Model:
         for and llguidance is missing.
         """
         params, speculation = self._understand(draft, parameters)
-        self._check_alternatives(top_logprobs)
-        batch = is_batch(prompt)
+        top = TopTokens(self.tokenizer, self.decoder.vocab_size, top_logprobs)
+        flag("prompt_logprobs", prompt_logprobs)
+        prompts = as_batch(prompt)
         if params.num_beams > 1:
-            found = self._search(as_batch(prompt), params, top_logprobs)
-            return found if batch else found[0]
-        writers = self._writers(as_batch(prompt), params)
-        written = [Generation(writer.sequence.prompt.tolist()) for writer in writers]
-        with closing(self._write(writers, params.max_time, top_logprobs, speculation)) as tokens:
-            for token in tokens:
-                written[token.sequence].add(token)
-        results = _grouped(written, params.num_return_sequences)
-        return results if batch else results[0]
+            groups = self._search(prompts, params, top)
+        else:
+            groups = self._draw(prompts, params, top, speculation)
+        if prompt_logprobs:
+            ranking.add_prompt_logprobs(self.decoder, chain.from_iterable(groups))
+        results = groups if params.num_return_sequences > 1 else [best for (best,) in groups]
+        return results if is_batch(prompt) else results[0]
 
     def stream(
         self,
@@ -133,15 +142,13 @@ class Model:
 
         Errors: as `generate`, by this call; what comes of running the model, by the iterator.
         """
+        if "prompt_logprobs" in parameters:
+            raise ParameterError("prompt_logprobs: stream gives new tokens alone; use generate")
         params, speculation = self._understand(draft, parameters)
-        self._check_alternatives(top_logprobs)
-        if params.num_beams > 1:
-            raise ParameterError(
-                f"num_beams={params.num_beams}: stream shows each token as it comes, and beams "
-                "settle on theirs at the end; use generate, or num_beams=1"
-            )
+        top = TopTokens(self.tokenizer, self.decoder.vocab_size, top_logprobs)
+        check_stream(params)
         writers = self._writers(as_batch(prompt), params)
-        return self._write(writers, params.max_time, top_logprobs, speculation)
+        return self._write(writers, params.max_time, top, speculation)
 
     def score(self, text: Prompt, *, add_bos: bool = True) -> Score:
         """The log-probability of each token of a text, or of token ids.
@@ -186,18 +193,33 @@ class Model:
         params = self.params(given)
         return params, self._assistance.speculation(draft, params)
 
-    def _search(self, prompts: Sequence[Prompt], params: GenerationParams, top: int) -> list[Any]:
+    def _draw(
+        self,
+        prompts: Sequence[Prompt],
+        params: GenerationParams,
+        top: TopTokens,
+        speculation: Speculation | None,
+    ) -> list[list[Generation]]:
+        """What is drawn, or greedily written, of each prompt. Errors: as `_search`."""
+        writers = self._writers(prompts, params)
+        written = [Generation(writer.sequence.prompt.tolist()) for writer in writers]
+        with closing(self._write(writers, params.max_time, top, speculation)) as tokens:
+            for token in tokens:
+                written[token.sequence].add(token)
+        return ranking.given(written, params)
+
+    def _search(
+        self, prompts: Sequence[Prompt], params: GenerationParams, top: TopTokens
+    ) -> list[list[Generation]]:
         """What beams find for each prompt. Errors: PromptError, ParameterError."""
         ids = [self._prompts.fit(self._prompts.read(prompt), params) for prompt in prompts]
-        alternatives = partial(self._alternatives, count=top)
-        found = beam_writer.write(self.decoder, self.tokenizer, ids, params, alternatives)
-        return found if params.num_return_sequences > 1 else [best for (best,) in found]
+        return beam_writer.write(self.decoder, self.tokenizer, ids, params, top)
 
     def _writers(self, prompts: Sequence[Prompt], params: GenerationParams) -> list[Writer]:
         """One for each sequence of each prompt. Errors: PromptError, ParameterError."""
         ids = [self._prompts.fit(self._prompts.read(prompt), params) for prompt in prompts]
         grammar = self._grammars.grammar(params)
-        draws = [(prompt, draw) for prompt in ids for draw in range(params.num_return_sequences)]
+        draws = [(prompt, draw) for prompt in ids for draw in range(params.num_drawn)]
         return [
             Writer(self.tokenizer, params, prompt, index, draw, grammar)
             for index, (prompt, draw) in enumerate(draws)
@@ -207,7 +229,7 @@ class Model:
         self,
         writers: Sequence[Writer],
         max_time: float | None,
-        top: int,
+        top: TopTokens,
         speculation: Speculation | None,
     ) -> Generator[Token, None, None]:
         """The tokens of all sequences as steps complete."""
@@ -222,39 +244,16 @@ class Model:
                     writers[step.sequence].take(last),
                     step.logprob,
                     step.finish_reason,
-                    self._alternatives(step.logits, top),
+                    top(step.logits),
                     speculation.stats[step.sequence] if speculation and last else None,
                     step.sequence,
+                    step.processed_logprob,
                 )
 
     def _reserve(self, sequences: Sequence[Continuation]) -> None:
         if sequences:
             longest = max(len(s.prompt) + s.params.max_new_tokens for s in sequences)
             self.decoder.reserve(len(sequences), min(longest, self.decoder.n_positions))
-
-    def _check_alternatives(self, count: int) -> None:
-        vocab = self.decoder.vocab_size
-        if not isinstance(count, int) or not 0 <= count <= vocab:
-            raise ParameterError(
-                f"top_logprobs={count!r}: expected an integer from 0 to {vocab}, the model's "
-                "vocabulary"
-            )
-
-    def _alternatives(self, logits: Logits, count: int) -> tuple[Alternative, ...]:
-        if not count:
-            return ()
-        ids, logprobs = top_logprobs(logits, count)
-        return tuple(
-            Alternative(token, self.tokenizer.decode([token], skip_special_tokens=False), logprob)
-            for token, logprob in zip(ids.tolist(), logprobs.tolist(), strict=True)
-        )
-
-
-def _grouped(written: list[Generation], count: int) -> list[Any]:
-    """By prompt, where each has several sequences."""
-    if count == 1:
-        return written
-    return [written[start : start + count] for start in range(0, len(written), count)]
 
 
 def load(

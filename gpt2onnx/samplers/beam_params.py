@@ -34,7 +34,8 @@ def unused_by_beams(merged: dict[str, Any]) -> set[str]:
     """Of a call's parameters, those that its number of beams and groups leaves without effect."""
     if (merged.get("num_beams") or 1) == 1:
         return set(BEAMS_ONLY)
-    return {"diversity_penalty"} if (merged.get("num_beam_groups") or 1) == 1 else set()
+    grouped = (merged.get("num_beam_groups") or 1) > 1
+    return {"best_of"} if grouped else {"best_of", "diversity_penalty"}
 
 
 def check_beams(params: GenerationParams) -> None:

@@ -259,6 +259,7 @@ CHECKS: Final[dict[str, Check]] = {
     "overflow": choice("error", "truncate", "slide"),
     "do_sample": flag,
     "num_return_sequences": integer(1, "an integer of at least 1"),
+    "best_of": integer(1, "an integer of at least 1"),
     "seed": integer(0, "an integer of at least 0"),
     # Logits divided by less would overflow float32.
     "temperature": number(lambda v: v >= 1e-30, f"a number above 0; {_GREEDY_ADVICE}"),
@@ -339,6 +340,7 @@ SAMPLING_ONLY: Final = (
     "sampler_order",
     "seed",
     "num_return_sequences",
+    "best_of",
 )
 
 # Two names for one limit; the total length counts the prompt.

@@ -1,10 +1,10 @@
 """GenerationParams: what a call asks of decoding, validated before anything runs.
 
 Names, meanings and ranges are those of transformers' GenerationConfig; frequency_penalty,
-presence_penalty, logit_bias and seed are OpenAI's; the names of dynatemp, top_n_sigma, tfs_z, xtc
-and dry are llama.cpp's, those of top_a and mirostat text-generation-webui's; sampler_order,
-overflow and stop_fn are this package's. Knows nothing of models: what depends on a vocabulary or a
-prompt is checked by `check_vocabulary` and `for_prompt`.
+presence_penalty, logit_bias, seed and best_of are OpenAI's; the names of dynatemp, top_n_sigma,
+tfs_z, xtc and dry are llama.cpp's, those of top_a and mirostat text-generation-webui's;
+sampler_order, overflow and stop_fn are this package's. Knows nothing of models: what depends on a
+vocabulary or a prompt is checked by `check_vocabulary` and `for_prompt`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from gpt2onnx.samplers.constraint_params import check_constraint
 from gpt2onnx.samplers.defaults import merge, naming_origin
 from gpt2onnx.samplers.order import check_warpers
 from gpt2onnx.samplers.penalties import AllowedTokens
+from gpt2onnx.samplers.ranking_params import check_best_of
 from gpt2onnx.samplers.speculation_params import check_lookup
 from gpt2onnx.samplers.stopping import StopFn
 
@@ -52,6 +53,7 @@ class GenerationParams:
     # How to draw
     do_sample: bool = False
     num_return_sequences: int = 1
+    best_of: int | None = None  # draw this many, and give the num_return_sequences best
     seed: int | None = None
     temperature: float | None = None
     dynatemp_range: float | None = None  # how far temperature goes down and up with the entropy
@@ -141,8 +143,14 @@ class GenerationParams:
         check_beams(self)
         check_constraint(self)
         check_lookup(self)
+        check_best_of(self)
         self._check_lengths()
         self._check_tokens()
+
+    @property
+    def num_drawn(self) -> int:
+        """How many sequences are written of each prompt, given or not."""
+        return self.best_of or self.num_return_sequences
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:

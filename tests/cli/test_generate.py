@@ -37,7 +37,8 @@ def test_the_tokens_are_those_of_transformers(run: Run, reference: Any, folder: 
     assert len(written["logprobs"]) == 12
     assert written["finish_reason"] == "length"
     assert written.keys() == {
-        *("prompt_token_ids", "text", "token_ids", "logprobs", "finish_reason")
+        *("prompt_token_ids", "text", "token_ids", "logprobs", "finish_reason"),
+        "processed_logprobs",
     }
 
 
@@ -98,10 +99,26 @@ def test_json_of_each_token(run: Run, folder: str, model: gpt2onnx.Model, count:
     given: Any = {"do_sample": True, "seed": 1, "max_new_tokens": 6, "num_return_sequences": count}
     call = ("generate", "a", "--model", folder, *SAMPLE, "--num-return-sequences", count)
     status, out, err = run(*call, "--json", "--stream")
-    names = ("sequence", "id", "text", "logprob", "finish_reason")
+    names = ("sequence", "id", "text", "logprob", "processed_logprob", "finish_reason")
     expected = [{name: getattr(t, name) for name in names} for t in model.stream("a", **given)]
     assert (status, err) == (0, "")
     assert objects(out) == expected
+
+
+def test_the_best_of_several(run: Run, folder: str, model: gpt2onnx.Model) -> None:
+    drawn: Any = model.generate(
+        "a", do_sample=True, seed=1, max_new_tokens=6, num_return_sequences=4
+    )
+    best = max(drawn, key=lambda each: each.mean_logprob)
+    call = ("generate", "a", "--model", folder, *SAMPLE, "--best-of", 4)
+    assert run(*call) == (0, best.text + "\n", "")
+    assert objects(run(*call, "--json")[1])[0]["token_ids"] == best.token_ids
+
+
+def test_json_of_the_prompts_tokens(run: Run, folder: str, model: gpt2onnx.Model) -> None:
+    call = ("generate", "hello", "--model", folder, "--max-new-tokens", 2, "--json")
+    (written,) = objects(run(*call, "--prompt-logprobs")[1])
+    assert written["prompt_logprobs"] == model.score("hello", add_bos=False).logprobs
 
 
 def test_json_is_unicode_itself(run: Run, folder: str) -> None:
@@ -307,6 +324,15 @@ def test_provider_and_threads_reach_the_model(
         (("--overflow", "wrap"), "--overflow 'wrap': expected one of"),
         (("--max-tokens", 3), "unrecognized arguments: --max-tokens 3"),
         (("--max-new", 3), "unrecognized arguments: --max-new 3"),
+        (("--prompt-logprobs",), "--prompt-logprobs has no effect without --json"),
+        (
+            ("--prompt-logprobs", "--json", "--stream"),
+            "--prompt-logprobs has no effect without --json, nor with --stream",
+        ),
+        (
+            ("--do-sample", "--best-of", 3, "--stream"),
+            "--best-of 3: stream shows each token as it comes",
+        ),
         (("--json", "--echo"), "--echo has no effect with --json: leave one out"),
         (
             ("--do-sample", "--num-return-sequences", 2, "--stream"),

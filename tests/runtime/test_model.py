@@ -150,6 +150,8 @@ def test_sampled_pieces_joined_are_the_text(model: Model, seed: int) -> None:
         ("a", {"top_logprobs": 1.5}, ParameterError),
         ("a", {"num_return_sequences": 2}, ParameterError),
         (["a"], {"num_beams": 2}, ParameterError),
+        ("a", {"best_of": 2, "do_sample": True}, ParameterError),
+        ("a", {"prompt_logprobs": True}, ParameterError),
         (["a", [300]], {}, TokenRangeError),
         ([300], {}, TokenRangeError),
         (None, {}, PromptError),
