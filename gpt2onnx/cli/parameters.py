@@ -91,6 +91,10 @@ GROUPS: dict[str, dict[str, tuple[dict[str, Any], str]]] = {
         "do_sample": (FLAG, "draw tokens by their probabilities (default: take the best one)"),
         "num_return_sequences": (INTEGER, "give this many texts of one prompt"),
         "best_of": (INTEGER, "draw this many, and give the most probable ones, best first"),
+        "return_alternatives": (
+            FLAG,
+            "begin the texts with different tokens, the most probable ones in order",
+        ),
         "seed": (INTEGER, "the same seed draws the same text"),
         "temperature": (NUMBER, "divide the logits; below 1 is more predictable"),
         "dynatemp_range": (NUMBER, "move the temperature up to X down and up with the entropy"),

@@ -50,6 +50,7 @@ class Continuation:
         `constraint` is Sampler's.
         """
         self.index, self.prompt = index, prompt
+        self._draw = draw
         self.params = params.for_prompt(len(prompt))
         self.finish_reason: FinishReason | None = None
         self.sampler = Sampler(
@@ -76,7 +77,11 @@ class Continuation:
 
     def choose(self, logits: Logits, has_room: bool, in_time: bool) -> Step:
         """Append the next token, given the logits [vocab] after the last one."""
-        token, logprob, processed = self.sampler.choose(self.history, logits)
+        if self.params.return_alternatives and self._length == len(self.prompt):
+            choice = self.sampler.alternative(self.history, logits, self._draw)
+        else:
+            choice = self.sampler.choose(self.history, logits)
+        token, logprob, processed = choice
         self._append(token)
         self.finish_reason = self._judge(token, has_room, in_time)
         return Step(self.index, token, logprob, self.finish_reason, logits, processed)

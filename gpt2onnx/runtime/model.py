@@ -97,7 +97,8 @@ class Model:
         explains, is the same.
 
         best_of draws that many and gives the num_return_sequences best of them, best first, by the
-        mean log-probability of a token, the model's own.
+        mean log-probability of a token, the model's own. return_alternatives begins them with the
+        most probable tokens that penalties and constraints leave, the best one first.
 
         Gives a Generation for a prompt, a list of them with num_return_sequences above 1 (of beams
         the best ones first, fewer where constraints leave fewer), and for a list of prompts the

@@ -35,7 +35,8 @@ def unused_by_beams(merged: dict[str, Any]) -> set[str]:
     if (merged.get("num_beams") or 1) == 1:
         return set(BEAMS_ONLY)
     grouped = (merged.get("num_beam_groups") or 1) > 1
-    return {"best_of"} if grouped else {"best_of", "diversity_penalty"}
+    ranking = {"best_of", "return_alternatives"}
+    return ranking if grouped else {*ranking, "diversity_penalty"}
 
 
 def check_beams(params: GenerationParams) -> None:

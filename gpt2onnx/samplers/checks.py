@@ -260,6 +260,7 @@ CHECKS: Final[dict[str, Check]] = {
     "do_sample": flag,
     "num_return_sequences": integer(1, "an integer of at least 1"),
     "best_of": integer(1, "an integer of at least 1"),
+    "return_alternatives": flag,
     "seed": integer(0, "an integer of at least 0"),
     # Logits divided by less would overflow float32.
     "temperature": number(lambda v: v >= 1e-30, f"a number above 0; {_GREEDY_ADVICE}"),

@@ -126,7 +126,7 @@ def merge(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, An
         unused.update(SAMPLING_ONLY)
     if given.get("mirostat_mode"):
         unused.update(REPLACED_BY_MIROSTAT)
-    if (merged.get("num_beams") or 1) != 1:
+    if (merged.get("num_beams") or 1) != 1 or merged.get("return_alternatives"):
         unused.discard("num_return_sequences")
     unused |= unused_by_beams(merged) | unused_by_speculation(merged, given)
     return {

@@ -30,6 +30,23 @@ def check_best_of(params: GenerationParams) -> None:
         )
 
 
+def check_alternatives(params: GenerationParams) -> None:
+    """Raises ParameterError for what can't go with return_alternatives."""
+    if not params.return_alternatives:
+        return
+    if params.num_return_sequences == 1:
+        raise ParameterError(
+            "return_alternatives=True with num_return_sequences=1 gives the most probable token's "
+            "text alone: expected num_return_sequences above 1"
+        )
+    for name, off in (("num_beams", 1), ("best_of", None)):
+        if (value := getattr(params, name)) != off:
+            raise ParameterError(
+                f"return_alternatives=True with {name}={value}: both say which texts come; leave "
+                "one of them out"
+            )
+
+
 def check_stream(params: GenerationParams) -> None:
     """Raises ParameterError for what is settled only when whole texts are there."""
     if params.num_beams > 1:

@@ -180,6 +180,7 @@ def test_every_parameter_but_functions_has_an_option() -> None:
         (["--overflow=slide"], {"overflow": "slide"}),
         (["--do-sample"], {"do_sample": True}),
         (["--no-do-sample"], {"do_sample": False}),
+        (["--best-of=4", "--return-alternatives"], {"best_of": 4, "return_alternatives": True}),
         (["--num-return-sequences=2", "--seed=3"], {"num_return_sequences": 2, "seed": 3}),
         (["--num-beams=4", "--length-penalty=0"], {"num_beams": 4, "length_penalty": 0.0}),
         (["--early-stopping=true"], {"early_stopping": True}),

@@ -220,6 +220,31 @@ def test_rows_are_freed_when_sampling_fails() -> None:
     assert decoder.rows == []
 
 
+def test_alternatives_begin_with_the_most_probable_tokens() -> None:
+    table = by_last_token([[0, 0.2, 0.5, 0.3], [0, 0, 0, 1], [0, 1, 0, 0], [0.9, 0, 0.1, 0]])
+    several = {"return_alternatives": True, "num_return_sequences": 3, "max_new_tokens": 3}
+    decoder = FakeDecoder(table)
+    assert [tokens for tokens, _ in write(decoder, [[1, 0]], **several)] == [
+        [2, 1, 3],
+        [3, 0, 2],  # a token that comes later is the best one
+        [1, 3, 0],
+    ]
+    assert decoder.calls[0] == ("prefill", [1, 0])
+    assert [name for name, _ in decoder.calls].count("prefill") == 1
+    with pytest.raises(ParameterError, match="only 3 tokens may come first"):
+        write(decoder, [[0]], **{**several, "num_return_sequences": 4})
+    assert decoder.rows == []
+
+
+def test_drawn_alternatives_go_on_by_their_own_numbers() -> None:
+    several = {"do_sample": True, "seed": 1, "num_return_sequences": 2}
+    rule = by_history(VOCAB)
+    first, second = write(FakeDecoder(rule), [[3]], return_alternatives=True, **several)
+    best = np.argsort(-rule((3,)))[:2].tolist()
+    assert [first[0][0], second[0][0]] == best
+    assert first[0][1:] != second[0][1:]
+
+
 def test_stop_fn_ends_one_sequence_and_the_others_go_on() -> None:
     told: list[tuple[int, list[int]]] = []
 

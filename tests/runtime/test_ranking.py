@@ -54,6 +54,21 @@ def test_the_best_of_a_models_draws(model: Model, lookup: int | None) -> None:
     assert model.generate("ab", best_of=5, **parameters) == ranked[0][0]
 
 
+# --- alternatives --------------------------------------------------------------------------------
+
+
+def test_alternatives_of_a_model(model: Model) -> None:
+    plain = model.generate("abc", max_new_tokens=8, top_logprobs=3)
+    several: Any = model.generate(
+        "abc", max_new_tokens=8, return_alternatives=True, num_return_sequences=3
+    )
+    assert [each.token_ids[0] for each in several] == [a.id for a in plain.alternatives[0]]
+    assert several[0].text == plain.text
+    for each in several:
+        begun = [*each.prompt_token_ids, each.token_ids[0]]
+        assert model.generate(begun, max_new_tokens=7).token_ids == each.token_ids[1:]
+
+
 # --- log-probabilities after penalties and warpers -----------------------------------------------
 
 

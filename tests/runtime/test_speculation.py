@@ -114,6 +114,8 @@ def drafters() -> dict[str, Drafter]:
         {"eos_token_id": [3, 4]},
         {"stops": {5, 6}.__contains__},
         {"stop_fn": lambda index, history: len(history) == 9 + index},
+        {"return_alternatives": True, "num_return_sequences": 3},
+        {**DRAWN, "return_alternatives": True, "num_return_sequences": 3},
         {"max_new_tokens": 1},
         {"max_new_tokens": 2},
         {"max_length": 20},

@@ -12,6 +12,7 @@ from gpt2onnx.samplers import GenerationParams
 from gpt2onnx.samplers.ranking_params import check_stream
 
 SAMPLE: dict[str, Any] = {"do_sample": True}
+ALTERNATIVES: dict[str, Any] = {"return_alternatives": True, "num_return_sequences": 3}
 
 
 def test_keeps_integers() -> None:
@@ -28,6 +29,14 @@ def test_keeps_integers() -> None:
         ({**SAMPLE, "best_of": True}, "best_of=True"),
         ({"best_of": 3}, "best_of=3 has no effect without do_sample=True"),
         ({**SAMPLE, "best_of": 3, "num_beams": 2}, "best_of=3 with num_beams=2: both say which"),
+        ({"return_alternatives": 1}, "return_alternatives=1: expected True or False"),
+        ({**ALTERNATIVES, "num_return_sequences": 1}, "num_return_sequences=1 gives the most prob"),
+        ({**ALTERNATIVES, "num_beams": 3}, "return_alternatives=True with num_beams=3: both say"),
+        (
+            {**ALTERNATIVES, **SAMPLE, "best_of": 3},
+            "return_alternatives=True with best_of=3: both say",
+        ),
+        ({"num_return_sequences": 2}, "num_beams above 1, or return_alternatives=True: set that"),
         (
             {**SAMPLE, "best_of": 2, "num_return_sequences": 3},
             "best_of=2 is below num_return_sequences=3: expected at least as many",
@@ -42,6 +51,13 @@ def test_refuses(parameters: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize("given", [{"do_sample": False}, {"num_beams": 2}])
 def test_a_default_gives_way(given: dict[str, Any]) -> None:
     assert GenerationParams.create(given, {**SAMPLE, "best_of": 4}).best_of is None
+
+
+def test_default_alternatives() -> None:
+    assert GenerationParams.create({"return_alternatives": True}, {"num_return_sequences": 3}) == (
+        GenerationParams(**ALTERNATIVES)
+    )
+    assert not GenerationParams.create({"num_beams": 3}, ALTERNATIVES).return_alternatives
 
 
 @pytest.mark.parametrize("parameters", [{"num_beams": 2}, {**SAMPLE, "best_of": 2}])
