@@ -23,8 +23,8 @@ DESCRIPTION = """\
 Writes on from a prompt, each piece of text as it comes. Options that aren't
 given have the values of the model's own generation_config.json. An empty prompt
 starts from the BOS token; of a prompt from a file or standard input, a newline
-at its very end isn't part. Ctrl-C ends the text where it is; with --json, texts
-that aren't finished are left out."""
+at its very end isn't part. Ctrl-C ends the text where it is; with --json alone,
+texts that aren't finished are left out."""
 EXAMPLES = [
     'gpt2onnx generate "def main():" --max-new-tokens 40',
     'gpt2onnx generate "Once upon" --model gpt2-int8 --do-sample --temperature 0.8',
@@ -51,14 +51,22 @@ def parser() -> Parser:
     group.add_argument(
         "--stream",
         action=argparse.BooleanOptionalAction,
-        help="show text as it comes (default: for one text that isn't JSON)",
+        help="show text as it comes; of several texts with --json alone (default: for one text "
+        "that isn't JSON)",
     )
     group.add_argument("--echo", action="store_true", help="show the prompt before each text")
     group.add_argument(
         "--json",
         action="store_true",
         help="a JSON object a line for each finished text: prompt_token_ids, text, token_ids, "
-        "logprobs, finish_reason; of a beam search the score",
+        "logprobs, finish_reason, processed_logprobs (after penalties and warpers) or a beam "
+        "search's score. With --stream one for each token: sequence, id, text, logprob, "
+        "processed_logprob, finish_reason",
+    )
+    group.add_argument(
+        "--prompt-logprobs",
+        action="store_true",
+        help="with --json, prompt_logprobs too: of each of the prompt's tokens but the first",
     )
     group.add_argument(
         "--stats", action="store_true", help="times and speed, on standard error at the end"
@@ -84,42 +92,54 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    for name in ("stream", "echo"):
-        if args.json and getattr(args, name):
-            raise ParameterError(f"{name}=True has no effect with json=True: leave one out")
+    if args.json and args.echo:
+        raise ParameterError("echo=True has no effect with json=True: leave one out")
+    if args.prompt_logprobs and (args.stream or not args.json):
+        raise ParameterError(
+            "prompt_logprobs=True has no effect without json=True, nor with stream=True: finished "
+            "texts' objects show them"
+        )
 
 
 def _streams(args: argparse.Namespace, params: GenerationParams) -> bool:
     """Whether to show text as it comes. Errors: ParameterError where that is asked of several."""
     count = params.num_return_sequences
-    if args.stream and count > 1:
-        raise ParameterError(f"stream=True shows one text, not {count}: leave it out")
+    if args.stream and count > 1 and not args.json:
+        raise ParameterError(
+            f"stream=True shows one text, not {count}: leave it out, or add json=True, which says "
+            "whose each token is"
+        )
     if args.stream is not None:
         return bool(args.stream)
-    return count == 1 and params.num_beams == 1 and not args.json
+    one = count == 1 and params.num_beams == 1 and params.best_of is None
+    return one and not args.json
 
 
 def _stream(
     args: argparse.Namespace, model: Model, prompt: str, parameters: dict[str, Any]
 ) -> Rows:
-    """Print one text, piece by piece, and return its statistics."""
+    """Print each token as it comes, its text alone or as JSON, and return statistics."""
     times = [time.perf_counter()]
     tokens = model.stream(prompt, **parameters)
+    ended = []
     print(prompt if args.echo else "", end="", flush=True)
     try:
         for token in tokens:
             times.append(time.perf_counter())
-            print(token.text, end="", flush=True)
+            print(_token_as_json(token) if args.json else token.text, end="", flush=True)
+            if token.finish_reason:
+                ended.append(token)
     finally:
-        print()
+        print(end="" if args.json else "\n")
+    ended.sort(key=lambda token: token.sequence)
     first, steps, seconds = times[1] - times[0], len(times) - 2, times[-1] - times[1]
     speed = f", {steps / seconds:.1f} tokens/s after the first" if steps else ""
     length = len(model.tokenizer.encode(prompt).ids) or 1  # BOS
     return [
         ("prompt", f"{length} tokens, the first new one after {first:.3f} s"),
         ("text", f"{steps + 1} tokens{speed}"),
-        ("end", str(token.finish_reason)),
-        *_drafts([token]),
+        ("end", ", ".join(str(each.finish_reason) for each in ended)),
+        *_drafts(ended),
     ]
 
 
@@ -128,7 +148,7 @@ def _write_whole(
 ) -> Rows:
     """Print one text or several when all are finished, and return their statistics."""
     started = time.perf_counter()
-    (result,) = model.generate([prompt], **parameters)
+    (result,) = model.generate([prompt], prompt_logprobs=args.prompt_logprobs, **parameters)
     seconds = time.perf_counter() - started
     written = result if isinstance(result, list) else [result]
     if args.json:
@@ -161,8 +181,14 @@ def _drafts(ended: Sequence[Token | Generation]) -> Rows:
     ]
 
 
+def _token_as_json(token: Token) -> str:
+    names = ["sequence", "id", "text", "logprob", "processed_logprob", "finish_reason"]
+    return json.dumps({name: getattr(token, name) for name in names}, ensure_ascii=False) + "\n"
+
+
 def _as_json(written: Generation) -> str:
     names = ["prompt_token_ids", "text", "token_ids", "logprobs", "finish_reason"]
-    if written.score is not None:
-        names.append("score")
+    names.append("processed_logprobs" if written.score is None else "score")
+    if written.prompt_logprobs is not None:
+        names.append("prompt_logprobs")
     return json.dumps({name: getattr(written, name) for name in names}, ensure_ascii=False)

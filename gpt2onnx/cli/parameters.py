@@ -71,7 +71,7 @@ WORDS = {"action": "extend", "type": _words, "metavar": "ID,ID;ID"}
 PHRASES = {"action": "extend", "type": _phrases, "metavar": "ID,ID|ID;ID"}
 BIASES = {"action": Pairs, "type": _bias, "metavar": "ID=X"}
 
-# All fields but prefix_allowed_tokens_fn: a function has no option.
+# All fields but prefix_allowed_tokens_fn and stop_fn: a function has no option.
 GROUPS: dict[str, dict[str, tuple[dict[str, Any], str]]] = {
     "length": {
         "max_new_tokens": (INTEGER, "write at most this many tokens (default: 128)"),
@@ -90,6 +90,11 @@ GROUPS: dict[str, dict[str, tuple[dict[str, Any], str]]] = {
     "sampling": {
         "do_sample": (FLAG, "draw tokens by their probabilities (default: take the best one)"),
         "num_return_sequences": (INTEGER, "give this many texts of one prompt"),
+        "best_of": (INTEGER, "draw this many, and give the most probable ones, best first"),
+        "return_alternatives": (
+            FLAG,
+            "begin the texts with different tokens, the most probable ones in order",
+        ),
         "seed": (INTEGER, "the same seed draws the same text"),
         "temperature": (NUMBER, "divide the logits; below 1 is more predictable"),
         "dynatemp_range": (NUMBER, "move the temperature up to X down and up with the entropy"),

@@ -9,6 +9,7 @@ from gpt2onnx.cli.model import add_model, open_model
 from gpt2onnx.cli.parameters import add_parameters, given_parameters
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.text import add_text, read_prompt
+from gpt2onnx.errors import ParameterError
 
 DESCRIPTION = """\
 Writes on from a prompt, a line for each step as it happens: the step, the
@@ -41,7 +42,12 @@ def parser() -> Parser:
 def run(args: argparse.Namespace) -> int:
     prompt = read_prompt(args)
     model = open_model(args)
-    tokens = model.stream(prompt, top_logprobs=args.top_logprobs, **given_parameters(args))
+    parameters = given_parameters(args)
+    if (count := model.params(parameters).num_return_sequences) > 1:
+        raise ParameterError(
+            f"num_return_sequences={count}: trace follows one sequence; leave it out"
+        )
+    tokens = model.stream(prompt, top_logprobs=args.top_logprobs, **parameters)
     length = len(model.tokenizer.encode(prompt).ids) or 1  # BOS
     print(_line("step", "length", "token", "probability", "others"))
     for step, token in enumerate(tokens, 1):

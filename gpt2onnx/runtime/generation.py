@@ -15,11 +15,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from gpt2onnx.runtime.decoder import AnyRow, Decoder, Ids, Logits
-from gpt2onnx.samplers import GenerationParams, Penalty, Sampler, generator
+from gpt2onnx.samplers import GenerationParams, Penalty, Sampler, generator, is_stopped
 
-# eos: an end token; stop: a stop string, or a grammar's end; length: max_new_tokens; context: the
-# model has no position left; time: max_time.
-FinishReason = Literal["eos", "stop", "length", "context", "time"]
+# eos: an end token; stop: a stop string, or a grammar's end; stopped: stop_fn; length:
+# max_new_tokens; context: the model has no position left; time: max_time.
+FinishReason = Literal["eos", "stop", "stopped", "length", "context", "time"]
 
 
 class Step(NamedTuple):
@@ -50,6 +50,7 @@ class Continuation:
         `constraint` is Sampler's.
         """
         self.index, self.prompt = index, prompt
+        self._draw = draw
         self.params = params.for_prompt(len(prompt))
         self.finish_reason: FinishReason | None = None
         self.sampler = Sampler(
@@ -76,7 +77,11 @@ class Continuation:
 
     def choose(self, logits: Logits, has_room: bool, in_time: bool) -> Step:
         """Append the next token, given the logits [vocab] after the last one."""
-        token, logprob, processed = self.sampler.choose(self.history, logits)
+        if self.params.return_alternatives and self._length == len(self.prompt):
+            choice = self.sampler.alternative(self.history, logits, self._draw)
+        else:
+            choice = self.sampler.choose(self.history, logits)
+        token, logprob, processed = choice
         self._append(token)
         self.finish_reason = self._judge(token, has_room, in_time)
         return Step(self.index, token, logprob, self.finish_reason, logits, processed)
@@ -93,11 +98,19 @@ class Continuation:
             return "eos"
         if stopped:
             return "stop"
+        if self._is_stopped():
+            return "stopped"
         if not self.remaining:
             return "length"
         if not has_room:
             return "context"
         return None if in_time else "time"
+
+    def _is_stopped(self) -> bool:
+        stop_fn = self.params.stop_fn
+        return stop_fn is not None and is_stopped(
+            self.history, stop_fn=stop_fn, sequence_index=self.index
+        )
 
 
 def run(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,10 +17,10 @@ import numpy as np
 import tokenizers
 
 from gpt2onnx.errors import ParameterError, PromptError
-from gpt2onnx.runtime import beam_writer
+from gpt2onnx.runtime import beam_writer, ranking
 from gpt2onnx.runtime.assistance import Assistance, Draft
 from gpt2onnx.runtime.breakers import BreakerFinder
-from gpt2onnx.runtime.decoder import Decoder, Logits
+from gpt2onnx.runtime.decoder import Decoder
 from gpt2onnx.runtime.folder import ModelFolder, open_folder
 from gpt2onnx.runtime.generation import Continuation, run
 from gpt2onnx.runtime.guided import GrammarCompiler
@@ -29,13 +30,16 @@ from gpt2onnx.runtime.opening import (
     open_decoder,
     open_tokenizer,
 )
-from gpt2onnx.runtime.prompts import Prompt, PromptReader, is_batch
-from gpt2onnx.runtime.results import Alternative, Generation, Score, Token
+from gpt2onnx.runtime.prompts import Prompt, PromptReader, as_batch, is_batch
+from gpt2onnx.runtime.results import Generation, Score, Token
 from gpt2onnx.runtime.scoring import score
 from gpt2onnx.runtime.session import Session, open_session
 from gpt2onnx.runtime.speculation import Speculation
+from gpt2onnx.runtime.top_tokens import TopTokens
 from gpt2onnx.runtime.writer import Writer
-from gpt2onnx.samplers import GenerationParams, top_logprobs
+from gpt2onnx.samplers import GenerationParams
+from gpt2onnx.samplers.checks import flag
+from gpt2onnx.samplers.ranking_params import check_stream
 
 
 class Model:
@@ -79,19 +83,30 @@ class Model:
         *,
         draft: Draft | None = None,
         top_logprobs: int = 0,
+        prompt_logprobs: bool = False,
         **parameters: Any,
     ) -> Any:
         """Write on from a prompt: a text, token ids, or a list of either, which share each step.
 
         `parameters` are GenerationParams' fields, transformers' names; the model's own
         generation_config.json has what isn't given. `top_logprobs` asks for that many alternatives
-        to each token. `draft` is a smaller model with the same tokenizer, open or its folder, which
-        stays open then: it guesses ahead, and the text comes sooner (prompt_lookup_num_tokens
-        guesses without one); what comes, `speculation` explains, is the same.
+        to each token, `prompt_logprobs` for the log-probabilities of the prompt's tokens, which
+        reads each prompt once more and costs what `score` does. `draft` is a smaller model with the
+        same tokenizer, open or its folder, which stays open then: it guesses ahead, and the text
+        comes sooner (prompt_lookup_num_tokens guesses without one); what comes, `speculation`
+        explains, is the same.
+
+        best_of draws that many and gives the num_return_sequences best of them, best first, by the
+        mean log-probability of a token, the model's own. return_alternatives begins them with the
+        most probable tokens that penalties and constraints leave, the best one first.
 
         Gives a Generation for a prompt, a list of them with num_return_sequences above 1 (of beams
         the best ones first, fewer where constraints leave fewer), and for a list of prompts the
         list of what each one gives.
+
+        `stop_fn(sequence_index, history)` is asked after each token that doesn't end its sequence
+        anyway, and told all of the sequence's tokens, prompt and new; where it says True the token
+        is the last: finish_reason is "stopped", and the other sequences go on.
 
         regex, json_schema, grammar or choices hold the text to a form. It ends when it is complete:
         finish_reason is "eos" or "stop" then, and otherwise a limit cut it short.
@@ -100,46 +115,41 @@ class Model:
         for and llguidance is missing.
         """
         params, speculation = self._understand(draft, parameters)
-        self._check_alternatives(top_logprobs)
-        batch = is_batch(prompt)
+        top = TopTokens(self.tokenizer, self.decoder.vocab_size, top_logprobs)
+        flag("prompt_logprobs", prompt_logprobs)
+        prompts = as_batch(prompt)
         if params.num_beams > 1:
-            found = self._search(prompt if batch else [prompt], params, top_logprobs)
-            return found if batch else found[0]
-        writers = self._writers(prompt if batch else [prompt], params)
-        written = [Generation(writer.sequence.prompt.tolist()) for writer in writers]
-        with closing(self._write(writers, params.max_time, top_logprobs, speculation)) as tokens:
-            for sequence, token in tokens:
-                written[sequence].add(token)
-        results = _grouped(written, params.num_return_sequences)
-        return results if batch else results[0]
+            groups = self._search(prompts, params, top)
+        else:
+            groups = self._draw(prompts, params, top, speculation)
+        if prompt_logprobs:
+            ranking.add_prompt_logprobs(self.decoder, chain.from_iterable(groups))
+        results = groups if params.num_return_sequences > 1 else [best for (best,) in groups]
+        return results if is_batch(prompt) else results[0]
 
     def stream(
         self,
-        prompt: Prompt,
+        prompt: Prompt | Sequence[Prompt],
         *,
         draft: Draft | None = None,
         top_logprobs: int = 0,
         **parameters: Any,
     ) -> Generator[Token, None, None]:
-        """Write on from one prompt, and give each token as it comes; parameters as `generate`'s.
+        """Write on from prompts, and give each token as it comes; parameters as `generate`'s.
 
-        The pieces of text joined are the whole text. Closing the iterator early frees its memory.
+        The pieces of text joined are the whole text. Of several prompts, and of several draws, the
+        tokens come step by step, all sequences' in turn: draw d of prompt p is `sequence`
+        p * num_return_sequences + d. Closing the iterator early frees its memory.
 
         Errors: as `generate`, by this call; what comes of running the model, by the iterator.
         """
+        if "prompt_logprobs" in parameters:
+            raise ParameterError("prompt_logprobs: stream gives new tokens alone; use generate")
         params, speculation = self._understand(draft, parameters)
-        self._check_alternatives(top_logprobs)
-        if is_batch(prompt) or params.num_return_sequences > 1:
-            raise ParameterError(
-                "stream writes one sequence of one prompt: use generate for several"
-            )
-        if params.num_beams > 1:
-            raise ParameterError(
-                f"num_beams={params.num_beams}: stream shows each token as it comes, and beams "
-                "settle on theirs at the end; use generate, or num_beams=1"
-            )
-        writers = self._writers([prompt], params)
-        return self._stream(writers, params.max_time, top_logprobs, speculation)
+        top = TopTokens(self.tokenizer, self.decoder.vocab_size, top_logprobs)
+        check_stream(params)
+        writers = self._writers(as_batch(prompt), params)
+        return self._write(writers, params.max_time, top, speculation)
 
     def score(self, text: Prompt, *, add_bos: bool = True) -> Score:
         """The log-probability of each token of a text, or of token ids.
@@ -184,86 +194,67 @@ class Model:
         params = self.params(given)
         return params, self._assistance.speculation(draft, params)
 
-    def _search(self, prompts: Sequence[Prompt], params: GenerationParams, top: int) -> list[Any]:
+    def _draw(
+        self,
+        prompts: Sequence[Prompt],
+        params: GenerationParams,
+        top: TopTokens,
+        speculation: Speculation | None,
+    ) -> list[list[Generation]]:
+        """What is drawn, or greedily written, of each prompt. Errors: as `_search`."""
+        writers = self._writers(prompts, params)
+        written = [Generation(writer.sequence.prompt.tolist()) for writer in writers]
+        with closing(self._write(writers, params.max_time, top, speculation)) as tokens:
+            for token in tokens:
+                written[token.sequence].add(token)
+        return ranking.given(written, params)
+
+    def _search(
+        self, prompts: Sequence[Prompt], params: GenerationParams, top: TopTokens
+    ) -> list[list[Generation]]:
         """What beams find for each prompt. Errors: PromptError, ParameterError."""
         ids = [self._prompts.fit(self._prompts.read(prompt), params) for prompt in prompts]
-        alternatives = partial(self._alternatives, count=top)
-        found = beam_writer.write(self.decoder, self.tokenizer, ids, params, alternatives)
-        return found if params.num_return_sequences > 1 else [best for (best,) in found]
+        return beam_writer.write(self.decoder, self.tokenizer, ids, params, top)
 
     def _writers(self, prompts: Sequence[Prompt], params: GenerationParams) -> list[Writer]:
         """One for each sequence of each prompt. Errors: PromptError, ParameterError."""
         ids = [self._prompts.fit(self._prompts.read(prompt), params) for prompt in prompts]
         grammar = self._grammars.grammar(params)
-        draws = [(prompt, draw) for prompt in ids for draw in range(params.num_return_sequences)]
+        draws = [(prompt, draw) for prompt in ids for draw in range(params.num_drawn)]
         return [
             Writer(self.tokenizer, params, prompt, index, draw, grammar)
             for index, (prompt, draw) in enumerate(draws)
         ]
 
-    def _stream(
-        self,
-        writers: Sequence[Writer],
-        max_time: float | None,
-        top: int,
-        speculation: Speculation | None,
-    ) -> Generator[Token, None, None]:
-        with closing(self._write(writers, max_time, top, speculation)) as tokens:
-            for _, token in tokens:
-                yield token
-
     def _write(
         self,
         writers: Sequence[Writer],
         max_time: float | None,
-        top: int,
+        top: TopTokens,
         speculation: Speculation | None,
-    ) -> Generator[tuple[int, Token], None, None]:
-        """The tokens of all sequences as steps complete: (sequence, token)."""
+    ) -> Generator[Token, None, None]:
+        """The tokens of all sequences as steps complete."""
         sequences = [writer.sequence for writer in writers]
         self._reserve(sequences)
         strategy = speculation.run if speculation else run
         with closing(strategy(self.decoder, sequences, max_time)) as steps:
             for step in steps:
                 last = step.finish_reason is not None
-                token = Token(
+                yield Token(
                     step.token_id,
                     writers[step.sequence].take(last),
                     step.logprob,
                     step.finish_reason,
-                    self._alternatives(step.logits, top),
+                    top(step.logits),
                     speculation.stats[step.sequence] if speculation and last else None,
+                    step.sequence,
+                    step.processed_logprob,
                 )
-                yield step.sequence, token
 
     def _reserve(self, sequences: Sequence[Continuation]) -> None:
         if sequences:
             longest = max(len(s.prompt) + s.params.max_new_tokens for s in sequences)
             self.decoder.reserve(len(sequences), min(longest, self.decoder.n_positions))
-
-    def _check_alternatives(self, count: int) -> None:
-        vocab = self.decoder.vocab_size
-        if not isinstance(count, int) or not 0 <= count <= vocab:
-            raise ParameterError(
-                f"top_logprobs={count!r}: expected an integer from 0 to {vocab}, the model's "
-                "vocabulary"
-            )
-
-    def _alternatives(self, logits: Logits, count: int) -> tuple[Alternative, ...]:
-        if not count:
-            return ()
-        ids, logprobs = top_logprobs(logits, count)
-        return tuple(
-            Alternative(token, self.tokenizer.decode([token], skip_special_tokens=False), logprob)
-            for token, logprob in zip(ids.tolist(), logprobs.tolist(), strict=True)
-        )
-
-
-def _grouped(written: list[Generation], count: int) -> list[Any]:
-    """By prompt, where each has several sequences."""
-    if count == 1:
-        return written
-    return [written[start : start + count] for start in range(0, len(written), count)]
 
 
 def load(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import numpy as np
 import tokenizers
@@ -32,6 +32,11 @@ def is_batch(prompt: Prompt | Sequence[Prompt]) -> TypeGuard[Sequence[Prompt]]:
     if isinstance(prompt, str | bytes) or not isinstance(prompt, Sequence):
         return False
     return len(prompt) == 0 or isinstance(prompt[0], Sequence | np.ndarray)
+
+
+def as_batch(prompt: Prompt | Sequence[Prompt]) -> Sequence[Prompt]:
+    """A list of prompts as it is, one prompt as a list of one."""
+    return prompt if is_batch(prompt) else [cast(Prompt, prompt)]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ class Token(NamedTuple):
     `text` is what may be shown now: a token can end in the middle of a character or of a stop
     string, so the pieces, not the tokens, make up the text. `alternatives` are the most probable
     tokens, where they were asked for; `speculation` comes with a sequence's last token, where there
-    were drafts.
+    were drafts. `sequence` numbers those of a call: prompt by prompt, and of each prompt draw by
+    draw. `logprob` is the model's own, `processed_logprob` the one after penalties and warpers.
     """
 
     id: int
@@ -36,6 +37,8 @@ class Token(NamedTuple):
     finish_reason: FinishReason | None
     alternatives: tuple[Alternative, ...] = ()
     speculation: SpeculationStats | None = None
+    sequence: int = 0
+    processed_logprob: float | None = None
 
 
 @dataclass
@@ -44,9 +47,12 @@ class Generation:
 
     `token_ids` and `logprobs` are the new tokens', an end token included; `text` is without special
     tokens and ends before a stop string. `logprobs` are the model's own: before penalties and
-    warpers. `score` is a beam search's, transformers' sequences_scores: the log-probabilities after
-    penalties and warpers, summed and divided by their count to the power of length_penalty.
-    `speculation` says how well drafts did, where they were asked for.
+    warpers; `processed_logprobs` are those after them, in the distribution that each token was
+    chosen from, and a beam search, which chooses whole texts, has none. `prompt_logprobs`, where
+    they were asked for, are the model's own of each prompt token but the first. `score` is a beam
+    search's, transformers' sequences_scores: the log-probabilities after penalties and warpers,
+    summed and divided by their count to the power of length_penalty. `speculation` says how well
+    drafts did, where they were asked for.
     """
 
     prompt_token_ids: list[int]
@@ -57,12 +63,21 @@ class Generation:
     score: float | None = None
     alternatives: list[tuple[Alternative, ...]] = field(default_factory=list)
     speculation: SpeculationStats | None = None
+    processed_logprobs: list[float] = field(default_factory=list)
+    prompt_logprobs: list[float] | None = None
+
+    @property
+    def mean_logprob(self) -> float:
+        """The mean of `logprobs`: how likely the text is to the model, whatever its length."""
+        return sum(self.logprobs) / len(self.logprobs)
 
     def add(self, token: Token) -> None:
         """Take in the next token."""
         self.text += token.text
         self.token_ids.append(token.id)
         self.logprobs.append(token.logprob)
+        if token.processed_logprob is not None:
+            self.processed_logprobs.append(token.processed_logprob)
         self.finish_reason = token.finish_reason
         self.alternatives.append(token.alternatives)
         self.speculation = token.speculation

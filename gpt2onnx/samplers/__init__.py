@@ -19,6 +19,7 @@ from gpt2onnx.samplers.logprobs import log_softmax, token_logprobs, top_logprobs
 from gpt2onnx.samplers.params import GenerationParams
 from gpt2onnx.samplers.penalties import Penalty
 from gpt2onnx.samplers.sampler import Choice, Sampler
+from gpt2onnx.samplers.stopping import StopFn, is_stopped
 from gpt2onnx.samplers.warpers import Warper
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Hypothesis",
     "Penalty",
     "Sampler",
+    "StopFn",
     "Warper",
     "categorical",
     "compose_penalties",
@@ -38,6 +40,7 @@ __all__ = [
     "defaults_from_generation_config",
     "generator",
     "greedy",
+    "is_stopped",
     "log_softmax",
     "penalty_steps",
     "token_logprobs",

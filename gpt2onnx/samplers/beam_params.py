@@ -34,7 +34,9 @@ def unused_by_beams(merged: dict[str, Any]) -> set[str]:
     """Of a call's parameters, those that its number of beams and groups leaves without effect."""
     if (merged.get("num_beams") or 1) == 1:
         return set(BEAMS_ONLY)
-    return {"diversity_penalty"} if (merged.get("num_beam_groups") or 1) == 1 else set()
+    grouped = (merged.get("num_beam_groups") or 1) > 1
+    ranking = {"best_of", "return_alternatives"}
+    return ranking if grouped else {*ranking, "diversity_penalty"}
 
 
 def check_beams(params: GenerationParams) -> None:
@@ -46,6 +48,11 @@ def check_beams(params: GenerationParams) -> None:
         raise _both(params, "num_return_sequences", "num_beams", "only as many texts are found")
     if params.overflow == "slide":
         raise _both(params, "overflow", "num_beams", "beams can't go on past the last position")
+    if params.stop_fn:
+        raise ParameterError(
+            f"stop_fn with num_beams={params.num_beams}: which beam becomes the text is known only "
+            "at the end; leave one of them out"
+        )
     _check_groups(params)
     if params.forced_phrases:
         _check_phrases(params)

@@ -89,11 +89,15 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def function(name: str, value: Any) -> Any:
-    """Something to call."""
-    if not callable(value):
-        raise refusal(name, value, "a function (sequence_index, history) -> allowed token ids")
-    return value
+def function(answer: str) -> Check:
+    """Something to call, with a sequence's index and its tokens."""
+
+    def check(name: str, value: Any) -> Any:
+        if not callable(value):
+            raise refusal(name, value, f"a function (sequence_index, history) -> {answer}")
+        return value
+
+    return check
 
 
 def token(name: str, value: Any) -> int:
@@ -251,9 +255,12 @@ CHECKS: Final[dict[str, Check]] = {
     "max_time": number(lambda v: v > 0, "a number of seconds above 0"),
     "eos_token_id": tokens,
     "stop_strings": strings,
+    "stop_fn": function("whether to end"),
     "overflow": choice("error", "truncate", "slide"),
     "do_sample": flag,
     "num_return_sequences": integer(1, "an integer of at least 1"),
+    "best_of": integer(1, "an integer of at least 1"),
+    "return_alternatives": flag,
     "seed": integer(0, "an integer of at least 0"),
     # Logits divided by less would overflow float32.
     "temperature": number(lambda v: v >= 1e-30, f"a number above 0; {_GREEDY_ADVICE}"),
@@ -304,7 +311,7 @@ CHECKS: Final[dict[str, Check]] = {
     "begin_suppress_tokens": tokens,
     "forced_bos_token_id": token,
     "forced_eos_token_id": tokens,
-    "prefix_allowed_tokens_fn": function,
+    "prefix_allowed_tokens_fn": function("allowed token ids"),
     "regex": text,
     "json_schema": json_object,
     "grammar": text,
@@ -334,6 +341,7 @@ SAMPLING_ONLY: Final = (
     "sampler_order",
     "seed",
     "num_return_sequences",
+    "best_of",
 )
 
 # Two names for one limit; the total length counts the prompt.

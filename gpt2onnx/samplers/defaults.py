@@ -69,7 +69,7 @@ _NEUTRAL: Final[dict[str, tuple[object, ...]]] = {
 }
 
 # Parameters that a file can't hold.
-_NOT_IN_A_FILE: Final = frozenset({"prefix_allowed_tokens_fn"})
+_NOT_IN_A_FILE: Final = frozenset({"prefix_allowed_tokens_fn", "stop_fn"})
 
 # transformers' own default, which it takes as "no length was asked for".
 _TRANSFORMERS_MAX_LENGTH: Final = 20
@@ -126,7 +126,7 @@ def merge(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, An
         unused.update(SAMPLING_ONLY)
     if given.get("mirostat_mode"):
         unused.update(REPLACED_BY_MIROSTAT)
-    if (merged.get("num_beams") or 1) != 1:
+    if (merged.get("num_beams") or 1) != 1 or merged.get("return_alternatives"):
         unused.discard("num_return_sequences")
     unused |= unused_by_beams(merged) | unused_by_speculation(merged, given)
     return {

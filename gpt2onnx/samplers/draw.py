@@ -36,6 +36,11 @@ def greedy(candidates: Candidates | FloatArray) -> int:  # [n] or [vocab]
     return int(candidates.argmax())
 
 
+def ranked(candidates: Candidates, rank: int) -> int:  # [n], rank below n
+    """The token that `rank` others go before: of the larger logits, of equal ones the lower ids."""
+    return int(candidates.ids[np.argsort(-candidates.logits, kind="stable")[rank]])
+
+
 def categorical(candidates: Candidates, rng: np.random.Generator) -> int:  # [n]
     """A token with the probability that its logit gives it.
 

@@ -1,10 +1,11 @@
 """GenerationParams: what a call asks of decoding, validated before anything runs.
 
 Names, meanings and ranges are those of transformers' GenerationConfig; frequency_penalty,
-presence_penalty, logit_bias and seed are OpenAI's; the names of dynatemp, top_n_sigma, tfs_z, xtc
-and dry are llama.cpp's, those of top_a and mirostat text-generation-webui's; sampler_order and
-overflow are this package's. Knows nothing of models: what depends on a vocabulary or a prompt is
-checked by `check_vocabulary` and `for_prompt`.
+presence_penalty, logit_bias, seed and best_of are OpenAI's; the names of dynatemp, top_n_sigma,
+tfs_z, xtc and dry are llama.cpp's, those of top_a and mirostat text-generation-webui's, that of
+return_alternatives CTranslate2's; sampler_order, overflow and stop_fn are this package's. Knows
+nothing of models: what depends on a vocabulary or a prompt is checked by `check_vocabulary` and
+`for_prompt`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from gpt2onnx.samplers.constraint_params import check_constraint
 from gpt2onnx.samplers.defaults import merge, naming_origin
 from gpt2onnx.samplers.order import check_warpers
 from gpt2onnx.samplers.penalties import AllowedTokens
+from gpt2onnx.samplers.ranking_params import check_alternatives, check_best_of
 from gpt2onnx.samplers.speculation_params import check_lookup
+from gpt2onnx.samplers.stopping import StopFn
 
 DEFAULT_MAX_NEW_TOKENS: Final = 128
 DEFAULT_TOP_K: Final = 50
@@ -44,12 +47,16 @@ class GenerationParams:
     max_time: float | None = None  # seconds
     eos_token_id: int | Sequence[int] | None = None
     stop_strings: str | Sequence[str] | None = None
+    stop_fn: StopFn | None = None  # (sequence_index, history [n]) after each token: end here?
     # where the model's positions end
     overflow: Literal["error", "truncate", "slide"] = "error"
 
     # How to draw
     do_sample: bool = False
     num_return_sequences: int = 1
+    best_of: int | None = None  # draw this many, and give the num_return_sequences best
+    # begin each of num_return_sequences with another token, the most probable ones in order
+    return_alternatives: bool = False
     seed: int | None = None
     temperature: float | None = None
     dynatemp_range: float | None = None  # how far temperature goes down and up with the entropy
@@ -139,8 +146,15 @@ class GenerationParams:
         check_beams(self)
         check_constraint(self)
         check_lookup(self)
+        check_best_of(self)
+        check_alternatives(self)
         self._check_lengths()
         self._check_tokens()
+
+    @property
+    def num_drawn(self) -> int:
+        """How many sequences are written of each prompt, given or not."""
+        return self.best_of or self.num_return_sequences
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
@@ -243,10 +257,12 @@ class GenerationParams:
             return
         for name in SAMPLING_ONLY:
             value = getattr(self, name)
-            if name == "num_return_sequences" and (value == 1 or self.num_beams > 1):
+            several = self.num_beams > 1 or self.return_alternatives
+            if name == "num_return_sequences" and (value == 1 or several):
                 continue
             if value is not None:
-                searching = " or num_beams above 1" if name == "num_return_sequences" else ""
+                others = " or num_beams above 1, or return_alternatives=True"
+                searching = others if name == "num_return_sequences" else ""
                 raise ParameterError(
                     f"{name}={value} has no effect without do_sample=True{searching}: set that, "
                     f"or leave {name} out"

@@ -19,7 +19,7 @@ from gpt2onnx.samplers.chain import (
     warper_steps,
 )
 from gpt2onnx.samplers.constraint_params import constraint_of, shown
-from gpt2onnx.samplers.draw import categorical, copied, greedy
+from gpt2onnx.samplers.draw import categorical, copied, greedy, ranked
 from gpt2onnx.samplers.logprobs import token_logprobs
 from gpt2onnx.samplers.mirostat import Mirostat
 from gpt2onnx.samplers.params import GenerationParams
@@ -84,13 +84,24 @@ class Sampler:
         candidates = self.candidates(history, logits)
         sampled = self.params.do_sample
         token = categorical(candidates, self._rng) if sampled else greedy(candidates)
-        logprob = float(token_logprobs(logits, np.array(token)))
-        if candidates.logits is logits:  # nothing was changed
-            return Choice(token, logprob, logprob)
-        index = np.searchsorted(candidates.ids, token)
         if self._mirostat:
+            index = np.searchsorted(candidates.ids, token)
             self._mirostat.observe(float(candidates.logits[index]))
-        return Choice(token, logprob, float(token_logprobs(candidates.logits, np.array(index))))
+        return _choice(token, logits, candidates)
+
+    def alternative(self, history: IntArray, logits: FloatArray, rank: int) -> Choice:
+        """The token that `rank` others are more probable than, after penalties, before warpers.
+
+        It takes no random number. Raises ParameterError where there are no more than `rank`.
+        """
+        candidates = self._possible(history, logits)
+        if (count := len(candidates.ids)) <= rank:
+            raise ParameterError(
+                f"num_return_sequences={self.params.num_return_sequences} with "
+                f"return_alternatives=True: only {count} tokens may come first; lower "
+                "num_return_sequences"
+            )
+        return _choice(ranked(candidates, rank), logits, candidates)
 
     def candidates(self, history: IntArray, logits: FloatArray) -> Candidates:
         """What penalties and warpers leave of `[vocab]`, with the logits that they give it.
@@ -98,9 +109,22 @@ class Sampler:
         XTC rolls its dice anew at each call. Raises ParameterError where the constraints leave
         none, and where a parameter names a token that the vocabulary doesn't have.
         """
+        return self._warp(self._possible(history, logits))
+
+    def _possible(self, history: IntArray, logits: FloatArray) -> Candidates:  # [n], [vocab]
+        """What penalties leave."""
         if self._largest_token >= len(logits):
             self.params.check_vocabulary(len(logits))
-        return self._warp(Candidates.of(self._penalize(history, logits)))
+        return Candidates.of(self._penalize(history, logits))
+
+
+def _choice(token: int, logits: FloatArray, candidates: Candidates) -> Choice:  # logits [vocab]
+    """One of the candidates that were made of logits, and its log-probabilities among both."""
+    logprob = float(token_logprobs(logits, np.array(token)))
+    if candidates.logits is logits:  # nothing was changed
+        return Choice(token, logprob, logprob)
+    index = np.searchsorted(candidates.ids, token)
+    return Choice(token, logprob, float(token_logprobs(candidates.logits, np.array(index))))
 
 
 def _check_constraint(params: GenerationParams, constraint: Penalty | None) -> None:

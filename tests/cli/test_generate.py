@@ -37,7 +37,8 @@ def test_the_tokens_are_those_of_transformers(run: Run, reference: Any, folder: 
     assert len(written["logprobs"]) == 12
     assert written["finish_reason"] == "length"
     assert written.keys() == {
-        *("prompt_token_ids", "text", "token_ids", "logprobs", "finish_reason")
+        *("prompt_token_ids", "text", "token_ids", "logprobs", "finish_reason"),
+        "processed_logprobs",
     }
 
 
@@ -93,6 +94,33 @@ def test_beams_come_whole_and_best_first(run: Run, folder: str, model: gpt2onnx.
     assert "--num-beams 3: stream shows each token as it comes" in err
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_json_of_each_token(run: Run, folder: str, model: gpt2onnx.Model, count: int) -> None:
+    given: Any = {"do_sample": True, "seed": 1, "max_new_tokens": 6, "num_return_sequences": count}
+    call = ("generate", "a", "--model", folder, *SAMPLE, "--num-return-sequences", count)
+    status, out, err = run(*call, "--json", "--stream")
+    names = ("sequence", "id", "text", "logprob", "processed_logprob", "finish_reason")
+    expected = [{name: getattr(t, name) for name in names} for t in model.stream("a", **given)]
+    assert (status, err) == (0, "")
+    assert objects(out) == expected
+
+
+def test_the_best_of_several(run: Run, folder: str, model: gpt2onnx.Model) -> None:
+    drawn: Any = model.generate(
+        "a", do_sample=True, seed=1, max_new_tokens=6, num_return_sequences=4
+    )
+    best = max(drawn, key=lambda each: each.mean_logprob)
+    call = ("generate", "a", "--model", folder, *SAMPLE, "--best-of", 4)
+    assert run(*call) == (0, best.text + "\n", "")
+    assert objects(run(*call, "--json")[1])[0]["token_ids"] == best.token_ids
+
+
+def test_json_of_the_prompts_tokens(run: Run, folder: str, model: gpt2onnx.Model) -> None:
+    call = ("generate", "hello", "--model", folder, "--max-new-tokens", 2, "--json")
+    (written,) = objects(run(*call, "--prompt-logprobs")[1])
+    assert written["prompt_logprobs"] == model.score("hello", add_bos=False).logprobs
+
+
 def test_json_is_unicode_itself(run: Run, folder: str) -> None:
     _, out, _ = run(
         *("generate", "x", "--model", folder, "--json", "--max-new-tokens", 2),
@@ -111,6 +139,10 @@ def test_json_is_unicode_itself(run: Run, folder: str) -> None:
             ("--num-return-sequences", 2, "--json"),
             ["prompt    5 tokens", "text      12 tokens, ", "end       length, length"],
         ),
+        (
+            ("--num-return-sequences", 2, "--json", "--stream"),
+            ["prompt    5 tokens, the first", "text      12 tokens,", "end       length, length"],
+        ),
     ],
 )
 def test_statistics(run: Run, folder: str, how: tuple[object, ...], rows: list[str]) -> None:
@@ -126,10 +158,12 @@ def test_statistics_of_one_token(run: Run, folder: str) -> None:
     assert "text      1 tokens\n" in err
 
 
-def test_every_parameter_but_the_function_has_an_option() -> None:
+def test_every_parameter_but_functions_has_an_option() -> None:
     names = [name for group in parameters.GROUPS.values() for name in group]
     assert len(names) == len(set(names))
-    assert {*names, "prefix_allowed_tokens_fn"} == {f.name for f in fields(GenerationParams)}
+    assert {*names, "prefix_allowed_tokens_fn", "stop_fn"} == {
+        f.name for f in fields(GenerationParams)
+    }
 
 
 @pytest.mark.parametrize(
@@ -146,6 +180,7 @@ def test_every_parameter_but_the_function_has_an_option() -> None:
         (["--overflow=slide"], {"overflow": "slide"}),
         (["--do-sample"], {"do_sample": True}),
         (["--no-do-sample"], {"do_sample": False}),
+        (["--best-of=4", "--return-alternatives"], {"best_of": 4, "return_alternatives": True}),
         (["--num-return-sequences=2", "--seed=3"], {"num_return_sequences": 2, "seed": 3}),
         (["--num-beams=4", "--length-penalty=0"], {"num_beams": 4, "length_penalty": 0.0}),
         (["--early-stopping=true"], {"early_stopping": True}),
@@ -290,11 +325,19 @@ def test_provider_and_threads_reach_the_model(
         (("--overflow", "wrap"), "--overflow 'wrap': expected one of"),
         (("--max-tokens", 3), "unrecognized arguments: --max-tokens 3"),
         (("--max-new", 3), "unrecognized arguments: --max-new 3"),
+        (("--prompt-logprobs",), "--prompt-logprobs has no effect without --json"),
+        (
+            ("--prompt-logprobs", "--json", "--stream"),
+            "--prompt-logprobs has no effect without --json, nor with --stream",
+        ),
+        (
+            ("--do-sample", "--best-of", 3, "--stream"),
+            "--best-of 3: stream shows each token as it comes",
+        ),
         (("--json", "--echo"), "--echo has no effect with --json: leave one out"),
-        (("--json", "--stream"), "--stream has no effect with --json: leave one out"),
         (
             ("--do-sample", "--num-return-sequences", 2, "--stream"),
-            "--stream shows one text, not 2: leave it out",
+            "--stream shows one text, not 2: leave it out, or add --json, which says whose",
         ),
         (("--provider", "none"), "unknown provider 'none': this ONNX Runtime has"),
         (("--provider-option", "a"), "argument --provider-option: expected KEY=VALUE, got 'a'"),

@@ -45,7 +45,10 @@ def test_an_end_token_has_its_name(run: Run, folder: str) -> None:
         (("--top", -1), "--top -1: expected an integer from 0 to 257, the model's vocabulary"),
         (("--top", "x"), "argument --top: invalid int value: 'x'; see gpt2onnx trace --help"),
         (("--top-k", 3), "--top-k 3 has no effect without --do-sample"),
-        (("--do-sample", "--num-return-sequences", 2), "stream writes one sequence"),
+        (
+            ("--do-sample", "--num-return-sequences", 2),
+            "--num-return-sequences 2: trace follows one",
+        ),
     ],
 )
 def test_mistakes(run: Run, folder: str, given: tuple[object, ...], message: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime import generation
 from gpt2onnx.runtime.decoder import Ids
 from gpt2onnx.runtime.generation import Continuation, Step, run
@@ -216,6 +217,69 @@ def test_rows_are_freed_when_sampling_fails() -> None:
     decoder = FakeDecoder(by_history(VOCAB))
     with pytest.raises(Exception, match="prefix_allowed_tokens_fn returned \\[\\]"):
         list(run(decoder, continuations([[0], [1, 2]], prefix_allowed_tokens_fn=allowed)))
+    assert decoder.rows == []
+
+
+def test_alternatives_begin_with_the_most_probable_tokens() -> None:
+    table = by_last_token([[0, 0.2, 0.5, 0.3], [0, 0, 0, 1], [0, 1, 0, 0], [0.9, 0, 0.1, 0]])
+    several = {"return_alternatives": True, "num_return_sequences": 3, "max_new_tokens": 3}
+    decoder = FakeDecoder(table)
+    assert [tokens for tokens, _ in write(decoder, [[1, 0]], **several)] == [
+        [2, 1, 3],
+        [3, 0, 2],  # a token that comes later is the best one
+        [1, 3, 0],
+    ]
+    assert decoder.calls[0] == ("prefill", [1, 0])
+    assert [name for name, _ in decoder.calls].count("prefill") == 1
+    with pytest.raises(ParameterError, match="only 3 tokens may come first"):
+        write(decoder, [[0]], **{**several, "num_return_sequences": 4})
+    assert decoder.rows == []
+
+
+def test_drawn_alternatives_go_on_by_their_own_numbers() -> None:
+    several = {"do_sample": True, "seed": 1, "num_return_sequences": 2}
+    rule = by_history(VOCAB)
+    first, second = write(FakeDecoder(rule), [[3]], return_alternatives=True, **several)
+    best = np.argsort(-rule((3,)))[:2].tolist()
+    assert [first[0][0], second[0][0]] == best
+    assert first[0][1:] != second[0][1:]
+
+
+def test_stop_fn_ends_one_sequence_and_the_others_go_on() -> None:
+    told: list[tuple[int, list[int]]] = []
+
+    def stop(index: int, history: Ids) -> bool:
+        told.append((index, history.tolist()))
+        return index == 1 and len(history) == 4
+
+    decoder = FakeDecoder(CYCLE)
+    written = write(decoder, [[0], [5, 6]], stop_fn=stop, max_new_tokens=4)
+    assert written == [([1, 2, 3, 4], "length"), ([7, 8], "stopped")]
+    assert told[:4] == [(0, [0, 1]), (1, [5, 6, 7]), (0, [0, 1, 2]), (1, [5, 6, 7, 8])]
+    assert steps(decoder) == [2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ({"max_new_tokens": 1}, "stopped"),
+        ({"eos_token_id": 1}, "eos"),
+        ({"stops": {1}.__contains__}, "stop"),
+    ],
+)
+def test_an_end_of_the_texts_own_comes_before_stop_fn(
+    parameters: dict[str, Any], reason: str
+) -> None:
+    stopping = {"stop_fn": lambda index, history: True, **parameters}
+    assert write(FakeDecoder(CYCLE), [[0]], **stopping) == [([1], reason)]
+
+
+@pytest.mark.parametrize("answer", [None, 1, np.array([True])])
+def test_stop_fn_answers_true_or_false(answer: Any) -> None:
+    decoder = FakeDecoder(CYCLE)
+    sequences = continuations([[0], [1]], stop_fn=lambda index, history: answer)
+    with pytest.raises(ParameterError, match=r"stop_fn returned .* for sequence 0: expected True"):
+        list(run(decoder, sequences))
     assert decoder.rows == []
 
 

@@ -148,9 +148,11 @@ def test_sampled_pieces_joined_are_the_text(model: Model, seed: int) -> None:
         ("a", {"top_logprobs": 258}, ParameterError),
         ("a", {"top_logprobs": -1}, ParameterError),
         ("a", {"top_logprobs": 1.5}, ParameterError),
-        ("a", {"num_return_sequences": 2, "do_sample": True}, ParameterError),
-        (["a"], {}, ParameterError),
-        ([], {}, ParameterError),
+        ("a", {"num_return_sequences": 2}, ParameterError),
+        (["a"], {"num_beams": 2}, ParameterError),
+        ("a", {"best_of": 2, "do_sample": True}, ParameterError),
+        ("a", {"prompt_logprobs": True}, ParameterError),
+        (["a", [300]], {}, TokenRangeError),
         ([300], {}, TokenRangeError),
         (None, {}, PromptError),
         ("x" * 65, {}, PromptError),
@@ -166,6 +168,50 @@ def test_a_stream_refuses_by_the_call(
 def test_a_stream_that_is_never_read_takes_no_memory(model: Model) -> None:
     model.stream("abc")
     assert model.decoder.cache.arena is None
+
+
+@pytest.mark.parametrize("prompt_lookup_num_tokens", [None, 4])
+@pytest.mark.parametrize("num_return_sequences", [1, 2])
+def test_a_stream_of_several_says_whose_each_token_is(
+    model: Model, num_return_sequences: int, prompt_lookup_num_tokens: int | None
+) -> None:
+    prompts = ["ab", "a longer prompt", ""]
+    parameters = {
+        **SAMPLING,
+        "num_return_sequences": num_return_sequences,
+        "prompt_lookup_num_tokens": prompt_lookup_num_tokens,
+    }
+    tokens = list(model.stream(prompts, **parameters))
+    groups: list[Any] = model.generate(prompts, **parameters)
+    whole = groups if num_return_sequences == 1 else [each for group in groups for each in group]
+    for sequence, written in enumerate(whole):
+        mine = [token for token in tokens if token.sequence == sequence]
+        assert [token.id for token in mine] == written.token_ids
+        assert "".join(token.text for token in mine) == written.text
+        assert mine[-1].finish_reason == written.finish_reason
+        assert mine[-1].speculation == written.speculation
+    assert len(tokens) == sum(len(written.token_ids) for written in whole)
+
+
+def test_a_stream_of_several_goes_step_by_step(model: Model) -> None:
+    stream = model.stream(["abc", "d"], max_new_tokens=3, eos_token_id=None)
+    assert [token.sequence for token in stream] == [0, 1] * 3
+    assert {token.sequence for token in model.stream("abc", max_new_tokens=3)} == {0}
+    assert list(model.stream([])) == []
+
+
+@pytest.mark.parametrize("read", range(1, 7))
+@pytest.mark.parametrize("lookup", [None, 4])
+def test_closing_a_stream_of_several_frees_every_row(
+    model: Model, read: int, lookup: int | None
+) -> None:
+    parameters = {**SAMPLING, "num_return_sequences": 2, "eos_token_id": None}
+    stream = model.stream(["abc", "d"], prompt_lookup_num_tokens=lookup, **parameters)
+    for _ in range(read):
+        next(stream)
+    assert len(model.decoder.cache.rows) == 4
+    stream.close()
+    assert model.decoder.cache.rows == []
 
 
 def test_closing_a_stream_frees_its_row(model: Model) -> None:
@@ -213,6 +259,19 @@ def test_interrupting_generate_frees_every_row(model: Model, monkeypatch: Any) -
     with pytest.raises(KeyboardInterrupt):
         model.generate(["abc", "d"], eos_token_id=None)
     assert model.decoder.cache.rows == []
+
+
+def test_a_sequence_that_is_stopped_keeps_its_text(model: Model) -> None:
+    parameters = {**SAMPLING, "num_return_sequences": 2, "eos_token_id": None}
+    whole: Any = model.generate(["ab", "c"], **parameters)
+    stopped: Any = model.generate(
+        ["ab", "c"], stop_fn=lambda index, history: index == 2 and len(history) > 5, **parameters
+    )
+    assert stopped[0] == whole[0]
+    assert stopped[1][1] == whole[1][1]
+    assert stopped[1][0].finish_reason == "stopped"
+    assert stopped[1][0].token_ids == whole[1][0].token_ids[:5]
+    assert stopped[1][0].text == model.tokenizer.decode(stopped[1][0].token_ids)
 
 
 # --- alternatives --------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def test_other_strategies_are_refused_by_name(key: str, value: object, expected:
         defaults_from_generation_config({**GPT2, key: value})
 
 
-@pytest.mark.parametrize("key", ["temprature", "prefix_allowed_tokens_fn", "my_own_key"])
+@pytest.mark.parametrize("key", ["temprature", "prefix_allowed_tokens_fn", "stop_fn", "my_own_key"])
 def test_unknown_keys_are_refused(key: str) -> None:
     with pytest.raises(ParameterError, match=f"unknown key '{key}'"):
         defaults_from_generation_config({**GPT2, key: 1})

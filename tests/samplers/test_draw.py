@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gpt2onnx.samplers import Candidates, categorical, generator, greedy
+from gpt2onnx.samplers.draw import ranked
 
 # The 0.999 quantile of chi-square, by degrees of freedom (NIST/SEMATECH e-Handbook, 1.3.6.7.4).
 CHI_SQUARE_999 = {4: 18.467, 9: 27.877, 19: 43.820}
@@ -26,6 +27,12 @@ def test_greedy_takes_the_largest_and_the_first_of_equals() -> None:
     assert greedy(logits) == 2
     assert greedy(Candidates.of(logits)) == 2
     assert greedy(Candidates(np.array([7, 9]), np.array([1, 4], np.float32))) == 9
+
+
+def test_ranked_is_greedy_over_and_over() -> None:
+    candidates = Candidates(np.array([2, 3, 5, 7]), np.array([1, 4, 4, 2], np.float32))
+    assert [ranked(candidates, rank) for rank in range(4)] == [3, 5, 7, 2]
+    assert ranked(candidates, 0) == greedy(candidates)
 
 
 @pytest.mark.parametrize("freedom", [4, 9, 19])

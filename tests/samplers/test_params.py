@@ -47,6 +47,7 @@ def allow_all(sequence_index: int, history: np.ndarray) -> list[int]:
         ("forced_eos_token_id", 3, (3,)),
         ("dry_multiplier", 0, 0.0),
         ("prefix_allowed_tokens_fn", allow_all, allow_all),
+        ("stop_fn", allow_all, allow_all),
     ],
 )
 def test_keeps_a_value_in_one_form(name: str, value: object, kept: object) -> None:
@@ -192,7 +193,8 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("begin_suppress_tokens", "12", "begin_suppress_tokens='12'"),
     ("forced_bos_token_id", [1], r"forced_bos_token_id=\[1\]: expected a token id"),
     ("forced_eos_token_id", 1.5, "forced_eos_token_id=1.5"),
-    ("prefix_allowed_tokens_fn", [1], "expected a function"),
+    ("prefix_allowed_tokens_fn", [1], r"expected a function .* -> allowed token ids"),
+    ("stop_fn", True, r"stop_fn=True: expected a function .* -> whether to end"),
     ("eos_token_id", -1, "eos_token_id=-1"),
     ("eos_token_id", False, "eos_token_id=False"),
     ("stop_strings", "", "stop_strings='': expected a non-empty string"),

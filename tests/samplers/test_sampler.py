@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers import Candidates, GenerationParams, Sampler, generator
 
 LOGITS = np.log(np.array([0.4, 0.3, 0.2, 0.1], np.float32))
@@ -112,3 +113,14 @@ def test_a_fork_goes_on_alike_and_by_itself(given: dict[str, Any]) -> None:
     drawn = [fork.choose(HISTORY, LOGITS) for _ in range(30)]
     assert [one.choose(HISTORY, LOGITS) for _ in range(30)] == drawn
     assert [twin.choose(HISTORY, LOGITS) for _ in range(30)] == drawn
+
+
+def test_alternatives_are_what_penalties_leave() -> None:
+    chooses = sampler(do_sample=True, top_k=1, temperature=0.1, suppress_tokens=[1])
+    found = [chooses.alternative(HISTORY, LOGITS, rank) for rank in range(3)]
+    assert [choice.token for choice in found] == [0, 2, 3]
+    probabilities = np.exp([choice.processed_logprob for choice in found])
+    assert probabilities == pytest.approx([4 / 7, 2 / 7, 1 / 7])
+    assert np.exp(found[1].logprob) == pytest.approx(0.2)
+    with pytest.raises(ParameterError, match="only 3 tokens may come first; lower num_return_seq"):
+        chooses.alternative(HISTORY, LOGITS, 3)

@@ -1,0 +1,35 @@
+"""TopTokens: the most probable tokens after a text, as the model sees them.
+
+Knows logits and a tokenizer; knows nothing of how a token is chosen.
+"""
+
+from __future__ import annotations
+
+import tokenizers
+
+from gpt2onnx.errors import ParameterError
+from gpt2onnx.runtime.decoder import Logits
+from gpt2onnx.runtime.results import Alternative
+from gpt2onnx.samplers import top_logprobs
+
+
+class TopTokens:
+    """Names the `count` most probable tokens of a row of logits. Errors: ParameterError."""
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer, vocab_size: int, count: int) -> None:
+        if not isinstance(count, int) or not 0 <= count <= vocab_size:
+            raise ParameterError(
+                f"top_logprobs={count!r}: expected an integer from 0 to {vocab_size}, the model's "
+                "vocabulary"
+            )
+        self._tokenizer, self._count = tokenizer, count
+
+    def __call__(self, logits: Logits) -> tuple[Alternative, ...]:  # [vocab]
+        """The most probable first; none where none were asked for."""
+        if not self._count:
+            return ()
+        ids, logprobs = top_logprobs(logits, self._count)
+        return tuple(
+            Alternative(token, self._tokenizer.decode([token], skip_special_tokens=False), logprob)
+            for token, logprob in zip(ids.tolist(), logprobs.tolist(), strict=True)
+        )

@@ -1,0 +1,68 @@
+"""Parameters that rank whole texts: what is accepted, refused, and made of a model's defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpt2onnx.errors import ParameterError
+from gpt2onnx.samplers import GenerationParams
+from gpt2onnx.samplers.ranking_params import check_stream
+
+SAMPLE: dict[str, Any] = {"do_sample": True}
+ALTERNATIVES: dict[str, Any] = {"return_alternatives": True, "num_return_sequences": 3}
+
+
+def test_keeps_integers() -> None:
+    params = GenerationParams(**SAMPLE, best_of=np.int64(4), num_return_sequences=2)
+    assert params.best_of == params.num_drawn == 4
+    assert type(params.best_of) is int
+    assert GenerationParams(**SAMPLE, num_return_sequences=2).num_drawn == 2
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({**SAMPLE, "best_of": 0}, "best_of=0: expected an integer of at least 1"),
+        ({**SAMPLE, "best_of": True}, "best_of=True"),
+        ({"best_of": 3}, "best_of=3 has no effect without do_sample=True"),
+        ({**SAMPLE, "best_of": 3, "num_beams": 2}, "best_of=3 with num_beams=2: both say which"),
+        ({"return_alternatives": 1}, "return_alternatives=1: expected True or False"),
+        ({**ALTERNATIVES, "num_return_sequences": 1}, "num_return_sequences=1 gives the most prob"),
+        ({**ALTERNATIVES, "num_beams": 3}, "return_alternatives=True with num_beams=3: both say"),
+        (
+            {**ALTERNATIVES, **SAMPLE, "best_of": 3},
+            "return_alternatives=True with best_of=3: both say",
+        ),
+        ({"num_return_sequences": 2}, "num_beams above 1, or return_alternatives=True: set that"),
+        (
+            {**SAMPLE, "best_of": 2, "num_return_sequences": 3},
+            "best_of=2 is below num_return_sequences=3: expected at least as many",
+        ),
+    ],
+)
+def test_refuses(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        GenerationParams(**parameters)
+
+
+@pytest.mark.parametrize("given", [{"do_sample": False}, {"num_beams": 2}])
+def test_a_default_gives_way(given: dict[str, Any]) -> None:
+    assert GenerationParams.create(given, {**SAMPLE, "best_of": 4}).best_of is None
+
+
+def test_default_alternatives() -> None:
+    assert GenerationParams.create({"return_alternatives": True}, {"num_return_sequences": 3}) == (
+        GenerationParams(**ALTERNATIVES)
+    )
+    assert not GenerationParams.create({"num_beams": 3}, ALTERNATIVES).return_alternatives
+
+
+@pytest.mark.parametrize("parameters", [{"num_beams": 2}, {**SAMPLE, "best_of": 2}])
+def test_what_no_stream_can_show(parameters: dict[str, Any]) -> None:
+    name, value = list(parameters.items())[-1]
+    with pytest.raises(ParameterError, match=f"{name}={value}: stream shows each token as it"):
+        check_stream(GenerationParams(**parameters))
+    check_stream(GenerationParams(**SAMPLE, num_return_sequences=2))
