@@ -18,6 +18,7 @@ import tokenizers
 from gpt2onnx.errors import ParameterError, PromptError
 from gpt2onnx.runtime import beam_writer
 from gpt2onnx.runtime.assistance import Assistance, Draft
+from gpt2onnx.runtime.beams import Observer
 from gpt2onnx.runtime.breakers import BreakerFinder
 from gpt2onnx.runtime.decoder import Decoder, Logits
 from gpt2onnx.runtime.folder import ModelFolder, open_folder
@@ -35,7 +36,7 @@ from gpt2onnx.runtime.scoring import score
 from gpt2onnx.runtime.session import Session, open_session
 from gpt2onnx.runtime.speculation import Speculation
 from gpt2onnx.runtime.writer import Writer
-from gpt2onnx.samplers import GenerationParams, top_logprobs
+from gpt2onnx.samplers import GenerationParams, entropy, top_logprobs
 
 
 class Model:
@@ -79,6 +80,7 @@ class Model:
         *,
         draft: Draft | None = None,
         top_logprobs: int = 0,
+        observe: Observer | None = None,
         **parameters: Any,
     ) -> Any:
         """Write on from a prompt: a text, token ids, or a list of either, which share each step.
@@ -87,7 +89,8 @@ class Model:
         generation_config.json has what isn't given. `top_logprobs` asks for that many alternatives
         to each token. `draft` is a smaller model with the same tokenizer, open or its folder, which
         stays open then: it guesses ahead, and the text comes sooner (prompt_lookup_num_tokens
-        guesses without one); what comes, `speculation` explains, is the same.
+        guesses without one); what comes, `speculation` explains, is the same. `observe` is told of
+        every step of a beam search.
 
         Gives a Generation for a prompt, a list of them with num_return_sequences above 1 (of beams
         the best ones first, fewer where constraints leave fewer), and for a list of prompts the
@@ -103,8 +106,10 @@ class Model:
         self._check_alternatives(top_logprobs)
         batch = is_batch(prompt)
         if params.num_beams > 1:
-            found = self._search(prompt if batch else [prompt], params, top_logprobs)
+            found = self._search(prompt if batch else [prompt], params, top_logprobs, observe)
             return found if batch else found[0]
+        if observe:
+            raise ParameterError("observe has no effect without num_beams above 1: leave it out")
         writers = self._writers(prompt if batch else [prompt], params)
         written = [Generation(writer.sequence.prompt.tolist()) for writer in writers]
         with closing(self._write(writers, params.max_time, top_logprobs, speculation)) as tokens:
@@ -119,11 +124,13 @@ class Model:
         *,
         draft: Draft | None = None,
         top_logprobs: int = 0,
+        entropies: bool = False,
         **parameters: Any,
     ) -> Generator[Token, None, None]:
         """Write on from one prompt, and give each token as it comes; parameters as `generate`'s.
 
-        The pieces of text joined are the whole text. Closing the iterator early frees its memory.
+        The pieces of text joined are the whole text. `entropies` asks for each step's. Closing
+        the iterator early frees its memory.
 
         Errors: as `generate`, by this call; what comes of running the model, by the iterator.
         """
@@ -139,7 +146,7 @@ class Model:
                 "settle on theirs at the end; use generate, or num_beams=1"
             )
         writers = self._writers([prompt], params)
-        return self._stream(writers, params.max_time, top_logprobs, speculation)
+        return self._stream(writers, params.max_time, top_logprobs, speculation, entropies)
 
     def score(self, text: Prompt, *, add_bos: bool = True) -> Score:
         """The log-probability of each token of a text, or of token ids.
@@ -184,11 +191,17 @@ class Model:
         params = self.params(given)
         return params, self._assistance.speculation(draft, params)
 
-    def _search(self, prompts: Sequence[Prompt], params: GenerationParams, top: int) -> list[Any]:
+    def _search(
+        self,
+        prompts: Sequence[Prompt],
+        params: GenerationParams,
+        top: int,
+        observe: Observer | None,
+    ) -> list[Any]:
         """What beams find for each prompt. Errors: PromptError, ParameterError."""
         ids = [self._prompts.fit(self._prompts.read(prompt), params) for prompt in prompts]
         alternatives = partial(self._alternatives, count=top)
-        found = beam_writer.write(self.decoder, self.tokenizer, ids, params, alternatives)
+        found = beam_writer.write(self.decoder, self.tokenizer, ids, params, alternatives, observe)
         return found if params.num_return_sequences > 1 else [best for (best,) in found]
 
     def _writers(self, prompts: Sequence[Prompt], params: GenerationParams) -> list[Writer]:
@@ -207,8 +220,9 @@ class Model:
         max_time: float | None,
         top: int,
         speculation: Speculation | None,
+        entropies: bool,
     ) -> Generator[Token, None, None]:
-        with closing(self._write(writers, max_time, top, speculation)) as tokens:
+        with closing(self._write(writers, max_time, top, speculation, entropies)) as tokens:
             for _, token in tokens:
                 yield token
 
@@ -218,6 +232,7 @@ class Model:
         max_time: float | None,
         top: int,
         speculation: Speculation | None,
+        entropies: bool = False,
     ) -> Generator[tuple[int, Token], None, None]:
         """The tokens of all sequences as steps complete: (sequence, token)."""
         sequences = [writer.sequence for writer in writers]
@@ -233,6 +248,7 @@ class Model:
                     step.finish_reason,
                     self._alternatives(step.logits, top),
                     speculation.stats[step.sequence] if speculation and last else None,
+                    float(entropy(step.logits)) if entropies else None,
                 )
                 yield step.sequence, token
 

@@ -27,7 +27,7 @@ class Token(NamedTuple):
     `text` is what may be shown now: a token can end in the middle of a character or of a stop
     string, so the pieces, not the tokens, make up the text. `alternatives` are the most probable
     tokens, where they were asked for; `speculation` comes with a sequence's last token, where there
-    were drafts.
+    were drafts; `entropy` is the model's own, in nats, where it was asked for.
     """
 
     id: int
@@ -36,6 +36,7 @@ class Token(NamedTuple):
     finish_reason: FinishReason | None
     alternatives: tuple[Alternative, ...] = ()
     speculation: SpeculationStats | None = None
+    entropy: float | None = None
 
 
 @dataclass
