@@ -98,7 +98,7 @@ class _Trace:
         about = [
             ("model", self._args.model),
             ("parameters", ", ".join(given) or "the model's own"),
-            ("prompt", f"{self._length} tokens"),
+            ("prompt tokens", str(self._length)),
         ]
         return Run(self._prompt, self.steps, self._end, about, self._levels)
 

@@ -9,6 +9,8 @@ from gpt2onnx.page.text import percent, visible
 
 WIDTH, HEIGHT = 900, 220
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 24
+# With more steps than this, rings would run into one another: dots take their place.
+DENSE = 120
 
 
 def plot(steps: Sequence[Step]) -> str:
@@ -25,9 +27,10 @@ def plot(steps: Sequence[Step]) -> str:
     base = axes.y(0)
     area = f"{axes.x(1):.1f},{base} {line} {axes.x(len(steps)):.1f},{base}"
     points = "".join(_point(axes, number, step) for number, step in enumerate(steps, 1))
+    look = "plot dense" if len(steps) > DENSE else "plot"
     return (
         '<div class="scroll" tabindex="0" role="group" aria-label="plot">'
-        f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'<svg class="{look}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="entropy of each of {len(steps)} steps, in bits: from {min(entropies):.2f} '
         f'to {max(entropies):.2f}">{axes.grid()}'
         f'<polygon class="area" points="{area}"/><polyline class="line" points="{line}"/>'

@@ -21,8 +21,8 @@ _LINE_KEY = (
 )
 _TREE_KEY = (
     "From the prompt downwards, a row for each step: each token with its probability and, below "
-    "it, the log-probability of the whole hypothesis. Framed: the text above. Grey and dashed: "
-    "pruned."
+    "it, the log-probability of the whole hypothesis. Framed: the text above. Marked: "
+    "where a text ended. Grey and dashed: pruned."
 )
 
 

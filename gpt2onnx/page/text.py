@@ -49,7 +49,11 @@ def flowing(text: str) -> str:
 
 
 def percent(probability: float) -> str:
-    return f"{probability:.2%}".replace("%", "\N{NO-BREAK SPACE}%")
+    """As HTML. What rounds to nothing is told from what is nothing."""
+    shown = f"{probability:.2%}"
+    if probability and shown == "0.00%":
+        shown = "&lt;0.01%"
+    return shown.replace("%", "\N{NO-BREAK SPACE}%")
 
 
 def level(probability: float) -> int:

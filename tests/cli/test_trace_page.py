@@ -49,7 +49,9 @@ def test_a_page_has_the_lines_of_the_terminal(
     bits = entropies(model, "abc", [token.id for token in tokens])
     for number, (label, token, each) in enumerate(zip(shown, tokens, bits, strict=True), 1):
         text = unescape(visible(model.tokenizer.decode([token.id], skip_special_tokens=False)))
-        assert label.startswith(f"step {number}: {text} {percent(math.exp(token.logprob))}, ")
+        assert label.startswith(
+            f"step {number}: {text} {unescape(percent(math.exp(token.logprob)))}, "
+        )
         assert float(re.search(r"entropy ([\d.]+) bits", label)[1]) == pytest.approx(each, abs=0.01)
     assert "end: length" in page.read_text()
     assert "Tree of hypotheses" not in page.read_text()

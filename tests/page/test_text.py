@@ -45,7 +45,8 @@ def test_the_legend_names_every_level() -> None:
 
 def test_percent() -> None:
     assert percent(0.12345).split() == ["12.35", "%"]
-    assert percent(1e-9).split() == ["0.00", "%"]
+    assert percent(0.0).split() == ["0.00", "%"]
+    assert percent(1e-9).split() == ["&lt;0.01", "%"]
 
 
 def test_a_label_says_all_that_a_colour_does() -> None:
