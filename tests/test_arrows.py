@@ -31,9 +31,10 @@ ARROWS = {
     "models": {"errors", "demo", "runtime"},
     "doctor": {"gpt2onnx", "errors", "paths", "runtime"},
     "compare": {"errors", "paths", "models", "runtime", "samplers"},
+    "page": set(),
     "cli": {
         *("gpt2onnx", "errors", "paths", "samplers", "runtime", "export"),
-        *("demo", "models", "doctor", "compare"),
+        *("demo", "models", "doctor", "compare", "page"),
     },
     "gpt2onnx": {"errors", "export"},
     "__main__": {"cli"},

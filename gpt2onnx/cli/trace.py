@@ -5,20 +5,30 @@ from __future__ import annotations
 import argparse
 import math
 
+from gpt2onnx.cli.beam_record import BeamRecord
 from gpt2onnx.cli.model import add_model, open_model
 from gpt2onnx.cli.parameters import add_parameters, given_parameters
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.text import add_text, read_prompt
+from gpt2onnx.cli.whole_file import WholeFile
 from gpt2onnx.errors import ParameterError
+from gpt2onnx.page import Node, Option, Run, Step, render
+from gpt2onnx.runtime.model import Model
+from gpt2onnx.runtime.results import Generation, Token
 
 DESCRIPTION = """\
 Writes on from a prompt, a line for each step as it happens: the step, the
 length of prompt and text in tokens, the token that was chosen, and which of the
 most probable ones were not. Probabilities are the model's own, before penalties
-and warpers. Parameters are those of `gpt2onnx generate`, for one text."""
+and warpers. Parameters are those of `gpt2onnx generate`, for one text.
+
+--html writes the same as a page, with the entropy along the text; of a beam
+search it has the tree of hypotheses, and the lines are those of the best text.
+Ctrl-C ends the run, and the page shows it as far as it came."""
 EXAMPLES = [
     'gpt2onnx trace "def main():" --max-new-tokens 8',
     'gpt2onnx trace "Once upon" --do-sample --top-p 0.9 --seed 1 --top 3',
+    'gpt2onnx trace "def main():" --num-beams 4 --html beams.html',
 ]
 
 
@@ -36,36 +46,118 @@ def parser() -> Parser:
         metavar="N",
         help="show the N most probable tokens of each step (default: 5)",
     )
+    group.add_argument(
+        "--html",
+        metavar="FILE",
+        help="write a page of the run as well: one file, which replaces what is there",
+    )
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     prompt = read_prompt(args)
+    file = WholeFile("html", args.html) if args.html is not None else None
     model = open_model(args)
-    parameters = given_parameters(args)
-    if (count := model.params(parameters).num_return_sequences) > 1:
+    params = model.params(given_parameters(args))
+    if (count := params.num_return_sequences) > 1:
         raise ParameterError(
             f"num_return_sequences={count}: trace follows one sequence; leave it out"
         )
-    tokens = model.stream(prompt, top_logprobs=args.top_logprobs, **parameters)
-    length = len(model.tokenizer.encode(prompt).ids) or 1  # BOS
-    print(_line("step", "length", "token", "probability", "others"))
-    for step, token in enumerate(tokens, 1):
-        chosen = repr(model.tokenizer.decode([token.id], skip_special_tokens=False))
+    beams = file is not None and params.num_beams > 1
+    trace = (_BeamTrace if beams else _Trace)(args, model, prompt)
+    try:
+        trace.run()
+    finally:
+        if file and trace.steps:
+            file.write(render(trace.page()))
+    return 0
+
+
+class _Trace:
+    """One text, token by token as it comes."""
+
+    def __init__(self, args: argparse.Namespace, model: Model, prompt: str) -> None:
+        self.steps: list[Step] = []
+        self._levels: list[list[Node]] = []
+        self._end: str | None = None
+        self._args, self._model, self._prompt = args, model, prompt
+        self._parameters = given_parameters(args)
+        self._length = len(model.tokenizer.encode(prompt).ids) or 1  # BOS
+
+    def run(self) -> None:
+        tokens = self._model.stream(
+            self._prompt,
+            top_logprobs=self._args.top_logprobs,
+            entropies=self._args.html is not None,
+            **self._parameters,
+        )
+        _print_header()
+        for token in tokens:
+            self.steps.append(self._step(token))
+            self._print(len(self.steps))
+        self._end = token.finish_reason
+        print(f"end: {self._end}")
+
+    def page(self) -> Run:
+        given = (f"{name}={value!r}" for name, value in self._parameters.items())
+        about = [
+            ("model", self._args.model),
+            ("parameters", ", ".join(given) or "the model's own"),
+            ("prompt tokens", str(self._length)),
+        ]
+        return Run(self._prompt, self.steps, self._end, about, self._levels)
+
+    def _step(self, token: Token) -> Step:
         others = [
-            f"{other.text!r} {_percent(other.logprob)}"
+            Option(other.text, math.exp(other.logprob))
             for other in token.alternatives
             if other.id != token.id
         ]
-        shown = (str(step), str(length + step), chosen, _percent(token.logprob))
-        print(_line(*shown, "  ".join(others)), flush=True)
-    print(f"end: {token.finish_reason}")
-    return 0
+        bits = None if token.entropy is None else token.entropy / math.log(2)
+        return Step(self._text_of(token.id), math.exp(token.logprob), others, bits)
+
+    def _text_of(self, token: int) -> str:
+        text: str = self._model.tokenizer.decode([token], skip_special_tokens=False)
+        return text
+
+    def _print(self, number: int) -> None:
+        step = self.steps[number - 1]
+        others = "  ".join(f"{other.text!r} {other.probability:.2%}" for other in step.others)
+        shown = (str(number), str(self._length + number), repr(step.text))
+        print(_line(*shown, f"{step.probability:.2%}", others), flush=True)
+
+
+class _BeamTrace(_Trace):
+    """The best text of a beam search, and the tree that it was found in."""
+
+    def run(self) -> None:
+        record = BeamRecord(self._text_of, self._args.top_logprobs)
+        best: Generation | None = None
+        try:
+            best = self._search(record)
+        finally:
+            hypothesis = record.best(best.token_ids if best else None)
+            self.steps = record.steps(hypothesis)
+            self._levels = record.levels(hypothesis)
+        self._end = best.finish_reason
+        _print_header()
+        for number in range(1, len(self.steps) + 1):
+            self._print(number)
+        print(f"end: {self._end}")
+
+    def _search(self, record: BeamRecord) -> Generation:
+        best: Generation = self._model.generate(
+            self._prompt,
+            top_logprobs=self._args.top_logprobs,
+            observe=record,
+            **self._parameters,
+        )
+        return best
+
+
+def _print_header() -> None:
+    print(_line("step", "length", "token", "probability", "others"))
 
 
 def _line(step: str, length: str, token: str, probability: str, others: str) -> str:
     return f"{step:>4}  {length:>6}  {token:16}  {probability:>11}  {others}".rstrip()
-
-
-def _percent(logprob: float) -> str:
-    return f"{math.exp(logprob):.2%}"

@@ -19,6 +19,7 @@ import tokenizers
 from gpt2onnx.errors import ParameterError, PromptError
 from gpt2onnx.runtime import beam_writer, ranking
 from gpt2onnx.runtime.assistance import Assistance, Draft
+from gpt2onnx.runtime.beams import Observer
 from gpt2onnx.runtime.breakers import BreakerFinder
 from gpt2onnx.runtime.decoder import Decoder
 from gpt2onnx.runtime.folder import ModelFolder, open_folder
@@ -37,7 +38,7 @@ from gpt2onnx.runtime.session import Session, open_session
 from gpt2onnx.runtime.speculation import Speculation
 from gpt2onnx.runtime.top_tokens import TopTokens
 from gpt2onnx.runtime.writer import Writer
-from gpt2onnx.samplers import GenerationParams
+from gpt2onnx.samplers import GenerationParams, entropy
 from gpt2onnx.samplers.checks import flag
 from gpt2onnx.samplers.ranking_params import check_stream
 
@@ -84,6 +85,7 @@ class Model:
         draft: Draft | None = None,
         top_logprobs: int = 0,
         prompt_logprobs: bool = False,
+        observe: Observer | None = None,
         **parameters: Any,
     ) -> Any:
         """Write on from a prompt: a text, token ids, or a list of either, which share each step.
@@ -94,7 +96,7 @@ class Model:
         reads each prompt once more and costs what `score` does. `draft` is a smaller model with the
         same tokenizer, open or its folder, which stays open then: it guesses ahead, and the text
         comes sooner (prompt_lookup_num_tokens guesses without one); what comes, `speculation`
-        explains, is the same.
+        explains, is the same. `observe` is told of every step of a beam search.
 
         best_of draws that many and gives the num_return_sequences best of them, best first, by the
         mean log-probability of a token, the model's own. return_alternatives begins them with the
@@ -119,7 +121,9 @@ class Model:
         flag("prompt_logprobs", prompt_logprobs)
         prompts = as_batch(prompt)
         if params.num_beams > 1:
-            groups = self._search(prompts, params, top)
+            groups = self._search(prompts, params, top, observe)
+        elif observe:
+            raise ParameterError("observe has no effect without num_beams above 1: leave it out")
         else:
             groups = self._draw(prompts, params, top, speculation)
         if prompt_logprobs:
@@ -133,13 +137,15 @@ class Model:
         *,
         draft: Draft | None = None,
         top_logprobs: int = 0,
+        entropies: bool = False,
         **parameters: Any,
     ) -> Generator[Token, None, None]:
         """Write on from prompts, and give each token as it comes; parameters as `generate`'s.
 
         The pieces of text joined are the whole text. Of several prompts, and of several draws, the
         tokens come step by step, all sequences' in turn: draw d of prompt p is `sequence`
-        p * num_return_sequences + d. Closing the iterator early frees its memory.
+        p * num_return_sequences + d. `entropies` asks for each step's. Closing the iterator early
+        frees its memory.
 
         Errors: as `generate`, by this call; what comes of running the model, by the iterator.
         """
@@ -149,7 +155,7 @@ class Model:
         top = TopTokens(self.tokenizer, self.decoder.vocab_size, top_logprobs)
         check_stream(params)
         writers = self._writers(as_batch(prompt), params)
-        return self._write(writers, params.max_time, top, speculation)
+        return self._write(writers, params.max_time, top, speculation, entropies)
 
     def score(self, text: Prompt, *, add_bos: bool = True) -> Score:
         """The log-probability of each token of a text, or of token ids.
@@ -210,11 +216,15 @@ class Model:
         return ranking.given(written, params)
 
     def _search(
-        self, prompts: Sequence[Prompt], params: GenerationParams, top: TopTokens
+        self,
+        prompts: Sequence[Prompt],
+        params: GenerationParams,
+        top: TopTokens,
+        observe: Observer | None,
     ) -> list[list[Generation]]:
         """What beams find for each prompt. Errors: PromptError, ParameterError."""
         ids = [self._prompts.fit(self._prompts.read(prompt), params) for prompt in prompts]
-        return beam_writer.write(self.decoder, self.tokenizer, ids, params, top)
+        return beam_writer.write(self.decoder, self.tokenizer, ids, params, top, observe)
 
     def _writers(self, prompts: Sequence[Prompt], params: GenerationParams) -> list[Writer]:
         """One for each sequence of each prompt. Errors: PromptError, ParameterError."""
@@ -232,6 +242,7 @@ class Model:
         max_time: float | None,
         top: TopTokens,
         speculation: Speculation | None,
+        entropies: bool = False,
     ) -> Generator[Token, None, None]:
         """The tokens of all sequences as steps complete."""
         sequences = [writer.sequence for writer in writers]
@@ -249,6 +260,7 @@ class Model:
                     speculation.stats[step.sequence] if speculation and last else None,
                     step.sequence,
                     step.processed_logprob,
+                    float(entropy(step.logits)) if entropies else None,
                 )
 
     def _reserve(self, sequences: Sequence[Continuation]) -> None:

@@ -28,7 +28,8 @@ class Token(NamedTuple):
     string, so the pieces, not the tokens, make up the text. `alternatives` are the most probable
     tokens, where they were asked for; `speculation` comes with a sequence's last token, where there
     were drafts. `sequence` numbers those of a call: prompt by prompt, and of each prompt draw by
-    draw. `logprob` is the model's own, `processed_logprob` the one after penalties and warpers.
+    draw. `logprob` is the model's own, `processed_logprob` the one after penalties and warpers;
+    `entropy` is the model's own, in nats, where it was asked for.
     """
 
     id: int
@@ -39,6 +40,7 @@ class Token(NamedTuple):
     speculation: SpeculationStats | None = None
     sequence: int = 0
     processed_logprob: float | None = None
+    entropy: float | None = None
 
 
 @dataclass

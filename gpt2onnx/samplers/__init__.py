@@ -15,7 +15,7 @@ from gpt2onnx.samplers.chain import (
 from gpt2onnx.samplers.defaults import defaults_from_generation_config
 from gpt2onnx.samplers.draw import categorical, generator, greedy
 from gpt2onnx.samplers.hypotheses import Finished, Hypothesis
-from gpt2onnx.samplers.logprobs import log_softmax, token_logprobs, top_logprobs
+from gpt2onnx.samplers.logprobs import entropy, log_softmax, token_logprobs, top_logprobs
 from gpt2onnx.samplers.params import GenerationParams
 from gpt2onnx.samplers.penalties import Penalty
 from gpt2onnx.samplers.sampler import Choice, Sampler
@@ -38,6 +38,7 @@ __all__ = [
     "compose_penalties",
     "compose_warpers",
     "defaults_from_generation_config",
+    "entropy",
     "generator",
     "greedy",
     "is_stopped",

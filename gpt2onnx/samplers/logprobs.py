@@ -26,6 +26,15 @@ def token_logprobs(logits: FloatArray, ids: IntArray) -> FloatArray:  # [..., vo
     return logprobs
 
 
+def entropy(logits: FloatArray) -> FloatArray:  # [..., vocab] -> [...]
+    """Of softmax(logits), in nats: Shannon, 1948. What -inf rules out counts nothing."""
+    logprobs = log_softmax(logits)
+    probabilities = np.exp(logprobs)
+    np.maximum(logprobs, np.finfo(logprobs.dtype).min, out=logprobs)  # 0 * -inf would be NaN
+    nats: FloatArray = -(probabilities * logprobs).sum(axis=-1)
+    return np.maximum(nats, 0)
+
+
 def top_logprobs(logits: FloatArray, count: int) -> tuple[IntArray, FloatArray]:
     """Ids and log-probabilities of the most probable tokens: two `[..., count]` of `[..., vocab]`.
 

@@ -10,9 +10,8 @@ import pytest
 
 from gpt2onnx import Generation, Model
 from gpt2onnx.errors import ParameterError, PromptTooLongError
-from gpt2onnx.runtime import beam_writer
 from gpt2onnx.runtime.decoder import Logits
-from gpt2onnx.samplers import Branch, GenerationParams
+from gpt2onnx.samplers import Branch
 from tests.checkpoints import END_OF_TEXT_ID
 
 BEAMS: dict[str, Any] = {"num_beams": 4, "max_new_tokens": 10, "eos_token_id": None}
@@ -135,13 +134,16 @@ def test_beams_of_the_models_own_defaults(model: Model, monkeypatch: pytest.Monk
     assert list(model.stream("abc", max_new_tokens=4, num_beams=1))
 
 
+def test_without_beams_there_is_nothing_to_observe(model: Model) -> None:
+    with pytest.raises(ParameterError, match="observe has no effect without num_beams above 1"):
+        model.generate("abc", observe=lambda index, logits, branches: None)
+
+
 def test_the_observer_is_told_of_every_step(model: Model) -> None:
     steps: list[tuple[int, tuple[int, ...], int]] = []
 
     def observe(index: int, logits: Logits, branches: list[Branch]) -> None:
         steps.append((index, logits.shape, len(branches)))
 
-    params = GenerationParams(**{**BEAMS, "max_new_tokens": 2})
-    prompts = [np.array([1, 2]), np.array([3])]
-    beam_writer.write(model.decoder, model.tokenizer, prompts, params, lambda logits: (), observe)
+    model.generate([[1, 2], [3]], observe=observe, **{**BEAMS, "max_new_tokens": 2})
     assert steps == [(n, (rows, 257), 8) for rows in (1, 4) for n in (0, 1)]

@@ -299,6 +299,16 @@ def test_no_alternatives_unless_asked(model: Model) -> None:
     assert model.generate("abc", max_new_tokens=2).alternatives == [(), ()]
 
 
+@pytest.mark.parametrize("lookup", [None, 2])
+def test_entropies_are_of_the_models_own_probabilities(model: Model, lookup: int | None) -> None:
+    given = {**SAMPLING, "temperature": 0.5, "prompt_lookup_num_tokens": lookup}
+    tokens = list(model.stream("ababab", top_logprobs=257, entropies=True, **given))
+    for token in tokens:
+        logprobs = np.array([other.logprob for other in token.alternatives])
+        assert token.entropy == pytest.approx(-(np.exp(logprobs) * logprobs).sum(), abs=1e-4)
+    assert {token.entropy for token in model.stream("ababab", **given)} == {None}
+
+
 def test_all_alternatives(model: Model) -> None:
     (alternatives,) = model.generate("a", top_logprobs=257, max_new_tokens=1).alternatives
     assert sorted(a.id for a in alternatives) == list(range(257))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.samplers import log_softmax, token_logprobs, top_logprobs
+from gpt2onnx.samplers import entropy, log_softmax, token_logprobs, top_logprobs
 
 torch = pytest.importorskip("torch")
 
@@ -54,3 +54,18 @@ def test_top_logprobs_puts_the_lower_of_equals_first() -> None:
 def test_top_logprobs_refuses_more_than_there_are(count: int) -> None:
     with pytest.raises(ParameterError, match=f"top_logprobs={count}: expected 1 to 5"):
         top_logprobs(np.zeros(5, np.float32), count)
+
+
+@pytest.mark.parametrize("shape", [(17,), (3, 1000), (2, 2, 50257)])
+def test_entropy(shape: tuple[int, ...]) -> None:
+    logits = rows(*shape)
+    expected = torch.distributions.Categorical(logits=torch.from_numpy(logits)).entropy().numpy()
+    np.testing.assert_allclose(entropy(logits), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("logits", "nats"),
+    [([3, 3, 3, 3], np.log(4)), ([5, -np.inf, 5], np.log(2)), ([0, -np.inf], 0), ([1e30, 0], 0)],
+)
+def test_entropy_by_hand(logits: list[float], nats: float) -> None:
+    assert entropy(np.array(logits, np.float32)) == pytest.approx(nats, abs=1e-6)
