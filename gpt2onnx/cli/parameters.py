@@ -136,6 +136,12 @@ GROUPS: dict[str, dict[str, tuple[dict[str, Any], str]]] = {
         ),
         "max_matching_ngram_size": (INTEGER, "look for this many tokens, then fewer (default: 2)"),
     },
+    "guidance": {
+        "guidance_scale": (
+            NUMBER,
+            "above 1, keep closer to the prompt, farther from --negative-prompt; 1 is off",
+        ),
+    },
     "penalties": {
         "repetition_penalty": (NUMBER, "make tokens of prompt and text less likely; 1 is off"),
         "frequency_penalty": (NUMBER, "lower a token's logit by this each time it was written"),

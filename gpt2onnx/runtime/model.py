@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import tokenizers
@@ -22,6 +22,7 @@ from gpt2onnx.runtime.breakers import BreakerFinder
 from gpt2onnx.runtime.decoder import Decoder, Logits
 from gpt2onnx.runtime.folder import ModelFolder, open_folder
 from gpt2onnx.runtime.generation import Continuation, run
+from gpt2onnx.runtime.guidance import Guidance, guidance_of
 from gpt2onnx.runtime.guided import GrammarCompiler
 from gpt2onnx.runtime.opening import (
     bos_token_id,
@@ -36,6 +37,8 @@ from gpt2onnx.runtime.session import Session, open_session
 from gpt2onnx.runtime.speculation import Speculation
 from gpt2onnx.runtime.writer import Writer
 from gpt2onnx.samplers import GenerationParams, top_logprobs
+
+Strategy: TypeAlias = Speculation | Guidance
 
 
 class Model:
@@ -66,11 +69,21 @@ class Model:
 
     @overload
     def generate(
-        self, prompt: Prompt, *, draft: Draft | None = None, **parameters: Any
+        self,
+        prompt: Prompt,
+        *,
+        draft: Draft | None = None,
+        negative_prompt: Prompt | None = None,
+        **parameters: Any,
     ) -> Generation: ...
     @overload
     def generate(
-        self, prompt: Sequence[Prompt], *, draft: Draft | None = None, **parameters: Any
+        self,
+        prompt: Sequence[Prompt],
+        *,
+        draft: Draft | None = None,
+        negative_prompt: Prompt | None = None,
+        **parameters: Any,
     ) -> list[Generation]: ...
 
     def generate(
@@ -78,6 +91,7 @@ class Model:
         prompt: Any,
         *,
         draft: Draft | None = None,
+        negative_prompt: Prompt | None = None,
         top_logprobs: int = 0,
         **parameters: Any,
     ) -> Any:
@@ -87,7 +101,9 @@ class Model:
         generation_config.json has what isn't given. `top_logprobs` asks for that many alternatives
         to each token. `draft` is a smaller model with the same tokenizer, open or its folder, which
         stays open then: it guesses ahead, and the text comes sooner (prompt_lookup_num_tokens
-        guesses without one); what comes, `speculation` explains, is the same.
+        guesses without one); what comes, `speculation` explains, is the same. `negative_prompt` is
+        what guidance_scale leads away from, one for all prompts, a text or ids; without it that is
+        the model's own bent, told by each prompt's last token alone.
 
         Gives a Generation for a prompt, a list of them with num_return_sequences above 1 (of beams
         the best ones first, fewer where constraints leave fewer), and for a list of prompts the
@@ -99,7 +115,7 @@ class Model:
         Errors: ParameterError, PromptError and its kinds; InstallationError where a form is asked
         for and llguidance is missing.
         """
-        params, speculation = self._understand(draft, parameters)
+        params, strategy = self._understand(draft, negative_prompt, parameters)
         self._check_alternatives(top_logprobs)
         batch = is_batch(prompt)
         if params.num_beams > 1:
@@ -107,7 +123,7 @@ class Model:
             return found if batch else found[0]
         writers = self._writers(prompt if batch else [prompt], params)
         written = [Generation(writer.sequence.prompt.tolist()) for writer in writers]
-        with closing(self._write(writers, params.max_time, top_logprobs, speculation)) as tokens:
+        with closing(self._write(writers, params.max_time, top_logprobs, strategy)) as tokens:
             for sequence, token in tokens:
                 written[sequence].add(token)
         results = _grouped(written, params.num_return_sequences)
@@ -118,6 +134,7 @@ class Model:
         prompt: Prompt,
         *,
         draft: Draft | None = None,
+        negative_prompt: Prompt | None = None,
         top_logprobs: int = 0,
         **parameters: Any,
     ) -> Generator[Token, None, None]:
@@ -127,7 +144,7 @@ class Model:
 
         Errors: as `generate`, by this call; what comes of running the model, by the iterator.
         """
-        params, speculation = self._understand(draft, parameters)
+        params, strategy = self._understand(draft, negative_prompt, parameters)
         self._check_alternatives(top_logprobs)
         if is_batch(prompt) or params.num_return_sequences > 1:
             raise ParameterError(
@@ -139,7 +156,7 @@ class Model:
                 "settle on theirs at the end; use generate, or num_beams=1"
             )
         writers = self._writers([prompt], params)
-        return self._stream(writers, params.max_time, top_logprobs, speculation)
+        return self._stream(writers, params.max_time, top_logprobs, strategy)
 
     def score(self, text: Prompt, *, add_bos: bool = True) -> Score:
         """The log-probability of each token of a text, or of token ids.
@@ -171,9 +188,9 @@ class Model:
         return params
 
     def _understand(
-        self, draft: Draft | None, given: Mapping[str, Any]
-    ) -> tuple[GenerationParams, Speculation | None]:
-        """The parameters of a call, and how it speculates. Errors: ParameterError."""
+        self, draft: Draft | None, negative_prompt: Prompt | None, given: Mapping[str, Any]
+    ) -> tuple[GenerationParams, Strategy | None]:
+        """The parameters of a call, and how it runs. Errors: ParameterError, PromptError."""
         if draft is not None:  # the model's own default of a lookup gives way
             given = {"prompt_lookup_num_tokens": None, **given}
         elif given.get("num_assistant_tokens") is not None:
@@ -182,7 +199,8 @@ class Model:
                 "draft: give a draft model, or leave num_assistant_tokens out"
             )
         params = self.params(given)
-        return params, self._assistance.speculation(draft, params)
+        guidance = guidance_of(params, self._prompts.negative(negative_prompt, params))
+        return params, self._assistance.speculation(draft, params) or guidance
 
     def _search(self, prompts: Sequence[Prompt], params: GenerationParams, top: int) -> list[Any]:
         """What beams find for each prompt. Errors: PromptError, ParameterError."""
@@ -206,9 +224,9 @@ class Model:
         writers: Sequence[Writer],
         max_time: float | None,
         top: int,
-        speculation: Speculation | None,
+        strategy: Strategy | None,
     ) -> Generator[Token, None, None]:
-        with closing(self._write(writers, max_time, top, speculation)) as tokens:
+        with closing(self._write(writers, max_time, top, strategy)) as tokens:
             for _, token in tokens:
                 yield token
 
@@ -217,13 +235,14 @@ class Model:
         writers: Sequence[Writer],
         max_time: float | None,
         top: int,
-        speculation: Speculation | None,
+        strategy: Strategy | None,
     ) -> Generator[tuple[int, Token], None, None]:
         """The tokens of all sequences as steps complete: (sequence, token)."""
         sequences = [writer.sequence for writer in writers]
-        self._reserve(sequences)
-        strategy = speculation.run if speculation else run
-        with closing(strategy(self.decoder, sequences, max_time)) as steps:
+        self._reserve(sequences, strategy.rows_each if strategy else 1)
+        advance = strategy.run if strategy else run
+        stats = strategy.stats if isinstance(strategy, Speculation) else {}
+        with closing(advance(self.decoder, sequences, max_time)) as steps:
             for step in steps:
                 last = step.finish_reason is not None
                 token = Token(
@@ -232,14 +251,14 @@ class Model:
                     step.logprob,
                     step.finish_reason,
                     self._alternatives(step.logits, top),
-                    speculation.stats[step.sequence] if speculation and last else None,
+                    stats.get(step.sequence) if last else None,
                 )
                 yield step.sequence, token
 
-    def _reserve(self, sequences: Sequence[Continuation]) -> None:
+    def _reserve(self, sequences: Sequence[Continuation], rows_each: int) -> None:
         if sequences:
             longest = max(len(s.prompt) + s.params.max_new_tokens for s in sequences)
-            self.decoder.reserve(len(sequences), min(longest, self.decoder.n_positions))
+            self.decoder.reserve(rows_each * len(sequences), min(longest, self.decoder.n_positions))
 
     def _check_alternatives(self, count: int) -> None:
         vocab = self.decoder.vocab_size

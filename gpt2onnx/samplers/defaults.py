@@ -57,7 +57,6 @@ _NEUTRAL: Final[dict[str, tuple[object, ...]]] = {
     "penalty_alpha": (0,),
     "dola_layers": (),
     "constraints": (),
-    "guidance_scale": (1,),
     "encoder_repetition_penalty": (1,),
     "encoder_no_repeat_ngram_size": (0,),
     "exponential_decay_length_penalty": (),

@@ -18,6 +18,7 @@ from gpt2onnx.samplers.beam_params import check_beams
 from gpt2onnx.samplers.checks import CHECKS, LENGTH_PAIRS, SAMPLING_ONLY
 from gpt2onnx.samplers.constraint_params import check_constraint
 from gpt2onnx.samplers.defaults import merge, naming_origin
+from gpt2onnx.samplers.guidance import check_guidance
 from gpt2onnx.samplers.order import check_warpers
 from gpt2onnx.samplers.penalties import AllowedTokens
 from gpt2onnx.samplers.speculation_params import check_lookup
@@ -86,6 +87,9 @@ class GenerationParams:
     prompt_lookup_num_tokens: int | None = None  # turns the lookup on; its first draft
     max_matching_ngram_size: int | None = None  # 2
 
+    # What the prompt says
+    guidance_scale: float | None = None  # 1 is off; above, the text keeps closer to its prompt
+
     # What the history says
     repetition_penalty: float | None = None
     frequency_penalty: float | None = None
@@ -139,6 +143,7 @@ class GenerationParams:
         check_beams(self)
         check_constraint(self)
         check_lookup(self)
+        check_guidance(self)
         self._check_lengths()
         self._check_tokens()
 
