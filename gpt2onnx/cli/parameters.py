@@ -128,6 +128,13 @@ GROUPS: dict[str, dict[str, tuple[dict[str, Any], str]]] = {
         "diversity_penalty": (NUMBER, "how much: taken off for each earlier group's same token"),
         "force_words_ids": (PHRASES, "write these phrases, such as 5;7,9, or one of 5|7,9"),
     },
+    "contrastive search": {
+        "penalty_alpha": (
+            NUMBER,
+            "of the --top-k best tokens take one that is unlike the text so far: 0 weighs only how "
+            "probable it is, 1 only how unlike; for models exported with --with-hidden-states",
+        ),
+    },
     "speculation": {
         "num_assistant_tokens": (INTEGER, "tokens of --draft's first guess (default: 5)"),
         "prompt_lookup_num_tokens": (

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from gpt2onnx.runtime.decoder import AnyRow, Decoder, Ids, Logits
-from gpt2onnx.samplers import GenerationParams, Penalty, Sampler, generator
+from gpt2onnx.samplers import Choice, GenerationParams, Penalty, Sampler, generator
 
 # eos: an end token; stop: a stop string, or a grammar's end; length: max_new_tokens; context: the
 # model has no position left; time: max_time.
@@ -76,7 +76,11 @@ class Continuation:
 
     def choose(self, logits: Logits, has_room: bool, in_time: bool) -> Step:
         """Append the next token, given the logits [vocab] after the last one."""
-        token, logprob, processed = self.sampler.choose(self.history, logits)
+        return self.take(self.sampler.choose(self.history, logits), logits, has_room, in_time)
+
+    def take(self, choice: Choice, logits: Logits, has_room: bool, in_time: bool) -> Step:
+        """Append a token that was chosen, given the logits [vocab] after the last one."""
+        token, logprob, processed = choice
         self._append(token)
         self.finish_reason = self._judge(token, has_room, in_time)
         return Step(self.index, token, logprob, self.finish_reason, logits, processed)

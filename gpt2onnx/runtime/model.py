@@ -19,6 +19,7 @@ from gpt2onnx.errors import ParameterError, PromptError
 from gpt2onnx.runtime import beam_writer
 from gpt2onnx.runtime.assistance import Assistance, Draft
 from gpt2onnx.runtime.breakers import BreakerFinder
+from gpt2onnx.runtime.contrastive import Contrastive, contrastive_of
 from gpt2onnx.runtime.decoder import Decoder, Logits
 from gpt2onnx.runtime.folder import ModelFolder, open_folder
 from gpt2onnx.runtime.generation import Continuation, run
@@ -38,7 +39,7 @@ from gpt2onnx.runtime.speculation import Speculation
 from gpt2onnx.runtime.writer import Writer
 from gpt2onnx.samplers import GenerationParams, top_logprobs
 
-Strategy: TypeAlias = Speculation | Guidance
+Strategy: TypeAlias = Speculation | Guidance | Contrastive
 
 
 class Model:
@@ -200,7 +201,8 @@ class Model:
             )
         params = self.params(given)
         guidance = guidance_of(params, self._prompts.negative(negative_prompt, params))
-        return params, self._assistance.speculation(draft, params) or guidance
+        contrastive = contrastive_of(params, self.decoder)
+        return params, self._assistance.speculation(draft, params) or guidance or contrastive
 
     def _search(self, prompts: Sequence[Prompt], params: GenerationParams, top: int) -> list[Any]:
         """What beams find for each prompt. Errors: PromptError, ParameterError."""

@@ -283,6 +283,7 @@ CHECKS: Final[dict[str, Check]] = {
     "num_beam_groups": integer(1, "an integer of at least 1"),
     "diversity_penalty": number(lambda v: v >= 0, _OFF_AT_0),
     "force_words_ids": phrases,
+    "penalty_alpha": number(lambda v: 0 <= v <= 1, "a number from 0 (off) to 1"),
     "num_assistant_tokens": integer(1, "an integer of at least 1"),
     "prompt_lookup_num_tokens": integer(1, "an integer of at least 1"),
     "max_matching_ngram_size": integer(1, "an integer of at least 1"),
