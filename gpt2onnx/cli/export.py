@@ -42,6 +42,11 @@ def parser() -> Parser:
         "--device", metavar="NAME", default="cpu", help="made for cpu (default) or cuda"
     )
     parser.add_argument(
+        "--with-hidden-states",
+        action="store_true",
+        help="let the graph give hidden states as well, which --penalty-alpha of generate needs",
+    )
+    parser.add_argument(
         "--verify",
         action=argparse.BooleanOptionalAction,
         help="compare with PyTorch (default: where it is installed)",
@@ -63,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
         graph=args.graph,
         device=args.device,
         revision=args.revision,
+        with_hidden_states=args.with_hidden_states,
         verify=args.verify,
         force=args.force,
         progress=sys.stderr.isatty(),

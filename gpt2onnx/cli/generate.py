@@ -46,6 +46,11 @@ def parser() -> Parser:
         help="folder of a smaller model with the same tokenizer, which guesses ahead: the same "
         "text, sooner (demo-draft is the bundled model's)",
     )
+    parser.add_argument(
+        "--negative-prompt",
+        metavar="TEXT",
+        help="what --guidance-scale leads away from (default: the prompt's last token alone)",
+    )
     add_parameters(parser)
     group = parser.add_argument_group("output")
     group.add_argument(
@@ -84,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
     streams = _streams(args, model.params(parameters))
     if args.draft:
         parameters["draft"] = find_model(args.draft)
+    parameters["negative_prompt"] = args.negative_prompt
     rows = (_stream if streams else _write_whole)(args, model, prompt, parameters)
     if args.stats:
         about = [("model", f"opened in {opened:.3f} s"), ("provider", model.session.choice)]

@@ -133,6 +133,13 @@ GROUPS: dict[str, dict[str, tuple[dict[str, Any], str]]] = {
         "diversity_penalty": (NUMBER, "how much: taken off for each earlier group's same token"),
         "force_words_ids": (PHRASES, "write these phrases, such as 5;7,9, or one of 5|7,9"),
     },
+    "contrastive search": {
+        "penalty_alpha": (
+            NUMBER,
+            "of the --top-k best tokens take one that is unlike the text so far: 0 weighs only how "
+            "probable it is, 1 only how unlike; for models exported with --with-hidden-states",
+        ),
+    },
     "speculation": {
         "num_assistant_tokens": (INTEGER, "tokens of --draft's first guess (default: 5)"),
         "prompt_lookup_num_tokens": (
@@ -140,6 +147,12 @@ GROUPS: dict[str, dict[str, tuple[dict[str, Any], str]]] = {
             "guess this many tokens, at first, from what followed the text's last words before",
         ),
         "max_matching_ngram_size": (INTEGER, "look for this many tokens, then fewer (default: 2)"),
+    },
+    "guidance": {
+        "guidance_scale": (
+            NUMBER,
+            "above 1, keep closer to the prompt, farther from --negative-prompt; 1 is off",
+        ),
     },
     "penalties": {
         "repetition_penalty": (NUMBER, "make tokens of prompt and text less likely; 1 is off"),

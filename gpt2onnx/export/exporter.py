@@ -59,6 +59,7 @@ def export(
     graph: str = "fused",
     device: str = "cpu",
     revision: str | None = None,
+    with_hidden_states: bool = False,
     verify: bool | None = None,
     force: bool = False,
     progress: bool = False,
@@ -70,6 +71,8 @@ def export(
     activations and cache in half precision.
     graph: "fused" is made for ONNX Runtime; "portable" goes through Optimum in standard operators,
     in fp32 or int8.
+    with_hidden_states: let the fused graph give the last hidden states as well, which contrastive
+    search goes by.
     verify: compare with PyTorch; by default where torch, transformers and onnxruntime are there.
     force: replace a model folder that is there already.
 
@@ -79,6 +82,11 @@ def export(
     InstallationError.
     """
     recipe = _choose(graph, precision, device)
+    if with_hidden_states and recipe is None:
+        raise ParameterError(
+            "with_hidden_states=True: the portable graph can't give hidden states; use "
+            "graph='fused', or leave with_hidden_states out"
+        )
     if verify:
         require_packages()
     out = Path(out)
@@ -88,13 +96,14 @@ def export(
     checkpoint.check()
     with staged(out, force) as stage:
         started = time.perf_counter()
-        _write(checkpoint, stage, precision, recipe, track)
+        _write(checkpoint, stage, precision, recipe, track, with_hidden_states)
         written = time.perf_counter()
         verification = None
         if verify or (verify is None and can_verify()):
             verification = verify_folder(checkpoint, stage, precision, track)
         verified = time.perf_counter()
-        write_manifest(stage, _describe(checkpoint, graph, precision, recipe, verification))
+        fused = {} if recipe is None else _describe_fused(recipe, with_hidden_states)
+        write_manifest(stage, _describe(checkpoint, graph, precision, fused, verification))
         size = sum(path.stat().st_size for path in stage.iterdir())
     return Export(
         folder=out,
@@ -131,26 +140,36 @@ def _write(
     precision: str,
     recipe: Precision | None,
     track: Track,
+    with_hidden_states: bool,
 ) -> None:
     """The graph with its data, the settings and the tokenizer."""
     if recipe is None:
         export_portable(checkpoint, folder, precision)
     else:
         with (folder / DATA).open("wb") as data:
-            model = build(checkpoint, recipe, GraphBuilder(data, DATA), track)
+            op = GraphBuilder(data, DATA)
+            model = build(checkpoint, recipe, op, track, with_hidden_states)
         (folder / MODEL).write_bytes(model.SerializeToString())
     write_settings(checkpoint, folder)
+
+
+def _describe_fused(recipe: Precision, with_hidden_states: bool) -> dict[str, Any]:
+    """What the manifest says of a fused graph alone."""
+    return {
+        "activations": str(recipe.dtype),
+        "opset": OPSET,
+        "hidden_states": with_hidden_states,
+    }
 
 
 def _describe(
     checkpoint: Checkpoint,
     graph: str,
     precision: str,
-    recipe: Precision | None,
+    fused: dict[str, Any],
     verification: Verification | None,
 ) -> dict[str, Any]:
     """What the manifest says of the model."""
-    fused = {} if recipe is None else {"activations": str(recipe.dtype), "opset": OPSET}
     return {
         "graph": graph,
         "precision": precision,

@@ -12,6 +12,7 @@ Inputs                    shape
   past_key_values.N.key   [batch, heads, capacity, head_dim], and .value
 Outputs
   logits                  float32 [count, vocab]
+  hidden_states           float32 [count, n_embd], the head's input, where they are asked for
   present.N.key           as the past, and to be bound to the same memory: appended to in place
 
 Between attention and attention, activations are rows: [tokens, n_embd], tokens = batch * sequence.
@@ -40,10 +41,14 @@ HEAD_MULTIPLE = 8
 
 
 def build(
-    checkpoint: Checkpoint, precision: Precision, op: GraphBuilder, track: Track = silent
+    checkpoint: Checkpoint,
+    precision: Precision,
+    op: GraphBuilder,
+    track: Track = silent,
+    with_hidden_states: bool = False,
 ) -> onnx.ModelProto:
     """The model of a checkpoint; its matrices go to the builder's data file on the way."""
-    decoder = Decoder(op, checkpoint, precision, track)
+    decoder = Decoder(op, checkpoint, precision, track, with_hidden_states)
     decoder.write()
     return op.model(list(decoder.inputs()), list(decoder.outputs()))
 
@@ -56,6 +61,7 @@ class Decoder:
     checkpoint: Checkpoint
     precision: Precision
     track: Track
+    with_hidden_states: bool = False
 
     def write(self) -> None:
         """GPT2LMHeadModel.forward."""
@@ -76,6 +82,8 @@ class Decoder:
                 hidden = op.Add(hidden, self.mlp(layer, self.norm(f"h.{layer}.ln_2", hidden)))
         with op.scope("lm_head"):
             hidden = self.norm("ln_f", op.Gather(hidden, "logits_index"))
+            if self.with_hidden_states:
+                op.rename(op.Cast(hidden, to=TensorProto.FLOAT), "hidden_states")
             head = tokens if config.tie_word_embeddings else self.table("lm_head")
             logits = head.project(hidden)
             if self.precision.dtype != np.float32:
@@ -192,8 +200,12 @@ class Decoder:
 
     def outputs(self) -> Iterator[onnx.ValueInfoProto]:
         """The graph's outputs."""
-        vocab = self.checkpoint.config.vocab_size
-        yield helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["count", vocab])
+        config = self.checkpoint.config
+        wide = {"logits": config.vocab_size}
+        if self.with_hidden_states:
+            wide["hidden_states"] = config.n_embd
+        for name, width in wide.items():
+            yield helper.make_tensor_value_info(name, TensorProto.FLOAT, ["count", width])
         yield from self.cache("present")
 
     def cache(self, prefix: str) -> Iterator[onnx.ValueInfoProto]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Ids = NDArray[np.int64]
 Logits = NDArray[np.float32]
+Hidden = NDArray[np.float32]
 
 
 class Row(Protocol):
@@ -70,3 +71,15 @@ class Decoder(Protocol[AnyRow]):
 
     def step(self, rows: Sequence[AnyRow], ids: Ids) -> Logits:
         """Append one of ids [rows] to each row: the logits [rows, vocab] after them."""
+
+
+class HiddenDecoder(Decoder[AnyRow], Protocol[AnyRow]):
+    """A decoder that can tell the last hidden states, too: what the head makes logits of."""
+
+    @property
+    def hidden_size(self) -> int:
+        """The length of every hidden state; 0 where the graph doesn't give them."""
+
+    @property
+    def hidden_states(self) -> Hidden:
+        """Those behind the logits of the latest `extend` or `step`: [n, hidden_size]."""

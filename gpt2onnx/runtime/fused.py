@@ -12,11 +12,12 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpt2onnx.errors import ModelFolderError
 from gpt2onnx.runtime.cache import ArenaFactory, CacheRow, CacheShape, HostArena, KVCache
 from gpt2onnx.runtime.cuda import CudaArena
-from gpt2onnx.runtime.decoder import Ids, Logits
+from gpt2onnx.runtime.decoder import Hidden, Ids, Logits
 from gpt2onnx.runtime.session import Session
 
 INPUTS = (
@@ -36,6 +37,9 @@ class FusedDecoder:
         self.n_positions = n_positions
         self.cache = KVCache(cache_shape(session, n_positions), arena_of(session))
         self.vocab_size = int(session.outputs["logits"].shape[1])
+        gives_hidden = "hidden_states" in session.outputs
+        self.hidden_size = int(session.outputs["hidden_states"].shape[1]) if gives_hidden else 0
+        self.hidden_states: Hidden = np.empty((0, self.hidden_size), np.float32)
         self._binding = session.raw.io_binding()
         self._bound: tuple[Any, int, int] | None = None
 
@@ -63,37 +67,46 @@ class FusedDecoder:
         self.cache.make_room(row, len(ids))
         for chunk in _chunks(ids):
             wanted = [chunk.stop - chunk.start - 1] if chunk.stop == len(ids) else []
-            logits = self._append(row, ids[chunk], np.array(wanted, np.int64))
+            logits, _ = self._append(row, ids[chunk], np.array(wanted, np.int64))
         return logits.reshape(self.vocab_size)
 
     def extend(self, row: CacheRow, ids: Ids) -> Logits:
         self.cache.make_room(row, len(ids))
-        logits = np.empty((len(ids), self.vocab_size), np.float32)
+        logits, hidden = self._empty(len(ids))
         for chunk in _chunks(ids):
-            logits[chunk] = self._append(row, ids[chunk], np.arange(chunk.stop - chunk.start))
+            wanted = np.arange(chunk.stop - chunk.start)
+            logits[chunk], hidden[chunk] = self._append(row, ids[chunk], wanted)
+        self.hidden_states = hidden
         return logits
 
     def step(self, rows: Sequence[CacheRow], ids: Ids) -> Logits:
         for row in rows:
             self.cache.make_room(row, 1)
-        logits = np.empty((len(rows), self.vocab_size), np.float32)
+        logits, hidden = self._empty(len(rows))
         for run in _contiguous(rows):
             members = [rows[position] for position in run]
             lengths = np.array([row.length for row in members], np.int64)
-            logits[run] = self._run(
+            logits[run], hidden[run] = self._run(
                 members[0].index, ids[run][:, None], lengths, np.arange(len(run))
             )
         for row in rows:
             row.length += 1
+        self.hidden_states = hidden
         return logits
 
-    def _append(self, row: CacheRow, ids: Ids, wanted: Ids) -> Logits:
-        """Run ids [n] on top of a row: the logits [count, vocab] of the positions `wanted`."""
-        logits = self._run(row.index, ids[None], np.array([row.length]), wanted)
+    def _append(self, row: CacheRow, ids: Ids, wanted: Ids) -> tuple[Logits, Hidden]:
+        """Run ids [n] on top of a row: what `_run` gives of the positions `wanted` [count]."""
+        outputs = self._run(row.index, ids[None], np.array([row.length]), wanted)
         row.length += len(ids)
-        return logits
+        return outputs
 
-    def _run(self, first: int, ids: Ids, past: Ids, wanted: Ids) -> Logits:
+    def _empty(self, count: int) -> tuple[Logits, Hidden]:
+        """Where logits [count, vocab] go, and hidden states [count, hidden_size]."""
+        sizes = self.vocab_size, self.hidden_size
+        logits, hidden = (np.empty((count, size), np.float32) for size in sizes)
+        return logits, hidden
+
+    def _run(self, first: int, ids: Ids, past: Ids, wanted: Ids) -> tuple[Logits, Hidden]:
         """Run ids [rows, n] on top of `past` [rows] tokens in the rows from `first` on."""
         self._bind_cache(first, len(ids))
         total = past + ids.shape[1]
@@ -106,10 +119,15 @@ class FusedDecoder:
         }
         for name, value in feeds.items():
             self._binding.bind_cpu_input(name, np.ascontiguousarray(value))
-        logits = np.empty((len(wanted), self.vocab_size), np.float32)
-        self._binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        logits, hidden = self._empty(len(wanted))
+        self._bind_output("logits", logits)
+        if self.hidden_size:
+            self._bind_output("hidden_states", hidden)
         self.session.raw.run_with_iobinding(self._binding)
-        return logits
+        return logits, hidden
+
+    def _bind_output(self, name: str, to: NDArray[np.float32]) -> None:
+        self._binding.bind_output(name, "cpu", 0, np.float32, to.shape, to.ctypes.data)
 
     def _bind_cache(self, first: int, count: int) -> None:
         """Bind past and present to `count` rows from `first` on, unless they already are."""

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from gpt2onnx.runtime.decoder import AnyRow, Decoder, Ids, Logits
-from gpt2onnx.samplers import GenerationParams, Penalty, Sampler, generator, is_stopped
+from gpt2onnx.samplers import Choice, GenerationParams, Penalty, Sampler, generator, is_stopped
 
 # eos: an end token; stop: a stop string, or a grammar's end; stopped: stop_fn; length:
 # max_new_tokens; context: the model has no position left; time: max_time.
@@ -81,6 +81,10 @@ class Continuation:
             choice = self.sampler.alternative(self.history, logits, self._draw)
         else:
             choice = self.sampler.choose(self.history, logits)
+        return self.take(choice, logits, has_room, in_time)
+
+    def take(self, choice: Choice, logits: Logits, has_room: bool, in_time: bool) -> Step:
+        """Append a token that was chosen, given the logits [vocab] after the last one."""
         token, logprob, processed = choice
         self._append(token)
         self.finish_reason = self._judge(token, has_room, in_time)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import tokenizers
@@ -21,9 +21,11 @@ from gpt2onnx.runtime import beam_writer, ranking
 from gpt2onnx.runtime.assistance import Assistance, Draft
 from gpt2onnx.runtime.beams import Observer
 from gpt2onnx.runtime.breakers import BreakerFinder
+from gpt2onnx.runtime.contrastive import Contrastive, contrastive_of
 from gpt2onnx.runtime.decoder import Decoder
 from gpt2onnx.runtime.folder import ModelFolder, open_folder
 from gpt2onnx.runtime.generation import Continuation, run
+from gpt2onnx.runtime.guidance import Guidance, guidance_of
 from gpt2onnx.runtime.guided import GrammarCompiler
 from gpt2onnx.runtime.opening import (
     bos_token_id,
@@ -41,6 +43,8 @@ from gpt2onnx.runtime.writer import Writer
 from gpt2onnx.samplers import GenerationParams, entropy
 from gpt2onnx.samplers.checks import flag
 from gpt2onnx.samplers.ranking_params import check_stream
+
+Strategy: TypeAlias = Speculation | Guidance | Contrastive
 
 
 class Model:
@@ -71,11 +75,21 @@ class Model:
 
     @overload
     def generate(
-        self, prompt: Prompt, *, draft: Draft | None = None, **parameters: Any
+        self,
+        prompt: Prompt,
+        *,
+        draft: Draft | None = None,
+        negative_prompt: Prompt | None = None,
+        **parameters: Any,
     ) -> Generation: ...
     @overload
     def generate(
-        self, prompt: Sequence[Prompt], *, draft: Draft | None = None, **parameters: Any
+        self,
+        prompt: Sequence[Prompt],
+        *,
+        draft: Draft | None = None,
+        negative_prompt: Prompt | None = None,
+        **parameters: Any,
     ) -> list[Generation]: ...
 
     def generate(
@@ -83,6 +97,7 @@ class Model:
         prompt: Any,
         *,
         draft: Draft | None = None,
+        negative_prompt: Prompt | None = None,
         top_logprobs: int = 0,
         prompt_logprobs: bool = False,
         observe: Observer | None = None,
@@ -96,7 +111,9 @@ class Model:
         reads each prompt once more and costs what `score` does. `draft` is a smaller model with the
         same tokenizer, open or its folder, which stays open then: it guesses ahead, and the text
         comes sooner (prompt_lookup_num_tokens guesses without one); what comes, `speculation`
-        explains, is the same. `observe` is told of every step of a beam search.
+        explains, is the same. `negative_prompt` is what guidance_scale leads away from, one for all
+        prompts, a text or ids; without it that is the model's own bent, told by each prompt's last
+        token alone. `observe` is told of every step of a beam search.
 
         best_of draws that many and gives the num_return_sequences best of them, best first, by the
         mean log-probability of a token, the model's own. return_alternatives begins them with the
@@ -116,7 +133,7 @@ class Model:
         Errors: ParameterError, PromptError and its kinds; InstallationError where a form is asked
         for and llguidance is missing.
         """
-        params, speculation = self._understand(draft, parameters)
+        params, strategy = self._understand(draft, negative_prompt, parameters)
         top = TopTokens(self.tokenizer, self.decoder.vocab_size, top_logprobs)
         flag("prompt_logprobs", prompt_logprobs)
         prompts = as_batch(prompt)
@@ -125,7 +142,7 @@ class Model:
         elif observe:
             raise ParameterError("observe has no effect without num_beams above 1: leave it out")
         else:
-            groups = self._draw(prompts, params, top, speculation)
+            groups = self._draw(prompts, params, top, strategy)
         if prompt_logprobs:
             ranking.add_prompt_logprobs(self.decoder, chain.from_iterable(groups))
         results = groups if params.num_return_sequences > 1 else [best for (best,) in groups]
@@ -136,6 +153,7 @@ class Model:
         prompt: Prompt | Sequence[Prompt],
         *,
         draft: Draft | None = None,
+        negative_prompt: Prompt | None = None,
         top_logprobs: int = 0,
         entropies: bool = False,
         **parameters: Any,
@@ -151,11 +169,11 @@ class Model:
         """
         if "prompt_logprobs" in parameters:
             raise ParameterError("prompt_logprobs: stream gives new tokens alone; use generate")
-        params, speculation = self._understand(draft, parameters)
+        params, strategy = self._understand(draft, negative_prompt, parameters)
         top = TopTokens(self.tokenizer, self.decoder.vocab_size, top_logprobs)
         check_stream(params)
         writers = self._writers(as_batch(prompt), params)
-        return self._write(writers, params.max_time, top, speculation, entropies)
+        return self._write(writers, params.max_time, top, strategy, entropies)
 
     def score(self, text: Prompt, *, add_bos: bool = True) -> Score:
         """The log-probability of each token of a text, or of token ids.
@@ -187,9 +205,9 @@ class Model:
         return params
 
     def _understand(
-        self, draft: Draft | None, given: Mapping[str, Any]
-    ) -> tuple[GenerationParams, Speculation | None]:
-        """The parameters of a call, and how it speculates. Errors: ParameterError."""
+        self, draft: Draft | None, negative_prompt: Prompt | None, given: Mapping[str, Any]
+    ) -> tuple[GenerationParams, Strategy | None]:
+        """The parameters of a call, and how it runs. Errors: ParameterError, PromptError."""
         if draft is not None:  # the model's own default of a lookup gives way
             given = {"prompt_lookup_num_tokens": None, **given}
         elif given.get("num_assistant_tokens") is not None:
@@ -198,19 +216,21 @@ class Model:
                 "draft: give a draft model, or leave num_assistant_tokens out"
             )
         params = self.params(given)
-        return params, self._assistance.speculation(draft, params)
+        guidance = guidance_of(params, self._prompts.negative(negative_prompt, params))
+        contrastive = contrastive_of(params, self.decoder)
+        return params, self._assistance.speculation(draft, params) or guidance or contrastive
 
     def _draw(
         self,
         prompts: Sequence[Prompt],
         params: GenerationParams,
         top: TopTokens,
-        speculation: Speculation | None,
+        strategy: Strategy | None,
     ) -> list[list[Generation]]:
         """What is drawn, or greedily written, of each prompt. Errors: as `_search`."""
         writers = self._writers(prompts, params)
         written = [Generation(writer.sequence.prompt.tolist()) for writer in writers]
-        with closing(self._write(writers, params.max_time, top, speculation)) as tokens:
+        with closing(self._write(writers, params.max_time, top, strategy)) as tokens:
             for token in tokens:
                 written[token.sequence].add(token)
         return ranking.given(written, params)
@@ -241,14 +261,15 @@ class Model:
         writers: Sequence[Writer],
         max_time: float | None,
         top: TopTokens,
-        speculation: Speculation | None,
+        strategy: Strategy | None,
         entropies: bool = False,
     ) -> Generator[Token, None, None]:
         """The tokens of all sequences as steps complete."""
         sequences = [writer.sequence for writer in writers]
-        self._reserve(sequences)
-        strategy = speculation.run if speculation else run
-        with closing(strategy(self.decoder, sequences, max_time)) as steps:
+        self._reserve(sequences, strategy.rows_each if strategy else 1)
+        advance = strategy.run if strategy else run
+        stats = strategy.stats if isinstance(strategy, Speculation) else {}
+        with closing(advance(self.decoder, sequences, max_time)) as steps:
             for step in steps:
                 last = step.finish_reason is not None
                 yield Token(
@@ -257,16 +278,16 @@ class Model:
                     step.logprob,
                     step.finish_reason,
                     top(step.logits),
-                    speculation.stats[step.sequence] if speculation and last else None,
+                    stats.get(step.sequence) if last else None,
                     step.sequence,
                     step.processed_logprob,
                     float(entropy(step.logits)) if entropies else None,
                 )
 
-    def _reserve(self, sequences: Sequence[Continuation]) -> None:
+    def _reserve(self, sequences: Sequence[Continuation], rows_each: int) -> None:
         if sequences:
             longest = max(len(s.prompt) + s.params.max_new_tokens for s in sequences)
-            self.decoder.reserve(len(sequences), min(longest, self.decoder.n_positions))
+            self.decoder.reserve(rows_each * len(sequences), min(longest, self.decoder.n_positions))
 
 
 def load(

@@ -56,6 +56,14 @@ class PromptReader:
         ids = self.encode(prompt)
         return ids if len(ids) else self.start()
 
+    def negative(self, prompt: Prompt | None, params: GenerationParams) -> Ids | None:
+        """Token ids [n] of a negative prompt, where there is one; errors as `read` and `fit`."""
+        if prompt is None:
+            return None
+        if is_batch(prompt):
+            raise PromptError("negative_prompt is a list: expected one, which all prompts share")
+        return self.fit(self.read(prompt), params)
+
     def encode(self, prompt: Prompt) -> Ids:
         """Token ids [n] of a text or of ids.
 

@@ -77,6 +77,8 @@ class Speculation:
     eighth of a step. Never less than one, nor more than MOST_DRAFTED.
     """
 
+    rows_each = 1
+
     def __init__(self, drafter: Drafter, count: int) -> None:
         self.stats: dict[int, SpeculationStats] = {}  # by the sequence's index
         self._drafter = drafter

@@ -290,9 +290,12 @@ CHECKS: Final[dict[str, Check]] = {
     "num_beam_groups": integer(1, "an integer of at least 1"),
     "diversity_penalty": number(lambda v: v >= 0, _OFF_AT_0),
     "force_words_ids": phrases,
+    "penalty_alpha": number(lambda v: 0 <= v <= 1, "a number from 0 (off) to 1"),
     "num_assistant_tokens": integer(1, "an integer of at least 1"),
     "prompt_lookup_num_tokens": integer(1, "an integer of at least 1"),
     "max_matching_ngram_size": integer(1, "an integer of at least 1"),
+    # Differences of log-probabilities times more would leave float32.
+    "guidance_scale": number(lambda v: abs(v) < 1e30, "a number within 1e30 of 0; 1 is off"),
     "repetition_penalty": number(lambda v: v > 0, "a number above 0; 1 is off"),
     "frequency_penalty": _OPENAI_PENALTY,
     "presence_penalty": _OPENAI_PENALTY,

@@ -14,6 +14,7 @@ from typing import Any, Final
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers.beam_params import unused_by_beams
 from gpt2onnx.samplers.checks import LENGTH_PAIRS, PARAMETERS, SAMPLING_ONLY
+from gpt2onnx.samplers.contrastive import unused_contrast
 from gpt2onnx.samplers.order import REPLACED_BY_MIROSTAT
 from gpt2onnx.samplers.speculation_params import unused_by_speculation
 
@@ -54,10 +55,8 @@ _WITHOUT_EFFECT: Final = frozenset(
 
 # Keys that would change the tokens, with the values at which they don't; null never does.
 _NEUTRAL: Final[dict[str, tuple[object, ...]]] = {
-    "penalty_alpha": (0,),
     "dola_layers": (),
     "constraints": (),
-    "guidance_scale": (1,),
     "encoder_repetition_penalty": (1,),
     "encoder_no_repeat_ngram_size": (0,),
     "exponential_decay_length_penalty": (),
@@ -124,6 +123,9 @@ def merge(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, An
     unused: set[str] = set()
     if not merged.get("do_sample"):
         unused.update(SAMPLING_ONLY)
+    unused |= (without_effect := unused_contrast(merged))
+    if merged.get("penalty_alpha") and not without_effect:
+        unused.discard("top_k")
     if given.get("mirostat_mode"):
         unused.update(REPLACED_BY_MIROSTAT)
     if (merged.get("num_beams") or 1) != 1 or merged.get("return_alternatives"):

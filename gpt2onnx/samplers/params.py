@@ -18,7 +18,9 @@ from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers.beam_params import check_beams
 from gpt2onnx.samplers.checks import CHECKS, LENGTH_PAIRS, SAMPLING_ONLY
 from gpt2onnx.samplers.constraint_params import check_constraint
+from gpt2onnx.samplers.contrastive import check_contrastive
 from gpt2onnx.samplers.defaults import merge, naming_origin
+from gpt2onnx.samplers.guidance import check_guidance
 from gpt2onnx.samplers.order import check_warpers
 from gpt2onnx.samplers.penalties import AllowedTokens
 from gpt2onnx.samplers.ranking_params import check_alternatives, check_best_of
@@ -61,8 +63,8 @@ class GenerationParams:
     temperature: float | None = None
     dynatemp_range: float | None = None  # how far temperature goes down and up with the entropy
     dynatemp_exponent: float | None = None  # 1
-    # with do_sample, None is transformers' 50, unless mirostat or a sampler_order without top_k is
-    # given, and 0 is off
+    # with do_sample or penalty_alpha, None is transformers' 50, unless mirostat or a sampler_order
+    # without top_k is given, and 0 is off
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
@@ -87,11 +89,15 @@ class GenerationParams:
     diversity_penalty: float | None = None
     # phrases that must come, as token ids; of several in a list of their own, one
     force_words_ids: Sequence[Sequence[int] | Sequence[Sequence[int]]] | None = None
+    penalty_alpha: float | None = None  # contrastive search's, among the top_k best tokens
 
     # How to speculate
     num_assistant_tokens: int | None = None  # 5; a draft model's first draft
     prompt_lookup_num_tokens: int | None = None  # turns the lookup on; its first draft
     max_matching_ngram_size: int | None = None  # 2
+
+    # What the prompt says
+    guidance_scale: float | None = None  # 1 is off; above, the text keeps closer to its prompt
 
     # What the history says
     repetition_penalty: float | None = None
@@ -148,6 +154,8 @@ class GenerationParams:
         check_lookup(self)
         check_best_of(self)
         check_alternatives(self)
+        check_guidance(self)
+        check_contrastive(self)
         self._check_lengths()
         self._check_tokens()
 
@@ -260,11 +268,16 @@ class GenerationParams:
             several = self.num_beams > 1 or self.return_alternatives
             if name == "num_return_sequences" and (value == 1 or several):
                 continue
+            if name == "top_k" and self.penalty_alpha:
+                continue
             if value is not None:
-                others = " or num_beams above 1, or return_alternatives=True"
-                searching = others if name == "num_return_sequences" else ""
+                others = {
+                    "num_return_sequences": "num_beams above 1, or return_alternatives=True",
+                    "top_k": "penalty_alpha",
+                }
+                other = f" or {others[name]}" if name in others else ""
                 raise ParameterError(
-                    f"{name}={value} has no effect without do_sample=True{searching}: set that, "
+                    f"{name}={value} has no effect without do_sample=True{other}: set that, "
                     f"or leave {name} out"
                 )
 

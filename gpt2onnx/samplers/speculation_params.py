@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gpt2onnx.errors import ParameterError
+from gpt2onnx.samplers.guidance import is_guided
 
 if TYPE_CHECKING:
     from gpt2onnx.samplers.params import GenerationParams
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 def unused_by_speculation(merged: Mapping[str, Any], given: Mapping[str, Any]) -> set[str]:
     """Of a call's parameters, those that the others that it gives leave without effect."""
     lookup = {"prompt_lookup_num_tokens", "max_matching_ngram_size"}
-    if (merged.get("num_beams") or 1) > 1 or merged.get("overflow") == "slide":
+    judged_otherwise = merged.get("guidance_scale") not in (None, 1) or merged.get("penalty_alpha")
+    if judged_otherwise or (merged.get("num_beams") or 1) > 1 or merged.get("overflow") == "slide":
         return lookup
     return set() if merged.get("prompt_lookup_num_tokens") else lookup
 
@@ -53,4 +55,14 @@ def _check_alone(params: GenerationParams, name: str) -> None:
         raise ParameterError(
             f"{name} with overflow='slide': drafts end with the model's positions; leave one of "
             "them out"
+        )
+    if params.penalty_alpha:
+        raise ParameterError(
+            f"{name} with penalty_alpha={params.penalty_alpha}: contrastive search reads several "
+            "candidates for each token, not a draft; leave one of them out"
+        )
+    if is_guided(params):
+        raise ParameterError(
+            f"{name} with guidance_scale={params.guidance_scale}: drafts are judged without "
+            "guidance; leave one of them out"
         )

@@ -43,7 +43,7 @@ def test_options_reach_the_library(run: Run, calls: list[Any]) -> None:
     assert run("export", "a/b", "out") == (0, "made\n", "")
     run(
         *("export", "a/b", "out", "--precision", "fp16", "--graph", "portable", "--force"),
-        *("--device", "cuda", "--revision", "main", "--verify"),
+        *("--device", "cuda", "--revision", "main", "--verify", "--with-hidden-states"),
     )
     defaults, given = calls
     assert defaults == (
@@ -53,6 +53,7 @@ def test_options_reach_the_library(run: Run, calls: list[Any]) -> None:
             "graph": "fused",
             "device": "cpu",
             "revision": None,
+            "with_hidden_states": False,
             "verify": None,
             "force": False,
             "progress": False,
@@ -65,6 +66,7 @@ def test_options_reach_the_library(run: Run, calls: list[Any]) -> None:
             "graph": "portable",
             "device": "cuda",
             "revision": "main",
+            "with_hidden_states": True,
             "verify": True,
             "force": True,
             "progress": False,

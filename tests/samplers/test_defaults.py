@@ -48,7 +48,7 @@ def test_every_default_of_transformers_is_neutral() -> None:
         ({"max_length": 50, "max_new_tokens": 7}, {"max_new_tokens": 7}),
         ({"min_length": 5, "min_new_tokens": 7}, {"min_new_tokens": 7}),
         ({"min_length": 5, "min_new_tokens": None}, {"min_length": 5}),
-        ({"guidance_scale": 1.0, "penalty_alpha": 0.0}, {}),
+        ({"dola_layers": None, "encoder_repetition_penalty": 1.0}, {}),
     ],
 )
 def test_lengths_and_neutral_values(config: dict[str, Any], defaults: dict[str, Any]) -> None:
@@ -58,8 +58,8 @@ def test_lengths_and_neutral_values(config: dict[str, Any], defaults: dict[str, 
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("penalty_alpha", 0.6, "0"),
-        ("guidance_scale", 1.5, "1"),
+        ("encoder_no_repeat_ngram_size", 3, "0"),
+        ("encoder_repetition_penalty", 1.5, "1"),
         ("sequence_bias", [[[5], 1.0]], "null"),
         ("exponential_decay_length_penalty", [5, 1.1], "null"),
         ("watermarking_config", {"bias": 2.5}, "null"),

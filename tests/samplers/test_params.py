@@ -375,7 +375,7 @@ def test_create_refuses_unknown_names(name: str, advice: str) -> None:
     ("name", "message"),
     [
         ("pad_token_id", "transformers' pad_token_id has no effect here: leave it out"),
-        ("guidance_scale", "transformers' guidance_scale isn't supported: leave it out"),
+        ("watermarking_config", "transformers' watermarking_config isn't supported: leave it out"),
     ],
 )
 def test_create_knows_the_other_names_of_transformers(name: str, message: str) -> None:

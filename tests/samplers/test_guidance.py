@@ -1,0 +1,88 @@
+"""Guidance's formula against transformers' own, and what its parameters go with."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpt2onnx.errors import ParameterError
+from gpt2onnx.samplers import GenerationParams, defaults_from_generation_config, log_softmax
+from gpt2onnx.samplers.guidance import check_negative_prompt, guide, is_guided
+from gpt2onnx.samplers.speculation_params import check_draft
+
+RNG = np.random.default_rng(0)
+CONDITIONAL, UNCONDITIONAL = RNG.normal(0, 4, (2, 3, 50)).astype(np.float32)
+
+
+@pytest.mark.parametrize("scale", [-1.0, 0.0, 0.5, 1.5, 7.0])
+def test_is_what_transformers_computes(scale: float) -> None:
+    torch = pytest.importorskip("torch")
+    process = pytest.importorskip("transformers.generation.logits_process")
+
+    class Answers(SimpleNamespace):
+        def get(self, name: str, default: object) -> object:
+            return default
+
+    wanted = process.UnbatchedClassifierFreeGuidanceLogitsProcessor(
+        scale, lambda *_, **__: Answers(logits=torch.tensor(UNCONDITIONAL)[:, None])
+    )(torch.zeros((3, 1), dtype=torch.long), torch.tensor(CONDITIONAL))
+    got = guide(CONDITIONAL, UNCONDITIONAL, scale)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_scale_of_0_is_without_the_prompt_and_1_is_with_it() -> None:
+    np.testing.assert_array_equal(guide(CONDITIONAL, UNCONDITIONAL, 0), log_softmax(UNCONDITIONAL))
+    np.testing.assert_allclose(
+        guide(CONDITIONAL, UNCONDITIONAL, 1), log_softmax(CONDITIONAL), rtol=1e-6, atol=1e-5
+    )
+
+
+def test_on_and_off() -> None:
+    assert not is_guided(GenerationParams())
+    assert not is_guided(GenerationParams(guidance_scale=1, num_beams=2))
+    assert is_guided(GenerationParams(guidance_scale=np.float32(1.5)))
+    assert is_guided(GenerationParams(guidance_scale=0))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"guidance_scale": "2"}, "guidance_scale='2': expected a number within"),
+        ({"guidance_scale": float("nan")}, "guidance_scale=nan: expected a number within"),
+        ({"guidance_scale": 1e30}, "guidance_scale=1e.30: expected a number within"),
+        ({"guidance_scale": 2, "num_beams": 3}, "guidance_scale=2.0 with num_beams=3: beams"),
+        ({"guidance_scale": 2, "overflow": "slide"}, "guidance_scale=2.0 with overflow=slide: "),
+        (
+            {"guidance_scale": 2, "prompt_lookup_num_tokens": 3},
+            "prompt_lookup_num_tokens=3 with guidance_scale=2.0: drafts are judged without",
+        ),
+    ],
+)
+def test_refuses(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        GenerationParams(**parameters)
+
+
+def test_refuses_a_draft() -> None:
+    check_draft(GenerationParams(guidance_scale=1))
+    with pytest.raises(ParameterError, match=r"draft with guidance_scale=2\.0: drafts are judged"):
+        check_draft(GenerationParams(guidance_scale=2))
+
+
+@pytest.mark.parametrize("parameters", [{}, {"guidance_scale": 1}])
+def test_a_negative_prompt_needs_guidance(parameters: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError, match="negative_prompt has no effect without guidance_s"):
+        check_negative_prompt(GenerationParams(**parameters))
+
+
+def test_defaults_of_a_generation_config() -> None:
+    assert defaults_from_generation_config({"guidance_scale": 1.5}) == {"guidance_scale": 1.5}
+    lookup = {"prompt_lookup_num_tokens": 10}
+    params = GenerationParams.create({"guidance_scale": 2}, lookup)
+    assert params.prompt_lookup_num_tokens is None
+    with pytest.raises(ParameterError, match="guidance_scale came from the model's generation_"):
+        GenerationParams.create({"num_beams": 2}, {"guidance_scale": 2})
