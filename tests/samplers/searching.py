@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -39,6 +40,14 @@ def written(search: BeamSearch) -> list[list[int]]:
 
 def scores(search: BeamSearch) -> list[float]:
     return [each.score for each in search.best()]
+
+
+def assert_ranked(found: list[list[int]], expected: dict[tuple[int, ...], float]) -> None:
+    """All that is expected was found, best first; equal scores, as far as float32 tells, tie."""
+    ranked = [expected[tuple(tokens)] for tokens in found]
+    assert len(found) == len(expected)
+    assert len({tuple(tokens) for tokens in found}) == len(expected)
+    assert all(next_ <= score + 1e-4 for score, next_ in itertools.pairwise(ranked))
 
 
 def every_sequence(

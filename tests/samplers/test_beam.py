@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers import BeamSearch, GenerationParams, log_softmax
 from tests.fake_decoder import by_history
-from tests.samplers.searching import every_sequence, logits, scores, search, written
+from tests.samplers.searching import assert_ranked, every_sequence, logits, scores, search, written
 from tests.samplers.test_phrases import constraints, met
 
 EOS = 3
@@ -35,12 +35,13 @@ def started(num_beams: int = 3, **parameters: Any) -> BeamSearch:
 def test_a_wide_beam_finds_every_sequence(seed: int, length_penalty: float) -> None:
     rule = by_history(4, seed)
     found = search(rule, [1], length_penalty=length_penalty, num_return_sequences=128, **WIDE)
-    expected = sorted(
-        ((score / len(tokens) ** length_penalty, tokens))
+    expected = {
+        tuple(tokens): score / len(tokens) ** length_penalty
         for tokens, score in every_sequence(rule, [1], 4, [EOS])
-    )[::-1]
-    assert written(found) == [tokens for _, tokens in expected]
-    assert scores(found) == pytest.approx([score for score, _ in expected], abs=1e-4)
+    }
+    assert_ranked(written(found), expected)
+    ranked = [expected[tuple(tokens)] for tokens in written(found)]
+    assert scores(found) == pytest.approx(ranked, abs=1e-4)
 
 
 @settings(max_examples=40, deadline=None)
@@ -49,17 +50,17 @@ def test_a_wide_beam_finds_every_sequence_with_the_phrases(
     seed: int, phrases: list[list[tuple[int, ...]]]
 ) -> None:
     rule = by_history(4, seed)
-    expected = sorted(
-        (score / len(tokens), tokens)
+    expected = {
+        tuple(tokens): score / len(tokens)
         for tokens, score in every_sequence(rule, [1], 4, [EOS])
         if met(tokens, phrases)
-    )[::-1]
+    }
     parameters = {**WIDE, "force_words_ids": phrases, "num_return_sequences": 128}
     if not expected:
         with pytest.raises(ParameterError, match=r"force_words_ids takes [5-9] tokens, and"):
             search(rule, [1], **parameters)
         return
-    assert written(search(rule, [1], **parameters)) == [tokens for _, tokens in expected]
+    assert_ranked(written(search(rule, [1], **parameters)), expected)
 
 
 # --- phrases --------------------------------------------------------------------------------------
