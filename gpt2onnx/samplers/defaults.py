@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers.beam_params import unused_by_beams
-from gpt2onnx.samplers.checks import LENGTH_PAIRS, PARAMETERS, SAMPLING_ONLY
 from gpt2onnx.samplers.contrastive import unused_contrast
 from gpt2onnx.samplers.order import REPLACED_BY_MIROSTAT
+from gpt2onnx.samplers.rules import LENGTH_PAIRS, PARAMETERS, SAMPLING_ONLY
 from gpt2onnx.samplers.speculation_params import unused_by_speculation
 
 # Keys that never change the tokens of greedy decoding or sampling.

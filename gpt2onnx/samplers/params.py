@@ -16,7 +16,6 @@ from typing import Any, Final, Literal
 
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers.beam_params import check_beams
-from gpt2onnx.samplers.checks import CHECKS, LENGTH_PAIRS, SAMPLING_ONLY
 from gpt2onnx.samplers.constraint_params import check_constraint
 from gpt2onnx.samplers.contrastive import check_contrastive
 from gpt2onnx.samplers.defaults import merge, naming_origin
@@ -24,6 +23,7 @@ from gpt2onnx.samplers.guidance import check_guidance
 from gpt2onnx.samplers.order import check_warpers
 from gpt2onnx.samplers.penalties import AllowedTokens
 from gpt2onnx.samplers.ranking_params import check_alternatives, check_best_of
+from gpt2onnx.samplers.rules import CHECKS, LENGTH_PAIRS, SAMPLING_ONLY
 from gpt2onnx.samplers.speculation_params import check_lookup
 from gpt2onnx.samplers.stopping import StopFn
 

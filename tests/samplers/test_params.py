@@ -11,7 +11,7 @@ import pytest
 
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers import GenerationParams
-from gpt2onnx.samplers.checks import CHECKS
+from gpt2onnx.samplers.rules import CHECKS
 
 SAMPLE = {"do_sample": True}
 EOS = {"eos_token_id": 9}
