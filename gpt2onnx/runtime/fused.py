@@ -24,8 +24,8 @@ INPUTS = (
     *("input_ids", "position_ids", "seqlens_k", "total_sequence_length", "logits_index"),
     *("past_key_values.0.key", "past_key_values.0.value"),
 )
-# Attention costs the square of a chunk, matrices want many rows: 128 was best of 32 … 512 on two
-# cores (docs/log.md). It bounds the scratch memory of a long prompt, too.
+# Attention costs the square of a chunk, matrices want many rows: 128 was within 8 % of the best on
+# one processor and the best on another (docs/log.md). It bounds a prompt's scratch memory, too.
 PREFILL_CHUNK = 128
 
 
