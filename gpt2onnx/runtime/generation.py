@@ -8,7 +8,7 @@ whoever does is told each token, and may end a sequence.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from itertools import groupby
 from typing import Literal, NamedTuple
 
@@ -128,7 +128,7 @@ def run(
     rows: dict[int, AnyRow] = {}
     live = list(sequences)
     try:
-        logits = prefill(decoder, rows, live)
+        logits = prefill(decoder, rows, ((each.index, each.prompt) for each in live))
         while live:
             in_time = time.monotonic() < deadline
             steps = [
@@ -151,17 +151,20 @@ def run(
 
 
 def prefill(
-    decoder: Decoder[AnyRow], rows: dict[int, AnyRow], sequences: Sequence[Continuation]
+    decoder: Decoder[AnyRow], rows: dict[int, AnyRow], contexts: Iterable[tuple[int, Ids]]
 ) -> dict[int, Logits]:
-    """Give each sequence a row that holds its prompt, computed once for all that share it."""
+    """Give each sequence a row that holds its context, computed once for neighbours that share it.
+
+    `contexts` are pairs of a sequence's index and ids [n]: the logits [vocab] after them, by index.
+    """
     logits: dict[int, Logits] = {}
-    for _, group in groupby(sequences, key=lambda sequence: id(sequence.prompt)):
-        first, *others = group
-        row = rows[first.index] = decoder.new_row()
-        logits[first.index] = decoder.prefill(row, first.prompt)
-        for other in others:
-            rows[other.index] = decoder.fork(row)
-            logits[other.index] = logits[first.index]
+    for _, group in groupby(contexts, key=lambda context: context[1].tobytes()):
+        (first, ids), *others = group
+        rows[first] = decoder.new_row()
+        logits[first] = decoder.prefill(rows[first], ids)
+        for other, _ in others:
+            rows[other] = decoder.fork(rows[first])
+            logits[other] = logits[first]
     return logits
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from itertools import groupby
 
 import numpy as np
 
@@ -57,8 +56,10 @@ class Guidance:
         contexts = (conditional, unconditional)
         live = list(sequences)
         try:
-            logits = prefill(decoder, conditional, live)
-            without = self._prefill(decoder, unconditional, live)
+            prompts = ((each.index, each.prompt) for each in live)
+            others = ((each.index, self._unconditional(each)) for each in live)
+            logits = prefill(decoder, conditional, prompts)
+            without = prefill(decoder, unconditional, others)
             while live:
                 in_time = time.monotonic() < deadline
                 steps = []
@@ -76,22 +77,9 @@ class Guidance:
             for row in (*conditional.values(), *unconditional.values()):
                 decoder.free(row)
 
-    def _prefill(
-        self, decoder: Decoder[AnyRow], rows: dict[int, AnyRow], sequences: Sequence[Continuation]
-    ) -> dict[int, Logits]:
-        """Give each sequence a row that holds its unconditional context, shared ones read once."""
-        logits: dict[int, Logits] = {}
-        negative = self._negative
-        by_context = groupby(sequences, key=lambda each: id(each.prompt) if negative is None else 0)
-        for _, group in by_context:
-            first, *others = group
-            row = rows[first.index] = decoder.new_row()
-            context = first.prompt[-1:] if negative is None else negative
-            logits[first.index] = decoder.prefill(row, context)
-            for other in others:
-                rows[other.index] = decoder.fork(row)
-                logits[other.index] = logits[first.index]
-        return logits
+    def _unconditional(self, sequence: Continuation) -> Ids:
+        """What a sequence's second row begins with."""
+        return sequence.prompt[-1:] if self._negative is None else self._negative
 
     def _choose(
         self, sequence: Continuation, logits: Logits, without: Logits, has_room: bool, in_time: bool

@@ -102,7 +102,7 @@ class Speculation:
         self._counts = {sequence.index: self._first for sequence in live}
         self.stats.update((sequence.index, SpeculationStats()) for sequence in live)
         try:
-            first = prefill(decoder, rows, live)
+            first = prefill(decoder, rows, ((each.index, each.prompt) for each in live))
             logits = {index: after[None] for index, after in first.items()}
             drafts = {sequence.index: np.empty(0, np.int64) for sequence in live}
             while live:
