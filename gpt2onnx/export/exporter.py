@@ -21,7 +21,7 @@ from gpt2onnx.export.folder import (
     write_manifest,
     write_settings,
 )
-from gpt2onnx.export.graph import build
+from gpt2onnx.export.graph import Extras, build
 from gpt2onnx.export.portable import PRECISIONS as PORTABLE_PRECISIONS
 from gpt2onnx.export.portable import export_portable
 from gpt2onnx.export.precision import Precision, choose
@@ -82,6 +82,7 @@ def export(
     InstallationError.
     """
     recipe = _choose(graph, precision, device)
+    extras = Extras(hidden_states=with_hidden_states)
     if with_hidden_states and recipe is None:
         raise ParameterError(
             "with_hidden_states=True: the portable graph can't give hidden states; use "
@@ -96,13 +97,13 @@ def export(
     checkpoint.check()
     with staged(out, force) as stage:
         started = time.perf_counter()
-        _write(checkpoint, stage, precision, recipe, track, with_hidden_states)
+        _write(checkpoint, stage, precision, recipe, track, extras)
         written = time.perf_counter()
         verification = None
         if verify or (verify is None and can_verify()):
             verification = verify_folder(checkpoint, stage, precision, track)
         verified = time.perf_counter()
-        fused = {} if recipe is None else _describe_fused(recipe, with_hidden_states)
+        fused = {} if recipe is None else _describe_fused(recipe, extras)
         write_manifest(stage, _describe(checkpoint, graph, precision, fused, verification))
         size = sum(path.stat().st_size for path in stage.iterdir())
     return Export(
@@ -140,7 +141,7 @@ def _write(
     precision: str,
     recipe: Precision | None,
     track: Track,
-    with_hidden_states: bool,
+    extras: Extras,
 ) -> None:
     """The graph with its data, the settings and the tokenizer."""
     if recipe is None:
@@ -148,17 +149,17 @@ def _write(
     else:
         with (folder / DATA).open("wb") as data:
             op = GraphBuilder(data, DATA)
-            model = build(checkpoint, recipe, op, track, with_hidden_states)
+            model = build(checkpoint, recipe, op, track, extras)
         (folder / MODEL).write_bytes(model.SerializeToString())
     write_settings(checkpoint, folder)
 
 
-def _describe_fused(recipe: Precision, with_hidden_states: bool) -> dict[str, Any]:
+def _describe_fused(recipe: Precision, extras: Extras) -> dict[str, Any]:
     """What the manifest says of a fused graph alone."""
     return {
         "activations": str(recipe.dtype),
         "opset": OPSET,
-        "hidden_states": with_hidden_states,
+        **asdict(extras),
     }
 
 

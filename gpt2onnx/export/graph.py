@@ -40,15 +40,22 @@ Float = NDArray[np.float32]
 HEAD_MULTIPLE = 8
 
 
+@dataclass(frozen=True)
+class Extras:
+    """What a graph has beyond the plain one's inputs and outputs, where it is asked for."""
+
+    hidden_states: bool = False
+
+
 def build(
     checkpoint: Checkpoint,
     precision: Precision,
     op: GraphBuilder,
     track: Track = silent,
-    with_hidden_states: bool = False,
+    extras: Extras = Extras(),
 ) -> onnx.ModelProto:
     """The model of a checkpoint; its matrices go to the builder's data file on the way."""
-    decoder = Decoder(op, checkpoint, precision, track, with_hidden_states)
+    decoder = Decoder(op, checkpoint, precision, track, extras)
     decoder.write()
     return op.model(list(decoder.inputs()), list(decoder.outputs()))
 
@@ -61,7 +68,7 @@ class Decoder:
     checkpoint: Checkpoint
     precision: Precision
     track: Track
-    with_hidden_states: bool = False
+    extras: Extras = Extras()
 
     def write(self) -> None:
         """GPT2LMHeadModel.forward."""
@@ -82,7 +89,7 @@ class Decoder:
                 hidden = op.Add(hidden, self.mlp(layer, self.norm(f"h.{layer}.ln_2", hidden)))
         with op.scope("lm_head"):
             hidden = self.norm("ln_f", op.Gather(hidden, "logits_index"))
-            if self.with_hidden_states:
+            if self.extras.hidden_states:
                 op.rename(op.Cast(hidden, to=TensorProto.FLOAT), "hidden_states")
             head = tokens if config.tie_word_embeddings else self.table("lm_head")
             logits = head.project(hidden)
@@ -202,7 +209,7 @@ class Decoder:
         """The graph's outputs."""
         config = self.checkpoint.config
         wide = {"logits": config.vocab_size}
-        if self.with_hidden_states:
+        if self.extras.hidden_states:
             wide["hidden_states"] = config.n_embd
         for name, width in wide.items():
             yield helper.make_tensor_value_info(name, TensorProto.FLOAT, ["count", width])
