@@ -47,6 +47,12 @@ def parser() -> Parser:
         help="let the graph give hidden states as well, which --penalty-alpha of generate needs",
     )
     parser.add_argument(
+        "--with-attention-bias",
+        action="store_true",
+        help="let the graph be told what each token sees, which --lookahead-window-size of "
+        "generate needs",
+    )
+    parser.add_argument(
         "--verify",
         action=argparse.BooleanOptionalAction,
         help="compare with PyTorch (default: where it is installed)",
@@ -69,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         revision=args.revision,
         with_hidden_states=args.with_hidden_states,
+        with_attention_bias=args.with_attention_bias,
         verify=args.verify,
         force=args.force,
         progress=sys.stderr.isatty(),

@@ -60,6 +60,7 @@ def export(
     device: str = "cpu",
     revision: str | None = None,
     with_hidden_states: bool = False,
+    with_attention_bias: bool = False,
     verify: bool | None = None,
     force: bool = False,
     progress: bool = False,
@@ -73,6 +74,8 @@ def export(
     in fp32 or int8.
     with_hidden_states: let the fused graph give the last hidden states as well, which contrastive
     search goes by.
+    with_attention_bias: let the fused graph be told what each token sees, which lookahead decoding
+    needs.
     verify: compare with PyTorch; by default where torch, transformers and onnxruntime are there.
     force: replace a model folder that is there already.
 
@@ -82,11 +85,16 @@ def export(
     InstallationError.
     """
     recipe = _choose(graph, precision, device)
-    extras = Extras(hidden_states=with_hidden_states)
+    extras = Extras(hidden_states=with_hidden_states, attention_bias=with_attention_bias)
     if with_hidden_states and recipe is None:
         raise ParameterError(
             "with_hidden_states=True: the portable graph can't give hidden states; use "
             "graph='fused', or leave with_hidden_states out"
+        )
+    if with_attention_bias and recipe is None:
+        raise ParameterError(
+            "with_attention_bias=True: the portable graph can't be told what each token sees; use "
+            "graph='fused', or leave with_attention_bias out"
         )
     if verify:
         require_packages()

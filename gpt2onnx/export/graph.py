@@ -9,6 +9,8 @@ Inputs                    shape
   seqlens_k               int32 [batch], each row's total length - 1
   total_sequence_length   int32 [], the longest row's total length
   logits_index            int64 [count], the positions of [batch * sequence] that get logits
+  attention_bias          [batch or 1, 1, sequence, total], added to the causal scores, where it is
+                          asked for
   past_key_values.N.key   [batch, heads, capacity, head_dim], and .value
 Outputs
   logits                  float32 [count, vocab]
@@ -38,6 +40,7 @@ Float = NDArray[np.float32]
 
 # GroupQueryAttention takes head sizes that are a multiple of 8; others are filled up with zeros.
 HEAD_MULTIPLE = 8
+BIAS = "attention_bias"
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Extras:
     """What a graph has beyond the plain one's inputs and outputs, where it is asked for."""
 
     hidden_states: bool = False
+    attention_bias: bool = False
 
 
 def build(
@@ -115,6 +119,7 @@ class Decoder:
                     f"past_key_values.{layer}.value",
                     "seqlens_k",
                     "total_sequence_length",
+                    *(["", "", "", BIAS] if self.extras.attention_bias else []),
                 ],
                 [attended, f"present.{layer}.key", f"present.{layer}.value"],
                 num_heads=heads,
@@ -203,6 +208,10 @@ class Decoder:
         yield helper.make_tensor_value_info("seqlens_k", TensorProto.INT32, ["batch"])
         yield helper.make_tensor_value_info("total_sequence_length", TensorProto.INT32, [])
         yield helper.make_tensor_value_info("logits_index", TensorProto.INT64, ["count"])
+        if self.extras.attention_bias:
+            element = helper.np_dtype_to_tensor_dtype(self.precision.dtype)
+            shape = ["bias_batch", 1, "sequence", "total"]
+            yield helper.make_tensor_value_info(BIAS, element, shape)
         yield from self.cache("past_key_values")
 
     def outputs(self) -> Iterator[onnx.ValueInfoProto]:

@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import CacheFullError
+
+Positions = NDArray[np.int64]
 
 MIN_CAPACITY = 128
 FREED = -1
@@ -55,6 +58,9 @@ class Arena(Protocol):
     def copy(self, source: Self, source_row: int, row: int, length: int, start: int = 0) -> None:
         """Copy tokens `start` to `length` of another arena's row, or of one of its own."""
 
+    def move(self, row: int, positions: Positions, start: int) -> None:
+        """Move a row's tokens at `positions` [n], ascending, to `start` and behind it."""
+
 
 class HostArena:
     """An arena in main memory. The system commits its pages when they are first written to."""
@@ -74,6 +80,10 @@ class HostArena:
     def copy(self, source: Self, source_row: int, row: int, length: int, start: int = 0) -> None:
         for mine, theirs in zip(self.tensors, source.tensors, strict=True):
             mine[row, :, start:length] = theirs[source_row, :, start:length]
+
+    def move(self, row: int, positions: Positions, start: int) -> None:
+        for tensor in self.tensors:
+            tensor[row, :, start : start + len(positions)] = tensor[row][:, positions]
 
 
 class ArenaFactory(Protocol):
@@ -123,6 +133,21 @@ class KVCache:
         if not 0 <= length <= row.length:
             raise ValueError(f"length={length}: expected 0 to {row.length}, what the row holds")
         row.length = length
+
+    def keep(self, row: CacheRow, start: int, offsets: Positions) -> None:
+        """Of the tokens from `start` on keep those at `offsets` [n], ascending, and no others."""
+        _require_in_use(row)
+        bounds = [-1, *offsets.tolist(), row.length - start]
+        if start < 0 or not all(a < b for a, b in pairwise(bounds)):
+            raise ValueError(
+                f"start={start}, offsets={offsets}: expected ascending ones of the row's "
+                f"{row.length} tokens"
+            )
+        row.length = start + len(offsets)
+        moved = offsets != np.arange(len(offsets))
+        if moved.any() and self.arena is not None:
+            first = int(np.argmax(moved))
+            self.arena.move(row.index, start + offsets[first:], start + first)
 
     def free(self, row: CacheRow) -> None:
         """Give a row back. The last row takes its place."""

@@ -12,7 +12,7 @@ import os
 from typing import Any, Self
 
 from gpt2onnx.errors import ProviderError
-from gpt2onnx.runtime.cache import CacheShape
+from gpt2onnx.runtime.cache import CacheShape, Positions
 from gpt2onnx.runtime.session import Session
 
 DEVICE_TO_DEVICE = 3
@@ -58,6 +58,20 @@ class CudaArena:
                 DEVICE_TO_DEVICE,
             )
         # The copies run on the default stream, which ONNX Runtime's own stream doesn't wait for.
+        self._call("cudaDeviceSynchronize")
+
+    def move(self, row: int, positions: Positions, start: int) -> None:
+        self._call("cudaSetDevice", self.device[1])
+        for tensor in self.addresses(row):
+            # One by one and in order, so that none is overwritten before it was moved.
+            for target, position in enumerate(positions.tolist(), start):
+                self._call(
+                    "cudaMemcpy2D",
+                    *(tensor + target * self._token_bytes, self._head_bytes),
+                    *(tensor + position * self._token_bytes, self._head_bytes),
+                    *(self._token_bytes, self._heads),
+                    DEVICE_TO_DEVICE,
+                )
         self._call("cudaDeviceSynchronize")
 
     def _call(self, function: str, *arguments: int) -> None:

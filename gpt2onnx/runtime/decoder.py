@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 Ids = NDArray[np.int64]
 Logits = NDArray[np.float32]
 Hidden = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 
 class Row(Protocol):
@@ -83,3 +84,25 @@ class HiddenDecoder(Decoder[AnyRow], Protocol[AnyRow]):
     @property
     def hidden_states(self) -> Hidden:
         """Those behind the logits of the latest `extend` or `step`: [n, hidden_size]."""
+
+
+class BranchingDecoder(Decoder[AnyRow], Protocol[AnyRow]):
+    """A decoder that can read several ways of going on in one run, to keep one of them."""
+
+    @property
+    def can_branch(self) -> bool:
+        """Whether the graph takes an attention bias, without which `branch` can't be."""
+
+    def branch(self, row: AnyRow, ids: Ids, sees: Mask, wanted: Ids) -> Logits:
+        """Append ids [n], all that may come: the logits [count, vocab] after those at `wanted`.
+
+        Each token sees what the row held, and of the n those that `sees` [n, n] says: itself, and
+        of the others only earlier ones. Its position is the one behind all that it sees. `keep`
+        says which of them came, before the row goes on.
+        """
+
+    def keep(self, row: AnyRow, start: int, offsets: Ids) -> None:
+        """Of the tokens from `start` on keep those at `offsets` [count], ascending, and no others.
+
+        Each must have seen those kept before it, and no other from `start` on.
+        """

@@ -6,7 +6,7 @@ cache's size is ever copied. Knows the graph's inputs (export/graph.py lists the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from gpt2onnx.errors import ModelFolderError
 from gpt2onnx.runtime.cache import ArenaFactory, CacheRow, CacheShape, HostArena, KVCache
 from gpt2onnx.runtime.cuda import CudaArena
-from gpt2onnx.runtime.decoder import Hidden, Ids, Logits
+from gpt2onnx.runtime.decoder import Hidden, Ids, Logits, Mask
 from gpt2onnx.runtime.session import Session
 
 INPUTS = (
     *("input_ids", "position_ids", "seqlens_k", "total_sequence_length", "logits_index"),
     *("past_key_values.0.key", "past_key_values.0.value"),
 )
+BIAS = "attention_bias"
 # Attention costs the square of a chunk, matrices want many rows: 128 was within 8 % of the best on
 # one processor and the best on another (docs/log.md). It bounds a prompt's scratch memory, too.
 PREFILL_CHUNK = 128
@@ -40,6 +41,7 @@ class FusedDecoder:
         gives_hidden = "hidden_states" in session.outputs
         self.hidden_size = int(session.outputs["hidden_states"].shape[1]) if gives_hidden else 0
         self.hidden_states: Hidden = np.empty((0, self.hidden_size), np.float32)
+        self.can_branch = BIAS in session.inputs
         self._binding = session.raw.io_binding()
         self._bound: tuple[Any, int, int] | None = None
 
@@ -94,6 +96,20 @@ class FusedDecoder:
         self.hidden_states = hidden
         return logits
 
+    def branch(self, row: CacheRow, ids: Ids, sees: Mask, wanted: Ids) -> Logits:
+        self.cache.make_room(row, len(ids))
+        dtype = self.session.inputs[BIAS].dtype
+        bias = np.zeros((1, 1, len(ids), row.length + len(ids)), dtype)
+        bias[0, 0, :, row.length :][~sees] = np.finfo(dtype).min
+        positions = row.length + sees.sum(axis=1) - 1
+        told = {"position_ids": positions[None], BIAS: bias}
+        logits, _ = self._run(row.index, ids[None], np.array([row.length]), wanted, told)
+        row.length += len(ids)
+        return logits
+
+    def keep(self, row: CacheRow, start: int, offsets: Ids) -> None:
+        self.cache.keep(row, start, offsets)
+
     def _append(self, row: CacheRow, ids: Ids, wanted: Ids) -> tuple[Logits, Hidden]:
         """Run ids [n] on top of a row: what `_run` gives of the positions `wanted` [count]."""
         outputs = self._run(row.index, ids[None], np.array([row.length]), wanted)
@@ -106,8 +122,18 @@ class FusedDecoder:
         logits, hidden = (np.empty((count, size), np.float32) for size in sizes)
         return logits, hidden
 
-    def _run(self, first: int, ids: Ids, past: Ids, wanted: Ids) -> tuple[Logits, Hidden]:
-        """Run ids [rows, n] on top of `past` [rows] tokens in the rows from `first` on."""
+    def _run(
+        self,
+        first: int,
+        ids: Ids,
+        past: Ids,
+        wanted: Ids,
+        told: Mapping[str, NDArray[Any]] = {},
+    ) -> tuple[Logits, Hidden]:
+        """Run ids [rows, n] on top of `past` [rows] tokens in the rows from `first` on.
+
+        `told` are inputs in place of what follows from these: each token sees all before it.
+        """
         self._bind_cache(first, len(ids))
         total = past + ids.shape[1]
         feeds = {
@@ -117,6 +143,10 @@ class FusedDecoder:
             "total_sequence_length": np.array(total.max(), np.int32),
             "logits_index": wanted,
         }
+        if self.can_branch and not told:
+            size = (1, 1, ids.shape[1], int(total.max()))
+            feeds[BIAS] = np.zeros(size, self.session.inputs[BIAS].dtype)
+        feeds |= told
         for name, value in feeds.items():
             self._binding.bind_cpu_input(name, np.ascontiguousarray(value))
         logits, hidden = self._empty(len(wanted))

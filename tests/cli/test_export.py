@@ -43,7 +43,15 @@ def test_options_reach_the_library(run: Run, calls: list[Any]) -> None:
     assert run("export", "a/b", "out") == (0, "made\n", "")
     run(
         *("export", "a/b", "out", "--precision", "fp16", "--graph", "portable", "--force"),
-        *("--device", "cuda", "--revision", "main", "--verify", "--with-hidden-states"),
+        *(
+            "--device",
+            "cuda",
+            "--revision",
+            "main",
+            "--verify",
+            "--with-hidden-states",
+            "--with-attention-bias",
+        ),
     )
     defaults, given = calls
     assert defaults == (
@@ -54,6 +62,7 @@ def test_options_reach_the_library(run: Run, calls: list[Any]) -> None:
             "device": "cpu",
             "revision": None,
             "with_hidden_states": False,
+            "with_attention_bias": False,
             "verify": None,
             "force": False,
             "progress": False,
@@ -67,6 +76,7 @@ def test_options_reach_the_library(run: Run, calls: list[Any]) -> None:
             "device": "cuda",
             "revision": "main",
             "with_hidden_states": True,
+            "with_attention_bias": True,
             "verify": True,
             "force": True,
             "progress": False,

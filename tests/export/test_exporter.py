@@ -97,6 +97,7 @@ def test_the_manifest_describes_the_folder(
         "activations": "float16" if half else "float32",
         "opset": 21,
         "hidden_states": False,
+        "attention_bias": False,
         "source": {"name": str(checkpoint), "revision": None},
         "verification": asdict(made.verification),
     }

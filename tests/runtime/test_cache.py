@@ -13,7 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from gpt2onnx.errors import CacheFullError
 from gpt2onnx.runtime import cache as cache_module
-from gpt2onnx.runtime.cache import Arena, CacheRow, CacheShape, HostArena, KVCache
+from gpt2onnx.runtime.cache import Arena, CacheRow, CacheShape, HostArena, KVCache, Positions
 
 SHAPE = CacheShape(layers=2, heads=3, head_dim=2, n_positions=23, dtype=np.dtype(np.float32))
 
@@ -39,6 +39,11 @@ class ListArena:
     def copy(self, source: Self, source_row: int, row: int, length: int, start: int = 0) -> None:
         ListArena.copied += length - start
         self.cells[row][start:length] = source.cells[source_row][start:length]
+
+    def move(self, row: int, positions: Positions, start: int) -> None:
+        ListArena.copied += len(positions)
+        moved = [self.cells[row][position] for position in positions]
+        self.cells[row][start : start + len(positions)] = moved
 
 
 def memory(arena: Arena, row: int) -> list[Any]:
@@ -126,6 +131,15 @@ class CacheMachine(RuleBasedStateMachine):
         length = round(share * row.length)
         self.cache.truncate(row, length)
         del self.held[row][length:]
+
+    @rule(row=rows, data=st.data())
+    def keep(self, row: CacheRow, data: st.DataObject) -> None:
+        marks = self.held[row]
+        start = data.draw(st.integers(0, len(marks)))
+        chosen = data.draw(st.lists(st.booleans(), min_size=len(marks), max_size=len(marks)))
+        offsets = np.flatnonzero(chosen[start:])
+        self.cache.keep(row, start, offsets)
+        self.held[row] = marks[:start] + [marks[start + offset] for offset in offsets]
 
     @rule(row=consumes(rows))
     def free(self, row: CacheRow) -> None:
@@ -217,6 +231,30 @@ def test_a_copy_from_beyond_what_both_rows_hold(start: int) -> None:
         cache.copy(source, target, start)
 
 
+def test_keeping_moves_only_what_has_another_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ListArena, "copied", 0)
+    cache = KVCache(SHAPE, ListArena)
+    row = cache.new_row()
+    cache.make_room(row, 12)
+    row.length = 12
+    cache.keep(row, 4, np.array([0, 1, 2]))
+    assert (ListArena.copied, row.length) == (0, 7)
+    cache.keep(row, 2, np.array([0, 3, 4]))
+    assert (ListArena.copied, row.length) == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("start", "offsets"), [(0, [1, 1]), (0, [2, 1]), (1, [-1, 0]), (2, [0, 3]), (-1, [0]), (6, [])]
+)
+def test_keeping_what_isnt_there_in_order(start: int, offsets: list[int]) -> None:
+    cache = KVCache(SHAPE)
+    row = cache.new_row()
+    row.length = 5
+    with pytest.raises(ValueError, match=f"start={start}, offsets=.* expected ascending ones"):
+        cache.keep(row, start, np.array(offsets, np.int64))
+    assert row.length == 5
+
+
 def test_what_is_reserved_never_moves() -> None:
     cache = KVCache(SHAPE)
     cache.reserve(3, 20)
@@ -261,6 +299,7 @@ def test_a_freed_row_is_refused() -> None:
         lambda: cache.copy(kept, freed, 0),
         lambda: cache.copy(freed, kept, 0),
         lambda: cache.truncate(freed, 0),
+        lambda: cache.keep(freed, 0, np.arange(0)),
         lambda: cache.make_room(freed, 1),
     ):
         with pytest.raises(ValueError, match="the row was freed"):

@@ -102,6 +102,13 @@ def test_copies_are_waited_for_on_the_sessions_device(library: FakeLibrary) -> N
     assert library.calls == []
 
 
+def test_moves_are_waited_for_on_the_sessions_device(library: FakeLibrary) -> None:
+    arena = CudaArena(SESSION, SHAPE, rows=2, capacity=5)
+    library.calls.clear()
+    arena.move(1, np.array([2, 4]), start=1)
+    assert library.calls == ["set", *["copy"] * 2 * 2 * SHAPE.layers, "synchronize"]
+
+
 def test_a_failure_tells_cudas_reason(library: FakeLibrary) -> None:
     library.status = 2
     with pytest.raises(
