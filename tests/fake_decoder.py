@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import CacheFullError
-from gpt2onnx.runtime.decoder import Ids, Logits
+from gpt2onnx.runtime.decoder import Ids, Logits, Mask
 
 Rule = Callable[[tuple[int, ...]], Logits]
 
@@ -28,10 +28,14 @@ def by_history(vocab_size: int, seed: int = 0) -> Rule:
 
 
 class FakeRow:
-    """The tokens that a row holds; None once it was freed."""
+    """The tokens that a row holds; None once it was freed.
+
+    `branches` is where they part, and what each of those behind sees, until some are kept.
+    """
 
     def __init__(self, tokens: Sequence[int] = ()) -> None:
         self.tokens: list[int] | None = list(tokens)
+        self.branches: tuple[int, Mask] | None = None
 
     @property
     def length(self) -> int:
@@ -44,11 +48,13 @@ class FakeRow:
 
 
 class FakeDecoder:
-    """Implements decoder.Decoder. `rows` are in use.
+    """Implements decoder.BranchingDecoder. `rows` are in use.
 
-    `calls` tells what was asked for: ("prefill" or "extend", its ids), ("fork" or "truncate", a
-    length), ("step", the number of rows).
+    `calls` tells what was asked for: ("prefill", "extend" or "branch", its ids), ("fork" or
+    "truncate", a length), ("step", the number of rows), ("keep", its offsets).
     """
+
+    can_branch = True
 
     def __init__(self, rule: Rule, n_positions: int = 1024) -> None:
         self.rule = rule
@@ -62,6 +68,7 @@ class FakeDecoder:
         return self.rows[-1]
 
     def fork(self, row: FakeRow) -> FakeRow:
+        assert row.branches is None
         self.calls.append(("fork", row.length))
         self.rows.append(FakeRow(row.held))
         return self.rows[-1]
@@ -100,8 +107,30 @@ class FakeDecoder:
         assert len(ids) == len(rows) == len(set(map(id, rows))) > 0
         return np.concatenate([self._append(row, ids[i : i + 1]) for i, row in enumerate(rows)])
 
+    def branch(self, row: FakeRow, ids: Ids, sees: Mask, wanted: Ids) -> Logits:
+        self.calls.append(("branch", ids.tolist()))
+        assert sees.shape == (len(ids), len(ids))
+        assert sees.diagonal().all()
+        assert not np.triu(sees, 1).any()
+        start = row.length
+        self._append(row, ids)
+        row.branches = start, sees
+        before = tuple(row.held[:start])
+        return np.stack([self.rule((*before, *ids[sees[n]].tolist())) for n in wanted])
+
+    def keep(self, row: FakeRow, start: int, offsets: Ids) -> None:
+        self.calls.append(("keep", offsets.tolist()))
+        assert row.branches is not None
+        begun, sees = row.branches
+        assert start == begun
+        for n, offset in enumerate(offsets):
+            assert np.flatnonzero(sees[offset]).tolist() == offsets[: n + 1].tolist()
+        row.tokens = row.held[:start] + [row.held[start + offset] for offset in offsets]
+        row.branches = None
+
     def _append(self, row: FakeRow, ids: NDArray[np.int64]) -> Logits:  # [n] -> [n, vocab]
         assert row in self.rows, "the row is another decoder's, or was freed"
+        assert row.branches is None, "which of the row's branches came?"
         assert ids.dtype == np.int64
         assert ids.ndim == 1
         assert len(ids)

@@ -16,6 +16,7 @@ from gpt2onnx.runtime.decoder import Decoder
 from gpt2onnx.runtime.drafters import DraftModel, PromptLookup
 from gpt2onnx.runtime.speculation import Speculation
 from gpt2onnx.samplers import GenerationParams
+from gpt2onnx.samplers.lookahead_params import check_no_lookahead
 from gpt2onnx.samplers.speculation_params import check_draft
 
 # transformers' default for a lookup; five is what it long had for a model's first draft.
@@ -50,6 +51,7 @@ class Assistance:
         """
         if draft is not None:
             check_draft(params)
+            check_no_lookahead(params)
             decoder = self._fit(self._open(draft)).decoder
             count = params.num_assistant_tokens or NUM_ASSISTANT_TOKENS
             return Speculation(DraftModel(decoder), count)

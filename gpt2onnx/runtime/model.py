@@ -27,6 +27,7 @@ from gpt2onnx.runtime.folder import ModelFolder, open_folder
 from gpt2onnx.runtime.generation import Continuation, run
 from gpt2onnx.runtime.guidance import Guidance, guidance_of
 from gpt2onnx.runtime.guided import GrammarCompiler
+from gpt2onnx.runtime.lookahead import Lookahead, lookahead_of
 from gpt2onnx.runtime.opening import (
     bos_token_id,
     generation_defaults,
@@ -43,8 +44,9 @@ from gpt2onnx.runtime.writer import Writer
 from gpt2onnx.samplers import GenerationParams, entropy
 from gpt2onnx.samplers.checks import flag
 from gpt2onnx.samplers.ranking_params import check_stream
+from gpt2onnx.samplers.speculation_params import LOOKAHEAD
 
-Strategy: TypeAlias = Speculation | Guidance | Contrastive
+Strategy: TypeAlias = Speculation | Lookahead | Guidance | Contrastive
 
 
 class Model:
@@ -110,10 +112,10 @@ class Model:
         to each token, `prompt_logprobs` for the log-probabilities of the prompt's tokens, which
         reads each prompt once more and costs what `score` does. `draft` is a smaller model with the
         same tokenizer, open or its folder, which stays open then: it guesses ahead, and the text
-        comes sooner (prompt_lookup_num_tokens guesses without one); what comes, `speculation`
-        explains, is the same. `negative_prompt` is what guidance_scale leads away from, one for all
-        prompts, a text or ids; without it that is the model's own bent, told by each prompt's last
-        token alone. `observe` is told of every step of a beam search.
+        comes sooner (prompt_lookup_num_tokens and lookahead_window_size guess without one); what
+        comes, `speculation` explains, is the same. `negative_prompt` is what guidance_scale leads
+        away from, one for all prompts, a text or ids; without it that is the model's own bent, told
+        by each prompt's last token alone. `observe` is told of every step of a beam search.
 
         best_of draws that many and gives the num_return_sequences best of them, best first, by the
         mean log-probability of a token, the model's own. return_alternatives begins them with the
@@ -208,8 +210,8 @@ class Model:
         self, draft: Draft | None, negative_prompt: Prompt | None, given: Mapping[str, Any]
     ) -> tuple[GenerationParams, Strategy | None]:
         """The parameters of a call, and how it runs. Errors: ParameterError, PromptError."""
-        if draft is not None:  # the model's own default of a lookup gives way
-            given = {"prompt_lookup_num_tokens": None, **given}
+        if draft is not None:  # the model's own defaults of other drafts give way
+            given = {"prompt_lookup_num_tokens": None, **dict.fromkeys(LOOKAHEAD), **given}
         elif given.get("num_assistant_tokens") is not None:
             raise ParameterError(
                 f"num_assistant_tokens={given['num_assistant_tokens']} has no effect without "
@@ -218,7 +220,8 @@ class Model:
         params = self.params(given)
         guidance = guidance_of(params, self._prompts.negative(negative_prompt, params))
         contrastive = contrastive_of(params, self.decoder)
-        return params, self._assistance.speculation(draft, params) or guidance or contrastive
+        drafting = self._assistance.speculation(draft, params) or lookahead_of(params, self.decoder)
+        return params, drafting or guidance or contrastive
 
     def _draw(
         self,
@@ -268,7 +271,7 @@ class Model:
         sequences = [writer.sequence for writer in writers]
         self._reserve(sequences, strategy.rows_each if strategy else 1)
         advance = strategy.run if strategy else run
-        stats = strategy.stats if isinstance(strategy, Speculation) else {}
+        stats = strategy.stats if isinstance(strategy, Speculation | Lookahead) else {}
         with closing(advance(self.decoder, sequences, max_time)) as steps:
             for step in steps:
                 last = step.finish_reason is not None

@@ -14,6 +14,7 @@ from typing import Any, Final
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers.beam_params import unused_by_beams
 from gpt2onnx.samplers.contrastive import unused_contrast
+from gpt2onnx.samplers.lookahead_params import unused_by_lookahead
 from gpt2onnx.samplers.order import REPLACED_BY_MIROSTAT
 from gpt2onnx.samplers.rules import LENGTH_PAIRS, PARAMETERS, SAMPLING_ONLY
 from gpt2onnx.samplers.speculation_params import unused_by_speculation
@@ -131,6 +132,7 @@ def merge(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, An
     if (merged.get("num_beams") or 1) != 1 or merged.get("return_alternatives"):
         unused.discard("num_return_sequences")
     unused |= unused_by_beams(merged) | unused_by_speculation(merged, given)
+    unused |= unused_by_lookahead(merged, given)
     return {
         name: value
         for name, value in merged.items()

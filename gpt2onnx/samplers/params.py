@@ -20,6 +20,7 @@ from gpt2onnx.samplers.constraint_params import check_constraint
 from gpt2onnx.samplers.contrastive import check_contrastive
 from gpt2onnx.samplers.defaults import merge, naming_origin
 from gpt2onnx.samplers.guidance import check_guidance
+from gpt2onnx.samplers.lookahead_params import check_lookahead
 from gpt2onnx.samplers.order import check_warpers
 from gpt2onnx.samplers.penalties import AllowedTokens
 from gpt2onnx.samplers.ranking_params import check_alternatives, check_best_of
@@ -95,6 +96,10 @@ class GenerationParams:
     num_assistant_tokens: int | None = None  # 5; a draft model's first draft
     prompt_lookup_num_tokens: int | None = None  # turns the lookup on; its first draft
     max_matching_ngram_size: int | None = None  # 2
+    # lookahead decoding's: any of them turns it on
+    lookahead_window_size: int | None = None  # 2; W in the paper
+    lookahead_ngram_size: int | None = None  # 4; N
+    lookahead_guess_set_size: int | None = None  # 2; G
 
     # What the prompt says
     guidance_scale: float | None = None  # 1 is off; above, the text keeps closer to its prompt
@@ -152,6 +157,7 @@ class GenerationParams:
         check_beams(self)
         check_constraint(self)
         check_lookup(self)
+        check_lookahead(self)
         check_best_of(self)
         check_alternatives(self)
         check_guidance(self)

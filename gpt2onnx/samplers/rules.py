@@ -84,6 +84,9 @@ CHECKS: Final[dict[str, Check]] = {
     "num_assistant_tokens": integer(1, "an integer of at least 1"),
     "prompt_lookup_num_tokens": integer(1, "an integer of at least 1"),
     "max_matching_ngram_size": integer(1, "an integer of at least 1"),
+    "lookahead_window_size": integer(1, "an integer of at least 1"),
+    "lookahead_ngram_size": integer(2, "an integer of at least 2"),
+    "lookahead_guess_set_size": integer(1, "an integer of at least 1"),
     # Differences of log-probabilities times more would leave float32.
     "guidance_scale": number(lambda v: abs(v) < 1e30, "a number within 1e30 of 0; 1 is off"),
     "repetition_penalty": number(lambda v: v > 0, "a number above 0; 1 is off"),

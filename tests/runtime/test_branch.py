@@ -1,0 +1,176 @@
+"""Branches of the fused graph: what each token sees, against PyTorch, and what is kept of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gpt2onnx
+from gpt2onnx.errors import CacheFullError, ParameterError
+from gpt2onnx.runtime.decoder import Ids, Logits, Mask
+from gpt2onnx.runtime.draft_tree import DraftTree
+from gpt2onnx.runtime.folder import open_folder
+from gpt2onnx.runtime.fused import FusedDecoder
+from gpt2onnx.runtime.jacobi import JacobiWindow
+from gpt2onnx.runtime.session import open_session
+from tests.conftest import WIDE, torch_model
+
+VOCAB = 257
+RNG = np.random.default_rng(4)
+PAST = RNG.integers(0, VOCAB, 200)
+PRECISIONS = ["fp32", "fp16", "int8", "int8-dynamic", "int4"]
+MASKS = {
+    "text": np.tri(9, dtype=np.bool_),
+    "tree": DraftTree([[1, 2, 3, 4], [1, 2, 5], [6, 7, 8]]).sees,
+    "window": JacobiWindow(5, 4, PAST).sees,
+    "random": np.tril(RNG.random((17, 17)) < 0.4) | np.eye(17, dtype=np.bool_),
+}
+
+
+@pytest.fixture(scope="module")
+def told(
+    wide_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], FusedDecoder]:
+    """A decoder of the wide checkpoint that can branch, in a precision."""
+    decoders: dict[str, FusedDecoder] = {}
+    out = tmp_path_factory.mktemp("told")
+
+    def get(precision: str) -> FusedDecoder:
+        if precision not in decoders:
+            how: dict[str, Any] = {"with_attention_bias": True, "verify": False}
+            gpt2onnx.export(wide_checkpoint, out / precision, precision=precision, **how)
+            decoders[precision] = opened(out / precision)
+        return decoders[precision]
+
+    return get
+
+
+def opened(path: Path) -> FusedDecoder:
+    folder = open_folder(path)
+    return FusedDecoder(open_session(folder.graph, "cpu", threads=1), folder.n_positions)
+
+
+@pytest.fixture
+def decoder(request: pytest.FixtureRequest, told: Any) -> Iterator[FusedDecoder]:
+    """In the precision that the test names, fp32 if none."""
+    decoder = told(getattr(request, "param", "fp32"))
+    yield decoder
+    for row in list(decoder.cache.rows):
+        decoder.free(row)
+
+
+@pytest.fixture(scope="module")
+def reference(wide_checkpoint: Path) -> Any:
+    return torch_model(wide_checkpoint)
+
+
+def torch_logits(reference: Any, past: Ids, ids: Ids, sees: Mask) -> Logits:
+    """transformers' logits [n, vocab] of ids [n] behind a past, by an explicit mask."""
+    import torch
+
+    total = len(past) + len(ids)
+    mask = np.tri(total, dtype=np.bool_)
+    mask[len(past) :, len(past) :] = sees
+    bias = torch.where(torch.from_numpy(mask), 0.0, torch.finfo(torch.float32).min)
+    with torch.inference_mode():
+        logits = reference(
+            torch.from_numpy(np.concatenate([past, ids]))[None],
+            attention_mask=bias[None, None],
+            position_ids=torch.from_numpy(mask.sum(axis=1) - 1)[None],
+        ).logits
+    result: Logits = logits[0, len(past) :].numpy()
+    return result
+
+
+@pytest.mark.parametrize("past", [1, 77, 200])
+@pytest.mark.parametrize("name", MASKS)
+def test_logits_are_those_of_an_explicit_mask(
+    decoder: FusedDecoder, reference: Any, name: str, past: int
+) -> None:
+    sees = MASKS[name]
+    ids = np.random.default_rng(past).integers(0, VOCAB, len(sees))
+    decoder.prefill(decoder.new_row(), PAST[:5])  # a neighbour, so that the row isn't the first
+    row = decoder.new_row()
+    decoder.prefill(row, PAST[:past])
+    wanted = np.random.default_rng(past).permutation(len(ids))[: len(ids) // 2 + 1]
+    logits = decoder.branch(row, ids, sees, wanted)
+    assert row.length == past + len(ids)
+    expected = torch_logits(reference, PAST[:past], ids, sees)
+    np.testing.assert_allclose(logits, expected[wanted], atol=1e-4)
+
+
+@pytest.mark.parametrize("decoder", PRECISIONS, indirect=True)
+def test_what_is_kept_goes_on_as_if_nothing_else_had_come(
+    decoder: FusedDecoder, request: pytest.FixtureRequest
+) -> None:
+    """Each path of a tree against the same tokens read plainly."""
+    near = 1e-5 if request.node.callspec.params["decoder"] == "fp32" else 2e-2
+    guesses = [[1, 2, 3, 4], [1, 2, 5], [6, 7, 8]]
+    tree = DraftTree(guesses)
+    ids = np.concatenate([[9], tree.ids])
+    for guess in guesses:
+        path = [0]
+        for token in guess:
+            path.append(tree.child(path[-1], token) or 0)
+        plain, row = decoder.new_row(), decoder.new_row()
+        for each in (plain, row):
+            decoder.prefill(each, PAST[:130])
+        expected = decoder.extend(plain, np.array([9, *guess]))
+        logits = decoder.branch(row, ids, tree.sees, np.array(path))
+        decoder.keep(row, 130, np.array(path))
+        assert row.length == plain.length == 131 + len(guess)
+        np.testing.assert_allclose(logits, expected, atol=near)
+        after = decoder.extend(plain, PAST[:20])
+        np.testing.assert_allclose(decoder.extend(row, PAST[:20]), after, atol=near)
+        stepped = decoder.step([plain, row], PAST[:2] * 0)
+        np.testing.assert_allclose(stepped[1], stepped[0], atol=near)
+
+
+@pytest.mark.parametrize("decoder", PRECISIONS, indirect=True)
+def test_plain_runs_give_the_plain_graphs_bits(
+    decoder: FusedDecoder, wide_models: Callable[[str], Path], request: pytest.FixtureRequest
+) -> None:
+    precision = request.node.callspec.params["decoder"]
+    plain = opened(wide_models(precision))
+    assert not plain.can_branch
+    results = []
+    for each in (plain, decoder):
+        rows = [each.new_row() for _ in range(3)]
+        logits = [each.prefill(rows[0], PAST), each.prefill(rows[1], PAST[:9])]
+        logits += [*each.extend(rows[2], PAST[:140]), *each.step(rows, PAST[:3])]
+        results.append(logits)
+    np.testing.assert_array_equal(*results)
+
+
+def test_a_branch_without_room_isnt_begun(decoder: FusedDecoder) -> None:
+    row = decoder.new_row()
+    decoder.prefill(row, np.resize(PAST, WIDE["n_positions"] - 8))
+    sees = MASKS["text"]
+    with pytest.raises(CacheFullError, match="9 more exceed"):
+        decoder.branch(row, PAST[:9], sees, np.arange(9))
+    assert row.length == WIDE["n_positions"] - 8
+    assert decoder.branch(row, PAST[:8], sees[:8, :8], np.arange(8)).shape == (8, VOCAB)
+
+
+def test_the_manifest_tells(told: Any, checkpoint: Path, tmp_path: Path) -> None:
+    how: dict[str, Any] = {"with_attention_bias": True, "with_hidden_states": True}
+    made = gpt2onnx.export(checkpoint, tmp_path / "both", precision="fp32", **how)
+    manifest = open_folder(made.folder).manifest
+    assert manifest is not None
+    assert (manifest["attention_bias"], manifest["hidden_states"]) == (True, True)
+    both = gpt2onnx.load(made.folder, threads=1)
+    given = {"max_new_tokens": 5, "eos_token_id": ()}
+    assert len(both.generate("hello", penalty_alpha=0.6, top_k=3, **given).token_ids) == 5
+    looking = both.generate("hello", lookahead_guess_set_size=3, **given)
+    assert looking.token_ids == both.generate("hello", **given).token_ids
+
+
+def test_the_portable_graph_has_none(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="with_attention_bias=True: the portable graph can't"):
+        gpt2onnx.export(
+            checkpoint, tmp_path / "x", precision="fp32", graph="portable", with_attention_bias=True
+        )

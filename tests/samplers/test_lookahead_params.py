@@ -1,0 +1,95 @@
+"""Lookahead decoding's parameters: what is accepted, refused, and made of a model's defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpt2onnx.errors import ParameterError
+from gpt2onnx.samplers import GenerationParams, defaults_from_generation_config
+from gpt2onnx.samplers.lookahead_params import LookaheadSizes, lookahead_sizes
+from gpt2onnx.samplers.speculation_params import LOOKAHEAD
+
+ALL = {"lookahead_window_size": 7, "lookahead_ngram_size": 5, "lookahead_guess_set_size": 3}
+WINDOW = {"lookahead_window_size": 7}
+LOOKUP = {"prompt_lookup_num_tokens": 10}
+
+
+def test_sizes() -> None:
+    assert tuple(ALL) == LOOKAHEAD
+    assert lookahead_sizes(GenerationParams()) is None
+    given = {name: np.int64(size) for name, size in ALL.items()}
+    assert lookahead_sizes(GenerationParams(**given)) == LookaheadSizes(7, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("lookahead_window_size", (7, 4, 2)),
+        ("lookahead_ngram_size", (2, 5, 2)),
+        ("lookahead_guess_set_size", (2, 4, 3)),
+    ],
+)
+def test_any_size_turns_it_on(name: str, sizes: tuple[int, int, int]) -> None:
+    assert lookahead_sizes(GenerationParams(**{name: ALL[name]})) == sizes
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"lookahead_window_size": 0}, "lookahead_window_size=0: expected an integer of at least"),
+        ({"lookahead_ngram_size": 1}, "lookahead_ngram_size=1: expected an integer of at least 2"),
+        ({"lookahead_guess_set_size": 2.5}, "lookahead_guess_set_size=2.5: expected an integer"),
+        (
+            {"lookahead_guess_set_size": 3, "num_beams": 2},
+            "lookahead_guess_set_size=3 with num_beams=2: a draft foresees one sequence",
+        ),
+        (
+            {**ALL, "overflow": "slide"},
+            "lookahead_window_size=7 with overflow='slide': drafts end with the model's",
+        ),
+        (
+            {**WINDOW, "penalty_alpha": 0.6, "top_k": 4},
+            "lookahead_window_size=7 with penalty_alpha=0.6: contrastive search reads",
+        ),
+        (
+            {**WINDOW, "guidance_scale": 2},
+            "lookahead_window_size=7 with guidance_scale=2.0: drafts are judged without",
+        ),
+        (
+            {**WINDOW, **LOOKUP},
+            "lookahead_window_size=7 and prompt_lookup_num_tokens=10 both say where drafts come",
+        ),
+    ],
+)
+def test_refuses(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        GenerationParams(**parameters)
+
+
+def test_defaults_of_a_generation_config() -> None:
+    assert defaults_from_generation_config(ALL) == ALL
+    assert lookahead_sizes(GenerationParams.create({}, ALL)) == LookaheadSizes(7, 5, 3)
+
+
+@pytest.mark.parametrize(
+    "given", [{"num_beams": 2}, {"overflow": "slide"}, {"guidance_scale": 2}, LOOKUP]
+)
+def test_a_default_gives_way(given: dict[str, Any]) -> None:
+    assert lookahead_sizes(GenerationParams.create(given, ALL)) is None
+
+
+def test_a_default_lookup_gives_way() -> None:
+    defaults = {**LOOKUP, "max_matching_ngram_size": 3}
+    params = GenerationParams.create(WINDOW, defaults)
+    assert (params.prompt_lookup_num_tokens, params.max_matching_ngram_size) == (None, None)
+    assert lookahead_sizes(params) == LookaheadSizes(7)
+    kept = GenerationParams.create({"lookahead_window_size": None}, defaults)
+    assert kept.prompt_lookup_num_tokens == 10
+
+
+def test_given_beside_a_default_says_where_that_came_from() -> None:
+    with pytest.raises(ParameterError, match="num_beams came from the model's generation_config"):
+        GenerationParams.create(WINDOW, {"num_beams": 4})
