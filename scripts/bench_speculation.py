@@ -1,12 +1,15 @@
-"""What speculation saves: a draft model and a prompt lookup beside plain decoding.
+"""What speculation saves: a draft model, a prompt lookup, lookahead decoding beside plain decoding.
 
     python scripts/bench_speculation.py [--model demo] [--draft demo-draft] [--threads 2]
+        [--lookahead W,N,G …]
 
 Each row is one text's time for a new token, prompt's run excluded: the median of --rounds, in which
 all ways take turns, so that a busy machine slows all. "equal" is how many of the tokens, up to the
 first other one, are plain decoding's: attention rounds one token otherwise than several, which can
 tip a near tie in INT8. Prompts are a plain one and one that repeats itself, which a lookup feeds
-on; both are decoded greedily and drawn with a seed. The last line is the same as JSON.
+on; both are decoded greedily and drawn with a seed. --lookahead is for models that were exported
+with --with-attention-bias; it takes the sizes of the window, the n-grams and the guess set. The
+last line is the same as JSON.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any
 
 import gpt2onnx
 from gpt2onnx import Token
+from gpt2onnx.samplers.speculation_params import LOOKAHEAD
 
 PLAIN = "def read_lines(path):\n"
 REPEATING = "".join(
@@ -33,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", default="demo")
     parser.add_argument("--draft", default="demo-draft", help="'' for a lookup alone")
+    parser.add_argument("--lookahead", metavar="W,N,G", action="append", default=[])
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--new", type=int, default=128, help="tokens a text")
@@ -42,6 +47,9 @@ def main() -> None:
     if args.draft:
         draft = gpt2onnx.load(args.draft, provider="cpu", threads=args.threads)
         ways["draft"] = {"draft": draft}
+    for sizes in args.lookahead:
+        pairs = zip(LOOKAHEAD, map(int, sizes.split(",")), strict=True)
+        ways[f"lookahead {sizes}"] = dict(pairs)
     rows = [
         row
         for prompt in PROMPTS
@@ -83,7 +91,7 @@ def compare(
             "tokens_per_step": round(stats.tokens_per_step, 2) if stats else 1.0,
         }
         print(
-            f"{prompt:<10} {'drawn' if drawn else 'greedy':<7} {way:<7} {median:7.3f} ms a token, "
+            f"{prompt:<10} {'drawn' if drawn else 'greedy':<7} {way:<17} {median:7.3f} ms a token, "
             f"{row['speedup']:.2f} x, {row['tokens_per_step']:.2f} tokens a step, "
             f"equal {row['equal']}/{row['of']}"
         )

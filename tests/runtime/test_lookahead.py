@@ -19,7 +19,8 @@ from gpt2onnx.demo import CHECKPOINT
 from gpt2onnx.errors import CacheFullError, ParameterError
 from gpt2onnx.runtime import generation, lookahead
 from gpt2onnx.runtime.generation import Continuation
-from gpt2onnx.runtime.lookahead import Lookahead
+from gpt2onnx.runtime.lookahead import Lookahead, lookahead_of
+from gpt2onnx.runtime.portable import PortableDecoder
 from gpt2onnx.runtime.speculation import SpeculationStats
 from gpt2onnx.samplers import GenerationParams
 from gpt2onnx.samplers.lookahead_params import LookaheadSizes
@@ -292,6 +293,12 @@ def test_as_far_as_the_positions_reach(told: Model) -> None:
 def test_a_folder_without_the_bias_says_what_to_do(model: Model) -> None:
     with pytest.raises(ParameterError, match="export the model again with with_attention_bias=Tr"):
         model.stream("hello", lookahead_window_size=2)
+
+
+def test_a_portable_graph_is_refused() -> None:
+    params, decoder = GenerationParams(lookahead_guess_set_size=2), object.__new__(PortableDecoder)
+    with pytest.raises(ParameterError, match="which its graph can't be told"):
+        lookahead_of(params, decoder)
 
 
 def test_a_draft_beside_it_is_refused(told: Model) -> None:
