@@ -1,6 +1,6 @@
 """The window of a lookahead branch: guesses at several positions, from several iterations.
 
-Fu et al., 2402.02057, figures 2 to 4. Knows tokens; knows nothing of where they come from.
+Fu et al., 2402.02057. Knows tokens; knows nothing of where they come from.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class JacobiWindow:
     def advance(self, said: Ids) -> Ids:
         """Take what the model says after the last level [width]: n-grams [width, levels + 1].
 
-        Each column goes on by one position, as if one token had come, however many did: following
-        them changed nothing measurable (docs/log.md).
+        Each column goes on by one position, as if one token had come, however many did: that is
+        the authors' default, and following the text changed nothing measurable (docs/log.md).
         """
         ngrams = np.vstack([self.tokens, said])
         self.tokens = ngrams[1:]

@@ -8,9 +8,9 @@ verification branch is the pool's n-grams that begin with the newest token. Toke
 sequence's own sampler chooses from the model's logits for as long as one of them foresaw the
 choice; so, as `speculation` explains, the tokens are those of plain decoding.
 
-The authors' code can fill the pool with the prompt's n-grams, too; here it has those of the prompt
-and of the new text (docs/log.md says what that gives), and n-grams that begin alike are read once.
-Each sequence has a pool of its own: how fast it goes doesn't depend on its neighbours.
+As the authors' code can, the pool also learns the n-grams of the prompt and of the new text
+(docs/log.md says what that gives); those that begin alike are read once. Each sequence has a pool
+of its own: how fast it goes doesn't depend on its neighbours.
 
 Knows the decoder's seam and continuations; knows no graph and no text.
 """
@@ -55,6 +55,7 @@ class Lookahead:
     def __init__(self, sizes: LookaheadSizes) -> None:
         self.stats: dict[int, SpeculationStats] = {}  # by the sequence's index
         self._sizes = sizes
+        self.reads_ahead = (sizes.window + sizes.guess_set) * (sizes.ngram - 1)  # at most
 
     def run(
         self,

@@ -269,7 +269,8 @@ class Model:
     ) -> Generator[Token, None, None]:
         """The tokens of all sequences as steps complete."""
         sequences = [writer.sequence for writer in writers]
-        self._reserve(sequences, strategy.rows_each if strategy else 1)
+        ahead = strategy.reads_ahead if isinstance(strategy, Lookahead) else 0
+        self._reserve(sequences, strategy.rows_each if strategy else 1, ahead)
         advance = strategy.run if strategy else run
         stats = strategy.stats if isinstance(strategy, Speculation | Lookahead) else {}
         with closing(advance(self.decoder, sequences, max_time)) as steps:
@@ -287,9 +288,10 @@ class Model:
                     float(entropy(step.logits)) if entropies else None,
                 )
 
-    def _reserve(self, sequences: Sequence[Continuation], rows_each: int) -> None:
+    def _reserve(self, sequences: Sequence[Continuation], rows_each: int, ahead: int) -> None:
+        """Make room for all that rows will hold; `ahead` are tokens beyond a sequence's end."""
         if sequences:
-            longest = max(len(s.prompt) + s.params.max_new_tokens for s in sequences)
+            longest = max(len(s.prompt) + s.params.max_new_tokens for s in sequences) + ahead
             self.decoder.reserve(rows_each * len(sequences), min(longest, self.decoder.n_positions))
 
 

@@ -1,4 +1,4 @@
-"""The lookahead branch's window, against the paper's figures."""
+"""The lookahead branch's window, against the authors' figure and llama.cpp's layout."""
 
 from __future__ import annotations
 
@@ -15,6 +15,19 @@ def test_what_a_token_sees_in_the_papers_figure() -> None:
     assert window.sees[14].nonzero()[0].tolist() == [0, 1, 2, 3, 4, 9, 14]
     assert window.sees[6].nonzero()[0].tolist() == [0, 1, 6]
     assert window.sees[3].nonzero()[0].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("width", "levels"), [(1, 1), (1, 4), (5, 1), (4, 3), (5, 3)])
+def test_tokens_see_the_earlier_ones_of_their_sequences(width: int, levels: int) -> None:
+    """llama.cpp's examples/lookahead: a column is a sequence, level 0 is in all that follow."""
+    sequences = [set(range(column, width)) for column in range(width)]
+    sequences += [{column} for _ in range(1, levels) for column in range(width)]
+    positions = [level + column for level in range(levels) for column in range(width)]
+    window = JacobiWindow(width, levels, np.arange(9))
+    for token, (mine, here) in enumerate(zip(sequences, positions, strict=True)):
+        for other, (theirs, there) in enumerate(zip(sequences, positions, strict=True)):
+            earlier = there < here or token == other
+            assert window.sees[token, other] == bool(mine & theirs and earlier)
 
 
 @pytest.mark.parametrize(("width", "levels"), [(1, 1), (1, 4), (5, 1), (4, 3)])

@@ -17,7 +17,7 @@ import gpt2onnx
 from gpt2onnx import Model
 from gpt2onnx.demo import CHECKPOINT
 from gpt2onnx.errors import CacheFullError, ParameterError
-from gpt2onnx.runtime import generation, lookahead
+from gpt2onnx.runtime import cache, generation, lookahead
 from gpt2onnx.runtime.generation import Continuation
 from gpt2onnx.runtime.lookahead import Lookahead, lookahead_of
 from gpt2onnx.runtime.portable import PortableDecoder
@@ -288,6 +288,20 @@ def test_as_far_as_the_positions_reach(told: Model) -> None:
     sized = told.generate(["hello", "abcabcabcabc"], lookahead_window_size=5, **given)
     assert [each.token_ids for each in sized] == [each.token_ids for each in plain]
     assert [each.finish_reason for each in sized] == ["context", "context"]
+
+
+def test_room_is_made_once(told: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Growing later would copy all rows."""
+    arenas = []
+    decoder: Any = told.decoder
+    allocate = decoder.cache._allocate
+    monkeypatch.setattr(
+        decoder.cache, "_allocate", lambda *size: arenas.append(size) or allocate(*size)
+    )
+    monkeypatch.setattr(cache, "MIN_CAPACITY", 1)
+    given: dict[str, Any] = {"max_new_tokens": 8, "eos_token_id": ()}
+    told.generate("abcab", lookahead_window_size=5, lookahead_guess_set_size=5, **given)
+    assert len(arenas) == 1
 
 
 def test_a_folder_without_the_bias_says_what_to_do(model: Model) -> None:
