@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,16 @@ def tensor_shapes(config: Gpt2Config) -> dict[str, tuple[int, ...]]:
         }
     shapes |= {"ln_f.weight": (width,), "ln_f.bias": (width,)}
     return shapes if config.tie_word_embeddings else shapes | {HEAD: (config.vocab_size, width)}
+
+
+class Weights(Protocol):
+    """A GPT-2 and its weights, wherever they come from."""
+
+    @property
+    def config(self) -> Gpt2Config: ...
+
+    def tensor(self, name: str) -> NDArray[np.float32]:
+        """One tensor, by its short name (a key of `tensor_shapes`). Not to be written to."""
 
 
 @dataclass(frozen=True)

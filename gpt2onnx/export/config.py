@@ -110,6 +110,11 @@ class Gpt2Config:
     def head_dim(self) -> int:
         return self.n_embd // self.n_head
 
+    def scale(self, layer: int) -> float:
+        """What a layer's attention scores are multiplied by: GPT2Attention.scaling."""
+        scale = self.head_dim**-0.5 if self.scale_attn_weights else 1.0
+        return scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale
+
     @classmethod
     def from_json(cls, config_json: Mapping[str, Any]) -> Gpt2Config:
         """Read a config.json; a key that it lacks has transformers' default.

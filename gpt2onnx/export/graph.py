@@ -106,7 +106,8 @@ class Decoder:
 
         qkv_shape: [batch, sequence, 3 * heads * head_dim], as GroupQueryAttention wants its input.
         """
-        op, name, heads = self.op, f"h.{layer}.attn", self.checkpoint.config.n_head
+        op, config, name = self.op, self.checkpoint.config, f"h.{layer}.attn"
+        heads = config.n_head
         qkv = self.linear(f"{name}.c_attn", x, *self.qkv(f"{name}.c_attn"))
         with op.scope(name):
             attended = f"/{name}/GroupQueryAttention"
@@ -124,7 +125,7 @@ class Decoder:
                 [attended, f"present.{layer}.key", f"present.{layer}.value"],
                 num_heads=heads,
                 kv_num_heads=heads,
-                scale=self.scale(layer),
+                scale=config.scale(layer),
             )
             rows = op.Reshape(attended, op.constant([-1, heads * self.head_dim], np.int64))
         return self.linear(f"{name}.c_proj", rows, *self.projection(f"{name}.c_proj"))
@@ -192,12 +193,6 @@ class Decoder:
         heads = value.reshape(*value.shape[:-1], -1, head_dim)
         padding = [(0, 0)] * (heads.ndim - 1) + [(0, missing)]
         return np.pad(heads, padding).reshape(*value.shape[:-1], -1)
-
-    def scale(self, layer: int) -> float:
-        """What the scores are multiplied by: GPT2Attention.scaling."""
-        config = self.checkpoint.config
-        scale = config.head_dim**-0.5 if config.scale_attn_weights else 1.0
-        return scale / (layer + 1) if config.scale_attn_by_inverse_layer_idx else scale
 
     def inputs(self) -> Iterator[onnx.ValueInfoProto]:
         """The graph's inputs, as the module's docstring lists them."""
