@@ -1,8 +1,9 @@
 """How the time of a long prompt depends on the size of the chunks that it is read in.
 
-    python scripts/bench_chunks.py CHECKPOINT [--precisions int8,fp32]
+    python scripts/bench_chunks.py CHECKPOINT [--precisions int8,fp32,int8:int8]
 
-Milliseconds, medians; the logits of every size are compared with those of the first.
+A precision followed by a colon has the KV cache that is named behind it. Milliseconds, medians; the
+logits of every size are compared with those of the first.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--precisions", default="fp32,int8,int8-dynamic")
     arguments = parser.parse_args()
-    print("precision     prompt" + "".join(f"{size:>8}" for size in SIZES) + "  equal logits")
+    print("precision          prompt" + "".join(f"{size:>8}" for size in SIZES) + "  equal logits")
     for precision in arguments.precisions.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder, precision)
-            gpt2onnx.export(arguments.checkpoint, out, precision=precision, verify=False)
+            out = Path(folder, "model")
+            name, _, kv_cache = precision.partition(":")
+            options = {"precision": name, "kv_cache": kv_cache or "float"}
+            gpt2onnx.export(arguments.checkpoint, out, verify=False, **options)
             measure(gpt2onnx.load(out, provider="cpu"), precision)
 
 
@@ -41,7 +44,7 @@ def measure(model: gpt2onnx.Model, precision: str) -> None:
         times, logits = zip(*(prefill(model, ids, size) for size in SIZES), strict=True)
         equal = all(np.array_equal(each, logits[0]) for each in logits)
         shown = "".join(f"{each:8.0f}" for each in times)
-        print(f"{precision:13} {length:6}{shown}  {'yes' if equal else 'no'}", flush=True)
+        print(f"{precision:18} {length:6}{shown}  {'yes' if equal else 'no'}", flush=True)
 
 
 def prefill(model: gpt2onnx.Model, ids: np.ndarray, size: int) -> tuple[float, np.ndarray]:

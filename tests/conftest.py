@@ -47,7 +47,7 @@ def wide_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def models(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def models(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """The model folder of `checkpoint` in a precision."""
     return _exporter(checkpoint, tmp_path_factory.mktemp("models"))
 
@@ -55,17 +55,17 @@ def models(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
 @pytest.fixture(scope="session")
 def wide_models(
     wide_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Path]:
-    """The model folder of `wide_checkpoint` in a precision."""
+) -> Callable[..., Path]:
+    """The model folder of `wide_checkpoint` in a precision, and with a KV cache by name."""
     return _exporter(wide_checkpoint, tmp_path_factory.mktemp("wide-models"))
 
 
-def _exporter(checkpoint: Path, out: Path) -> Callable[[str], Path]:
+def _exporter(checkpoint: Path, out: Path) -> Callable[..., Path]:
     @cache
-    def exported(precision: str) -> Path:
-        return gpt2onnx.export(
-            checkpoint, out / precision, precision=precision, verify=False
-        ).folder
+    def exported(precision: str, kv_cache: str = "float") -> Path:
+        place = out / f"{precision}-{kv_cache}"
+        options: dict[str, Any] = {"precision": precision, "kv_cache": kv_cache}
+        return gpt2onnx.export(checkpoint, place, verify=False, **options).folder
 
     return exported
 

@@ -6,12 +6,14 @@ Puts the parts of the export together; knows nothing of how each does its work.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.builder import OPSET, GraphBuilder
+from gpt2onnx.export.calibration_text import calibration_ids
 from gpt2onnx.export.checkpoint import Checkpoint, open_checkpoint
 from gpt2onnx.export.folder import (
     DATA,
@@ -22,6 +24,7 @@ from gpt2onnx.export.folder import (
     write_settings,
 )
 from gpt2onnx.export.graph import Extras, build
+from gpt2onnx.export.kv_cache import CacheGrid, calibrate, check_kv_cache
 from gpt2onnx.export.portable import PRECISIONS as PORTABLE_PRECISIONS
 from gpt2onnx.export.portable import export_portable
 from gpt2onnx.export.precision import Precision, choose
@@ -61,6 +64,8 @@ def export(
     revision: str | None = None,
     with_hidden_states: bool = False,
     with_attention_bias: bool = False,
+    kv_cache: str = "float",
+    calibration: str | Path | None = None,
     verify: bool | None = None,
     force: bool = False,
     progress: bool = False,
@@ -76,6 +81,10 @@ def export(
     search goes by.
     with_attention_bias: let the fused graph be told what each token sees, which lookahead decoding
     needs.
+    kv_cache: "float", the type of the activations; or "int8", for the CPU: a quarter of the memory
+    and faster steps behind long contexts, for slower prompts.
+    calibration: a file with a text like those to come, for the ranges of an int8 cache; random
+    tokens do without.
     verify: compare with PyTorch; by default where torch, transformers and onnxruntime are there.
     force: replace a model folder that is there already.
 
@@ -85,7 +94,13 @@ def export(
     InstallationError.
     """
     recipe = _choose(graph, precision, device)
-    extras = Extras(hidden_states=with_hidden_states, attention_bias=with_attention_bias)
+    check_kv_cache(kv_cache, graph, precision, device)
+    if calibration is not None and kv_cache != "int8":
+        raise ParameterError(
+            f"calibration={str(calibration)!r} has no effect with kv_cache={kv_cache!r}: set "
+            "kv_cache='int8' (--kv-cache int8), or leave it out"
+        )
+    extras = Extras(with_hidden_states, with_attention_bias, kv_cache)
     if with_hidden_states and recipe is None:
         raise ParameterError(
             "with_hidden_states=True: the portable graph can't give hidden states; use "
@@ -105,13 +120,16 @@ def export(
     checkpoint.check()
     with staged(out, force) as stage:
         started = time.perf_counter()
-        _write(checkpoint, stage, precision, recipe, track, extras)
+        grids: list[CacheGrid] = []
+        if kv_cache == "int8":
+            grids = calibrate(checkpoint, calibration_ids(checkpoint, calibration), track)
+        _write(checkpoint, stage, precision, recipe, track, extras, grids)
         written = time.perf_counter()
         verification = None
         if verify or (verify is None and can_verify()):
-            verification = verify_folder(checkpoint, stage, precision, track)
+            verification = verify_folder(checkpoint, stage, precision, track, kv_cache)
         verified = time.perf_counter()
-        fused = {} if recipe is None else _describe_fused(recipe, extras)
+        fused = {} if recipe is None else _describe_fused(recipe, extras, calibration)
         write_manifest(stage, _describe(checkpoint, graph, precision, fused, verification))
         size = sum(path.stat().st_size for path in stage.iterdir())
     return Export(
@@ -150,6 +168,7 @@ def _write(
     recipe: Precision | None,
     track: Track,
     extras: Extras,
+    grids: Sequence[CacheGrid],
 ) -> None:
     """The graph with its data, the settings and the tokenizer."""
     if recipe is None:
@@ -157,17 +176,20 @@ def _write(
     else:
         with (folder / DATA).open("wb") as data:
             op = GraphBuilder(data, DATA)
-            model = build(checkpoint, recipe, op, track, extras)
+            model = build(checkpoint, recipe, op, track, extras, grids)
         (folder / MODEL).write_bytes(model.SerializeToString())
     write_settings(checkpoint, folder)
 
 
-def _describe_fused(recipe: Precision, extras: Extras) -> dict[str, Any]:
+def _describe_fused(
+    recipe: Precision, extras: Extras, calibration: str | Path | None
+) -> dict[str, Any]:
     """What the manifest says of a fused graph alone."""
     return {
         "activations": str(recipe.dtype),
         "opset": OPSET,
         **asdict(extras),
+        "calibration": None if calibration is None else str(calibration),
     }
 
 

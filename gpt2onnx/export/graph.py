@@ -11,7 +11,7 @@ Inputs                    shape
   logits_index            int64 [count], the positions of [batch * sequence] that get logits
   attention_bias          [batch or 1, 1, sequence, total], added to the causal scores, where it is
                           asked for
-  past_key_values.N.key   [batch, heads, capacity, head_dim], and .value
+  past_key_values.N.key   [batch, heads, capacity, head_dim], and .value; int8 where asked for
 Outputs
   logits                  float32 [count, vocab]
   hidden_states           float32 [count, n_embd], the head's input, where they are asked for
@@ -22,7 +22,7 @@ Between attention and attention, activations are rows: [tokens, n_embd], tokens 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,7 @@ from onnx import TensorProto, helper
 from gpt2onnx.export.activations import ACTIVATIONS
 from gpt2onnx.export.builder import GraphBuilder
 from gpt2onnx.export.checkpoint import Checkpoint
+from gpt2onnx.export.kv_cache import ATTRIBUTES, CacheGrid
 from gpt2onnx.export.precision import Floating, Precision, Table, cast
 from gpt2onnx.export.progress import Track, silent
 
@@ -49,6 +50,7 @@ class Extras:
 
     hidden_states: bool = False
     attention_bias: bool = False
+    kv_cache: str = "float"
 
 
 def build(
@@ -57,9 +59,13 @@ def build(
     op: GraphBuilder,
     track: Track = silent,
     extras: Extras = Extras(),
+    grids: Sequence[CacheGrid] = (),
 ) -> onnx.ModelProto:
-    """The model of a checkpoint; its matrices go to the builder's data file on the way."""
-    decoder = Decoder(op, checkpoint, precision, track, extras)
+    """The model of a checkpoint; its matrices go to the builder's data file on the way.
+
+    grids: one a layer where the KV cache is int8.
+    """
+    decoder = Decoder(op, checkpoint, precision, track, extras, grids)
     decoder.write()
     return op.model(list(decoder.inputs()), list(decoder.outputs()))
 
@@ -73,6 +79,7 @@ class Decoder:
     precision: Precision
     track: Track
     extras: Extras = Extras()
+    grids: Sequence[CacheGrid] = ()
 
     def write(self) -> None:
         """GPT2LMHeadModel.forward."""
@@ -108,7 +115,7 @@ class Decoder:
         """
         op, config, name = self.op, self.checkpoint.config, f"h.{layer}.attn"
         heads = config.n_head
-        qkv = self.linear(f"{name}.c_attn", x, *self.qkv(f"{name}.c_attn"))
+        qkv = self.linear(f"{name}.c_attn", x, *self.qkv(layer))
         with op.scope(name):
             attended = f"/{name}/GroupQueryAttention"
             op.node(
@@ -120,14 +127,18 @@ class Decoder:
                     f"past_key_values.{layer}.value",
                     "seqlens_k",
                     "total_sequence_length",
-                    *(["", "", "", BIAS] if self.extras.attention_bias else []),
+                    *self.attention_options(),
                 ],
                 [attended, f"present.{layer}.key", f"present.{layer}.value"],
                 num_heads=heads,
                 kv_num_heads=heads,
                 scale=config.scale(layer),
+                **ATTRIBUTES[self.extras.kv_cache],
             )
             rows = op.Reshape(attended, op.constant([-1, heads * self.head_dim], np.int64))
+            if self.grids:
+                steps = self.pad_heads(self.grids[layer].value_step)
+                rows = op.Mul(rows, op.vector(f"{name}.value_steps", steps))
         return self.linear(f"{name}.c_proj", rows, *self.projection(f"{name}.c_proj"))
 
     def mlp(self, layer: int, x: str) -> str:
@@ -169,9 +180,11 @@ class Decoder:
     def weights(self, name: str) -> tuple[Float, Float]:
         return self.checkpoint.tensor(f"{name}.weight"), self.checkpoint.tensor(f"{name}.bias")
 
-    def qkv(self, name: str) -> tuple[Float, Float]:
+    def qkv(self, layer: int) -> tuple[Float, Float]:
         """c_attn's weight [n_embd, 3 * heads * head_dim] and bias, each head filled up."""
-        weight, bias = self.weights(name)
+        weight, bias = self.weights(f"h.{layer}.attn.c_attn")
+        if self.grids:
+            weight, bias = self.grids[layer].place(weight, bias)
         return self.pad_heads(weight), self.pad_heads(bias)
 
     def projection(self, name: str) -> tuple[Float, Float]:
@@ -193,6 +206,12 @@ class Decoder:
         heads = value.reshape(*value.shape[:-1], -1, head_dim)
         padding = [(0, 0)] * (heads.ndim - 1) + [(0, missing)]
         return np.pad(heads, padding).reshape(*value.shape[:-1], -1)
+
+    def attention_options(self) -> list[str]:
+        """GroupQueryAttention's inputs from cos_cache on; an int8 cache's steps are 1."""
+        bias = BIAS if self.extras.attention_bias else ""
+        step = self.op.constant([1], np.float32) if self.grids else ""
+        return ["", "", "", bias, "", step, step]
 
     def inputs(self) -> Iterator[onnx.ValueInfoProto]:
         """The graph's inputs, as the module's docstring lists them."""
@@ -222,7 +241,8 @@ class Decoder:
     def cache(self, prefix: str) -> Iterator[onnx.ValueInfoProto]:
         """Keys and values of every layer."""
         shape = ["batch", self.checkpoint.config.n_head, "capacity", self.head_dim]
-        element = helper.np_dtype_to_tensor_dtype(self.precision.dtype)
+        dtype = np.dtype(np.int8) if self.grids else self.precision.dtype
+        element = helper.np_dtype_to_tensor_dtype(dtype)
         for layer in range(self.checkpoint.config.n_layer):
             for part in ("key", "value"):
                 yield helper.make_tensor_value_info(f"{prefix}.{layer}.{part}", element, shape)

@@ -11,6 +11,7 @@ import pytest
 from gpt2onnx.cli.export import parser
 from gpt2onnx.demo import CHECKPOINT
 from gpt2onnx.export.exporter import GRAPHS
+from gpt2onnx.export.kv_cache import KV_CACHES
 from gpt2onnx.export.precision import DEVICES, PRECISIONS
 from tests.cli.conftest import Run
 
@@ -43,15 +44,8 @@ def test_options_reach_the_library(run: Run, calls: list[Any]) -> None:
     assert run("export", "a/b", "out") == (0, "made\n", "")
     run(
         *("export", "a/b", "out", "--precision", "fp16", "--graph", "portable", "--force"),
-        *(
-            "--device",
-            "cuda",
-            "--revision",
-            "main",
-            "--verify",
-            "--with-hidden-states",
-            "--with-attention-bias",
-        ),
+        *("--device", "cuda", "--revision", "main", "--verify", "--with-hidden-states"),
+        *("--with-attention-bias", "--kv-cache", "int8", "--calibration", "FILE"),
     )
     defaults, given = calls
     assert defaults == (
@@ -63,6 +57,8 @@ def test_options_reach_the_library(run: Run, calls: list[Any]) -> None:
             "revision": None,
             "with_hidden_states": False,
             "with_attention_bias": False,
+            "kv_cache": "float",
+            "calibration": None,
             "verify": None,
             "force": False,
             "progress": False,
@@ -77,6 +73,8 @@ def test_options_reach_the_library(run: Run, calls: list[Any]) -> None:
             "revision": "main",
             "with_hidden_states": True,
             "with_attention_bias": True,
+            "kv_cache": "int8",
+            "calibration": "FILE",
             "verify": True,
             "force": True,
             "progress": False,
@@ -101,7 +99,7 @@ def test_demo_is_the_bundled_checkpoint(run: Run, calls: list[Any]) -> None:
 
 def test_the_help_names_every_choice() -> None:
     text = parser().format_help()
-    for name in (*PRECISIONS, *GRAPHS, *DEVICES):
+    for name in (*PRECISIONS, *GRAPHS, *DEVICES, *KV_CACHES):
         assert name in text
 
 

@@ -27,8 +27,8 @@ from gpt2onnx.errors import (
 )
 from gpt2onnx.export import exporter
 from gpt2onnx.export.builder import GraphBuilder
+from gpt2onnx.export.config import Gpt2Config
 from gpt2onnx.export.exporter import Export, export
-from gpt2onnx.export.graph import Decoder
 from gpt2onnx.export.precision import PRECISIONS
 from tests.checkpoints import Format, make_checkpoint
 from tests.export.logits import exported_logits, open_exported
@@ -98,6 +98,8 @@ def test_the_manifest_describes_the_folder(
         "opset": 21,
         "hidden_states": False,
         "attention_bias": False,
+        "kv_cache": "float",
+        "calibration": None,
         "source": {"name": str(checkpoint), "revision": None},
         "verification": asdict(made.verification),
     }
@@ -255,7 +257,7 @@ def test_weights_of_another_config_are_refused(checkpoint: Path, tmp_path: Path)
 def test_a_wrong_graph_leaves_the_place_alone(
     checkpoint: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Decoder, "scale", lambda self, layer: 1.0)
+    monkeypatch.setattr(Gpt2Config, "scale", lambda self, layer: 1.0)
     before = tree(out.parent)
     with pytest.raises(VerificationError, match="the fp32 model doesn't match PyTorch"):
         export(checkpoint, out, precision="fp32", force=True)

@@ -135,6 +135,21 @@ def test_every_precision_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyP
         verify_folder(checkpoint, folder, "int4", silent)
 
 
+def test_an_int8_cache_has_a_bound_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint")
+    made = export(checkpoint, tmp_path / "model", precision="fp32", kv_cache="int8", verify=True)
+    assert made.verification is not None
+    assert 1e-5 < made.verification.mean_kl < 1e-2
+    checked = open_checkpoint(checkpoint), tmp_path / "model", "fp32", silent
+    with pytest.raises(VerificationError, match="the fp32 model doesn't match PyTorch"):
+        verify_folder(*checked)
+    monkeypatch.setattr(verify, "INT8_CACHE_KL", made.verification.mean_kl / 2)
+    with pytest.raises(VerificationError, match="expected a mean KL of at most"):
+        verify_folder(*checked, "int8")
+
+
 def test_transformers_has_nothing_to_complain_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

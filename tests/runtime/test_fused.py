@@ -23,16 +23,17 @@ N_POSITIONS = WIDE["n_positions"]
 IDS = np.random.default_rng(0).integers(0, VOCAB, N_POSITIONS)
 STEPS = 12
 # fp16 is missing: its head's product of one row is another kernel's than that of several.
-BIT_IDENTICAL = ["fp32", "int8", "int8-dynamic", "int4"]
+CACHED_IN_INT8 = ["fp32 int8", "int8 int8", "int8-dynamic int8"]
+BIT_IDENTICAL = ["fp32", "int8", "int8-dynamic", "int4", *CACHED_IN_INT8]
 
 
 @pytest.fixture(scope="module")
-def opened(wide_models: Callable[[str], Path]) -> Callable[[str], FusedDecoder]:
+def opened(wide_models: Callable[..., Path]) -> Callable[[str], FusedDecoder]:
     decoders: dict[str, FusedDecoder] = {}
 
     def get(precision: str) -> FusedDecoder:
         if precision not in decoders:
-            folder = open_folder(wide_models(precision))
+            folder = open_folder(wide_models(*precision.split()))
             # Two threads: products are split between them, which must not change a row.
             decoders[precision] = FusedDecoder(
                 open_session(folder.graph, "cpu", threads=2), folder.n_positions
@@ -44,7 +45,7 @@ def opened(wide_models: Callable[[str], Path]) -> Callable[[str], FusedDecoder]:
 
 @pytest.fixture
 def decoder(request: pytest.FixtureRequest, opened: Any) -> Iterator[FusedDecoder]:
-    """In the precision that the test names, fp32 if none."""
+    """In the precision (and with the cache) that the test names, fp32 if none."""
     decoder = opened(getattr(request, "param", "fp32"))
     yield decoder
     for row in list(decoder.cache.rows):
@@ -109,6 +110,15 @@ def test_a_chunk_of_one_token_rounds_otherwise(
     expected = alone(decoder, IDS[:100], 90)
     monkeypatch.setattr(fused, "PREFILL_CHUNK", 1)
     np.testing.assert_allclose(alone(decoder, IDS[:100], 90), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("decoder", CACHED_IN_INT8, indirect=True)
+def test_with_an_int8_cache_a_lone_token_is_one_of_several(decoder: FusedDecoder) -> None:
+    """Its attention adds up in one order, so what is judged at once is what steps would give."""
+    row = decoder.new_row()
+    decoder.prefill(row, IDS[:100])
+    several = decoder.extend(row, IDS[100:110])
+    np.testing.assert_array_equal(several, alone(decoder, IDS[:110], 100)[1:])
 
 
 @in_each_precision
@@ -206,6 +216,7 @@ def test_growing_changes_no_bit(decoder: FusedDecoder) -> None:
     np.testing.assert_array_equal(logits, alone(decoder, ids, 125)[1:])
 
 
+@pytest.mark.parametrize("decoder", ["fp32", "fp32 int8"], indirect=True)
 def test_past_and_present_are_one_memory(decoder: FusedDecoder) -> None:
     """Attention appends in place: its outputs lie where the cache is, and never move."""
     decoder.reserve(3, 40)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpt2onnx.errors import ParameterError
+from gpt2onnx.export.calibration_text import calibration_ids
+from gpt2onnx.export.checkpoint import Checkpoint, open_checkpoint
+from gpt2onnx.export.exporter import export
+from tests.checkpoints import make_checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """64 positions; a token a byte."""
+    return open_checkpoint(make_checkpoint(tmp_path_factory.mktemp("checkpoint")))
+
+
+def test_without_a_text_tokens_are_random_and_always_the_same(checkpoint: Checkpoint) -> None:
+    ids = calibration_ids(checkpoint, None)
+    assert ids.shape == (1, 64)
+    assert ids.min() >= 0
+    assert ids.max() < 257
+    assert len({*ids[0].tolist()}) > 40
+    np.testing.assert_array_equal(ids, calibration_ids(checkpoint, None))
+
+
+@pytest.mark.parametrize(
+    ("length", "texts"), [(1, 1), (63, 1), (64, 1), (127, 1), (128, 2), (1000, 2)]
+)
+def test_a_text_fills_every_position(
+    checkpoint: Checkpoint, tmp_path: Path, length: int, texts: int
+) -> None:
+    text = "".join(chr(97 + n % 26) for n in range(length))
+    (tmp_path / "text").write_text(text)
+    ids = calibration_ids(checkpoint, tmp_path / "text")
+    assert ids.shape == (texts, 64)
+    read = checkpoint.tokenizer.decode(ids.flatten().tolist())
+    assert read == (text * 64)[: 64 * texts]
+
+
+def test_files_that_are_no_texts(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "bytes").write_bytes(b"a\xff")
+    for name, message in (
+        ("empty", "expected a text, found no token in it"),
+        ("bytes", "expected UTF-8, found the byte 0xff at 1"),
+        ("missing", "No such file or directory"),
+    ):
+        file = tmp_path / name
+        with pytest.raises(ParameterError, match=re.escape(f"calibration='{file}': {message}")):
+            calibration_ids(checkpoint, file)
+
+
+def test_the_text_decides_the_grid(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "checkpoint")
+    (tmp_path / "text").write_text("abc" * 30)
+    graphs = []
+    for name, calibration in (("with", tmp_path / "text"), ("without", None)):
+        options: dict[str, Any] = {"kv_cache": "int8", "calibration": calibration}
+        made = export(folder, tmp_path / name, **options, verify=False)
+        manifest = json.loads((made.folder / "manifest.json").read_text())
+        assert manifest["calibration"] == (str(calibration) if calibration else None)
+        graphs.append((made.folder / "model.onnx").read_bytes())
+    assert graphs[0] != graphs[1]
+
+
+def test_an_export_that_can_not_be_calibrated_leaves_nothing(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "checkpoint")
+    out, missing = tmp_path / "model", tmp_path / "missing"
+    with pytest.raises(ParameterError, match="No such file"):
+        export(folder, out, kv_cache="int8", calibration=missing, verify=False)
+    with pytest.raises(ParameterError, match="has no effect with kv_cache='float': set kv_cache="):
+        export(folder, out, calibration=missing, verify=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
