@@ -22,7 +22,8 @@ from tests.conftest import WIDE, torch_model
 VOCAB = 257
 RNG = np.random.default_rng(4)
 PAST = RNG.integers(0, VOCAB, 200)
-PRECISIONS = ["fp32", "fp16", "int8", "int8-dynamic", "int4"]
+# The last two with an int8 KV cache.
+PRECISIONS = ["fp32", "fp16", "int8", "int8-dynamic", "int4", "fp32 int8", "int8 int8"]
 MASKS = {
     "text": np.tri(9, dtype=np.bool_),
     "tree": DraftTree([[1, 2, 3, 4], [1, 2, 5], [6, 7, 8]]).sees,
@@ -42,7 +43,8 @@ def told(
     def get(precision: str) -> FusedDecoder:
         if precision not in decoders:
             how: dict[str, Any] = {"with_attention_bias": True, "verify": False}
-            gpt2onnx.export(wide_checkpoint, out / precision, precision=precision, **how)
+            how |= dict(zip(("precision", "kv_cache"), precision.split(), strict=False))
+            gpt2onnx.export(wide_checkpoint, out / precision, **how)
             decoders[precision] = opened(out / precision)
         return decoders[precision]
 
@@ -135,7 +137,7 @@ def test_plain_runs_give_the_plain_graphs_bits(
     decoder: FusedDecoder, wide_models: Callable[[str], Path], request: pytest.FixtureRequest
 ) -> None:
     precision = request.node.callspec.params["decoder"]
-    plain = opened(wide_models(precision))
+    plain = opened(wide_models(*precision.split()))
     assert not plain.can_branch
     results = []
     for each in (plain, decoder):

@@ -25,10 +25,10 @@ PROMPTS = [np.random.default_rng(n).integers(0, 256, n).tolist() for n in (1, 2,
 def cached(
     request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Model]:
-    """With hidden states; gives back every row."""
-    options: dict[str, Any] = {"precision": request.param, "kv_cache": "int8"}
+    """With all that a graph can have besides; gives back every row."""
+    options: dict[str, Any] = {"precision": request.param, "kv_cache": "int8", "verify": False}
     out = tmp_path_factory.mktemp("cached") / "model"
-    gpt2onnx.export(checkpoint, out, with_hidden_states=True, verify=False, **options)
+    gpt2onnx.export(checkpoint, out, with_hidden_states=True, with_attention_bias=True, **options)
     model = gpt2onnx.load(out, threads=1)
     assert model.folder.manifest is not None
     assert model.folder.manifest["kv_cache"] == "int8"
@@ -98,6 +98,16 @@ def test_speculation_is_exact(cached: Model) -> None:
     read = cached.generate(written, max_new_tokens=1, eos_token_id=[], prompt_logprobs=True)
     assert read.prompt_logprobs is not None
     assert [*read.prompt_logprobs[len(ids) - 1 :], *read.logprobs] == plain.logprobs
+
+
+def test_lookahead(cached: Model) -> None:
+    """What it keeps lay elsewhere in the row when it was read, and was added up in that order."""
+    ids = [*range(30), *range(20)]
+    plain = cached.generate(ids, max_new_tokens=14, eos_token_id=[])
+    ahead = cached.generate(ids, max_new_tokens=14, eos_token_id=[], lookahead_window_size=3)
+    assert ahead.speculation is not None
+    assert ahead.token_ids == plain.token_ids
+    assert ahead.logprobs == pytest.approx(plain.logprobs, abs=1e-2)
 
 
 def test_guidance_and_the_whole_context(cached: Model) -> None:
