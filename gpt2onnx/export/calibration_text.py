@@ -16,22 +16,24 @@ from gpt2onnx.export.checkpoint import Checkpoint
 
 Ids = NDArray[np.int64]
 
-MAX_TEXTS = 2
+# More brought nothing (docs/log.md).
+TOKENS = 1024
 
 
 def calibration_ids(checkpoint: Checkpoint, file: str | Path | None) -> Ids:
-    """Texts that fill all positions, of a file in UTF-8 where one is given: [texts, n_positions].
+    """TOKENS tokens, or a few more: ids [texts, n_positions], which fill all positions.
 
-    A long file is read from its beginning, to MAX_TEXTS texts; a short one is repeated. Errors:
+    They are the first of a file in UTF-8 where one is given; a short one is repeated. Errors:
     ParameterError where it can't be read or holds no token.
     """
-    length, vocab_size = checkpoint.config.n_positions, checkpoint.config.vocab_size
+    config = checkpoint.config
+    shape = -(-TOKENS // config.n_positions), config.n_positions
     if file is None:
-        return np.random.default_rng(0).integers(vocab_size, size=(1, length))
+        return np.random.default_rng(0).integers(config.vocab_size, size=shape)
     ids = checkpoint.tokenizer.encode(_read(file)).ids
     if not ids:
         raise ParameterError(f"calibration={str(file)!r}: expected a text, found no token in it")
-    return np.resize(np.array(ids), (min(max(len(ids) // length, 1), MAX_TEXTS), length))
+    return np.resize(np.array(ids), shape)
 
 
 def _read(file: str | Path) -> str:

@@ -49,6 +49,16 @@ def keys_and_values(model: GPT2LMHeadModel, ids: Ids) -> list[tuple[Float, Float
     return seen
 
 
+def calibrated(model: GPT2LMHeadModel, shape: tuple[int, int]) -> list[CacheGrid]:
+    """The grids of an export without a text, from transformers' own keys and values."""
+    texts = np.random.default_rng(0).integers(model.config.vocab_size, size=shape)
+    layers = zip(*(keys_and_values(model, text) for text in texts), strict=True)
+    return [
+        CacheGrid.of(*(np.concatenate(part) for part in zip(*layer, strict=True)))
+        for layer in layers
+    ]
+
+
 def rounding(grids: Sequence[CacheGrid]) -> Change:
     """Keys and values become what is left of them on the grids."""
 

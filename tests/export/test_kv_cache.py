@@ -14,23 +14,24 @@ from gpt2onnx.export.exporter import export
 from gpt2onnx.export.kv_cache import ATTRIBUTES, MARGIN, CacheGrid
 from tests.checkpoints import make_checkpoint
 from tests.export.logits import (
-    Ids,
     exported_logits,
     load_reference,
     mean_kl,
     open_exported,
     reference_logits,
 )
-from tests.export.rounded_attention import LOWEST, attention_over, keys_and_values, rounding
+from tests.export.rounded_attention import (
+    LOWEST,
+    attention_over,
+    calibrated,
+    keys_and_values,
+    rounding,
+)
 from tests.export.small_graph import run
 
 Float = NDArray[np.float32]
 
 random = np.random.default_rng(0)
-
-
-def calibration_ids(vocab_size: int, count: int) -> Ids:
-    return np.random.default_rng(0).integers(0, vocab_size, count)
 
 
 def attention(qkv: Float, heads: int, grid: CacheGrid | None = None) -> NDArray[np.float64]:
@@ -88,7 +89,7 @@ def test_logits_are_pytorchs_with_keys_and_values_rounded(tmp_path: Path, size: 
     checkpoint = make_checkpoint(tmp_path / "checkpoint", n_embd=2 * size, n_head=2)
     export(checkpoint, tmp_path / "model", precision="fp32", kv_cache="int8", verify=False)
     model = load_reference(checkpoint)
-    grids = [CacheGrid.of(*layer) for layer in keys_and_values(model, calibration_ids(257, 64))]
+    grids = calibrated(model, (16, 64))
     ids = np.random.default_rng(1).integers(0, 257, 64)
     exact = reference_logits(model, ids)
     found = exported_logits(open_exported(tmp_path / "model"), ids, prompt=40)
@@ -102,8 +103,7 @@ def test_the_cache_holds_the_rounded_keys_and_values(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint", n_layer=1)
     export(checkpoint, tmp_path / "model", precision="fp32", kv_cache="int8", verify=False)
     model = load_reference(checkpoint)
-    [(keys, values)] = keys_and_values(model, calibration_ids(257, 64))
-    grid = CacheGrid.of(keys, values)
+    [grid] = calibrated(model, (16, 64))
     ids = np.random.default_rng(1).integers(0, 257, 64)
     [(keys, values)] = keys_and_values(model, ids)
     decoder: Any = open_exported(tmp_path / "model")

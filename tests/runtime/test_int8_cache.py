@@ -15,8 +15,7 @@ from gpt2onnx import Model
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from gpt2onnx.export.kv_cache import CacheGrid  # noqa: E402
-from tests.export.rounded_attention import attention_over, keys_and_values, rounding  # noqa: E402
+from tests.export.rounded_attention import attention_over, calibrated, rounding  # noqa: E402
 
 PROMPTS = [np.random.default_rng(n).integers(0, 256, n).tolist() for n in (1, 2, 7, 19, 40)]
 
@@ -44,9 +43,7 @@ def fp32(models: Callable[..., Path]) -> Model:
 @pytest.fixture
 def rounded(reference: Any) -> Iterator[Any]:
     """`reference`, that rounds its keys and values as the export does."""
-    ids = np.random.default_rng(0).integers(0, 257, 64)
-    grids = [CacheGrid.of(*layer) for layer in keys_and_values(reference, ids)]
-    with attention_over(rounding(grids)):
+    with attention_over(rounding(calibrated(reference, (16, 64)))):
         yield reference
 
 
