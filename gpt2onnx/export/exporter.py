@@ -98,7 +98,7 @@ def export(
     if calibration is not None and kv_cache != "int8":
         raise ParameterError(
             f"calibration={str(calibration)!r} has no effect with kv_cache={kv_cache!r}: set "
-            "kv_cache='int8' (--kv-cache int8), or leave it out"
+            "kv_cache='int8', or leave it out"
         )
     extras = Extras(with_hidden_states, with_attention_bias, kv_cache)
     if with_hidden_states and recipe is None:

@@ -96,7 +96,7 @@ def check_kv_cache(kv_cache: str, graph: str, precision: str, device: str) -> No
         if value not in wanted:
             raise ParameterError(
                 f"kv_cache='int8' goes with {option}={' or '.join(map(repr, wanted))}, "
-                f"{value!r} came; use kv_cache='float' (--kv-cache float)"
+                f"{value!r} came; use kv_cache='float'"
             )
 
 

@@ -162,7 +162,7 @@ def test_the_operator_rounds_to_the_nearest_level_and_clips(tmp_path: Path, head
         (
             {"precision": "fp16"},
             "kv_cache='int8' goes with precision='fp32' or 'int8' or 'int8-dynamic' or 'int4', "
-            "'fp16' came; use kv_cache='float' (--kv-cache float)",
+            "'fp16' came; use kv_cache='float'",
         ),
     ],
 )
