@@ -28,8 +28,9 @@ def load(
     provider: str = "auto",
     provider_options: Mapping[str, object] | None = None,
     threads: int | None = None,
+    startup_cache: bool = True,
 ) -> Model:
-    return model.load(resolve(folder), provider, provider_options, threads)
+    return model.load(resolve(folder), provider, provider_options, threads, startup_cache)
 
 
 load.__doc__ = model.load.__doc__

@@ -28,8 +28,12 @@ COMMANDS = {
     "trace": "write on, and show what else each token could have been",
     "export": "make a model folder of a GPT-2 checkpoint",
     "inspect": "what a model folder holds, and whether it is whole",
+    "cache": "what is kept to start sooner; clears it",
     "doctor": "what is installed, and what really runs here",
 }
+# Numpy's BLAS starts a thread a core, which spins for a while: a quarter of the processor time of a
+# short run. Only an export multiplies matrices with numpy.
+WITH_BLAS = ("export",)
 # What a shell says of a process that SIGINT or SIGPIPE ended: 128 and the signal's number.
 INTERRUPTED, BROKEN_PIPE = 128 + 2, 128 + 13
 
@@ -76,7 +80,10 @@ def command(name: str) -> Any:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    called = command(parser().parse_args(arguments[:1]).command)
+    name = parser().parse_args(arguments[:1]).command
+    if name not in WITH_BLAS:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    called = command(name)
     options = called.parser()
     try:
         status: int = called.run(options.parse_args(arguments[1:]))

@@ -92,7 +92,10 @@ def run(args: argparse.Namespace) -> int:
     parameters["negative_prompt"] = args.negative_prompt
     rows = (_stream if streams else _write_whole)(args, model, prompt, parameters)
     if args.stats:
-        about = [("model", f"opened in {opened:.3f} s"), ("provider", model.session.choice)]
+        about = [
+            ("model", f"opened in {opened:.3f} s; start-up cache {model.session.startup}"),
+            ("provider", model.session.choice),
+        ]
         print(table([*about, *rows]), file=sys.stderr)
     return 0
 

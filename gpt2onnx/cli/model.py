@@ -41,11 +41,18 @@ def add_model(parser: Parser) -> None:
         metavar="N",
         help="threads on the CPU (default: one a physical core that the process may use)",
     )
+    group.add_argument(
+        "--startup-cache",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="on the CPU, keep the optimised and packed model in the user's cache folder, and map "
+        "it from there the next time (default: yes; `gpt2onnx cache` lists what is kept)",
+    )
 
 
 def open_model(args: argparse.Namespace) -> Model:
     folder = find_model(args.model)
-    return load(folder, args.provider, args.provider_options, args.threads)
+    return load(folder, args.provider, args.provider_options, args.threads, args.startup_cache)
 
 
 def find_model(name: str) -> Path:

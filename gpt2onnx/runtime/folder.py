@@ -48,6 +48,31 @@ class ModelFolder:
             )
         return value
 
+    def graph_size(self) -> int:
+        """Bytes of the graph and of the weights beside it."""
+        return sum(file.stat().st_size for file in self._graph_files())
+
+    def identity(self) -> Mapping[str, Any]:
+        """What tells this graph with its weights from any other, in JSON's types.
+
+        The manifest's checksums, wherever the folder lies; they are the files' once
+        `check_hashes_once` has passed. Without a manifest sizes and times of the files there.
+        """
+        files = self._graph_files()
+        if self.manifest:
+            listed = self.manifest["files"]
+            names = [file.relative_to(self.path).as_posix() for file in files]
+            if all(name in listed for name in names):
+                return {name: listed[name]["sha256"] for name in names}
+        return {str(file.resolve()): _marks(file) for file in files}
+
+    def _graph_files(self) -> list[Path]:
+        """The graph, and the weights beside it: whatever isn't another graph, or text."""
+        beside = [file for file in self.graph.parent.iterdir() if file.is_file()]
+        other = {".onnx", ".json", ".txt", ".md"}
+        weights = sorted(file for file in beside if file.suffix not in other)
+        return [self.graph, *(file for file in weights if not file.name.startswith("."))]
+
     def check_hashes(self) -> None:
         """Compare every file with the manifest's sha256.
 
@@ -86,8 +111,7 @@ class ModelFolder:
     def _fingerprint(self) -> str:
         """Changes when any file of the folder is written to."""
         names = [MANIFEST, *sorted(self.manifest["files"])] if self.manifest else []
-        stats = [(self.path / name).stat() for name in names]
-        marks = [[str(s.st_dev), s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for s in stats]
+        marks = [_marks(self.path / name) for name in names]
         return hashlib.sha256(json.dumps([str(self.path.resolve()), marks]).encode()).hexdigest()
 
 
@@ -175,6 +199,12 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, dict):
         raise CorruptModelError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content
+
+
+def _marks(file: Path) -> list[int | str]:
+    """Change when a file is written to, or another one takes its place."""
+    s = file.stat()
+    return [str(s.st_dev), s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns]
 
 
 def _sha256(path: Path) -> str:

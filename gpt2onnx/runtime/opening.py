@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tokenizers
+from numpy.typing import NDArray
 
 from gpt2onnx.errors import ModelFolderError
 from gpt2onnx.runtime.decoder import Decoder
@@ -28,21 +30,38 @@ def open_decoder(folder: ModelFolder, session: Session) -> Decoder[Any]:
     return PortableDecoder(session, folder.n_positions)
 
 
-def open_tokenizer(folder: ModelFolder, vocab_size: int) -> tokenizers.Tokenizer:
-    """The folder's tokenizer, for a model of that vocabulary. Errors: ModelFolderError."""
+def first_logits(folder: ModelFolder, session: Session) -> NDArray[np.float32]:
+    """Logits [2, vocab] of some tokens, read at once, and of one more: for comparing sessions."""
+    decoder = open_decoder(folder, session)
+    ids = np.arange(9) * 31 % decoder.vocab_size
+    row = decoder.new_row()
+    try:
+        return np.stack([decoder.prefill(row, ids), decoder.step([row], ids[:1])[0]])
+    finally:
+        decoder.free(row)
+
+
+def open_tokenizer(folder: ModelFolder) -> tokenizers.Tokenizer:
+    """The folder's tokenizer. Errors: ModelFolderError."""
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(folder.tokenizer))
     except Exception as error:  # tokenizers raises plain Exception
         raise ModelFolderError(f"{folder.tokenizer}: can't be read: {error}") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def require_vocabulary(
+    folder: ModelFolder, tokenizer: tokenizers.Tokenizer, vocab_size: int
+) -> None:
+    """Raise ModelFolderError if the tokenizer has tokens that the model hasn't."""
     size = tokenizer.get_vocab_size()
     if size > vocab_size:
         raise ModelFolderError(
             f"{folder.tokenizer}: has {size} tokens, the model {vocab_size}: the tokenizer is "
             "another model's"
         )
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
 
 
 def generation_defaults(folder: ModelFolder) -> dict[str, Any]:

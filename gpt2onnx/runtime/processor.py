@@ -5,6 +5,7 @@ Knows /proc/cpuinfo; where there is none, the processor's name alone.
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,13 @@ FEATURES = {
     "x86_64": ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "avx512_bf16", "amx_bf16"),
     "aarch64": ("asimddp", "i8mm", "bf16", "sve"),
 }
+# What decides between kernels, on x86 and on ARM; not the clock, which changes.
+DECIDING = frozenset(
+    {
+        *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),
+        *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),
+    }
+)
 EXACT_INT8 = ("avx_vnni", "avx512_vnni", "amx_int8")
 
 
@@ -41,9 +49,7 @@ class Processor:
 
 def processor(root: Path = ROOT) -> Processor:
     """The CPU as /proc/cpuinfo tells."""
-    file = root / "proc/cpuinfo"
-    lines = file.read_text().splitlines() if file.is_file() else []
-    fields = dict(line.replace("\t", "").split(":", 1) for line in reversed(lines) if ":" in line)
+    fields = _fields(root)
     flags = fields.get("flags", fields.get("Features", "")).split()
     architecture = platform.machine()
     return Processor(
@@ -51,3 +57,21 @@ def processor(root: Path = ROOT) -> Processor:
         architecture,
         {feature: feature in flags for feature in FEATURES.get(architecture, ()) if flags},
     )
+
+
+def fingerprint(root: Path = ROOT) -> str | None:
+    """Changes when a kernel might choose other code; None where the system doesn't tell.
+
+    Of the first processor: who made which model of it, and every feature, not only the known ones.
+    """
+    fields = _fields(root)
+    told = {name: text for name, text in fields.items() if name in DECIDING}
+    return hashlib.sha256(repr(sorted(told.items())).encode()).hexdigest() if told else None
+
+
+def _fields(root: Path) -> dict[str, str]:
+    """The first processor's fields in /proc/cpuinfo; none where there is no such file."""
+    file = root / "proc/cpuinfo"
+    first = file.read_text().partition("\n\n")[0] if file.is_file() else ""
+    lines = (line.replace("\t", "").split(":", 1) for line in first.splitlines() if ":" in line)
+    return {name.strip(): text.strip() for name, text in lines}

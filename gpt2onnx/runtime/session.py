@@ -10,19 +10,23 @@ from __future__ import annotations
 import contextlib
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from gpt2onnx.errors import InstallationError, ModelFolderError, ParameterError, ProviderError
+from gpt2onnx.runtime.background import Background
 from gpt2onnx.runtime.ort_errors import explained
-from gpt2onnx.runtime.processor import processor
+from gpt2onnx.runtime.packing import packing_settings, saving_settings
 from gpt2onnx.runtime.providers import cuda_obstacle, replacement, require_onnxruntime
 from gpt2onnx.runtime.threads import default_threads
+
+if TYPE_CHECKING:
+    from gpt2onnx.runtime.startup import StartupCache
 
 Model: TypeAlias = str | Path | bytes
 SUFFIX = "ExecutionProvider"
@@ -60,7 +64,8 @@ class Session:
     """An open model. `raw` runs it; the rest says what it takes and where it runs.
 
     `provider` is the short name ("cpu", "cuda"), `device_type` and `device_id` are for
-    `io_binding().bind_input`, `choice` says in a sentence what was chosen and why.
+    `io_binding().bind_input`, `choice` says in a sentence what was chosen and why, and `startup`
+    what came of the start-up cache ("used", "made", "not used: …").
     """
 
     raw: Any
@@ -70,6 +75,7 @@ class Session:
     choice: str
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
+    startup: str = "not used"
 
     def allocate(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
         """An onnxruntime.OrtValue of `shape` in the memory of the session's device, not cleared."""
@@ -83,12 +89,16 @@ def open_session(
     provider: str = "auto",
     provider_options: Mapping[str, object] | None = None,
     threads: int | None = None,
+    startup_cache: StartupCache | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> Session:
     """Open a model, a file or its bytes, on a provider: "auto", "cpu", "cuda" or another built in.
 
     "auto" is CUDA where it really runs this model, else the CPU. `provider_options` are the named
     provider's own; CUDA's `use_tf32` is 0 unless they say otherwise. `threads` are for one operator
-    on the CPU, by default one a physical core that the process may use.
+    on the CPU, by default one a physical core that the process may use. `startup_cache` is the
+    model's, and of use on the CPU alone. `meanwhile` is called while ONNX Runtime is at work, once
+    or more.
 
     Raises ProviderError where the provider can't run here or leaves this model's work to the CPU,
     CorruptModelError or ModelFolderError where the model is at fault, ParameterError for options
@@ -99,11 +109,11 @@ def open_session(
     if isinstance(model, str | Path) and not Path(model).is_file():
         raise ModelFolderError(f"{model}: there is no such file, expected an ONNX model")
     if name != "auto":
-        return _open(model, name, provider_options or {}, threads, "as asked")
+        return _open(model, name, provider_options or {}, threads, "as asked", startup_cache)
     try:
-        return _open(model, CUDA, {}, threads, "chosen because it runs here")
+        return _open(model, CUDA, {}, threads, "chosen because it runs here", None, meanwhile)
     except ProviderError as error:
-        return _open(model, CPU, {}, threads, f"chosen because {error}")
+        return _open(model, CPU, {}, threads, f"chosen because {error}", startup_cache, meanwhile)
 
 
 def available_providers() -> tuple[str, ...]:
@@ -151,20 +161,66 @@ def _check(name: str, options: Mapping[str, object] | None, threads: int | None)
 
 
 def _open(
-    model: Model, name: str, options: Mapping[str, object], threads: int | None, reason: str
+    model: Model,
+    name: str,
+    options: Mapping[str, object],
+    threads: int | None,
+    reason: str,
+    startup_cache: StartupCache | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> Session:
     ort = _onnxruntime()
     _require_provider(ort, name)
+    create = partial(
+        _create,
+        ort=ort,
+        name=name,
+        options=options,
+        threads=threads,
+        reason=reason,
+        meanwhile=meanwhile,
+    )
+    if startup_cache is None or name != CPU:
+        return create(model)
+    runtime = {
+        "onnxruntime": [ort.__version__, ort.get_build_info()],
+        "settings": [packing_settings(), SLOW_FUSIONS],
+    }
+    return startup_cache.open(create, runtime)
+
+
+def _create(
+    model: Model,
+    *,
+    save_to: Path | None = None,
+    optimised: bool = False,
+    ort: Any,
+    name: str,
+    options: Mapping[str, object],
+    threads: int | None,
+    reason: str,
+    meanwhile: Callable[[], object] | None,
+) -> Session:
+    """Open a model; `save_to` keeps it optimised and packed, to be opened `optimised` later."""
     given = {**DEFAULT_OPTIONS.get(name, {}), **{key: str(value) for key, value in options.items()}}
-    try:
-        # Without enable_fallback=0 a provider's failure is printed, and the CPU opened instead.
-        raw = ort.InferenceSession(
+    # Without enable_fallback=0 a provider's failure is printed, and the CPU opened instead.
+    opening = Background(
+        partial(
+            ort.InferenceSession,
             model,
-            _session_options(ort, name, threads),
+            _session_options(ort, name, threads, save_to, optimised),
             [(name, given)],
             enable_fallback=0,
-            disabled_optimizers=SLOW_FUSIONS if name == CPU else None,
+            disabled_optimizers=SLOW_FUSIONS if name == CPU and not optimised else None,
         )
+    )
+    try:
+        if meanwhile:
+            meanwhile()
+    finally:
+        opening.wait()
+    try:
+        raw = opening.result()
     except Exception as error:  # ONNX Runtime's errors have no base of their own
         raise explained(error, model, short_name(name), ort.__version__) from error
     return Session(
@@ -197,14 +253,20 @@ def _require_provider(ort: Any, name: str) -> None:
         raise ProviderError(f"cuda can't run here: {obstacle}")
 
 
-def _session_options(ort: Any, name: str, threads: int | None) -> Any:
+def _session_options(
+    ort: Any, name: str, threads: int | None, save_to: Path | None, optimised: bool
+) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or default_threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only
-    if processor().saturates_int8:
-        # Signed weights become unsigned, with the same products: exact, and half as fast.
-        options.add_session_config_entry("session.x64quantprecision", "1")
+    entries = packing_settings() | (saving_settings(save_to) if save_to else {})
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
+    if save_to:
+        options.optimized_model_filepath = str(save_to)
+    if optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if name != CPU:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return options

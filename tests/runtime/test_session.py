@@ -112,7 +112,7 @@ def test_int8_stays_exact_where_the_processor_would_saturate(
     model: Path, monkeypatch: pytest.MonkeyPatch, saturates: bool
 ) -> None:
     found = SimpleNamespace(saturates_int8=saturates)
-    monkeypatch.setattr("gpt2onnx.runtime.session.processor", lambda: found)
+    monkeypatch.setattr("gpt2onnx.runtime.packing.processor", lambda: found)
     options = open_session(model, "cpu").raw.get_session_options()
     key = "session.x64quantprecision"
     if saturates:

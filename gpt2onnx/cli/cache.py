@@ -1,0 +1,63 @@
+"""gpt2onnx cache: what is kept in the user's cache folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+
+from gpt2onnx.cli.parser import Parser
+from gpt2onnx.cli.table import table
+from gpt2onnx.errors import StorageError
+from gpt2onnx.kept import Kept, clear, kept
+from gpt2onnx.paths import cache_folder
+from gpt2onnx.runtime.entries import SIZE, size_limit
+
+DESCRIPTION = f"""\
+Lists what gpt2onnx keeps to start sooner: models as ONNX Runtime optimised and
+packed them for this processor (startup), the bundled models (export), and which
+folders' checksums were compared (checked). All of it is made again when needed.
+{SIZE}, 4G unless it is set, bounds what startup takes; the
+least recently used goes first, and 0 turns it off. GPT2ONNX_CACHE is the folder."""
+EXAMPLES = [
+    "gpt2onnx cache",
+    "gpt2onnx cache --clear",
+    f"{SIZE}=500M gpt2onnx generate ...",
+]
+
+
+def parser() -> Parser:
+    parser = Parser("cache", "", DESCRIPTION, EXAMPLES)
+    parser.add_argument("--clear", action="store_true", help="remove all of it")
+    parser.add_argument("--json", action="store_true", help="a JSON object a line for each thing")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.clear:
+        return _clear()
+    found = kept()
+    if args.json:
+        print(end="".join(json.dumps(asdict(each), ensure_ascii=False) + "\n" for each in found))
+        return 0
+    used = sum(each.size for each in found)
+    limit = f"startup may take {size_limit() / 1e6:.0f} MB"
+    about = ("folder", f"{cache_folder()}: {used / 1e6:.1f} MB; {limit}")
+    print(table([about, *((each.kind, _line(each)) for each in found)]))
+    return 0
+
+
+def _clear() -> int:
+    try:
+        print(f"removed {clear() / 1e6:.1f} MB from {cache_folder()}")
+    except OSError as error:
+        raise StorageError(
+            f"{error.filename or cache_folder()}: can't be removed: {error.strerror}"
+        ) from error
+    return 0
+
+
+def _line(each: Kept) -> str:
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.last_used))
+    return f"{each.size / 1e6:7.1f} MB  {when}  {each.name}"

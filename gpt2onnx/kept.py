@@ -1,0 +1,87 @@
+"""What gpt2onnx keeps in the user's cache folder: lists it, and clears it.
+
+Knows the folders that this package makes there, and touches nothing else: GPT2ONNX_CACHE may be a
+folder that holds other things.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpt2onnx.paths import cache_folder
+from gpt2onnx.runtime.entries import UNFINISHED, Entry
+from gpt2onnx.runtime.startup import FOLDER as STARTUP
+from gpt2onnx.runtime.startup import startup_entries
+
+CHECKED = "checked"
+EXPORTS = ("demo", "demo-draft")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One thing in the cache: what it is, its bytes, and when it was last used or written."""
+
+    kind: str
+    name: str
+    path: str
+    size: int
+    last_used: float  # seconds since the epoch
+
+
+def kept() -> list[Kept]:
+    """Everything, by kind, the most recently used first."""
+    found = [*_startup(), *_unfinished(), *_exports(), *_checked()]
+    return sorted(found, key=lambda each: (each.kind, -each.last_used))
+
+
+def clear() -> int:
+    """Remove everything, and say how many bytes that were. Errors: OSError.
+
+    A process that has a model of it open keeps it open.
+    """
+    size = sum(each.size for each in kept())
+    for name in (STARTUP, *EXPORTS, CHECKED):
+        if (cache_folder() / name).is_dir():
+            shutil.rmtree(cache_folder() / name)
+    return size
+
+
+def _startup() -> Iterator[Kept]:
+    """Models as ONNX Runtime packed them, those of another version or processor, too."""
+    for entry in startup_entries():
+        yield Kept("startup", _entry_name(entry), str(entry.path), entry.size, entry.last_used)
+
+
+def _entry_name(entry: Entry) -> str:
+    precision = entry.about.get("precision")
+    name = f"{entry.about['path']}{f' ({precision})' if precision else ''}"
+    return f"{name}: none, {entry.refused}" if entry.refused else name
+
+
+def _unfinished() -> Iterator[Kept]:
+    """What a process is writing, or left when it died."""
+    for path in (cache_folder() / STARTUP).glob(f"{UNFINISHED}*"):
+        yield _folder("startup", f"{path.name}: being written, or abandoned", path)
+
+
+def _exports() -> Iterator[Kept]:
+    """The bundled models, exported; those of another version of gpt2onnx, too."""
+    for name in EXPORTS:
+        for path in (cache_folder() / name).glob("*/*"):
+            yield _folder("export", f"{name}, {path.name}", path)
+
+
+def _checked() -> Iterator[Kept]:
+    """Which folders' checksums were compared: all together, for they are empty files."""
+    path = cache_folder() / CHECKED
+    if path.is_dir():
+        yield _folder(CHECKED, f"{len(list(path.iterdir()))} folders whose checksums agreed", path)
+
+
+def _folder(kind: str, name: str, path: Path) -> Kept:
+    files = [file.stat() for file in path.rglob("*") if file.is_file()]
+    newest = max((stat.st_mtime for stat in files), default=path.stat().st_mtime)
+    return Kept(kind, name, str(path), sum(stat.st_size for stat in files), newest)

@@ -1,0 +1,163 @@
+"""The start-up cache: models as ONNX Runtime optimised and packed them, mapped when next opened.
+
+Opened plainly, ONNX Runtime packs every matrix into memory of the process's own. It can save what
+it packed (`session.save_external_prepacked_constant_initializers`) and map it the next time: pages
+that the system can drop and that processes share. What it saves fits one ONNX Runtime, one
+processor and one set of options only, so an entry is made of all of these, and it is kept only if
+the model that is opened from it gives the same logits, bit for bit.
+
+Knows when an entry fits and what makes one good; opens nothing itself.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import gpt2onnx
+from gpt2onnx.errors import Gpt2OnnxError
+from gpt2onnx.paths import cache_folder
+from gpt2onnx.runtime.entries import Entries, Entry, size_limit
+from gpt2onnx.runtime.folder import ModelFolder
+from gpt2onnx.runtime.packing import is_aligned
+from gpt2onnx.runtime.processor import fingerprint
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gpt2onnx.runtime.session import Session
+
+FOLDER, GRAPH, DATA = "startup", "model.onnx", "model.onnx.data"
+# A smaller model opens in the time that looking for its entry takes.
+MIN_SIZE = 16 << 20
+# Bytes of an entry for each of the model's: original and packed matrices, and the embedding once
+# more (measured: 1.9 for fp32, 2.2 for int8-dynamic, 2.4 for int8 and int4).
+GROWTH = 2.5
+
+
+class Opener(Protocol):
+    """How the session's own module opens a model."""
+
+    def __call__(
+        self, model: Path, *, save_to: Path | None = None, optimised: bool = False
+    ) -> Session:
+        """Open it; also save it as it was optimised and packed, or open what was saved so."""
+
+
+@dataclass(frozen=True)
+class StartupCache:
+    """The cache as one model sees it. `prove` gives logits of a session, for comparing."""
+
+    folder: ModelFolder
+    prove: Callable[[Session], NDArray[Any]]
+
+    def open(self, open_: Opener, runtime: Mapping[str, Any]) -> Session:
+        """A session of the model, from its entry or making one.
+
+        `runtime` is what decides how a matrix is packed, besides the model and the processor. The
+        session's `startup` says what came of it: whatever keeps the cache from being used, the
+        model is opened.
+        """
+        graph = self.folder.graph
+        processor = fingerprint()
+        if obstacle := self._obstacle(processor):
+            return replace(open_(graph), startup=f"not used: {obstacle}")
+        made_of = {
+            "gpt2onnx": gpt2onnx.__version__,
+            "processor": processor,
+            **runtime,
+            "model": self.folder.identity(),
+        }
+        entries = startup_entries()
+        entry = entries.find(made_of)
+        if entry is None:
+            return self._make(open_, entries, made_of)
+        return self._reopen(open_, entries, entry)
+
+    def _obstacle(self, processor: str | None) -> str | None:
+        """Why this model can't have an entry, or isn't worth one."""
+        size, limit = self.folder.graph_size(), size_limit()
+        if processor is None:
+            return "this system doesn't tell which processor it is"
+        if limit == 0:
+            return "its size limit is 0"
+        if size < MIN_SIZE:
+            return f"the model is smaller than {MIN_SIZE >> 20} MiB"
+        if size * GROWTH > limit:
+            return f"an entry would take {size * GROWTH / 1e9:.1f} GB, the limit is {limit / 1e9:g}"
+        return None
+
+    def _reopen(self, open_: Opener, entries: Entries, entry: Entry) -> Session:
+        if entry.refused:
+            return replace(open_(self.folder.graph), startup=f"not used: {entry.refused}")
+        try:
+            return replace(open_(entry.path / GRAPH, optimised=True), startup="used")
+        except Gpt2OnnxError:  # damaged, or another process has just removed it
+            entries.remove(entry.path)
+            return replace(open_(self.folder.graph), startup="damaged, and thrown away")
+
+    def _make(self, open_: Opener, entries: Entries, made_of: Mapping[str, Any]) -> Session:
+        """Open the model, and leave an entry for the next time. Errors: the model's own."""
+        maker = _Maker(open_, self)
+        about = {
+            "path": str(self.folder.path.resolve()),
+            "precision": (self.folder.manifest or {}).get("precision"),
+        }
+        try:
+            self._require_space(entries)
+            entries.add(made_of, about, maker)
+        except OSError as error:
+            maker.outcome = f"not used: {error}"
+        session = maker.session or open_(self.folder.graph)
+        return replace(session, startup=maker.outcome)
+
+    def _require_space(self, entries: Entries) -> None:
+        entries.folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(entries.folder).free < self.folder.graph_size() * 2 * GROWTH:
+            raise OSError(f"too little space is left at {entries.folder}")
+
+
+@dataclass
+class _Maker:
+    """Fills a folder with what the next opening maps, if that is worth keeping."""
+
+    open_: Opener
+    cache: StartupCache
+    session: Session | None = None
+    outcome: str = "made"
+
+    def __call__(self, folder: Path) -> str | None:
+        """Why there is nothing to keep, or None. `session` is open then, either way."""
+        graph, saved = self.cache.folder.graph, folder / GRAPH
+        refused = None
+        try:
+            plain = self.open_(graph, save_to=saved)
+        except Gpt2OnnxError as error:
+            self.session = self.open_(graph)  # raises, too, if the model is at fault
+            refused = f"ONNX Runtime can't save it: {error}"
+        else:
+            self.session, refused = self._judge(plain, saved)
+        if refused:
+            self.outcome = f"not used: {refused}"
+        return refused
+
+    def _judge(self, plain: Session, saved: Path) -> tuple[Session, str | None]:
+        """The session to go on with, and what is wrong with what was saved."""
+        if not is_aligned(saved):
+            return plain, "its packed matrices would lie at other addresses"
+        try:
+            mapped = self.open_(saved, optimised=True)
+        except Gpt2OnnxError as error:
+            return plain, f"what ONNX Runtime saved can't be opened: {error}"
+        expected, found = map(self.cache.prove, (plain, mapped))
+        if expected.tobytes() != found.tobytes():
+            return plain, "what ONNX Runtime saved gives other logits"
+        return mapped, None
+
+
+def startup_entries() -> Entries:
+    """The user's own. Errors: ParameterError where their size limit can't be read."""
+    return Entries(cache_folder() / FOLDER, size_limit())
