@@ -30,11 +30,12 @@ ARROWS = {
     "demo": {"gpt2onnx", "errors", "paths", "export"},
     "models": {"errors", "demo", "runtime"},
     "doctor": {"gpt2onnx", "errors", "paths", "runtime"},
+    "kept": {"paths", "runtime"},
     "compare": {"errors", "paths", "models", "runtime", "samplers"},
     "page": set(),
     "cli": {
         *("gpt2onnx", "errors", "paths", "samplers", "runtime", "export"),
-        *("demo", "models", "doctor", "compare", "page"),
+        *("demo", "models", "doctor", "kept", "compare", "page"),
     },
     "gpt2onnx": {"errors", "export"},
     "__main__": {"cli"},

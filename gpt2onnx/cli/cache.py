@@ -18,8 +18,9 @@ DESCRIPTION = f"""\
 Lists what gpt2onnx keeps to start sooner: models as ONNX Runtime optimised and
 packed them for this processor (startup), the bundled models (export), and which
 folders' checksums were compared (checked). All of it is made again when needed.
-{SIZE}, 4G unless it is set, bounds what startup takes; the
-least recently used goes first, and 0 turns it off. GPT2ONNX_CACHE is the folder."""
+{SIZE}, 4G unless it is set, bounds what startup
+takes: the least recently used goes first, and 0 turns it off. GPT2ONNX_CACHE
+sets the folder."""
 EXAMPLES = [
     "gpt2onnx cache",
     "gpt2onnx cache --clear",

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -141,12 +142,10 @@ class Entries:
 def size_limit() -> int:
     """GPT2ONNX_STARTUP_CACHE_SIZE in bytes: a number with K, M, G or T behind it, or without."""
     text = os.environ.get(SIZE) or DEFAULT_SIZE
-    number, unit = text.strip().upper().removesuffix("B"), ""
-    if number[-1:] in UNITS:
-        number, unit = number[:-1], number[-1]
-    if not number.isdecimal():
+    found = re.fullmatch(r"([0-9]+) ?([KMGT]?)B?", text.strip().upper())
+    if not found:
         raise ParameterError(f"{SIZE}={text!r}: expected a size such as 500M or 4G; 0 turns it off")
-    return int(number) * UNITS[unit]
+    return int(found[1]) * UNITS[found[2]]
 
 
 def _name(made_of: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ def open_decoder(folder: ModelFolder, session: Session) -> Decoder[Any]:
 def first_logits(folder: ModelFolder, session: Session) -> NDArray[np.float32]:
     """Logits [2, vocab] of some tokens, read at once, and of one more: for comparing sessions."""
     decoder = open_decoder(folder, session)
-    ids = np.arange(9) * 31 % decoder.vocab_size
+    ids = np.arange(min(9, decoder.n_positions - 1)) * 31 % decoder.vocab_size
     row = decoder.new_row()
     try:
         return np.stack([decoder.prefill(row, ids), decoder.step([row], ids[:1])[0]])

@@ -11,7 +11,7 @@ import contextlib
 import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -108,12 +108,13 @@ def open_session(
     _check(name, provider_options, threads)
     if isinstance(model, str | Path) and not Path(model).is_file():
         raise ModelFolderError(f"{model}: there is no such file, expected an ONNX model")
+    how = _How(name, provider_options or {}, threads, "as asked", startup_cache, meanwhile)
     if name != "auto":
-        return _open(model, name, provider_options or {}, threads, "as asked", startup_cache)
+        return _open(model, how)
     try:
-        return _open(model, CUDA, {}, threads, "chosen because it runs here", None, meanwhile)
+        return _open(model, replace(how, name=CUDA, reason="chosen because it runs here"))
     except ProviderError as error:
-        return _open(model, CPU, {}, threads, f"chosen because {error}", startup_cache, meanwhile)
+        return _open(model, replace(how, name=CPU, reason=f"chosen because {error}"))
 
 
 def available_providers() -> tuple[str, ...]:
@@ -160,63 +161,51 @@ def _check(name: str, options: Mapping[str, object] | None, threads: int | None)
         raise ParameterError(f"the CPU provider has no options, got {', '.join(options)}")
 
 
-def _open(
-    model: Model,
-    name: str,
-    options: Mapping[str, object],
-    threads: int | None,
-    reason: str,
-    startup_cache: StartupCache | None = None,
-    meanwhile: Callable[[], object] | None = None,
-) -> Session:
+@dataclass(frozen=True)
+class _How:
+    """What `open_session` was asked for, on the provider that it has come to."""
+
+    name: str
+    options: Mapping[str, object]
+    threads: int | None
+    reason: str
+    startup_cache: StartupCache | None
+    meanwhile: Callable[[], object] | None
+
+
+def _open(model: Model, how: _How) -> Session:
     ort = _onnxruntime()
-    _require_provider(ort, name)
-    create = partial(
-        _create,
-        ort=ort,
-        name=name,
-        options=options,
-        threads=threads,
-        reason=reason,
-        meanwhile=meanwhile,
-    )
-    if startup_cache is None or name != CPU:
-        return create(model)
+    _require_provider(ort, how.name)
+    if how.startup_cache is None or how.name != CPU:
+        return _create(model, how)
     runtime = {
         "onnxruntime": [ort.__version__, ort.get_build_info()],
         "settings": [packing_settings(), SLOW_FUSIONS],
     }
-    return startup_cache.open(create, runtime)
+    return how.startup_cache.open(partial(_create, how=how), runtime)
 
 
 def _create(
-    model: Model,
-    *,
-    save_to: Path | None = None,
-    optimised: bool = False,
-    ort: Any,
-    name: str,
-    options: Mapping[str, object],
-    threads: int | None,
-    reason: str,
-    meanwhile: Callable[[], object] | None,
+    model: Model, how: _How, *, save_to: Path | None = None, optimised: bool = False
 ) -> Session:
     """Open a model; `save_to` keeps it optimised and packed, to be opened `optimised` later."""
-    given = {**DEFAULT_OPTIONS.get(name, {}), **{key: str(value) for key, value in options.items()}}
+    ort, name = _onnxruntime(), how.name
+    own = {key: str(value) for key, value in how.options.items()}
+    given = {**DEFAULT_OPTIONS.get(name, {}), **own}
     # Without enable_fallback=0 a provider's failure is printed, and the CPU opened instead.
     opening = Background(
         partial(
             ort.InferenceSession,
             model,
-            _session_options(ort, name, threads, save_to, optimised),
+            _session_options(ort, name, how.threads, save_to, optimised),
             [(name, given)],
             enable_fallback=0,
             disabled_optimizers=SLOW_FUSIONS if name == CPU and not optimised else None,
         )
     )
     try:
-        if meanwhile:
-            meanwhile()
+        if how.meanwhile:
+            how.meanwhile()
     finally:
         opening.wait()
     try:
@@ -228,7 +217,7 @@ def _create(
         short_name(name),
         DEVICE_TYPES.get(name, "cpu"),
         int(given.get("device_id", 0)) if name in DEVICE_TYPES else 0,
-        f"{short_name(name)}, {reason}{_proof(raw, name)}",
+        f"{short_name(name)}, {how.reason}{_proof(raw, name)}",
         _specs(raw.get_inputs()),
         _specs(raw.get_outputs()),
     )

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import gpt2onnx
 from gpt2onnx.errors import Gpt2OnnxError
 from gpt2onnx.paths import cache_folder
 from gpt2onnx.runtime.entries import Entries, Entry, size_limit
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from gpt2onnx.runtime.session import Session
 
 FOLDER, GRAPH, DATA = "startup", "model.onnx", "model.onnx.data"
+# Changes when what an entry holds does.
+FORMAT = 1
 # A smaller model opens in the time that looking for its entry takes.
 MIN_SIZE = 16 << 20
 # Bytes of an entry for each of the model's: original and packed matrices, and the embedding once
@@ -66,7 +67,7 @@ class StartupCache:
         if obstacle := self._obstacle(processor):
             return replace(open_(graph), startup=f"not used: {obstacle}")
         made_of = {
-            "gpt2onnx": gpt2onnx.__version__,
+            "format": FORMAT,
             "processor": processor,
             **runtime,
             "model": self.folder.identity(),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -90,3 +91,21 @@ def test_an_os_error_of_ours_keeps_its_traceback(run: Run, doctor_does: Callable
 def test_ctrl_c(run: Run, doctor_does: Callable) -> None:
     doctor_does(KeyboardInterrupt())
     assert run("doctor") == (130, "", "")
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, "1"), ("3", "3")])
+def test_numpy_starts_no_threads_unless_told_to(
+    run: Run, monkeypatch: pytest.MonkeyPatch, own: str | None, expected: str
+) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", own or "")
+    if own is None:
+        monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+    run("cache")
+    assert os.environ["OPENBLAS_NUM_THREADS"] == expected
+
+
+def test_an_export_has_numpys_threads(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+    run("export", "no such folder", "out")
+    assert "OPENBLAS_NUM_THREADS" not in os.environ

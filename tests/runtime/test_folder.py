@@ -252,3 +252,27 @@ def test_a_tokenizer_that_is_none(folder: Path) -> None:
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelFolderError, match=r"tokenizer\.json: can't be read"):
         gpt2onnx.load(folder)
+
+
+def test_the_identity_is_the_weights_own_wherever_they_lie(folder: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    (moved / "README.md").write_text("about it")
+    identity = open_folder(folder).identity()
+    assert open_folder(moved).identity() == identity
+    assert identity.keys() == {"model.onnx", "model.onnx.data"}
+    sums = json.loads((folder / MANIFEST).read_text())["files"]
+    assert all(identity[name] == sums[name]["sha256"] for name in identity)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data"])
+def test_without_a_manifest_the_identity_changes_when_a_file_does(folder: Path, name: str) -> None:
+    (folder / MANIFEST).unlink()
+    before = open_folder(folder).identity()
+    assert open_folder(folder).identity() == before
+    flip_a_byte(folder / name)
+    assert open_folder(folder).identity() != before
+
+
+def test_the_size_is_that_of_the_graph_and_its_weights(folder: Path) -> None:
+    sizes = [(folder / name).stat().st_size for name in ("model.onnx", "model.onnx.data")]
+    assert open_folder(folder).graph_size() == sum(sizes)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt2onnx.runtime.processor import FEATURES, processor
+from gpt2onnx.runtime.processor import FEATURES, fingerprint, processor
 
 INTEL = """processor\t: 0
 model name\t: Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz
@@ -53,3 +53,41 @@ def test_the_processor_is_read_from_cpuinfo(
     assert {feature for feature, present in found.features.items() if present} == features
     if text is not None:
         assert set(found.features) == set(FEATURES[machine])
+
+
+CPU = {
+    "vendor_id": "GenuineIntel",
+    "cpu family": "6",
+    "model": "143",
+    "model name": "Xeon",
+    "stepping": "8",
+    "flags": "fpu avx2 avx512f",
+}
+
+
+def fingerprint_of(root: Path, **fields: str) -> str | None:
+    file = root / "proc/cpuinfo"
+    file.parent.mkdir(exist_ok=True)
+    lines = [f"{name}\t: {text}\n" for name, text in (CPU | fields).items()]
+    file.write_text(
+        "".join(["processor\t: 0\n", *lines, "\nprocessor\t: 1\nmodel name\t: other\n"])
+    )
+    return fingerprint(root)
+
+
+@pytest.mark.parametrize("name", CPU)
+def test_the_fingerprint_changes_with_what_decides_between_kernels(
+    tmp_path: Path, name: str
+) -> None:
+    found = fingerprint_of(tmp_path)
+    assert found is not None
+    assert fingerprint_of(tmp_path, **{name: "another"}) != found
+
+
+def test_the_fingerprint_does_not_change_with_the_clock(tmp_path: Path) -> None:
+    times = [fingerprint_of(tmp_path, **{"cpu MHz": clock}) for clock in ("1000.1", "2999.9")]
+    assert times[0] == times[1] == fingerprint_of(tmp_path)
+
+
+def test_no_fingerprint_where_the_system_does_not_tell(tmp_path: Path) -> None:
+    assert fingerprint(tmp_path) is None

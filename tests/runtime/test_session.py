@@ -370,3 +370,18 @@ def test_runs_on_a_cuda_device(cuda_session: Session) -> None:
 def test_cuda_refuses_an_option_it_does_not_have(cuda_session: Session, model: Path) -> None:
     with pytest.raises(ParameterError, match="Unknown provider option"):
         open_session(model, "cuda", {"speed": 9})
+
+
+def test_what_is_done_meanwhile(model: Path) -> None:
+    done: list[bool] = []
+    session = open_session(model, "cpu", meanwhile=lambda: done.append(True))
+    assert done == [True]
+    assert session.provider == "cpu"
+
+
+def test_what_fails_meanwhile_is_raised_as_it_is(model: Path) -> None:
+    def fail() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_session(model, "cpu", meanwhile=fail)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gpt2onnx import kept
+from gpt2onnx.runtime.entries import UNFINISHED
+from gpt2onnx.runtime.startup import startup_entries
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder with one of everything, and something that isn't gpt2onnx's."""
+    monkeypatch.setenv("GPT2ONNX_CACHE", str(tmp_path))
+    about = {"path": "/models/a", "precision": "int8"}
+    startup_entries().add({"model": "a"}, about, lambda f: write(f / "model.onnx", 100))
+    startup_entries().add({"model": "b"}, about | {"precision": None}, lambda _: "it is odd")
+    write(tmp_path / "startup" / f"{UNFINISHED}1-1" / "model.onnx", 10)
+    write(tmp_path / "demo" / "0.0.9-1-1" / "int8" / "model.onnx", 1000)
+    write(tmp_path / "checked" / "abc", 0)
+    write(tmp_path / "thesis" / "chapter1.txt", 7)
+    return tmp_path
+
+
+def write(path: Path, size: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * size)
+
+
+def test_everything_is_listed(folder: Path) -> None:
+    found = [(each.kind, each.name, each.size) for each in kept.kept()]
+    assert sorted(found) == [
+        ("checked", "1 folders whose checksums agreed", 0),
+        ("export", "demo, int8", 1000),
+        ("startup", "/models/a (int8)", 100),
+        ("startup", "/models/a: none, it is odd", 0),
+        ("startup", "unfinished-1-1: being written, or abandoned", 10),
+    ]
+    assert all(Path(each.path).is_relative_to(folder) for each in kept.kept())
+
+
+def test_clearing_leaves_what_is_not_ours(folder: Path) -> None:
+    assert kept.clear() == 1110
+    assert kept.kept() == []
+    assert [path.name for path in folder.iterdir()] == ["thesis"]
+    assert kept.clear() == 0
+
+
+def test_a_cache_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPT2ONNX_CACHE", str(tmp_path / "none"))
+    assert (kept.kept(), kept.clear()) == ([], 0)
+    assert not (tmp_path / "none").exists()
