@@ -99,6 +99,11 @@ def test_a_type_that_numpy_lacks_is_refused() -> None:
         open_session(data, "cpu")
 
 
+def test_threads_sleep_soon_after_a_run(model: Path) -> None:
+    options = open_session(model, "cpu").raw.get_session_options()
+    assert options.get_session_config_entry("session.intra_op.spin_duration_us") == "20"
+
+
 def test_threads_are_what_was_asked_for_or_what_the_process_may_use(model: Path) -> None:
     for threads, expected in [(None, default_threads()), (1, 1), (3, 3)]:
         options = open_session(model, "cpu", threads=threads).raw.get_session_options()
