@@ -6,7 +6,6 @@ is refused by name. Knows nothing of files, nor of what a parameter may be.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Set
 from typing import Any, Final
@@ -164,6 +163,8 @@ def _require_known(name: str) -> None:
         raise ParameterError(f"transformers' {name} has no effect here: leave it out")
     if name in _NEUTRAL:
         raise ParameterError(f"transformers' {name} isn't supported: leave it out")
+    import difflib  # takes longer to import than most of this package
+
     closest = difflib.get_close_matches(name, PARAMETERS, n=1)
     advice = f"did you mean {closest[0]}" if closest else f"expected one of {', '.join(PARAMETERS)}"
     raise ParameterError(f"unknown parameter {name!r}: {advice}")
