@@ -21,6 +21,7 @@ ALIGNED = {"n_embd": 128, "vocab_size": 320, "n_positions": 64}
 KINDS: dict[str, dict[str, Any]] = {
     **{precision: {} for precision in ("fp32", "fp16", "int8", "int8-dynamic", "int4")},
     "int8, hidden states": {"with_hidden_states": True},
+    "int8, attention bias": {"with_attention_bias": True},
     "fp32, portable": {"graph": "portable"},
     "int8, portable": {"graph": "portable"},
 }
