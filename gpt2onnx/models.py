@@ -6,11 +6,15 @@ Knows where models are; knows nothing of how they run.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpt2onnx import demo
-from gpt2onnx.runtime import model
-from gpt2onnx.runtime.model import Model
+from gpt2onnx.runtime.opening import open_model
+
+if TYPE_CHECKING:
+    from gpt2onnx.runtime.model import Model
 
 DEMO = "demo"
 DEMO_DRAFT = "demo-draft"
@@ -30,7 +34,30 @@ def load(
     threads: int | None = None,
     startup_cache: bool = True,
 ) -> Model:
-    return model.load(resolve(folder), provider, provider_options, threads, startup_cache)
+    """Open a model folder, one of `gpt2onnx export` or of Optimum's.
+
+    provider: "auto" (CUDA where it runs, else the CPU), "cpu", "cuda", or any ONNX Runtime
+    provider's name, with its `provider_options`. threads: for the CPU; by default what the process
+    may use. startup_cache: on the CPU, keep the optimised and packed model in the user's cache
+    folder, and map it from there the next time; `gpt2onnx cache` lists what is kept.
+
+    Errors: ModelFolderError, CorruptModelError, ProviderError, InstallationError.
+    """
+    alike = partial(
+        load,
+        provider=provider,
+        provider_options=provider_options,
+        threads=threads,
+        startup_cache=startup_cache,
+    )
+    opened = open_model(
+        resolve(folder), provider, provider_options, threads, startup_cache, beside=_model_class
+    )
+    return _model_class()(*opened, alike)
 
 
-load.__doc__ = model.load.__doc__
+def _model_class() -> type[Model]:
+    """Model, with most of the package: imported while ONNX Runtime is at work."""
+    from gpt2onnx.runtime.model import Model
+
+    return Model

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpt2onnx.cli.model import add_model, find_model, open_model
 from gpt2onnx.cli.parameters import add_parameters, given_parameters
@@ -15,9 +15,11 @@ from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.table import table
 from gpt2onnx.cli.text import add_text, read_prompt
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.runtime.model import Model
-from gpt2onnx.runtime.results import Generation, Token
-from gpt2onnx.samplers import GenerationParams
+
+if TYPE_CHECKING:
+    from gpt2onnx.runtime.model import Model
+    from gpt2onnx.runtime.results import Generation, Token
+    from gpt2onnx.samplers import GenerationParams
 
 DESCRIPTION = """\
 Writes on from a prompt, each piece of text as it comes. Options that aren't

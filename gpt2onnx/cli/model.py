@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpt2onnx import demo
 from gpt2onnx.cli.parser import Pairs, Parser
 from gpt2onnx.models import DEMO, DEMO_DRAFT, load, resolve
-from gpt2onnx.runtime.model import Model
+
+if TYPE_CHECKING:
+    from gpt2onnx.runtime.model import Model
 
 
 def add_model(parser: Parser) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from typing import TYPE_CHECKING
 
 from gpt2onnx.cli.model import add_model, open_model
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.table import table
 from gpt2onnx.cli.text import add_text, read_text
-from gpt2onnx.runtime.model import Model
-from gpt2onnx.runtime.results import Score
+
+if TYPE_CHECKING:
+    from gpt2onnx.runtime.model import Model
+    from gpt2onnx.runtime.results import Score
 
 DESCRIPTION = """\
 Shows how probable a model finds each token of a text, and the whole: perplexity

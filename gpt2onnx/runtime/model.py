@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -23,26 +23,17 @@ from gpt2onnx.runtime.beams import Observer
 from gpt2onnx.runtime.breakers import BreakerFinder
 from gpt2onnx.runtime.contrastive import Contrastive, contrastive_of
 from gpt2onnx.runtime.decoder import Decoder
-from gpt2onnx.runtime.folder import ModelFolder, open_folder
+from gpt2onnx.runtime.folder import ModelFolder
 from gpt2onnx.runtime.generation import Continuation, run
 from gpt2onnx.runtime.guidance import Guidance, guidance_of
 from gpt2onnx.runtime.guided import GrammarCompiler
 from gpt2onnx.runtime.lookahead import Lookahead, lookahead_of
-from gpt2onnx.runtime.memory import give_back_memory
-from gpt2onnx.runtime.opening import (
-    bos_token_id,
-    first_logits,
-    generation_defaults,
-    open_decoder,
-    open_tokenizer,
-    require_vocabulary,
-)
+from gpt2onnx.runtime.opening import bos_token_id, generation_defaults, open_model
 from gpt2onnx.runtime.prompts import Prompt, PromptReader, as_batch, is_batch
 from gpt2onnx.runtime.results import Generation, Score, Token
 from gpt2onnx.runtime.scoring import score
-from gpt2onnx.runtime.session import Session, open_session
+from gpt2onnx.runtime.session import Session
 from gpt2onnx.runtime.speculation import Speculation
-from gpt2onnx.runtime.startup import StartupCache
 from gpt2onnx.runtime.top_tokens import TopTokens
 from gpt2onnx.runtime.writer import Writer
 from gpt2onnx.samplers import GenerationParams, entropy
@@ -306,23 +297,7 @@ def load(
     threads: int | None = None,
     startup_cache: bool = True,
 ) -> Model:
-    """Open a model folder, one of `gpt2onnx export` or of Optimum's.
-
-    provider: "auto" (CUDA where it runs, else the CPU), "cpu", "cuda", or any ONNX Runtime
-    provider's name, with its `provider_options`. threads: for the CPU; by default what the process
-    may use. startup_cache: on the CPU, keep the optimised and packed model in the user's cache
-    folder, and map it from there the next time; `gpt2onnx cache` lists what is kept.
-
-    Errors: ModelFolderError, CorruptModelError, ProviderError, InstallationError.
-    """
-    opened = open_folder(folder)
-    opened.check_hashes_once()
-    startup = StartupCache(opened, partial(first_logits, opened)) if startup_cache else None
-    tokenizer = cache(partial(open_tokenizer, opened))
-    session = open_session(
-        opened.graph, provider, provider_options, threads, startup, meanwhile=tokenizer
-    )
-    decoder = open_decoder(opened, session)
+    """`gpt2onnx.load`, of a folder only, whose docstring has the parameters and errors."""
     alike = partial(
         load,
         provider=provider,
@@ -330,6 +305,5 @@ def load(
         threads=threads,
         startup_cache=startup_cache,
     )
-    require_vocabulary(opened, tokenizer(), decoder.vocab_size)
-    give_back_memory()
-    return Model(opened, tokenizer(), decoder, session, alike)
+    opened = open_model(folder, provider, provider_options, threads, startup_cache)
+    return Model(*opened, alike)

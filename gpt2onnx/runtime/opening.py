@@ -5,7 +5,11 @@ Knows folders and which decoders there are; knows nothing of what is done with t
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import tokenizers
@@ -13,14 +17,59 @@ from numpy.typing import NDArray
 
 from gpt2onnx.errors import ModelFolderError
 from gpt2onnx.runtime.decoder import Decoder
-from gpt2onnx.runtime.folder import ModelFolder
+from gpt2onnx.runtime.folder import ModelFolder, open_folder
 from gpt2onnx.runtime.fused import FusedDecoder
+from gpt2onnx.runtime.memory import give_back_memory
 from gpt2onnx.runtime.portable import PortableDecoder
-from gpt2onnx.runtime.session import Session
-from gpt2onnx.samplers import defaults_from_generation_config
+from gpt2onnx.runtime.session import Session, open_session
+from gpt2onnx.runtime.startup import StartupCache
 
 # What transformers' GPT2Config has where config.json is silent.
 GPT2_END_OF_TEXT = 50256
+# Seconds until ONNX Runtime has read the graph and lets go of Python's lock. Reading a tokenizer,
+# which is done meanwhile, keeps the lock from its beginning to its end.
+HEAD_START = 0.01
+
+
+class Opened(NamedTuple):
+    """The parts of an open model."""
+
+    folder: ModelFolder
+    tokenizer: tokenizers.Tokenizer
+    decoder: Decoder[Any]
+    session: Session
+
+
+def open_model(
+    folder: str | Path,
+    provider: str,
+    provider_options: Mapping[str, object] | None,
+    threads: int | None,
+    startup_cache: bool,
+    beside: Callable[[], object] = lambda: None,
+) -> Opened:
+    """Open a model folder; parameters and errors as `runtime.model.load`'s.
+
+    `beside` is something else to do while ONNX Runtime is at work.
+    """
+    opened = open_folder(folder)
+    opened.check_hashes_once()
+    startup = StartupCache(opened, partial(first_logits, opened)) if startup_cache else None
+    tokenizer = cache(partial(open_tokenizer, opened))
+
+    def meanwhile() -> None:
+        began = time.perf_counter()
+        beside()
+        time.sleep(max(0.0, began + HEAD_START - time.perf_counter()))
+        tokenizer()
+
+    session = open_session(
+        opened.graph, provider, provider_options, threads, startup, meanwhile=meanwhile
+    )
+    decoder = open_decoder(opened, session)
+    require_vocabulary(opened, tokenizer(), decoder.vocab_size)
+    give_back_memory()
+    return Opened(opened, tokenizer(), decoder, session)
 
 
 def open_decoder(folder: ModelFolder, session: Session) -> Decoder[Any]:
@@ -66,6 +115,8 @@ def require_vocabulary(
 
 def generation_defaults(folder: ModelFolder) -> dict[str, Any]:
     """What the checkpoint's own settings say of generation: GenerationParams' fields."""
+    from gpt2onnx.samplers import defaults_from_generation_config  # imported meanwhile
+
     eos = {"eos_token_id": folder.config.get("eos_token_id", GPT2_END_OF_TEXT)}
     return {**eos, **defaults_from_generation_config(folder.generation_config)}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -51,9 +50,6 @@ SLOW_FUSIONS = ["SkipLayerNormFusion"]
 # and a run of another model: two at once took 2.5 times as long (docs/log.md). Between operators of
 # one run 20 us are enough.
 SPIN_US = 20
-# Seconds until ONNX Runtime has read the graph and lets go of Python's lock. Reading a tokenizer,
-# which is done meanwhile, keeps the lock from its beginning to its end.
-HEAD_START = 0.01
 
 # Element types that numpy has as well, by ONNX Runtime's name.
 SAME = "bool float16 int8 int16 int32 int64 uint8 uint16 uint32 uint64"
@@ -213,7 +209,6 @@ def _create(
     )
     try:
         if how.meanwhile:
-            time.sleep(HEAD_START)
             how.meanwhile()
     finally:
         opening.wait()

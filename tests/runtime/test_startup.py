@@ -201,7 +201,9 @@ def test_matrices_that_would_lie_at_other_addresses(models: Callable[[str], Path
 
 def test_other_logits_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = iter(np.arange(10.0))
-    monkeypatch.setattr("gpt2onnx.runtime.model.first_logits", lambda *_: np.array([next(numbers)]))
+    monkeypatch.setattr(
+        "gpt2onnx.runtime.opening.first_logits", lambda *_: np.array([next(numbers)])
+    )
     assert "gives other logits" in outcome(folder)
     assert "gives other logits" in outcome(folder)
     (entry,) = made()
