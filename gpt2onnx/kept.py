@@ -57,7 +57,8 @@ def _startup() -> Iterator[Kept]:
 
 def _entry_name(entry: Entry) -> str:
     precision = entry.about.get("precision")
-    name = f"{entry.about['path']}{f' ({precision})' if precision else ''}"
+    path = entry.about.get("path", entry.path.name)
+    name = f"{path}{f' ({precision})' if precision else ''}"
     return f"{name}: none, {entry.refused}" if entry.refused else name
 
 

@@ -56,7 +56,7 @@ def main() -> None:
 
 def exported(checkpoint: Path, out: Path, precision: str, threads: int | None) -> gpt2onnx.Model:
     gpt2onnx.export(checkpoint, out, precision=precision, verify=False)
-    return gpt2onnx.load(out, provider="cpu", threads=threads)
+    return gpt2onnx.load(out, provider="cpu", threads=threads, startup_cache=False)
 
 
 def measure(model: gpt2onnx.Model, context: int, rounds: int) -> dict[str, float]:

@@ -34,7 +34,7 @@ def main() -> None:
             name, _, kv_cache = precision.partition(":")
             options = {"precision": name, "kv_cache": kv_cache or "float"}
             gpt2onnx.export(arguments.checkpoint, out, verify=False, **options)
-            measure(gpt2onnx.load(out, provider="cpu"), precision)
+            measure(gpt2onnx.load(out, provider="cpu", startup_cache=False), precision)
 
 
 def measure(model: gpt2onnx.Model, precision: str) -> None:

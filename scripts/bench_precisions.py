@@ -73,7 +73,7 @@ def measure_run(folder: str, threads: int | None) -> tuple[dict[str, float], np.
     import gpt2onnx
 
     started = time.perf_counter()
-    model = gpt2onnx.load(folder, provider="cpu", threads=threads)
+    model = gpt2onnx.load(folder, provider="cpu", threads=threads, startup_cache=False)
     load_s = time.perf_counter() - started
     decoder = model.decoder
     long = np.random.default_rng(0).integers(0, decoder.vocab_size, LONG)

@@ -36,27 +36,27 @@ def parser() -> Parser:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.clear:
-        return _clear()
+    try:
+        text = _cleared() if args.clear else _listed(args.json)
+    except OSError as error:
+        where, what = error.filename or cache_folder(), "removed" if args.clear else "read"
+        raise StorageError(f"{where}: can't be {what}: {error.strerror}") from error
+    print(end=text)
+    return 0
+
+
+def _cleared() -> str:
+    return f"removed {clear() / 1e6:.1f} MB from {cache_folder()}\n"
+
+
+def _listed(as_json: bool) -> str:
     found = kept()
-    if args.json:
-        print(end="".join(json.dumps(asdict(each), ensure_ascii=False) + "\n" for each in found))
-        return 0
+    if as_json:
+        return "".join(json.dumps(asdict(each), ensure_ascii=False) + "\n" for each in found)
     used = sum(each.size for each in found)
     limit = f"startup may take {size_limit() / 1e6:.0f} MB"
     about = ("folder", f"{cache_folder()}: {used / 1e6:.1f} MB; {limit}")
-    print(table([about, *((each.kind, _line(each)) for each in found)]))
-    return 0
-
-
-def _clear() -> int:
-    try:
-        print(f"removed {clear() / 1e6:.1f} MB from {cache_folder()}")
-    except OSError as error:
-        raise StorageError(
-            f"{error.filename or cache_folder()}: can't be removed: {error.strerror}"
-        ) from error
-    return 0
+    return table([about, *((each.kind, _line(each)) for each in found)]) + "\n"
 
 
 def _line(each: Kept) -> str:

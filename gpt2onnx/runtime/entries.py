@@ -62,7 +62,10 @@ class Entries:
     def find(self, made_of: Mapping[str, Any]) -> Entry | None:
         """The entry made of exactly that, marked as used now; one that was damaged is removed."""
         path = self.folder / _name(made_of)
-        if not path.is_dir():
+        try:
+            if not path.is_dir():
+                return None
+        except PermissionError:  # another user's cache
             return None
         entry = _read(path)
         if entry is None or entry.made_of != made_of or not entry.is_whole():

@@ -33,7 +33,7 @@ FOLDER, GRAPH, DATA = "startup", "model.onnx", "model.onnx.data"
 # Changes when what an entry holds does.
 FORMAT = 1
 # A smaller model opens in the time that looking for its entry takes.
-MIN_SIZE = 16 << 20
+MIN_SIZE = 32 << 20
 # Bytes of an entry for each of the model's: original and packed matrices, and the embedding once
 # more (measured: 1.9 for fp32, 2.2 for int8-dynamic, 2.4 for int8 and int4).
 GROWTH = 2.5

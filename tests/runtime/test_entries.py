@@ -170,6 +170,14 @@ def test_an_open_file_outlives_its_entry(entries: Entries) -> None:
         assert file.read() == b"x" * 10
 
 
+def test_a_folder_that_is_another_users(entries: Entries, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", deny)
+    assert entries.find(MADE_OF) is None
+
+
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     entries = Entries(tmp_path / "file" / "startup", LIMIT)

@@ -269,8 +269,8 @@ def test_the_size_limit(
 
 
 def test_small_models_are_left_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup, "MIN_SIZE", 16 << 20)
-    assert outcome(folder) == "not used: the model is smaller than 16 MiB"
+    monkeypatch.setattr(startup, "MIN_SIZE", 32 << 20)
+    assert outcome(folder) == "not used: the model is smaller than 32 MiB"
 
 
 def test_a_processor_that_nobody_knows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
