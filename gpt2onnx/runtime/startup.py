@@ -103,11 +103,10 @@ class StartupCache:
     def _make(self, open_: Opener, entries: Entries, made_of: Mapping[str, Any]) -> Session:
         """Open the model, and leave an entry for the next time. Errors: the model's own."""
         maker = _Maker(open_, self)
-        about = {
-            "path": str(self.folder.path.resolve()),
-            "precision": (self.folder.manifest or {}).get("precision"),
-        }
+        path = str(self.folder.path.resolve())
+        about = {"path": path, "precision": (self.folder.manifest or {}).get("precision")}
         try:
+            _throw_away_older(entries, path, made_of["model"])
             self._require_space(entries)
             entries.add(made_of, about, maker)
         except OSError as error:
@@ -157,6 +156,17 @@ class _Maker:
         if expected.tobytes() != found.tobytes():
             return plain, "what ONNX Runtime saved gives other logits"
         return mapped, None
+
+
+def _throw_away_older(entries: Entries, path: str, model: Mapping[str, Any]) -> None:
+    """Remove entries of the same folder's former weights: it was exported again.
+
+    Those of another ONNX Runtime or processor stay until their room is wanted: environments and
+    machines may share a folder, and would make theirs anew in turns.
+    """
+    for entry in entries:
+        if entry.about.get("path") == path and entry.made_of.get("model") != model:
+            entries.remove(entry.path)
 
 
 def startup_entries() -> Entries:

@@ -117,7 +117,17 @@ def test_a_folder_without_manifest_is_known_by_its_files_times(
     assert (outcome(copy), outcome(copy)) == ("made", "used")
     os.utime(copy / "model.onnx.data")
     assert outcome(copy) == "made"
-    assert len(made()) == 2
+
+
+def test_a_folder_that_was_exported_again_throws_its_former_entry_away(
+    folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    for kind in ("int8", "fp32"):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(folders(kind), folder)
+        assert (outcome(folder), outcome(folder)) == ("made", "used")
+        assert [entry.about["precision"] for entry in made()] == [kind]
 
 
 def another_format(monkeypatch: pytest.MonkeyPatch) -> None:
