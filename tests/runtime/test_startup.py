@@ -22,6 +22,7 @@ KINDS: dict[str, dict[str, Any]] = {
     **{precision: {} for precision in ("fp32", "fp16", "int8", "int8-dynamic", "int4")},
     "int8, hidden states": {"with_hidden_states": True},
     "int8, attention bias": {"with_attention_bias": True},
+    "int8, int8 KV cache": {"kv_cache": "int8"},
     "fp32, portable": {"graph": "portable"},
     "int8, portable": {"graph": "portable"},
 }
