@@ -25,6 +25,8 @@ INPUTS = (
     *("past_key_values.0.key", "past_key_values.0.value"),
 )
 BIAS = "attention_bias"
+Inputs = Mapping[str, NDArray[Any]]  # by name
+Outputs = tuple[Logits, Hidden]  # [count, vocab], [count, hidden_size]
 # Attention costs the square of a chunk, matrices want many rows: 128 was within 8 % of the best on
 # one processor and the best on another (docs/log.md). It bounds a prompt's scratch memory, too.
 PREFILL_CHUNK = 128
@@ -44,6 +46,7 @@ class FusedDecoder:
         self.can_branch = BIAS in session.inputs
         self._binding = session.raw.io_binding()
         self._bound: tuple[Any, int, int] | None = None
+        self._held: dict[str, NDArray[Any]] = {}  # inputs that are bound
 
     def new_row(self) -> CacheRow:
         return self.cache.new_row()
@@ -67,33 +70,31 @@ class FusedDecoder:
 
     def prefill(self, row: CacheRow, ids: Ids) -> Logits:
         self.cache.make_room(row, len(ids))
+        logits, hidden = self._empty(1)
         for chunk in _chunks(ids):
-            wanted = [chunk.stop - chunk.start - 1] if chunk.stop == len(ids) else []
-            logits, _ = self._append(row, ids[chunk], np.array(wanted, np.int64))
+            last = slice(int(chunk.stop < len(ids)), None)  # no position's, but of the last chunk
+            wanted = np.array([chunk.stop - chunk.start - 1])[last]
+            self._append(row, ids[chunk], wanted, (logits[last], hidden[last]))
         return logits.reshape(self.vocab_size)
 
     def extend(self, row: CacheRow, ids: Ids) -> Logits:
         self.cache.make_room(row, len(ids))
-        logits, hidden = self._empty(len(ids))
+        logits, self.hidden_states = self._empty(len(ids))
         for chunk in _chunks(ids):
             wanted = np.arange(chunk.stop - chunk.start)
-            logits[chunk], hidden[chunk] = self._append(row, ids[chunk], wanted)
-        self.hidden_states = hidden
+            self._append(row, ids[chunk], wanted, (logits[chunk], self.hidden_states[chunk]))
         return logits
 
     def step(self, rows: Sequence[CacheRow], ids: Ids) -> Logits:
         for row in rows:
             self.cache.make_room(row, 1)
-        logits, hidden = self._empty(len(rows))
-        for run in _contiguous(rows):
-            members = [rows[position] for position in run]
-            lengths = np.array([row.length for row in members], np.int64)
-            logits[run], hidden[run] = self._run(
-                members[0].index, ids[run][:, None], lengths, np.arange(len(run))
-            )
+        logits, self.hidden_states = self._empty(len(rows))
+        if _in_order(rows):
+            self._step(rows, ids, (logits, self.hidden_states))
+        else:
+            self._step_apart(rows, ids, (logits, self.hidden_states))
         for row in rows:
             row.length += 1
-        self.hidden_states = hidden
         return logits
 
     def branch(self, row: CacheRow, ids: Ids, sees: Mask, wanted: Ids) -> Logits:
@@ -103,58 +104,77 @@ class FusedDecoder:
         bias[0, 0, :, row.length :][~sees] = np.finfo(dtype).min
         positions = row.length + sees.sum(axis=1) - 1
         told = {"position_ids": positions[None], BIAS: bias}
-        logits, _ = self._run(row.index, ids[None], np.array([row.length]), wanted, told)
-        row.length += len(ids)
+        logits, hidden = self._empty(len(wanted))
+        self._append(row, ids, wanted, (logits, hidden), told)
         return logits
 
     def keep(self, row: CacheRow, start: int, offsets: Ids) -> None:
         self.cache.keep(row, start, offsets)
 
-    def _append(self, row: CacheRow, ids: Ids, wanted: Ids) -> tuple[Logits, Hidden]:
-        """Run ids [n] on top of a row: what `_run` gives of the positions `wanted` [count]."""
-        outputs = self._run(row.index, ids[None], np.array([row.length]), wanted)
-        row.length += len(ids)
-        return outputs
+    def _step(self, rows: Sequence[CacheRow], ids: Ids, outputs: Outputs) -> None:
+        """Run ids [rows] on top of rows that follow each other in the arena."""
+        lengths = np.array([row.length for row in rows])
+        self._run(rows[0].index, ids[:, None], lengths, np.arange(len(rows)), outputs)
 
-    def _empty(self, count: int) -> tuple[Logits, Hidden]:
-        """Where logits [count, vocab] go, and hidden states [count, hidden_size]."""
-        sizes = self.vocab_size, self.hidden_size
-        logits, hidden = (np.empty((count, size), np.float32) for size in sizes)
-        return logits, hidden
+    def _step_apart(self, rows: Sequence[CacheRow], ids: Ids, outputs: Outputs) -> None:
+        """Run ids [rows] on top of rows that stand anywhere in the arena."""
+        for run in _contiguous(rows):
+            found = self._empty(len(run))
+            self._step([rows[position] for position in run], ids[run], found)
+            for output, part in zip(outputs, found, strict=True):
+                output[run] = part
+
+    def _append(
+        self, row: CacheRow, ids: Ids, wanted: Ids, outputs: Outputs, told: Inputs = {}
+    ) -> None:
+        """Run ids [n] on top of a row; the rest is `_run`'s."""
+        self._run(row.index, ids[None], np.array([row.length]), wanted, outputs, told)
+        row.length += len(ids)
+
+    def _empty(self, count: int) -> Outputs:
+        """Where outputs of `count` positions go: new arrays, which the caller may keep."""
+        logits = np.empty((count, self.vocab_size), np.float32)
+        return logits, np.empty((count, self.hidden_size), np.float32)
 
     def _run(
-        self,
-        first: int,
-        ids: Ids,
-        past: Ids,
-        wanted: Ids,
-        told: Mapping[str, NDArray[Any]] = {},
-    ) -> tuple[Logits, Hidden]:
+        self, first: int, ids: Ids, past: Ids, wanted: Ids, outputs: Outputs, told: Inputs = {}
+    ) -> None:
         """Run ids [rows, n] on top of `past` [rows] tokens in the rows from `first` on.
 
-        `told` are inputs in place of what follows from these: each token sees all before it.
+        `outputs` take what there is of the positions `wanted` [count]. `told` are inputs in place
+        of what follows from these: each token sees all before it.
         """
         self._bind_cache(first, len(ids))
         total = past + ids.shape[1]
+        longest = total.max()
         feeds = {
             "input_ids": ids,
             "position_ids": past[:, None] + np.arange(ids.shape[1]),
-            "seqlens_k": (total - 1).astype(np.int32),
-            "total_sequence_length": np.array(total.max(), np.int32),
+            "seqlens_k": total - 1,
+            "total_sequence_length": longest,
             "logits_index": wanted,
         }
         if self.can_branch and not told:
-            size = (1, 1, ids.shape[1], int(total.max()))
-            feeds[BIAS] = np.zeros(size, self.session.inputs[BIAS].dtype)
-        feeds |= told
-        for name, value in feeds.items():
-            self._binding.bind_cpu_input(name, np.ascontiguousarray(value))
-        logits, hidden = self._empty(len(wanted))
+            feeds[BIAS] = np.zeros((1, 1, ids.shape[1], longest), self.session.inputs[BIAS].dtype)
+        for name, value in {**feeds, **told}.items():
+            self._feed(name, value)
+        logits, hidden = outputs
         self._bind_output("logits", logits)
         if self.hidden_size:
             self._bind_output("hidden_states", hidden)
         self.session.raw.run_with_iobinding(self._binding)
-        return logits, hidden
+
+    def _feed(self, name: str, value: NDArray[Any]) -> None:
+        """Give the graph an input: into the array that is bound already, where it has that shape.
+
+        Binding copies to a device, so what is bound there can't be written any more.
+        """
+        held = self._held.get(name)
+        if held is not None and held.shape == value.shape and self.session.provider == "cpu":
+            held[...] = value
+        else:
+            held = self._held[name] = np.array(value, self.session.inputs[name].dtype)
+            self._binding.bind_cpu_input(name, held)
 
     def _bind_output(self, name: str, to: NDArray[np.float32]) -> None:
         self._binding.bind_output(name, "cpu", 0, np.float32, to.shape, to.ctypes.data)
@@ -206,6 +226,11 @@ def _chunks(ids: Ids) -> Iterator[slice]:
     size = -(-len(ids) // -(-len(ids) // PREFILL_CHUNK))
     for start in range(0, len(ids), size):
         yield slice(start, min(start + size, len(ids)))
+
+
+def _in_order(rows: Sequence[CacheRow]) -> bool:
+    """Whether `rows` follow each other in the arena, as those of a batch do."""
+    return all(row.index == rows[0].index + position for position, row in enumerate(rows))
 
 
 def _contiguous(rows: Sequence[CacheRow]) -> list[list[int]]:

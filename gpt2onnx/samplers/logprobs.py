@@ -26,6 +26,13 @@ def token_logprobs(logits: FloatArray, ids: IntArray) -> FloatArray:  # [..., vo
     return logprobs
 
 
+def token_logprob(logits: FloatArray, token: int) -> float:  # [vocab]
+    """The log-probability of one token in one row, as `token_logprobs`, which loses time on one."""
+    shifted = logits - logits.max()
+    chosen = shifted[token]
+    return float(chosen - np.log(np.exp(shifted, out=shifted).sum()))
+
+
 def entropy(logits: FloatArray) -> FloatArray:  # [..., vocab] -> [...]
     """Of softmax(logits), in nats: Shannon, 1948. What -inf rules out counts nothing."""
     logprobs = log_softmax(logits)

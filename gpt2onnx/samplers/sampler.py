@@ -20,7 +20,7 @@ from gpt2onnx.samplers.chain import (
 )
 from gpt2onnx.samplers.constraint_params import constraint_of, shown
 from gpt2onnx.samplers.draw import categorical, copied, greedy, ranked
-from gpt2onnx.samplers.logprobs import token_logprobs
+from gpt2onnx.samplers.logprobs import token_logprob
 from gpt2onnx.samplers.mirostat import Mirostat
 from gpt2onnx.samplers.params import GenerationParams
 from gpt2onnx.samplers.penalties import Penalty
@@ -120,11 +120,11 @@ class Sampler:
 
 def _choice(token: int, logits: FloatArray, candidates: Candidates) -> Choice:  # logits [vocab]
     """One of the candidates that were made of logits, and its log-probabilities among both."""
-    logprob = float(token_logprobs(logits, np.array(token)))
+    logprob = token_logprob(logits, token)
     if candidates.logits is logits:  # nothing was changed
         return Choice(token, logprob, logprob)
-    index = np.searchsorted(candidates.ids, token)
-    return Choice(token, logprob, float(token_logprobs(candidates.logits, np.array(index))))
+    index = int(np.searchsorted(candidates.ids, token))
+    return Choice(token, logprob, token_logprob(candidates.logits, index))
 
 
 def _check_constraint(params: GenerationParams, constraint: Penalty | None) -> None:

@@ -139,6 +139,20 @@ def test_a_subset_of_rows_in_any_order(decoder: FusedDecoder) -> None:
     assert [row.length for row in rows] == [n + 3 for n in lengths]
 
 
+def test_logits_are_the_callers_to_keep(decoder: FusedDecoder) -> None:
+    """Inputs are written in place from step to step, outputs are not."""
+    row, other = decoder.new_row(), decoder.new_row()
+    kept = [decoder.prefill(row, IDS[:40]), decoder.extend(row, IDS[40:43])]
+    kept += [decoder.step([row], IDS[n : n + 1]) for n in (43, 44)]
+    before = [logits.copy() for logits in kept]
+    decoder.prefill(other, IDS[7:47])
+    decoder.extend(other, IDS[:3])
+    decoder.step([other, row], IDS[:2])
+    decoder.step([row], IDS[:1])
+    for now, then in zip(kept, before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
 @in_each_precision
 def test_freeing_a_row_leaves_the_others(decoder: FusedDecoder) -> None:
     expected = [alone(decoder, IDS[n : n + 50], 40) for n in range(4)]

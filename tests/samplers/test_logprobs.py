@@ -7,6 +7,7 @@ import pytest
 
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers import entropy, log_softmax, token_logprobs, top_logprobs
+from gpt2onnx.samplers.logprobs import token_logprob
 
 torch = pytest.importorskip("torch")
 
@@ -32,6 +33,13 @@ def test_token_logprobs() -> None:
     logits, ids = rows(4, 1000), np.array([0, 999, 5, 5])
     expected = torch.log_softmax(torch.from_numpy(logits), -1).numpy()[np.arange(4), ids]
     np.testing.assert_allclose(token_logprobs(logits, ids), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("token", [0, 5, 999])
+def test_token_logprob(token: int) -> None:
+    logits = rows(1000)
+    expected = torch.log_softmax(torch.from_numpy(logits), -1)[token].item()
+    assert token_logprob(logits, token) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 5, 300])
