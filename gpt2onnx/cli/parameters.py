@@ -142,6 +142,10 @@ GROUPS: dict[str, dict[str, tuple[dict[str, Any], str]]] = {
     },
     "speculation": {
         "num_assistant_tokens": (INTEGER, "tokens of --draft's first guess (default: 5)"),
+        "assistant_confidence_threshold": (
+            NUMBER,
+            "end --draft's guess before a token to which it gives less (default: 0.1)",
+        ),
         "prompt_lookup_num_tokens": (
             INTEGER,
             "guess this many tokens, at first, from what followed the text's last words before",

@@ -22,6 +22,8 @@ from gpt2onnx.samplers.speculation_params import check_draft
 # transformers' default for a lookup; five is what it long had for a model's first draft.
 NGRAM_SIZE = 2
 NUM_ASSISTANT_TOKENS = 5
+# transformers has 0.4: small drafts are right more often than they believe (docs/log.md).
+CONFIDENCE_THRESHOLD = 0.1
 
 
 class Assistant(Protocol):
@@ -54,7 +56,9 @@ class Assistance:
             check_no_lookahead(params)
             decoder = self._fit(self._open(draft)).decoder
             count = params.num_assistant_tokens or NUM_ASSISTANT_TOKENS
-            return Speculation(DraftModel(decoder), count)
+            threshold = params.assistant_confidence_threshold
+            confidence = CONFIDENCE_THRESHOLD if threshold is None else threshold
+            return Speculation(DraftModel(decoder, confidence), count)
         if params.prompt_lookup_num_tokens:
             lookup = PromptLookup(params.max_matching_ngram_size or NGRAM_SIZE)
             return Speculation(lookup, params.prompt_lookup_num_tokens)

@@ -5,6 +5,7 @@ Knows the decoder's seam and continuations; knows nothing of what becomes of a d
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Generic
 
@@ -61,11 +62,12 @@ class DraftModel(Generic[AnyRow]):
 
     It draws as the sequence will: with the same parameters, and from a copy of the sequence's
     sampler, so with the same random numbers. A function such as prefix_allowed_tokens_fn is thus
-    asked of drafted histories too.
+    asked of drafted histories too. A draft ends before a token to which the draft itself gives a
+    lower probability than `confidence`: it would likely be judged in vain.
     """
 
-    def __init__(self, decoder: Decoder[AnyRow]) -> None:
-        self._decoder = decoder
+    def __init__(self, decoder: Decoder[AnyRow], confidence: float = 0.0) -> None:
+        self._decoder, self._confidence = decoder, confidence
         self._drafts: dict[int, _Draft[AnyRow]] = {}
 
     def draft(self, sequence: Continuation, count: int) -> Ids:
@@ -77,9 +79,12 @@ class DraftModel(Generic[AnyRow]):
         end = start
         while end < start + count:
             try:
-                tokens[end] = sampler(tokens[:end], logits)
+                choice = sampler.choose(tokens[:end], logits)
             except ParameterError:  # constraints leave none: the model may never come here
                 break
+            if math.exp(choice.processed_logprob) < self._confidence:
+                break
+            tokens[end] = choice.token
             end += 1
             if end == start + count or tokens[end - 1] in sequence.params.eos_token_ids:
                 break

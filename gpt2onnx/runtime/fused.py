@@ -125,7 +125,7 @@ class FusedDecoder:
                 output[run] = part
 
     def _append(
-        self, row: CacheRow, ids: Ids, wanted: Ids, outputs: Outputs, told: Inputs = {}
+        self, row: CacheRow, ids: Ids, wanted: Ids, outputs: Outputs, told: Inputs | None = None
     ) -> None:
         """Run ids [n] on top of a row; the rest is `_run`'s."""
         self._run(row.index, ids[None], np.array([row.length]), wanted, outputs, told)
@@ -137,7 +137,13 @@ class FusedDecoder:
         return logits, np.empty((count, self.hidden_size), np.float32)
 
     def _run(
-        self, first: int, ids: Ids, past: Ids, wanted: Ids, outputs: Outputs, told: Inputs = {}
+        self,
+        first: int,
+        ids: Ids,
+        past: Ids,
+        wanted: Ids,
+        outputs: Outputs,
+        told: Inputs | None = None,
     ) -> None:
         """Run ids [rows, n] on top of `past` [rows] tokens in the rows from `first` on.
 
@@ -156,7 +162,7 @@ class FusedDecoder:
         }
         if self.can_branch and not told:
             feeds[BIAS] = np.zeros((1, 1, ids.shape[1], longest), self.session.inputs[BIAS].dtype)
-        for name, value in {**feeds, **told}.items():
+        for name, value in {**feeds, **(told or {})}.items():
             self._feed(name, value)
         logits, hidden = outputs
         self._bind_output("logits", logits)

@@ -39,7 +39,7 @@ from gpt2onnx.runtime.writer import Writer
 from gpt2onnx.samplers import GenerationParams, entropy
 from gpt2onnx.samplers.checks import flag
 from gpt2onnx.samplers.ranking_params import check_stream
-from gpt2onnx.samplers.speculation_params import LOOKAHEAD
+from gpt2onnx.samplers.speculation_params import LOOKAHEAD, check_no_draft
 
 Strategy: TypeAlias = Speculation | Lookahead | Guidance | Contrastive
 
@@ -207,11 +207,8 @@ class Model:
         """The parameters of a call, and how it runs. Errors: ParameterError, PromptError."""
         if draft is not None:  # the model's own defaults of other drafts give way
             given = {"prompt_lookup_num_tokens": None, **dict.fromkeys(LOOKAHEAD), **given}
-        elif given.get("num_assistant_tokens") is not None:
-            raise ParameterError(
-                f"num_assistant_tokens={given['num_assistant_tokens']} has no effect without "
-                "draft: give a draft model, or leave num_assistant_tokens out"
-            )
+        else:
+            check_no_draft(given)
         params = self.params(given)
         guidance = guidance_of(params, self._prompts.negative(negative_prompt, params))
         contrastive = contrastive_of(params, self.decoder)

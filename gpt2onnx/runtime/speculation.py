@@ -131,8 +131,8 @@ class Speculation:
         if count < 1:
             return np.empty(0, np.int64)
         draft = self._drafter.draft(sequence, count)
-        ends = np.flatnonzero(np.isin(draft, sequence.params.eos_token_ids))
-        return draft[: ends[0]] if len(ends) else draft
+        eos = sequence.params.eos_token_ids
+        return draft[: next((n for n, id_ in enumerate(draft.tolist()) if id_ in eos), None)]
 
     def _choose(
         self,

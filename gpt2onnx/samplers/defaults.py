@@ -47,7 +47,6 @@ _WITHOUT_EFFECT: Final = frozenset(
         # details of strategies that other keys, refused below, or arguments turn on
         "is_assistant",
         "num_assistant_tokens_schedule",
-        "assistant_confidence_threshold",
         "assistant_lookbehind",
         "target_lookbehind",
     }

@@ -94,6 +94,8 @@ class GenerationParams:
 
     # How to speculate
     num_assistant_tokens: int | None = None  # 5; a draft model's first draft
+    # 0.1; a draft ends before a token to which the draft model gives less
+    assistant_confidence_threshold: float | None = None
     prompt_lookup_num_tokens: int | None = None  # turns the lookup on; its first draft
     max_matching_ngram_size: int | None = None  # 2
     # lookahead decoding's: any of them turns it on

@@ -82,6 +82,7 @@ CHECKS: Final[dict[str, Check]] = {
     "force_words_ids": phrases,
     "penalty_alpha": number(lambda v: 0 <= v <= 1, "a number from 0 (off) to 1"),
     "num_assistant_tokens": integer(1, "an integer of at least 1"),
+    "assistant_confidence_threshold": _MASS,
     "prompt_lookup_num_tokens": integer(1, "an integer of at least 1"),
     "max_matching_ngram_size": integer(1, "an integer of at least 1"),
     "lookahead_window_size": integer(1, "an integer of at least 1"),

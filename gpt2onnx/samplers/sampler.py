@@ -68,8 +68,11 @@ class Sampler:
     def fork(self) -> Sampler:
         """A sampler that stands where this one does, and goes its own way from here.
 
-        The constraint, a function of the history, is the same one.
+        The constraint, a function of the history, is the same one. Without a draw nothing ever
+        changes, so there the sampler is its own fork.
         """
+        if not self.params.do_sample:
+            return self
         fork = Sampler(self.params, *self._place, copied(self._rng), self._constraint)
         if self._mirostat and fork._mirostat:
             fork._mirostat.mu = self._mirostat.mu

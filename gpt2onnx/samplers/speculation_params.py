@@ -59,6 +59,16 @@ def check_draft(params: GenerationParams) -> None:
         )
 
 
+def check_no_draft(given: Mapping[str, Any]) -> None:
+    """Raises ParameterError for what a call gives that has no effect without a draft model."""
+    for name in ("num_assistant_tokens", "assistant_confidence_threshold"):
+        if given.get(name) is not None:
+            raise ParameterError(
+                f"{name}={given[name]} has no effect without draft: give a draft model, or leave "
+                f"{name} out"
+            )
+
+
 def check_alone(params: GenerationParams, name: str) -> None:
     """Raises ParameterError for what can't go with drafts, which `name` asks for."""
     if params.num_beams > 1:

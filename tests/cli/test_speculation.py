@@ -20,11 +20,13 @@ def text(out: str) -> str:
 
 def test_options_become_parameters() -> None:
     options = ["--num-assistant-tokens=3", "--prompt-lookup-num-tokens=4"]
-    args = generate.parser().parse_args([*options, "--max-matching-ngram-size=2"])
+    options += ["--max-matching-ngram-size=2", "--assistant-confidence-threshold=0.3"]
+    args = generate.parser().parse_args(options)
     assert parameters.given_parameters(args) == {
         "num_assistant_tokens": 3,
         "prompt_lookup_num_tokens": 4,
         "max_matching_ngram_size": 2,
+        "assistant_confidence_threshold": 0.3,
     }
 
 

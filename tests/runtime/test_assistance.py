@@ -72,6 +72,16 @@ def test_the_text_is_that_of_plain_decoding(
             assert written.speculation.rounds < len(written.token_ids)
 
 
+def test_a_draft_that_is_never_sure_enough_leaves_plain_steps(model: Model, draft: Model) -> None:
+    plain = model.generate(PROMPTS, max_new_tokens=9)
+    how: dict[str, Any] = {"draft": draft, "assistant_confidence_threshold": 1}
+    drafted = model.generate(PROMPTS, max_new_tokens=9, **how)
+    same(drafted, plain)
+    for each in drafted:
+        assert each.speculation is not None
+        assert (each.speculation.drafted, each.speculation.rounds) == (0, 8)
+
+
 def test_stop_strings_end_the_text_within_a_draft(model: Model) -> None:
     plain = model.generate("hello", max_new_tokens=40)
     stop = plain.text[20:22]
@@ -82,7 +92,8 @@ def test_stop_strings_end_the_text_within_a_draft(model: Model) -> None:
 
 def test_statistics_stand_on_the_generation(model: Model, draft: Model) -> None:
     assert model.generate("hello", max_new_tokens=9).speculation is None
-    perfect = model.generate("hello", draft=model, num_assistant_tokens=4, max_new_tokens=13)
+    sure: dict[str, Any] = {"num_assistant_tokens": 4, "assistant_confidence_threshold": 0}
+    perfect = model.generate("hello", draft=model, max_new_tokens=13, **sure)
     assert perfect.speculation is not None
     assert perfect.speculation.acceptance_rate == 1
     assert (perfect.speculation.rounds, perfect.speculation.tokens) == (2, 12)  # 5, 7
@@ -161,12 +172,15 @@ def test_what_goes_with_no_draft(
             model.stream("hello", draft=draft, **parameters)
 
 
-def test_num_assistant_tokens_without_a_draft(model: Model) -> None:
-    message = "num_assistant_tokens=3 has no effect without draft: give a draft model"
+@pytest.mark.parametrize(
+    ("name", "value"), [("num_assistant_tokens", 3), ("assistant_confidence_threshold", 0.0)]
+)
+def test_what_has_no_effect_without_a_draft(model: Model, name: str, value: float) -> None:
+    message = f"{name}={value} has no effect without draft: give a draft model"
     hows: list[dict[str, Any]] = [{}, {"prompt_lookup_num_tokens": 2}]
     for how in hows:
         with pytest.raises(ParameterError, match=message):
-            model.generate("hello", num_assistant_tokens=3, **how)
+            model.generate("hello", **{name: value}, **how)
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,21 @@ def test_a_draft_ends_at_an_end_token() -> None:
     assert len(decoder.calls) == 3
 
 
+@pytest.mark.parametrize(
+    ("confidence", "expected"), [(0.0, [4, 5, 6, 7]), (0.3, [4, 5]), (0.71, [4]), (1.0, [])]
+)
+def test_a_draft_ends_before_a_token_that_it_doubts(confidence: float, expected: list[int]) -> None:
+    """After token n comes n + 1: certain after 3 and 4, ever less so later on."""
+    certain = {3: 0.9, 4: 0.7, 5: 0.2, 6: 0.15}
+    table = np.full((VOCAB, VOCAB), 1 / VOCAB)
+    for token, probability in certain.items():
+        table[token] = (1 - probability) / (VOCAB - 1)
+        table[token, token + 1] = probability
+    decoder = FakeDecoder(by_last_token(table.tolist()))
+    drafted = DraftModel(decoder, confidence).draft(sequence([3]), 4)
+    assert drafted.tolist() == expected
+
+
 def test_sequences_of_one_prompt_share_its_prefill() -> None:
     decoder = FakeDecoder(by_history(VOCAB))
     model = DraftModel(decoder)

@@ -24,6 +24,10 @@ def test_keeps_integers() -> None:
     ("parameters", "message"),
     [
         ({"num_assistant_tokens": 0}, "num_assistant_tokens=0: expected an integer of at least 1"),
+        (
+            {"assistant_confidence_threshold": 1.5},
+            "assistant_confidence_threshold=1.5: expected a number from 0 to 1",
+        ),
         ({"prompt_lookup_num_tokens": 2.5}, "prompt_lookup_num_tokens=2.5: expected an integer"),
         ({**LOOKUP, "max_matching_ngram_size": 0}, "max_matching_ngram_size=0: expected an int"),
         (
@@ -46,7 +50,8 @@ def test_refuses(parameters: dict[str, Any], message: str) -> None:
 
 
 def test_defaults_of_a_generation_config() -> None:
-    file = {**LOOKUP, "num_assistant_tokens": 20}
+    draft = {"num_assistant_tokens": 20, "assistant_confidence_threshold": 0.4}
+    file = {**LOOKUP, **draft}
     assert defaults_from_generation_config(file) == file
 
 
