@@ -18,7 +18,7 @@ from gpt2onnx.errors import ParameterError
 
 if TYPE_CHECKING:
     from gpt2onnx.runtime.model import Model
-    from gpt2onnx.runtime.results import Generation, Token
+    from gpt2onnx.runtime.results import Alternative, Generation, Token
     from gpt2onnx.samplers import GenerationParams
 
 DESCRIPTION = """\
@@ -71,6 +71,15 @@ def parser() -> Parser:
         "processed_logprob, finish_reason",
     )
     group.add_argument(
+        "--top-logprobs",
+        type=int,
+        default=0,
+        metavar="N",
+        help="with --json, the N most probable tokens of each step too: alternatives, the model's "
+        "own, and but for beams processed_alternatives, after penalties and warpers, which may "
+        "leave fewer",
+    )
+    group.add_argument(
         "--prompt-logprobs",
         action="store_true",
         help="with --json, prompt_logprobs too: of each of the prompt's tokens but the first",
@@ -92,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
     if args.draft:
         parameters["draft"] = find_model(args.draft)
     parameters["negative_prompt"] = args.negative_prompt
+    parameters["top_logprobs"] = args.top_logprobs
     rows = (_stream if streams else _write_whole)(args, model, prompt, parameters)
     if args.stats:
         about = [
@@ -109,6 +119,10 @@ def _check(args: argparse.Namespace) -> None:
         raise ParameterError(
             "prompt_logprobs=True has no effect without json=True, nor with stream=True: finished "
             "texts' objects show them"
+        )
+    if args.top_logprobs and not args.json:
+        raise ParameterError(
+            f"top_logprobs={args.top_logprobs} has no effect without json=True: objects show them"
         )
 
 
@@ -194,7 +208,11 @@ def _drafts(ended: Sequence[Token | Generation]) -> Rows:
 
 def _token_as_json(token: Token) -> str:
     names = ["sequence", "id", "text", "logprob", "processed_logprob", "finish_reason"]
-    return json.dumps({name: getattr(token, name) for name in names}, ensure_ascii=False) + "\n"
+    record = {name: getattr(token, name) for name in names}
+    if token.alternatives:
+        record["alternatives"] = _named(token.alternatives)
+        record["processed_alternatives"] = _named(token.processed_alternatives)
+    return json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def _as_json(written: Generation) -> str:
@@ -202,4 +220,12 @@ def _as_json(written: Generation) -> str:
     names.append("processed_logprobs" if written.score is None else "score")
     if written.prompt_logprobs is not None:
         names.append("prompt_logprobs")
-    return json.dumps({name: getattr(written, name) for name in names}, ensure_ascii=False)
+    record = {name: getattr(written, name) for name in names}
+    for name in ("alternatives", "processed_alternatives"):
+        if any(getattr(written, name)):
+            record[name] = [_named(each) for each in getattr(written, name)]
+    return json.dumps(record, ensure_ascii=False)
+
+
+def _named(alternatives: Sequence[Alternative]) -> list[dict[str, Any]]:
+    return [each._asdict() for each in alternatives]

@@ -18,7 +18,7 @@ import numpy as np
 from gpt2onnx.errors import ParameterError, PromptTooLongError
 from gpt2onnx.runtime.decoder import AnyRow, Decoder, Hidden, HiddenDecoder, Ids, Logits
 from gpt2onnx.runtime.generation import Continuation, Step
-from gpt2onnx.samplers import Choice, GenerationParams, token_logprobs, top_logprobs
+from gpt2onnx.samplers import Candidates, Choice, GenerationParams, token_logprobs, top_logprobs
 from gpt2onnx.samplers.candidates import FloatArray
 from gpt2onnx.samplers.contrastive import contrast, unit
 from gpt2onnx.samplers.params import DEFAULT_TOP_K
@@ -101,6 +101,7 @@ class _Search(Generic[AnyRow]):
         self.sequence = sequence
         self.rows: list[AnyRow] = []
         self._decoder, self._top_k = decoder, top_k
+        self._left = Candidates(np.empty(0, np.int64), np.empty(0, np.float32))  # by penalties
         self._ids: Ids = np.empty(0, np.int64)  # [k], the candidates
         self._logprobs: FloatArray = np.empty(0, np.float32)  # [k], after penalties
         self._logits: Logits = np.empty(0, np.float32)  # [vocab], after the newest token
@@ -125,7 +126,7 @@ class _Search(Generic[AnyRow]):
 
     def candidates(self) -> Ids:
         """The most probable tokens after penalties [k], best first; few where constraints are."""
-        left = self.sequence.sampler.candidates(self.sequence.history, self._logits)
+        self._left = left = self.sequence.sampler.candidates(self.sequence.history, self._logits)
         best, self._logprobs = top_logprobs(left.logits, min(self._top_k, len(left.ids)))
         self._ids = left.ids[best]
         return self._ids
@@ -137,7 +138,7 @@ class _Search(Generic[AnyRow]):
         best = contrast(np.exp(self._logprobs), states, context, alpha)
         token = int(self._ids[best])
         logprob = float(token_logprobs(self._logits, np.array(token)))
-        choice = Choice(token, logprob, float(self._logprobs[best]))
+        choice = Choice(token, logprob, float(self._logprobs[best]), self._left)
         has_room = length < self._decoder.n_positions
         step = self.sequence.take(choice, self._logits, has_room, in_time)
         if not step.finish_reason:

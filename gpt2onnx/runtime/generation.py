@@ -15,7 +15,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from gpt2onnx.runtime.decoder import AnyRow, Decoder, Ids, Logits
-from gpt2onnx.samplers import Choice, GenerationParams, Penalty, Sampler, generator, is_stopped
+from gpt2onnx.samplers import (
+    Candidates,
+    Choice,
+    GenerationParams,
+    Penalty,
+    Sampler,
+    generator,
+    is_stopped,
+)
 
 # eos: an end token; stop: a stop string, or a grammar's end; stopped: stop_fn; length:
 # max_new_tokens; context: the model has no position left; time: max_time.
@@ -31,6 +39,7 @@ class Step(NamedTuple):
     finish_reason: FinishReason | None
     logits: Logits  # [vocab], the model's own
     processed_logprob: float  # after penalties and warpers
+    candidates: Candidates  # what those left
 
 
 class Continuation:
@@ -85,10 +94,11 @@ class Continuation:
 
     def take(self, choice: Choice, logits: Logits, has_room: bool, in_time: bool) -> Step:
         """Append a token that was chosen, given the logits [vocab] after the last one."""
-        token, logprob, processed = choice
+        token, logprob, processed, candidates = choice
         self._append(token)
         self.finish_reason = self._judge(token, has_room, in_time)
-        return Step(self.index, token, logprob, self.finish_reason, logits, processed)
+        reason = self.finish_reason
+        return Step(self.index, token, logprob, reason, logits, processed, candidates)
 
     def _append(self, token: int) -> None:
         if self._length == len(self._tokens):

@@ -104,8 +104,9 @@ class Model:
 
         `parameters` are GenerationParams' fields, transformers' names; the model's own
         generation_config.json has what isn't given. `top_logprobs` asks for that many alternatives
-        to each token, `prompt_logprobs` for the log-probabilities of the prompt's tokens, which
-        reads each prompt once more and costs what `score` does. `draft` is a smaller model with the
+        to each token, before and after penalties and warpers (beams: before), `prompt_logprobs` for
+        the log-probabilities of the prompt's tokens, which reads each prompt once more and costs
+        what `score` does. `draft` is a smaller model with the
         same tokenizer, open or its folder, which stays open then: it guesses ahead, and the text
         comes sooner (prompt_lookup_num_tokens and lookahead_window_size guess without one); what
         comes, `speculation` explains, is the same. `negative_prompt` is what guidance_scale leads
@@ -278,6 +279,7 @@ class Model:
                     step.sequence,
                     step.processed_logprob,
                     float(entropy(step.logits)) if entropies else None,
+                    top.among(step.candidates),
                 )
 
     def _reserve(self, sequences: Sequence[Continuation], rows_each: int, ahead: int) -> None:

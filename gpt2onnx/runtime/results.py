@@ -14,7 +14,7 @@ from gpt2onnx.runtime.speculation import SpeculationStats
 
 
 class Alternative(NamedTuple):
-    """A token that could have come: its log-probability is the model's own."""
+    """A token that could have come, and its log-probability: where it stands says whose."""
 
     id: int
     text: str
@@ -26,10 +26,11 @@ class Token(NamedTuple):
 
     `text` is what may be shown now: a token can end in the middle of a character or of a stop
     string, so the pieces, not the tokens, make up the text. `alternatives` are the most probable
-    tokens, where they were asked for; `speculation` comes with a sequence's last token, where there
-    were drafts. `sequence` numbers those of a call: prompt by prompt, and of each prompt draw by
-    draw. `logprob` is the model's own, `processed_logprob` the one after penalties and warpers;
-    `entropy` is the model's own, in nats, where it was asked for.
+    tokens to the model itself, where they were asked for, and `processed_alternatives` those after
+    penalties and warpers, fewer where these leave fewer; `speculation` comes with a
+    sequence's last token, where there were drafts. `sequence` numbers those of a call: prompt by
+    prompt, and of each prompt draw by draw. `logprob` is the model's own, `processed_logprob` the
+    one after penalties and warpers; `entropy` is the model's own, in nats, where it was asked for.
     """
 
     id: int
@@ -41,6 +42,7 @@ class Token(NamedTuple):
     sequence: int = 0
     processed_logprob: float | None = None
     entropy: float | None = None
+    processed_alternatives: tuple[Alternative, ...] = ()
 
 
 @dataclass
@@ -50,7 +52,9 @@ class Generation:
     `token_ids` and `logprobs` are the new tokens', an end token included; `text` is without special
     tokens and ends before a stop string. `logprobs` are the model's own: before penalties and
     warpers; `processed_logprobs` are those after them, in the distribution that each token was
-    chosen from, and a beam search, which chooses whole texts, has none. `prompt_logprobs`, where
+    chosen from, and a beam search, which chooses whole texts, has none. `alternatives` and
+    `processed_alternatives` are a tuple a token, as a Token's, with the same exception; without
+    asking, of nothing. `prompt_logprobs`, where
     they were asked for, are the model's own of each prompt token but the first. `score` is a beam
     search's, transformers' sequences_scores: the log-probabilities after penalties and warpers,
     summed and divided by their count to the power of length_penalty. `speculation` says how well
@@ -67,6 +71,7 @@ class Generation:
     speculation: SpeculationStats | None = None
     processed_logprobs: list[float] = field(default_factory=list)
     prompt_logprobs: list[float] | None = None
+    processed_alternatives: list[tuple[Alternative, ...]] = field(default_factory=list)
 
     @property
     def mean_logprob(self) -> float:
@@ -80,6 +85,7 @@ class Generation:
         self.logprobs.append(token.logprob)
         if token.processed_logprob is not None:
             self.processed_logprobs.append(token.processed_logprob)
+            self.processed_alternatives.append(token.processed_alternatives)
         self.finish_reason = token.finish_reason
         self.alternatives.append(token.alternatives)
         self.speculation = token.speculation

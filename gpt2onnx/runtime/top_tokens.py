@@ -1,4 +1,4 @@
-"""TopTokens: the most probable tokens after a text, as the model sees them.
+"""TopTokens: the most probable tokens after a text, before and after penalties and warpers.
 
 Knows logits and a tokenizer; knows nothing of how a token is chosen.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import tokenizers
 
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.runtime.decoder import Logits
+from gpt2onnx.runtime.decoder import Ids, Logits
 from gpt2onnx.runtime.results import Alternative
-from gpt2onnx.samplers import top_logprobs
+from gpt2onnx.samplers import Candidates, top_logprobs
 
 
 class TopTokens:
@@ -28,7 +28,17 @@ class TopTokens:
         """The most probable first; none where none were asked for."""
         if not self._count:
             return ()
-        ids, logprobs = top_logprobs(logits, self._count)
+        return self._named(*top_logprobs(logits, self._count))
+
+    def among(self, candidates: Candidates) -> tuple[Alternative, ...]:
+        """The same of what penalties and warpers left; fewer where that is fewer."""
+        if not self._count:
+            return ()
+        count = min(self._count, len(candidates.ids))
+        places, logprobs = top_logprobs(candidates.logits, count)
+        return self._named(candidates.ids[places], logprobs)
+
+    def _named(self, ids: Ids, logprobs: Logits) -> tuple[Alternative, ...]:  # [n], [n]
         return tuple(
             Alternative(token, self._tokenizer.decode([token], skip_special_tokens=False), logprob)
             for token, logprob in zip(ids.tolist(), logprobs.tolist(), strict=True)

@@ -31,7 +31,8 @@ class Choice(NamedTuple):
 
     token: int
     logprob: float  # the model's own: before penalties and warpers
-    processed_logprob: float  # after them, in the distribution that the token was chosen from
+    processed_logprob: float  # after them, among the candidates
+    candidates: Candidates  # that it was chosen from: what penalties and warpers left
 
 
 class Sampler:
@@ -125,9 +126,9 @@ def _choice(token: int, logits: FloatArray, candidates: Candidates) -> Choice:  
     """One of the candidates that were made of logits, and its log-probabilities among both."""
     logprob = token_logprob(logits, token)
     if candidates.logits is logits:  # nothing was changed
-        return Choice(token, logprob, logprob)
+        return Choice(token, logprob, logprob, candidates)
     index = int(np.searchsorted(candidates.ids, token))
-    return Choice(token, logprob, token_logprob(candidates.logits, index))
+    return Choice(token, logprob, token_logprob(candidates.logits, index), candidates)
 
 
 def _check_constraint(params: GenerationParams, constraint: Penalty | None) -> None:

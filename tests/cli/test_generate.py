@@ -121,6 +121,25 @@ def test_json_of_the_prompts_tokens(run: Run, folder: str, model: gpt2onnx.Model
     assert written["prompt_logprobs"] == model.score("hello", add_bos=False).logprobs
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_json_of_alternatives(run: Run, folder: str, model: gpt2onnx.Model, stream: bool) -> None:
+    given: Any = {"do_sample": True, "seed": 1, "max_new_tokens": 6, "top_k": 2}
+    call = ("generate", "a", "--model", folder, *SAMPLE, "--top-k", 2, "--top-logprobs", 3)
+    _, out, _ = run(*call, "--json", *(("--stream",) if stream else ()))
+    written = model.generate("a", top_logprobs=3, **given)
+    for name in ("alternatives", "processed_alternatives"):
+        expected = [[each._asdict() for each in step] for step in getattr(written, name)]
+        shown = [token[name] for token in objects(out)] if stream else objects(out)[0][name]
+        assert shown == expected
+
+
+def test_json_of_a_beam_searchs_alternatives(run: Run, folder: str) -> None:
+    call = ("generate", "a", "--model", folder, "--max-new-tokens", 3, "--num-beams", 2, "--json")
+    (written,) = objects(run(*call, "--top-logprobs", 2)[1])
+    assert [len(step) for step in written["alternatives"]] == [2, 2, 2]
+    assert "processed_alternatives" not in written
+
+
 def test_json_is_unicode_itself(run: Run, folder: str) -> None:
     _, out, _ = run(
         *("generate", "x", "--model", folder, "--json", "--max-new-tokens", 2),
@@ -334,6 +353,8 @@ def test_provider_and_threads_reach_the_model(
             ("--do-sample", "--best-of", 3, "--stream"),
             "--best-of 3: stream shows each token as it comes",
         ),
+        (("--top-logprobs", 2), "--top-logprobs 2 has no effect without --json"),
+        (("--json", "--top-logprobs", -1), "--top-logprobs -1: expected an integer from 0 to 257"),
         (("--json", "--echo"), "--echo has no effect with --json: leave one out"),
         (
             ("--do-sample", "--num-return-sequences", 2, "--stream"),
