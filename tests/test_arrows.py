@@ -24,6 +24,7 @@ ROOT = Path(gpt2onnx.__file__).parent
 ARROWS = {
     "errors": set(),
     "paths": set(),
+    "agreement": set(),
     "samplers": {"errors"},
     "runtime": {"errors", "paths", "samplers"},
     "export": {"errors", "paths"},
@@ -31,10 +32,10 @@ ARROWS = {
     "models": {"errors", "demo", "runtime"},
     "doctor": {"gpt2onnx", "errors", "paths", "runtime"},
     "kept": {"paths", "runtime"},
-    "compare": {"errors", "paths", "models", "runtime", "samplers"},
+    "compare": {"errors", "paths", "agreement", "models", "runtime", "samplers"},
     "page": set(),
     "cli": {
-        *("gpt2onnx", "errors", "paths", "samplers", "runtime", "export"),
+        *("gpt2onnx", "errors", "paths", "agreement", "samplers", "runtime", "export"),
         *("demo", "models", "doctor", "kept", "compare", "page"),
     },
     "gpt2onnx": {"errors", "export"},
@@ -43,6 +44,7 @@ ARROWS = {
 THIRD_PARTY = {
     "samplers": {"numpy"},
     "runtime": {"numpy", "tokenizers"},
+    "agreement": {"numpy"},
     "doctor": {"numpy"},
     "compare": {"numpy"},
     "export": {
