@@ -108,3 +108,11 @@ def test_generating_needs_neither_pytorch_nor_the_export(folder: str) -> None:
     asked = "onnxruntime,torch,transformers,onnx,optimum,safetensors,huggingface_hub,tqdm"
     arguments = ["generate", "hello", "--model", folder, "--max-new-tokens", "2"]
     assert loaded(asked, arguments) == "onnxruntime"
+
+
+def test_evaluating_needs_neither_pytorch_nor_the_export(folder: str, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("some text")
+    asked = "onnxruntime,torch,transformers,onnx,optimum,safetensors,huggingface_hub,tqdm"
+    arguments = ["eval", folder, "--text", str(text), "--reference", folder]
+    assert loaded(asked, arguments) == "onnxruntime"
