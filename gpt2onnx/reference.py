@@ -67,8 +67,8 @@ def of_checkpoint(name: str | Path) -> Reference:
 
     if absent := missing():
         raise InstallationError(
-            f"{name} as a reference needs {' and '.join(absent)}: pip install 'gpt2onnx[verify]', "
-            "or give a model folder, exported in fp32, as the reference"
+            f"{name} as a reference needs {' and '.join(absent)}: pip install "
+            "'gpt2onnx[export,verify]', or give a model folder, exported in fp32, as the reference"
         )
     checkpoint = open_checkpoint(BUNDLED.get(str(name), name))
     checkpoint.tokenizer.no_truncation()

@@ -138,7 +138,9 @@ def test_without_torch(
     )
     status, _, err = run("eval", folder, "--text", text, "--reference", checkpoint)
     assert status == 2
-    assert "as a reference needs torch: pip install 'gpt2onnx[verify]', or give a model" in err
+    assert (
+        "as a reference needs torch: pip install 'gpt2onnx[export,verify]', or give a model" in err
+    )
 
 
 def test_a_bar_on_a_terminal(

@@ -62,6 +62,19 @@ def test_ctrl_c_ends_the_line(start: Start, folder: str) -> None:
     assert out.endswith(b"\n")
 
 
+def test_ctrl_c_while_evaluating(start: Start, folder: str) -> None:
+    """What was done stands; the second model is on its way."""
+    options = ("--text", "-", "--stride", "1", "--json")
+    with start("eval", folder, folder, *options) as process:
+        process.stdin.write(b"some text " * 400)
+        process.stdin.close()
+        first = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        rest, err = process.stdout.read(), process.stderr.read()
+    assert first["model"] == folder
+    assert (process.returncode, rest, err) == (130, b"", b"")
+
+
 def test_a_reader_that_goes_away(start: Start, folder: str) -> None:
     for command in ("generate", "trace"):
         with start(command, "hello", "--model", folder, *ENDLESS) as process:
