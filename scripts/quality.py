@@ -40,6 +40,10 @@ EXPORTS: list[dict[str, Any]] = [
     {"precision": "int8"},
     {"precision": "int8-dynamic"},
     {"precision": "int4"},
+    {"precision": "fp32", "kv_cache": "int8"},
+    {"precision": "int8", "kv_cache": "int8"},
+    {"precision": "int8-dynamic", "kv_cache": "int8"},
+    {"precision": "int4", "kv_cache": "int8"},
     {"precision": "fp32", "graph": "portable"},
     {"precision": "int8", "graph": "portable"},
 ]
