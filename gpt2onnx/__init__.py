@@ -2,6 +2,7 @@
 
 export(source, out)          checkpoint -> model folder
 load(folder)                 model folder -> Model: generate, stream, score
+evaluate(model, text)        perplexity, and how far from a reference's logits
 GenerationParams             what generate and stream take, with transformers' names
 Gpt2OnnxError                the base of every error; gpt2onnx.errors has the tree
 
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gpt2onnx.errors import Gpt2OnnxError
 
 if TYPE_CHECKING:
+    from gpt2onnx.evaluation import Evaluation, evaluate
     from gpt2onnx.export.exporter import Export, export
     from gpt2onnx.models import load
     from gpt2onnx.runtime.model import Model
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Evaluation",
     "Export",
     "Generation",
     "GenerationParams",
@@ -33,17 +36,20 @@ __all__ = [
     "Score",
     "Token",
     "__version__",
+    "evaluate",
     "export",
     "load",
 ]
 
 _HOMES = {
+    "Evaluation": "gpt2onnx.evaluation",
     "Export": "gpt2onnx.export.exporter",
     "Generation": "gpt2onnx.runtime.results",
     "GenerationParams": "gpt2onnx.samplers.params",
     "Model": "gpt2onnx.runtime.model",
     "Score": "gpt2onnx.runtime.results",
     "Token": "gpt2onnx.runtime.results",
+    "evaluate": "gpt2onnx.evaluation",
     "load": "gpt2onnx.models",
 }
 

@@ -24,18 +24,21 @@ ROOT = Path(gpt2onnx.__file__).parent
 ARROWS = {
     "errors": set(),
     "paths": set(),
+    "agreement": set(),
     "samplers": {"errors"},
     "runtime": {"errors", "paths", "samplers"},
     "export": {"errors", "paths"},
     "demo": {"gpt2onnx", "errors", "paths", "export"},
     "models": {"errors", "demo", "runtime"},
+    "reference": {"errors", "demo", "models", "runtime", "export"},
+    "evaluation": {"errors", "agreement", "models", "reference", "runtime", "samplers"},
     "doctor": {"gpt2onnx", "errors", "paths", "runtime"},
     "kept": {"paths", "runtime"},
-    "compare": {"errors", "paths", "models", "runtime", "samplers"},
+    "compare": {"errors", "paths", "agreement", "models", "runtime", "samplers"},
     "page": set(),
     "cli": {
-        *("gpt2onnx", "errors", "paths", "samplers", "runtime", "export"),
-        *("demo", "models", "doctor", "kept", "compare", "page"),
+        *("gpt2onnx", "errors", "paths", "agreement", "samplers", "runtime", "export"),
+        *("demo", "models", "reference", "evaluation", "doctor", "kept", "compare", "page"),
     },
     "gpt2onnx": {"errors", "export"},
     "__main__": {"cli"},
@@ -43,6 +46,8 @@ ARROWS = {
 THIRD_PARTY = {
     "samplers": {"numpy"},
     "runtime": {"numpy", "tokenizers"},
+    "agreement": {"numpy"},
+    "evaluation": {"numpy"},
     "doctor": {"numpy"},
     "compare": {"numpy"},
     "export": {
@@ -51,7 +56,7 @@ THIRD_PARTY = {
     },
 }
 # Modules that may import more than their part.
-MORE_ARROWS = {"gpt2onnx.export.verify": {"runtime"}}
+MORE_ARROWS = {"gpt2onnx.export.verify": {"runtime", "agreement"}}
 MORE_THIRD_PARTY = {
     "gpt2onnx.runtime.session": {"onnxruntime"},
     "gpt2onnx.runtime.guided": {"llguidance"},

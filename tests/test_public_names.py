@@ -10,6 +10,7 @@ import pytest
 import gpt2onnx
 
 PUBLIC = [
+    "Evaluation",
     "Export",
     "Generation",
     "GenerationParams",
@@ -18,6 +19,7 @@ PUBLIC = [
     "Score",
     "Token",
     "__version__",
+    "evaluate",
     "export",
     "load",
 ]

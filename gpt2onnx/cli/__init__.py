@@ -25,8 +25,10 @@ from gpt2onnx.errors import Gpt2OnnxError
 COMMANDS = {
     "generate": "write on from a prompt",
     "score": "the log-probability of each token of a text",
+    "eval": "perplexity of a text, and how far a model is from a reference",
     "trace": "write on, and show what else each token could have been",
     "export": "make a model folder of a GPT-2 checkpoint",
+    "profile": "where a model's time goes, operator by operator",
     "inspect": "what a model folder holds, and whether it is whole",
     "cache": "what is kept to start sooner; clears it",
     "doctor": "what is installed, and what really runs here",

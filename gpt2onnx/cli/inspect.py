@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Any
 from gpt2onnx.cli.model import find_model
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.table import table
+from gpt2onnx.runtime.floor import cache_bytes_per_token
 from gpt2onnx.runtime.folder import open_folder
 from gpt2onnx.runtime.session import TensorSpec, open_session
 
@@ -56,12 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _cache(inputs: Mapping[str, TensorSpec], n_positions: int) -> dict[str, int]:
-    """Bytes of keys and values, of all layers: the sizes that aren't free are those of a token."""
-    token = sum(
-        spec.dtype.itemsize * math.prod(n for n in spec.shape if isinstance(n, int))
-        for name, spec in inputs.items()
-        if name.startswith("past_key_values.")
-    )
+    token = cache_bytes_per_token(inputs)
     return {"bytes_per_token": token, "bytes_at_full_length": token * n_positions}
 
 

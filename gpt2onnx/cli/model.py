@@ -24,6 +24,12 @@ def add_model(parser: Parser) -> None:
         help="model folder, of `gpt2onnx export` or of Optimum (default: demo, the bundled model, "
         "which is exported on its first use)",
     )
+    add_provider(group)
+    add_startup_cache(group)
+
+
+def add_provider(group: argparse._ArgumentGroup) -> None:
+    """Where a model runs."""
     group.add_argument(
         "--provider",
         metavar="NAME",
@@ -44,6 +50,9 @@ def add_model(parser: Parser) -> None:
         metavar="N",
         help="threads on the CPU (default: one a physical core that the process may use)",
     )
+
+
+def add_startup_cache(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--startup-cache",
         action=argparse.BooleanOptionalAction,
@@ -53,8 +62,9 @@ def add_model(parser: Parser) -> None:
     )
 
 
-def open_model(args: argparse.Namespace) -> Model:
-    folder = find_model(args.model)
+def open_model(args: argparse.Namespace, name: str | None = None) -> Model:
+    """The model of a name, --model's if none is given, where the options have it run."""
+    folder = find_model(args.model if name is None else name)
     return load(folder, args.provider, args.provider_options, args.threads, args.startup_cache)
 
 

@@ -31,7 +31,12 @@ def read_text(args: argparse.Namespace) -> str:
     if args.text is not None and args.text != STDIN:
         text: str = args.text
         return text
-    return _decoded(*_read(STDIN if args.file is None else args.file))
+    return read_file(STDIN if args.file is None else args.file)
+
+
+def read_file(file: str) -> str:
+    """What a file holds, - for standard input. Errors: PromptError where it can't be read."""
+    return _decoded(*_read(file))
 
 
 def read_prompt(args: argparse.Namespace) -> str:

@@ -6,16 +6,17 @@ PyTorch, transformers and ONNX Runtime.
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2onnx.agreement import Agreement
 from gpt2onnx.errors import InstallationError, VerificationError
 from gpt2onnx.export.checkpoint import Checkpoint
 from gpt2onnx.export.progress import Track
+from gpt2onnx.export.torch_model import TorchModel, missing
 from gpt2onnx.runtime.folder import open_folder
 from gpt2onnx.runtime.opening import open_decoder
 from gpt2onnx.runtime.session import open_session
@@ -62,14 +63,14 @@ class Verification:
 
 def can_verify() -> bool:
     """Whether what verification needs is installed."""
-    return not _missing()
+    return not missing(PACKAGES)
 
 
 def require_packages() -> None:
     """Raise InstallationError where verification was asked for and can't run."""
-    if missing := _missing():
+    if absent := missing(PACKAGES):
         raise InstallationError(
-            f"verification needs {' and '.join(missing)}: pip install 'gpt2onnx[cpu,verify]', or "
+            f"verification needs {' and '.join(absent)}: pip install 'gpt2onnx[cpu,verify]', or "
             "leave it out by verify=False (--no-verify)"
         )
 
@@ -87,7 +88,7 @@ def verify_folder(
     """
     ids = _text_ids(checkpoint)
     exported = _exported_logits(folder, ids, track)
-    result = compare(_torch_logits(checkpoint, ids), exported)
+    result = compare(TorchModel(checkpoint).logits(ids), exported)
     kl, largest = _bounds(precision, kv_cache)
     difference = largest * max(1.0, result.largest_logit)
     if not (result.mean_kl <= kl and result.max_difference <= difference):  # NaN fails, too
@@ -101,14 +102,14 @@ def verify_folder(
 
 def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> Verification:
     """Two sets of logits [positions, vocab] over the same tokens."""
-    log_p, log_q = _log_softmax(reference), _log_softmax(candidate)
-    kl = (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
+    agreement = Agreement()
+    agreement.add(reference, candidate)
     return Verification(
-        positions=len(reference),
-        max_difference=float(np.abs(reference - candidate).max()),
+        positions=agreement.tokens,
+        max_difference=agreement.max_logit_difference,
         largest_logit=float(np.abs(reference).max()),
-        mean_kl=float(kl.mean()),
-        top_token_agreement=float((reference.argmax(-1) == candidate.argmax(-1)).mean()),
+        mean_kl=agreement.kl_mean,
+        top_token_agreement=agreement.top1_agreement,
     )
 
 
@@ -117,10 +118,6 @@ def _bounds(precision: str, kv_cache: str) -> tuple[float, float]:
     if kv_cache == "int8":
         return MEAN_KL[precision] + INT8_CACHE_KL, np.inf
     return MEAN_KL[precision], MAX_DIFFERENCE.get(precision, np.inf)
-
-
-def _missing() -> list[str]:
-    return [name for name in PACKAGES if importlib.util.find_spec(name) is None]
 
 
 def _text_ids(checkpoint: Checkpoint) -> NDArray[np.int64]:
@@ -142,23 +139,3 @@ def _exported_logits(folder: Path, ids: NDArray[np.int64], track: Track) -> NDAr
     logits = [decoder.extend(row, ids[:prompt])]
     logits += [decoder.step([row], token[None]) for token in track(ids[prompt:], "verifying")]
     return np.concatenate(logits)
-
-
-def _torch_logits(checkpoint: Checkpoint, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Logits [positions, vocab] by transformers, in single precision."""
-    import torch
-    from transformers import GPT2LMHeadModel
-
-    # SDPA attention passes over scale_attn_weights and its kin in transformers before 5.3.
-    model = GPT2LMHeadModel.from_pretrained(checkpoint.folder, attn_implementation="eager")
-    model = model.float().eval()
-    with torch.inference_mode():
-        logits: NDArray[np.float32] = model(torch.from_numpy(ids)[None]).logits[0].numpy()
-    return logits
-
-
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Log-probabilities [positions, vocab] in double precision."""
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return result

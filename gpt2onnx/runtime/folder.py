@@ -140,6 +140,11 @@ def open_folder(path: str | Path) -> ModelFolder:
     return ModelFolder(path, graph, manifest, config, settings)
 
 
+def has_graph(path: Path) -> bool:
+    """Whether this is a model folder, whole or not, rather than a checkpoint or no folder."""
+    return (path / MANIFEST).exists() or any(path.glob("*.onnx")) or any(path.glob("onnx/*.onnx"))
+
+
 def _read_manifest(path: Path) -> Mapping[str, Any] | None:
     if not (path / MANIFEST).exists():
         return None

@@ -13,16 +13,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
-import numpy as np
 import tokenizers
 
-from gpt2onnx.errors import ParameterError, PromptError
+from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime import beam_writer, ranking
 from gpt2onnx.runtime.assistance import Assistance, Draft
 from gpt2onnx.runtime.beams import Observer
 from gpt2onnx.runtime.breakers import BreakerFinder
 from gpt2onnx.runtime.contrastive import Contrastive, contrastive_of
-from gpt2onnx.runtime.decoder import Decoder
+from gpt2onnx.runtime.decoder import Decoder, Ids
 from gpt2onnx.runtime.folder import ModelFolder
 from gpt2onnx.runtime.generation import Continuation, run
 from gpt2onnx.runtime.guidance import Guidance, guidance_of
@@ -60,9 +59,8 @@ class Model:
         self.decoder = decoder
         self.session = session
         self.defaults = generation_defaults(folder)
-        self._prompts = PromptReader(
-            tokenizer, decoder.vocab_size, decoder.n_positions, bos_token_id(folder)
-        )
+        bos = bos_token_id(folder.generation_config, folder.config)
+        self._prompts = PromptReader(tokenizer, decoder.vocab_size, decoder.n_positions, bos)
         self._breakers = BreakerFinder(tokenizer, decoder.vocab_size)
         self._assistance = Assistance(self, open_draft or load)
         self._grammars = GrammarCompiler(tokenizer, decoder.vocab_size)
@@ -182,16 +180,14 @@ class Model:
 
         Errors: PromptError where no token is left to be scored.
         """
-        ids = self._prompts.encode(text)
-        if not len(ids):
-            raise PromptError("nothing to score: the text is empty")
-        if add_bos and ids[0] != (start := self._prompts.start())[0]:
-            ids = np.concatenate([start, ids])
-        if len(ids) < 2:
-            raise PromptError("nothing to score: one token alone, with none before it")
+        ids = self.to_score(text, add_bos)
         scored = ids[1:].tolist()
         text_bytes = len(self.tokenizer.decode(scored, skip_special_tokens=False).encode())
         return Score(scored, score(self.decoder, ids).tolist(), text_bytes)
+
+    def to_score(self, text: Prompt, add_bos: bool = True) -> Ids:
+        """The token ids that `score` reads, all but the first of which it scores: [n], n >= 2."""
+        return self._prompts.to_score(text, add_bos)
 
     def params(self, given: Mapping[str, Any]) -> GenerationParams:
         """The parameters of a call, over the model's own defaults. Errors: ParameterError."""

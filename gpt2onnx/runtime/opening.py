@@ -121,9 +121,9 @@ def generation_defaults(folder: ModelFolder) -> dict[str, Any]:
     return {**eos, **defaults_from_generation_config(folder.generation_config)}
 
 
-def bos_token_id(folder: ModelFolder) -> int | None:
-    """The token that an empty prompt starts from; None where the model has none."""
-    for settings in (folder.generation_config, folder.config):
+def bos_token_id(*settings_files: Mapping[str, Any]) -> int | None:
+    """The token that an empty prompt starts from, by the first file that says; None for none."""
+    for settings in settings_files:
         if "bos_token_id" in settings:
             token: int | None = settings["bos_token_id"]
             return token

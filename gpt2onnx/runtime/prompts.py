@@ -78,6 +78,20 @@ class PromptReader:
             raise PromptError(f"the text can't be written as UTF-8: {error}") from error
         return np.array(self.tokenizer.encode(prompt).ids, np.int64)
 
+    def to_score(self, text: Prompt, add_bos: bool) -> Ids:
+        """Token ids [n], n >= 2, all but the first of which can be scored; behind BOS if asked.
+
+        Errors: as `encode` and `start`, and PromptError where nothing is left to be scored.
+        """
+        ids = self.encode(text)
+        if not len(ids):
+            raise PromptError("nothing to score: the text is empty")
+        if add_bos and ids[0] != (start := self.start())[0]:
+            ids = np.concatenate([start, ids])
+        if len(ids) < 2:
+            raise PromptError("nothing to score: one token alone, with none before it")
+        return ids
+
     def start(self) -> Ids:
         """The BOS token alone: [1]."""
         if self.bos_token_id is None or self.bos_token_id >= self.vocab_size:

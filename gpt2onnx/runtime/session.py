@@ -63,6 +63,16 @@ class TensorSpec(NamedTuple):
     shape: tuple[int | str, ...]
 
 
+class Profiler(NamedTuple):
+    """What ONNX Runtime's profiler is to do: files' beginning, and whether matrices are packed.
+
+    Of a packed matrix, as usual and fast, the record doesn't tell the size.
+    """
+
+    prefix: Path
+    packed: bool = True
+
+
 @dataclass(frozen=True)
 class Session:
     """An open model. `raw` runs it; the rest says what it takes and where it runs.
@@ -95,6 +105,7 @@ def open_session(
     threads: int | None = None,
     startup_cache: StartupCache | None = None,
     meanwhile: Callable[[], object] | None = None,
+    profiler: Profiler | None = None,
 ) -> Session:
     """Open a model, a file or its bytes, on a provider: "auto", "cpu", "cuda" or another built in.
 
@@ -102,7 +113,7 @@ def open_session(
     provider's own; CUDA's `use_tf32` is 0 unless they say otherwise. `threads` are for one operator
     on the CPU, by default one a physical core that the process may use. `startup_cache` is the
     model's, and of use on the CPU alone. `meanwhile` is called while ONNX Runtime is at work, once
-    or more.
+    or more. With a `profiler` the session's `raw.end_profiling()` gives the file with its record.
 
     Raises ProviderError where the provider can't run here or leaves this model's work to the CPU,
     CorruptModelError or ModelFolderError where the model is at fault, ParameterError for options
@@ -112,7 +123,9 @@ def open_session(
     _check(name, provider_options, threads)
     if isinstance(model, str | Path) and not Path(model).is_file():
         raise ModelFolderError(f"{model}: there is no such file, expected an ONNX model")
-    how = _How(name, provider_options or {}, threads, "as asked", startup_cache, meanwhile)
+    how = _How(
+        name, provider_options or {}, threads, "as asked", startup_cache, meanwhile, profiler
+    )
     if name != "auto":
         return _open(model, how)
     try:
@@ -175,6 +188,7 @@ class _How:
     reason: str
     startup_cache: StartupCache | None
     meanwhile: Callable[[], object] | None
+    profiler: Profiler | None
 
 
 def _open(model: Model, how: _How) -> Session:
@@ -201,7 +215,7 @@ def _create(
         partial(
             ort.InferenceSession,
             model,
-            _session_options(ort, name, how.threads, save_to, optimised),
+            _session_options(ort, how, save_to, optimised),
             [(name, given)],
             enable_fallback=0,
             disabled_optimizers=SLOW_FUSIONS if name == CPU and not optimised else None,
@@ -246,11 +260,9 @@ def _require_provider(ort: Any, name: str) -> None:
         raise ProviderError(f"cuda can't run here: {obstacle}")
 
 
-def _session_options(
-    ort: Any, name: str, threads: int | None, save_to: Path | None, optimised: bool
-) -> Any:
+def _session_options(ort: Any, how: _How, save_to: Path | None, optimised: bool) -> Any:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or default_threads()
+    options.intra_op_num_threads = how.threads or default_threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
@@ -261,7 +273,11 @@ def _session_options(
         options.optimized_model_filepath = str(save_to)
     if optimised:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if name != CPU:
+    if how.profiler:
+        options.enable_profiling, options.profile_file_prefix = True, str(how.profiler.prefix)
+        if not how.profiler.packed:
+            options.add_session_config_entry("session.disable_prepacking", "1")
+    if how.name != CPU:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return options
 

@@ -62,6 +62,19 @@ def test_ctrl_c_ends_the_line(start: Start, folder: str) -> None:
     assert out.endswith(b"\n")
 
 
+def test_ctrl_c_while_evaluating(start: Start, folder: str) -> None:
+    """What was done stands; the second model is on its way."""
+    options = ("--text", "-", "--stride", "1", "--json")
+    with start("eval", folder, folder, *options) as process:
+        process.stdin.write(b"some text " * 400)
+        process.stdin.close()
+        first = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        rest, err = process.stdout.read(), process.stderr.read()
+    assert first["model"] == folder
+    assert (process.returncode, rest, err) == (130, b"", b"")
+
+
 def test_a_reader_that_goes_away(start: Start, folder: str) -> None:
     for command in ("generate", "trace"):
         with start(command, "hello", "--model", folder, *ENDLESS) as process:
@@ -107,4 +120,12 @@ def test_help_is_cheap() -> None:
 def test_generating_needs_neither_pytorch_nor_the_export(folder: str) -> None:
     asked = "onnxruntime,torch,transformers,onnx,optimum,safetensors,huggingface_hub,tqdm"
     arguments = ["generate", "hello", "--model", folder, "--max-new-tokens", "2"]
+    assert loaded(asked, arguments) == "onnxruntime"
+
+
+def test_evaluating_needs_neither_pytorch_nor_the_export(folder: str, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("some text")
+    asked = "onnxruntime,torch,transformers,onnx,optimum,safetensors,huggingface_hub,tqdm"
+    arguments = ["eval", folder, "--text", str(text), "--reference", folder]
     assert loaded(asked, arguments) == "onnxruntime"

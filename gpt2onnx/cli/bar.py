@@ -1,0 +1,36 @@
+"""A progress bar on standard error, where that is a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+WIDTH = 24
+DELAY, PAUSE = 0.5, 0.1  # seconds: before it first shows, and between two of its states
+
+
+class Bar:
+    """Shows how much of something is done. Leaving the block takes it away, whatever happened."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._started = self._shown = time.monotonic()
+        self._length = 0
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._length:
+            print("\r" + " " * self._length, end="\r", file=sys.stderr, flush=True)
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._started < DELAY or now - self._shown < PAUSE or not sys.stderr.isatty():
+            return
+        self._shown = now
+        filled = "#" * (WIDTH * done // total)
+        left = (now - self._started) / done * (total - done)
+        line = f"{self._label} [{filled:-<{WIDTH}}] {done:,} of {total:,}, {left:.0f} s left"
+        print("\r" + line.ljust(self._length), end="", file=sys.stderr, flush=True)
+        self._length = max(self._length, len(line))
