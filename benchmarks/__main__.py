@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.environments import InstallError
 from benchmarks.machine import load, machine
 from benchmarks.process import ROOT
-from benchmarks.report import markdown, write_between_markers
+from benchmarks.report import markdown, split_at_markers, write_between_markers
 from benchmarks.results import BARS
 from benchmarks.run import Benchmark, say
 from benchmarks.variants import PICTURE, PRECISIONS, Variant, others, ours
@@ -22,6 +22,8 @@ from gpt2onnx.paths import cache_folder
 DESCRIPTION = """\
 Runs one GPT-2 checkpoint through gpt2onnx and every other engine, in turn, and writes bench.json,
 bench.md and bench.svg into --out. docs/benchmarks.md says what is measured and how."""
+# --quick begins no further round after that: what is left to do takes a minute.
+QUICK_S = 200.0
 SHAPE = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")
 
 
@@ -34,7 +36,8 @@ def main() -> int:
         return 2
     arguments.out.mkdir(parents=True, exist_ok=True)
     started, clock = datetime.now(UTC), time.monotonic()
-    say(f"{len(variants)} variants; the last minute's load here is {load():.1f}")
+    before = load()
+    say(f"{len(variants)} variants; the last minute's load here is {before:.1f}")
     benchmark = Benchmark(
         variants,
         arguments.checkpoint.resolve(),
@@ -43,13 +46,14 @@ def main() -> int:
         arguments.threads,
         arguments.rounds or (2 if arguments.quick else 5),
         arguments.quick,
+        QUICK_S if arguments.quick else float("inf"),
     )
     try:
         benchmark.run()
     except KeyboardInterrupt:
         print("bench: interrupted, nothing written", file=sys.stderr)
         return 130
-    found = as_json(benchmark, started, time.monotonic() - clock)
+    found = as_json(benchmark, started, time.monotonic() - clock, before)
     write(found, arguments)
     return 0
 
@@ -102,6 +106,12 @@ def parser() -> argparse.ArgumentParser:
 
 def choose(arguments: argparse.Namespace) -> list[Variant]:
     """The variants asked for, ours first. Errors: ValueError."""
+    if arguments.threads < 1:
+        raise ValueError(f"--threads {arguments.threads}: expected 1 or more")
+    if arguments.rounds is not None and arguments.rounds < 1:
+        raise ValueError(f"--rounds {arguments.rounds}: expected 1 or more")
+    if arguments.write:
+        split_at_markers(arguments.write)
     everyone = others()
     peers = named(arguments.peers, {variant.peer for variant in everyone}, "--peers")
     if not (arguments.checkpoint / "config.json").is_file():
@@ -119,7 +129,9 @@ def named(text: str, known: set[str], option: str) -> list[str]:
     return names
 
 
-def as_json(benchmark: Benchmark, started: datetime, seconds: float) -> dict[str, object]:
+def as_json(
+    benchmark: Benchmark, started: datetime, seconds: float, before: float
+) -> dict[str, object]:
     """results.py says what is in it."""
     variants = [result.as_json() for result in benchmark.results.values()]
     return {
@@ -131,6 +143,7 @@ def as_json(benchmark: Benchmark, started: datetime, seconds: float) -> dict[str
             "quick": benchmark.quick,
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(seconds),
+            "load_before": before,
         },
         "reference": benchmark.reference,
         "variants": variants,

@@ -47,7 +47,7 @@ def about(found: dict[str, Any]) -> str:
         f"engine. GPT-2 of {shape['n_layer']} layers, {shape['n_embd']} wide, vocabulary "
         f"{shape['vocab_size']}. {settings['started'][:10]}, medians of {settings['rounds']} "
         f"interleaved rounds{', --quick' if settings['quick'] else ''}, {settings['seconds']} s in "
-        f"all. Agreement is with {found['reference'] or 'nothing: no fp32 engine ran'}."
+        f"all, begun at a load of {settings['load_before']:.1f}. Agreement is with {found['reference'] or 'nothing: no fp32 engine ran'}."
     )
 
 
@@ -131,9 +131,15 @@ def bold(text: str) -> str:
 
 def write_between_markers(file: Path, text: str) -> None:
     """Replace what stands between BEGIN and END. Errors: ValueError where they aren't there."""
-    whole = file.read_text(encoding="utf-8")
+    before, after = split_at_markers(file)
+    file.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def split_at_markers(file: Path) -> tuple[str, str]:
+    """What stands before BEGIN and behind END. Errors: ValueError where they aren't there."""
+    whole = file.read_text(encoding="utf-8") if file.is_file() else ""
     before, begin, rest = whole.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise ValueError(f"{file}: expected the lines {BEGIN} and {END}")
-    file.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+        raise ValueError(f"{file}: expected a file with the lines {BEGIN} and {END}")
+    return before, after

@@ -2,7 +2,7 @@
 
     machine       processor, features, cores, memory_gb, system, python
     checkpoint    name, parameters' shape: n_layer, n_head, n_embd, n_positions, vocab_size
-    settings      threads, rounds, quick, started (UTC), seconds
+    settings      threads, rounds, quick, started (UTC), seconds, load_before (the machine's)
     reference     the variant that agreement is with, or null
     variants      one each, in the table's order:
       name, peer, bits, ours

@@ -48,7 +48,11 @@ class Engine(TokenizersText, Base):
         self.read_tokenizer(folder)
 
     def settings(self) -> dict[str, str]:
-        return {name: str(self.compiled.get_property(name)) for name in TOLD}
+        values = {name: self.compiled.get_property(name) for name in TOLD}
+        return {
+            name: value.to_string() if hasattr(value, "to_string") else str(value)
+            for name, value in values.items()
+        }
 
     def prompt(self, ids: Ids, room: int) -> Logits:
         if len(ids) != self.rows:  # a request that has run fewer rows gives NaN for the others
