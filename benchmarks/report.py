@@ -47,7 +47,8 @@ def about(found: dict[str, Any]) -> str:
         f"engine. GPT-2 of {shape['n_layer']} layers, {shape['n_embd']} wide, vocabulary "
         f"{shape['vocab_size']}. {settings['started'][:10]}, medians of {settings['rounds']} "
         f"interleaved rounds{', --quick' if settings['quick'] else ''}, {settings['seconds']} s in "
-        f"all, begun at a load of {settings['load_before']:.1f}. Agreement is with {found['reference'] or 'nothing: no fp32 engine ran'}."
+        f"all, begun at a load of {settings['load_before']:.1f}. Agreement is "
+        f"with {found['reference'] or 'nothing: no fp32 engine ran'}."
     )
 
 

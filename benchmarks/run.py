@@ -6,7 +6,6 @@ Knows workers and tasks. What an engine is, peers/ knows; what becomes of the fi
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,10 +16,11 @@ from typing import Any, TypeAlias
 
 from benchmarks.agreement import Steps, agree, equal_tokens
 from benchmarks.environments import InstallError, folder_size
-from benchmarks.process import Worker, WorkerError, first_output, run, worker_command
+from benchmarks.models import Models
+from benchmarks.process import Worker, WorkerError, first_output, worker_command
 from benchmarks.results import Result
 from benchmarks.tasks import Task, interleaved, tasks
-from benchmarks.variants import OURS_EXPORT, Variant
+from benchmarks.variants import Variant
 
 Workers: TypeAlias = dict[str, Worker]
 
@@ -50,6 +50,7 @@ class Benchmark:
         config = json.loads((self.checkpoint / "config.json").read_text())
         self.config: dict[str, Any] = config
         self.started = time.monotonic()
+        self.models = Models(self.checkpoint, self.environments, self.folder / "models")
         left = self.config["n_positions"] - CONTEXT
         self.greedy = Task(1, CONTEXT, min(64, left))
         self.forced = Task(1, min(4 * CONTEXT, self.config["n_positions"]), 1)
@@ -75,40 +76,13 @@ class Benchmark:
         """Make the environments, and convert the checkpoint unless that was done before."""
         variant.converter.make(self.environments)
         variant.environment.make(self.environments)
-        self._convert(variant)
+        self.models.convert(variant, self._variables())
         self.results[variant.name].add(
             {
                 "installed_mb": variant.environment.installed_mb(self.environments),
-                "model_mb": folder_size(self._model(variant)) / 1e6,
+                "model_mb": folder_size(self.models.place(variant)) / 1e6,
             }
         )
-
-    def _convert(self, variant: Variant) -> None:
-        """Ours anew each time, since its code may have changed; the others' once."""
-        folder = self._model(variant)
-        made, recipe = folder.with_suffix(".json"), self._recipe(variant)
-        if variant.converter is not OURS_EXPORT and made.exists() and made.read_text() == recipe:
-            return
-        say(f"converting for {variant.name}")
-        made.unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        spec = self._spec(variant) | {
-            "checkpoint": str(self.checkpoint.resolve()),
-            "options": dict(variant.convert),
-        }
-        python = variant.converter.python(self.environments)
-        run(worker_command(python, "convert", spec), self._variables())
-        made.write_text(recipe)
-
-    def _recipe(self, variant: Variant) -> str:
-        """What a converted model depends on."""
-        files = [
-            (path.name, path.stat().st_size, path.stat().st_mtime)
-            for path in sorted(self.checkpoint.iterdir())
-        ]
-        requirements = variant.converter.requirements
-        return json.dumps([str(self.checkpoint), files, requirements, dict(variant.convert)])
 
     def _measure_first_tokens(self) -> None:
         """Whole processes, from their start to their first output, of files that are in memory."""
@@ -231,19 +205,16 @@ class Benchmark:
         python = variant.environment.python(self.environments)
         if not variant.first_token:
             return worker_command(python, "first-token", self._spec(variant) | {"text": TEXT})
-        places = {"text": TEXT, "folder": self._model(variant), "threads": self.threads}
+        places = {"text": TEXT, "folder": self.models.place(variant), "threads": self.threads}
         return [str(python), *(part.format(**places) for part in variant.first_token)]
 
     def _spec(self, variant: Variant) -> dict[str, Any]:
         return {
             "module": variant.module,
-            "folder": str(self._model(variant)),
+            "folder": str(self.models.place(variant)),
             "threads": self.threads,
             "options": dict(variant.options),
         }
-
-    def _model(self, variant: Variant) -> Path:
-        return (self.folder / "models" / variant.slug).resolve()
 
     def _prompts(self, task: Task) -> list[list[int]]:
         return task.prompts(self.config["vocab_size"])

@@ -101,6 +101,7 @@ def found(*variants: dict[str, Any]) -> dict[str, Any]:
             "rounds": 3,
             "quick": False,
             "seconds": 60,
+            "load_before": 0.1,
             "started": "2026-01-02T03:04:05+00:00",
         },
         "reference": "other",
@@ -136,6 +137,6 @@ def test_the_table_replaces_what_stands_between_the_marks(tmp_path: Any) -> None
 def test_a_file_without_marks_is_left_alone(tmp_path: Any) -> None:
     file = tmp_path / "benchmarks.md"
     file.write_text("text\n")
-    with pytest.raises(ValueError, match="expected the lines"):
+    with pytest.raises(ValueError, match="expected a file with the lines"):
         write_between_markers(file, "new")
     assert file.read_text() == "text\n"
