@@ -116,6 +116,8 @@ class Benchmark:
                 expected = expected or tokens
                 equal = {"greedy_equal": equal_tokens(expected, tokens)}
                 self.results[variant.name].add(equal | logits)
+            if not expected:
+                return
 
     def _say(self, worker: Worker) -> tuple[list[int], dict[str, float]]:
         """A greedy run's tokens, and how far the logits on a given text are from the first's."""

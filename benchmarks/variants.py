@@ -108,13 +108,14 @@ PICTURE = Environment("picture", ("matplotlib==3.11.2",))
 # Export options of gpt2onnx by the name that --ours takes.
 PRECISIONS: dict[str, dict[str, Any]] = {
     "fp32": {"precision": "fp32"},
+    "fp16": {"precision": "fp16"},
     "int8": {"precision": "int8"},
     "int8-dynamic": {"precision": "int8-dynamic"},
     "int4": {"precision": "int4"},
     "int8-kv8": {"precision": "int8", "kv_cache": "int8"},
     "int8-dynamic-kv8": {"precision": "int8-dynamic", "kv_cache": "int8"},
 }
-BITS = {"fp32": 32, "int4": 4}
+BITS = {"fp32": 32, "fp16": 16, "int4": 4}
 GENERATE = (
     *("-m", OURS, "generate", "{text}", "--model", "{folder}"),
     *("--max-new-tokens", "1", "--threads", "{threads}", "--provider", "cpu"),

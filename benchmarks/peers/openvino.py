@@ -36,7 +36,7 @@ class Engine(TokenizersText, Base):
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
-            "CACHE_DIR": str(folder / "cache"),
+            "CACHE_DIR": str(folder.with_name(f"{folder.name}-cache")),
         }
         if precision:
             options["INFERENCE_PRECISION_HINT"] = precision
