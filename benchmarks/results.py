@@ -5,7 +5,7 @@
     settings      threads, rounds, quick, started (UTC), seconds, load_before (the machine's)
     reference     the variant that agreement is with, or null
     variants      one each, in the table's order:
-      name, peer, bits, ours
+      name, peer, bits, ours, rival (whether ours are compared with it)
       left_out    why it wasn't run, or null
       figures     by name: median, rounds (one value each), and agreement where tokens were written:
                   top1, the share of the visit's top tokens that are the reference's, each engine
@@ -57,6 +57,7 @@ class Result:
             "peer": variant.peer,
             "bits": variant.bits,
             "ours": variant.ours,
+            "rival": variant.rival and not variant.ours,
             "left_out": self.left_out,
             "figures": {
                 name: {
@@ -74,7 +75,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Bar:
-    """The best of `ours` against the best other with weights of at least `least_bits`.
+    """The best of `ours` against the best rival with weights of at least `least_bits`.
 
     goal: the ratio to reach, where there is one; limit: what the figure itself may be at most.
     """
@@ -90,7 +91,7 @@ class Bar:
         """`variants` as in bench.json. What can't be said, since a side is missing, is null."""
         known = [each for each in variants if self.figure in each["figures"]]
         mine = [each for each in known if each["ours"] and each["name"].split()[1] in self.ours]
-        others = [each for each in known if not each["ours"] and each["bits"] >= self.least_bits]
+        others = [each for each in known if each["rival"] and each["bits"] >= self.least_bits]
         bar = {"name": self.name, "figure": self.figure, "goal": self.goal, "limit": self.limit}
         if not (mine and others):
             return bar | dict.fromkeys(("ours", "best_other", "value", "ratio", "met"))

@@ -42,6 +42,8 @@ class Variant:
     first_token: tuple[str, ...] = ()
     # A minute of compiling a length: left out where time is short.
     slow: bool = False
+    # Whether ours are compared with it.
+    rival: bool = True
 
     @property
     def peer(self) -> str:
@@ -147,10 +149,14 @@ def others() -> list[Variant]:
         convert: Mapping[str, Any] = {},
         options: Mapping[str, Any] = {},
         slow: bool = False,
+        rival: bool = True,
     ) -> Variant:
         module = f"benchmarks.peers.{peer}"
-        converter = converter or environment
-        return Variant(name, module, bits, environment, converter, convert, options, slow=slow)
+        return Variant(
+            *(name, module, bits, environment, converter or environment, convert, options),
+            slow=slow,
+            rival=rival,
+        )
 
     fp32, bf16 = {"dtype": "float32"}, {"dtype": "bfloat16"}
     return [
@@ -187,5 +193,6 @@ def others() -> list[Variant]:
             "onnxruntime-genai, our int8 graph",
             *("onnxruntime_genai", 8, GENAI, OURS_EXPORT),
             {"precision": "int8"},
+            rival=False,  # the graph is ours
         ),
     ]

@@ -39,6 +39,7 @@ def first_token(spec: dict[str, Any]) -> None:
         1,
         lambda tokens: print(engine.decode(tokens), file=answers, flush=True),
     )
+    os._exit(0)  # all is said, and CTranslate2's threads now and then abort an ordinary exit
 
 
 def serve(spec: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ def variant(name: str, bits: int = 8, **figures: float) -> dict[str, Any]:
         "name": name,
         "bits": bits,
         "ours": name.startswith("gpt2onnx"),
+        "rival": not name.startswith("gpt2onnx"),
         "left_out": None,
         "figures": measured,
         "missing": {},
@@ -46,6 +47,7 @@ def test_a_ratio_is_against_the_best_other_of_as_many_bits() -> None:
         variant("gpt2onnx int8", decode_32_ms=2.0),
         variant("slow", decode_32_ms=10.0),
         variant("fast", decode_32_ms=5.0),
+        variant("our graph", decode_32_ms=1.0) | {"rival": False},
         variant("coarse", bits=4, decode_32_ms=3.0),
     ]
     found = Bar("decode", "decode_32_ms", ("int8",), 2.0).measure(variants)
