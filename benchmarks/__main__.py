@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -158,14 +159,24 @@ def write(found: dict[str, object], arguments: argparse.Namespace) -> None:
     text = markdown(found)
     (out / "bench.md").write_text(text, encoding="utf-8")
     print(text)
+    if draw(arguments.environments, out) and arguments.write:
+        picture = arguments.write.with_suffix(".svg")
+        shutil.copy(out / "bench.svg", picture)
+        text += f"\n![the same as bars, ours in green]({picture.name})\n"
     if arguments.write:
         write_between_markers(arguments.write, text)
+
+
+def draw(environments: Path, out: Path) -> bool:
+    """bench.svg, where matplotlib can be installed."""
     try:
-        PICTURE.make(arguments.environments)
-        script = [PICTURE.python(arguments.environments), ROOT / "benchmarks" / "picture.py"]
-        subprocess.run([*script, out / "bench.json", out / "bench.svg"], check=True)
+        PICTURE.make(environments)
     except InstallError as error:
         say(f"no picture: {error}")
+        return False
+    script = [PICTURE.python(environments), ROOT / "benchmarks" / "picture.py"]
+    subprocess.run([*script, out / "bench.json", out / "bench.svg"], check=True)
+    return True
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ PANELS = (
     ("decode_512_ms", "decode at 512, ms a token"),
     ("prompt_512_ms", "prompt of 512, ms"),
     ("batch_8_tokens_per_s", "batch of 8, tokens a second"),
-    ("first_token_s", "process start to first token, s"),
+    ("first_token_s", "start to first token, s"),
     ("resident_mb", "resident while generating, MB"),
 )
 OURS, OTHERS = "#0b6e4f", "#9aa5b1"
@@ -28,8 +28,8 @@ def main() -> None:
     found = json.loads(source.read_text(encoding="utf-8"))
     variants = [variant for variant in found["variants"] if not variant["left_out"]]
     height = 0.6 + 0.22 * len(variants)
-    figure = Figure(figsize=(15, 2 * height + 0.6), layout="constrained")
-    for axes, panel in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
+    figure = Figure(figsize=(14, 3 * height + 0.6), layout="constrained")
+    for axes, panel in zip(figure.subplots(3, 2).flat, PANELS, strict=True):
         draw(axes, variants, *panel)
     figure.suptitle(
         f"{found['machine']['processor']}, {found['settings']['threads']} threads; "
@@ -50,7 +50,7 @@ def draw(axes: Any, variants: list[dict[str, Any]], name: str, title: str) -> No
     axes.bar_label(bars, [label(variant["figures"][name]) for variant in known], padding=3)
     axes.invert_yaxis()
     axes.set_title(title, loc="left")
-    axes.margins(x=0.3)
+    axes.set_xlim(0, 1.3 * max(values, default=1))  # room for what stands behind a bar
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -58,7 +58,8 @@ def label(measured: dict[str, Any]) -> str:
     agreement = measured["agreement"]
     least = "≥ " if agreement and agreement["at_least"] else ""
     beside = f" ({least}{agreement['top1']:.0%})" if agreement else ""
-    return f"{measured['median']:.3g}{beside}"
+    value = measured["median"]
+    return f"{value:,.0f}{beside}" if value >= 100 else f"{value:.3g}{beside}"
 
 
 if __name__ == "__main__":
