@@ -19,6 +19,7 @@ COLUMNS = (
     ("load, s", "load_s", ".2f"),
     ("first token, s", "first_token_s", ".2f"),
     ("resident, MB", "resident_mb", ".0f"),
+    ("of it not files, MB", "anonymous_mb", ".0f"),
     ("peak, MB", "peak_mb", ".0f"),
     ("installed, MB", "installed_mb", ".0f"),
     ("model, MB", "model_mb", ".0f"),
