@@ -5,6 +5,7 @@ Knows files; knows nothing of graphs and weights.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -49,7 +50,7 @@ def staged(out: Path, force: bool) -> Iterator[Path]:
             stage.mkdir()
             yield stage
             check_replaceable(out, force)  # somebody else may have written there meanwhile
-            _replace(out, stage, Path(temporary, "old"))
+            _replace(out, stage, Path(temporary, "old"), force)
 
 
 def check_replaceable(out: Path, force: bool) -> None:
@@ -101,12 +102,19 @@ def _storage_errors(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _replace(out: Path, new: Path, old: Path) -> None:
-    """Put `new` where `out` is. Between the two renames `out` is missing, never half there."""
+def _replace(out: Path, new: Path, old: Path, force: bool) -> None:
+    """Put `new` where `out` is. Between the two renames `out` is missing, never half there.
+
+    Errors: OutputExistsError where another process has written there since it was looked at.
+    """
     try:
-        if out.exists() and any(out.iterdir()):
+        if force and out.exists() and any(out.iterdir()):
             out.rename(old)
         new.rename(out)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        raise OutputExistsError(f"{out}: another process has just written there") from error
     finally:
         if old.exists() and not out.exists():
             old.rename(out)

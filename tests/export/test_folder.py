@@ -266,3 +266,21 @@ def test_the_runtime_reads_the_same_format() -> None:
     assert folder.FORMAT_VERSION == runtime_folder.FORMAT_VERSION
     assert folder.MANIFEST == runtime_folder.MANIFEST
     assert runtime_folder.GRAPHS[0] == folder.MODEL
+
+
+def test_another_process_wrote_there_at_the_last_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    rename = Path.rename
+
+    def late(self: Path, target: Path) -> Path:
+        out.mkdir()
+        (out / "theirs").touch()
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    with pytest.raises(OutputExistsError, match="another process"), staged(out, force=False) as new:
+        (new / "ours").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in out.iterdir()] == ["theirs"]
