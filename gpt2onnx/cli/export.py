@@ -62,7 +62,8 @@ def parser() -> Parser:
     parser.add_argument(
         "--calibration",
         metavar="FILE",
-        help="a text in UTF-8 like those to come, for --kv-cache int8 (default: random tokens)",
+        help="a text in UTF-8 like those to come, which tells int8, int8-dynamic, int4 and "
+        "--kv-cache int8 what matters (default: random tokens)",
     )
     parser.add_argument(
         "--verify",

@@ -20,14 +20,14 @@ Ids = NDArray[np.int64]
 TOKENS = 1024
 
 
-def calibration_ids(checkpoint: Checkpoint, file: str | Path | None) -> Ids:
-    """TOKENS tokens, or a few more: ids [texts, n_positions], which fill all positions.
+def calibration_ids(checkpoint: Checkpoint, file: str | Path | None, tokens: int = TOKENS) -> Ids:
+    """At least that many tokens: ids [texts, n_positions], which fill all positions.
 
     They are the first of a file in UTF-8 where one is given; a short one is repeated. Errors:
     ParameterError where it can't be read or holds no token.
     """
     config = checkpoint.config
-    shape = -(-TOKENS // config.n_positions), config.n_positions
+    shape = -(-tokens // config.n_positions), config.n_positions
     if file is None:
         return np.random.default_rng(0).integers(config.vocab_size, size=shape)
     ids = checkpoint.tokenizer.encode(_read(file)).ids

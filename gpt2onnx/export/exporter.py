@@ -14,7 +14,7 @@ from typing import Any
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.builder import OPSET, GraphBuilder
 from gpt2onnx.export.calibration_text import calibration_ids
-from gpt2onnx.export.checkpoint import Checkpoint, open_checkpoint
+from gpt2onnx.export.checkpoint import Checkpoint, Weights, open_checkpoint
 from gpt2onnx.export.folder import (
     DATA,
     MODEL,
@@ -25,10 +25,12 @@ from gpt2onnx.export.folder import (
 )
 from gpt2onnx.export.graph import Extras, build
 from gpt2onnx.export.kv_cache import CacheGrid, calibrate, check_kv_cache
+from gpt2onnx.export.moments import MOMENT_TOKENS, Moments
 from gpt2onnx.export.portable import PRECISIONS as PORTABLE_PRECISIONS
 from gpt2onnx.export.portable import export_portable
-from gpt2onnx.export.precision import Precision, choose
+from gpt2onnx.export.precision import ROUNDED, Precision, choose
 from gpt2onnx.export.progress import Track, bar, silent
+from gpt2onnx.export.smoothing import smooth
 from gpt2onnx.export.verify import Verification, can_verify, require_packages, verify_folder
 
 GRAPHS = ("fused", "portable")
@@ -83,8 +85,8 @@ def export(
     needs.
     kv_cache: "float", the type of the activations; or "int8", for the CPU: a quarter of the memory
     and faster steps behind long contexts, for slower prompts.
-    calibration: a file with a text like those to come, for the ranges of an int8 cache; random
-    tokens do without.
+    calibration: a file with a text like those to come, which tells what is rounded where it matters
+    (int8, int8-dynamic and int4 of the fused graph, an int8 cache); random tokens do without.
     verify: compare with PyTorch; by default where torch, transformers and onnxruntime are there.
     force: replace a model folder that is there already.
 
@@ -95,10 +97,12 @@ def export(
     """
     recipe = _choose(graph, precision, device)
     check_kv_cache(kv_cache, graph, precision, device)
-    if calibration is not None and kv_cache != "int8":
+    rounded = recipe is not None and precision in ROUNDED
+    if calibration is not None and not rounded and kv_cache != "int8":
         raise ParameterError(
-            f"calibration={str(calibration)!r} has no effect with kv_cache={kv_cache!r}: set "
-            "kv_cache='int8', or leave it out"
+            f"calibration={str(calibration)!r} has no effect on precision={precision!r} with "
+            f"graph={graph!r}: it is for int8, int8-dynamic and int4 with graph='fused', and for "
+            "kv_cache='int8'; leave it out"
         )
     extras = Extras(with_hidden_states, with_attention_bias, kv_cache)
     if with_hidden_states and recipe is None:
@@ -120,10 +124,15 @@ def export(
     checkpoint.check()
     with staged(out, force) as stage:
         started = time.perf_counter()
+        weights: Weights = checkpoint
+        if rounded:
+            weights = smooth(checkpoint, calibration_ids(checkpoint, calibration), track)
+            moments = Moments(weights, calibration_ids(checkpoint, calibration, MOMENT_TOKENS))
+            recipe = choose(precision, device, moments)
         grids: list[CacheGrid] = []
         if kv_cache == "int8":
-            grids = calibrate(checkpoint, calibration_ids(checkpoint, calibration), track)
-        _write(checkpoint, stage, precision, recipe, track, extras, grids)
+            grids = calibrate(weights, calibration_ids(checkpoint, calibration), track)
+        _write(checkpoint, weights, stage, precision, recipe, track, extras, grids)
         written = time.perf_counter()
         verification = None
         if verify or (verify is None and can_verify()):
@@ -163,6 +172,7 @@ def _choose(graph: str, precision: str, device: str) -> Precision | None:
 
 def _write(
     checkpoint: Checkpoint,
+    weights: Weights,
     folder: Path,
     precision: str,
     recipe: Precision | None,
@@ -176,7 +186,7 @@ def _write(
     else:
         with (folder / DATA).open("wb") as data:
             op = GraphBuilder(data, DATA)
-            model = build(checkpoint, recipe, op, track, extras, grids)
+            model = build(weights, recipe, op, track, extras, grids)
         (folder / MODEL).write_bytes(model.SerializeToString())
     write_settings(checkpoint, folder)
 

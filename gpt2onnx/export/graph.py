@@ -32,15 +32,14 @@ from onnx import TensorProto, helper
 
 from gpt2onnx.export.activations import ACTIVATIONS
 from gpt2onnx.export.builder import GraphBuilder
-from gpt2onnx.export.checkpoint import Checkpoint
+from gpt2onnx.export.checkpoint import Weights
+from gpt2onnx.export.heads import pad_heads, padded_head_dim
 from gpt2onnx.export.kv_cache import ATTRIBUTES, CacheGrid
 from gpt2onnx.export.precision import Floating, Precision, Table, cast
 from gpt2onnx.export.progress import Track, silent
 
 Float = NDArray[np.float32]
 
-# GroupQueryAttention takes head sizes that are a multiple of 8; others are filled up with zeros.
-HEAD_MULTIPLE = 8
 BIAS = "attention_bias"
 
 
@@ -54,7 +53,7 @@ class Extras:
 
 
 def build(
-    checkpoint: Checkpoint,
+    checkpoint: Weights,
     precision: Precision,
     op: GraphBuilder,
     track: Track = silent,
@@ -75,7 +74,7 @@ class Decoder:
     """Writes the nodes of one checkpoint."""
 
     op: GraphBuilder
-    checkpoint: Checkpoint
+    checkpoint: Weights
     precision: Precision
     track: Track
     extras: Extras = Extras()
@@ -194,18 +193,10 @@ class Decoder:
 
     @property
     def head_dim(self) -> int:
-        """The head size in the graph and in the cache."""
-        return -(-self.checkpoint.config.head_dim // HEAD_MULTIPLE) * HEAD_MULTIPLE
+        return padded_head_dim(self.checkpoint.config)
 
     def pad_heads(self, value: Float) -> Float:
-        """[..., heads * head_dim] with zeros behind each head, which no dot product sees."""
-        head_dim = self.checkpoint.config.head_dim
-        missing = self.head_dim - head_dim
-        if not missing:
-            return value
-        heads = value.reshape(*value.shape[:-1], -1, head_dim)
-        padding = [(0, 0)] * (heads.ndim - 1) + [(0, missing)]
-        return np.pad(heads, padding).reshape(*value.shape[:-1], -1)
+        return pad_heads(value, self.checkpoint.config)
 
     def attention_options(self) -> list[str]:
         """GroupQueryAttention's inputs from cos_cache on; an int8 cache's steps are 1."""

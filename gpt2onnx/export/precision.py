@@ -9,6 +9,7 @@ The operators: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOp
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,11 +18,14 @@ from numpy.typing import NDArray
 
 from gpt2onnx.errors import ParameterError, WeightsError
 from gpt2onnx.export.builder import GraphBuilder
-from gpt2onnx.export.quantize import quantize_blocks, quantize_columns
+from gpt2onnx.export.dynamic import LOW, MIDDLE, multiply
+from gpt2onnx.export.feedback import quantize_with_feedback
+from gpt2onnx.export.quantize import quantize_blocks
 
 Float = NDArray[np.float32]
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "int4")
+ROUNDED = ("int8", "int8-dynamic", "int4")
 DEVICES = ("cpu", "cuda")
 
 # With one scale for 32 weights, rows come out bit-identical at every batch size; with 128 not.
@@ -88,9 +92,11 @@ class Blockwise:
 
     bits: int
     dtype: np.dtype[Any]
+    moments: Callable[[str], Float] | None = None  # of inputs, by name: round with feedback
 
     def linear(self, op: GraphBuilder, name: str, x: str, weight: Float, bias: Float) -> str:
-        matrix = store_blocks(op, name, weight.T, self.bits, self.dtype)
+        moments = self.moments(name) if self.moments else None
+        matrix = store_blocks(op, name, weight.T, self.bits, self.dtype, moments)
         return op.Add(matrix.multiply(x), op.vector(f"{name}.bias", cast(bias, self.dtype, name)))
 
     def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
@@ -108,18 +114,36 @@ class Dynamic:
     """
 
     dtype: np.dtype[Any]
+    zero_point: int = MIDDLE
+    fine: bool = False  # 16 bits of activations, in two parts
 
     def linear(self, op: GraphBuilder, name: str, x: str, weight: Float, bias: Float) -> str:
-        values, scales = quantize_columns(weight.T)
-        stored = op.matrix(f"{name}.weight_q8", values)
-        rounded, scale = quantize_tokens(op, x)
-        one, middle = op.constant(1, np.float32), op.constant(128, np.uint8)
-        column_scales = op.vector(f"{name}.weight_scales", scales)
-        product = op.MatMulIntegerToFloat(rounded, stored, one, column_scales, middle)
-        return op.Add(op.Mul(product, scale), op.vector(f"{name}.bias", bias))
+        product = multiply(op, name, x, weight, self.zero_point, self.fine)
+        return op.Add(product, op.vector(f"{name}.bias", bias))
 
     def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
         return BlockTable(store_blocks(op, name, weight, 8, self.dtype))
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """One precision for most matrices, another for those whose name ends in a key of `others`."""
+
+    most: Precision
+    others: Mapping[str, Precision]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.most.dtype
+
+    def linear(self, op: GraphBuilder, name: str, x: str, weight: Float, bias: Float) -> str:
+        for suffix, precision in self.others.items():
+            if name.endswith(suffix):
+                return precision.linear(op, name, x, weight, bias)
+        return self.most.linear(op, name, x, weight, bias)
+
+    def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
+        return self.most.table(op, name, weight)
 
 
 @dataclass(frozen=True)
@@ -171,28 +195,22 @@ class BlockTable:
 
 
 def store_blocks(
-    op: GraphBuilder, name: str, weight: Float, bits: int, dtype: np.dtype[Any]
+    op: GraphBuilder,
+    name: str,
+    weight: Float,
+    bits: int,
+    dtype: np.dtype[Any],
+    moments: Float | None = None,
 ) -> BlockMatrix:
     """Round weight [out, width] to blocks, with scales in the type of the activations."""
     check_range(weight, dtype, name)
-    values, scales = quantize_blocks(weight, bits, BLOCK_SIZE, dtype)
+    if moments is None:
+        values, scales = quantize_blocks(weight, bits, BLOCK_SIZE, dtype)
+    else:
+        values, scales = quantize_with_feedback(weight, moments, bits, BLOCK_SIZE, dtype)
     out, width = weight.shape
     stored = op.matrix(f"{name}.weight_q{bits}", values)
     return BlockMatrix(op, stored, op.matrix(f"{name}.weight_scales", scales), bits, width, out)
-
-
-def quantize_tokens(op: GraphBuilder, x: str) -> tuple[str, str]:
-    """x [tokens, width] -> uint8 of the same shape around 128, and scales [tokens, 1].
-
-    Unsigned, because ONNX Runtime's kernels for signed activations are ten times slower. A token of
-    nothing but zeros has the scale 0, which makes zeros again of whatever 0 / 0 was rounded to.
-    """
-    last = op.constant([-1], np.int64)
-    largest = op.ReduceMax(op.Abs(x), last, keepdims=1)
-    scale = op.Mul(largest, op.constant(1 / 127, np.float32))
-    by_token = op.Reshape(scale, last)
-    zero_point = op.Expand(op.constant([128], np.uint8), op.Shape(by_token))
-    return op.QuantizeLinear(x, by_token, zero_point, axis=0), scale
 
 
 def cast(value: Float, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
@@ -211,8 +229,12 @@ def check_range(value: Float, dtype: np.dtype[Any], name: str) -> None:
         )
 
 
-def choose(precision: str, device: str) -> Precision:
+def choose(precision: str, device: str, moments: Callable[[str], Float] | None = None) -> Precision:
     """The recipe by its name, for the device that the model is made for.
+
+    Queries and keys suffer most from rounding: a softmax comes next. So c_attn has 8 bits of
+    weights in int4, too, and on the CPU, whose kernels round activations, 16 bits of those.
+    moments: of each 4-bit matrix's inputs, which its rounding heeds.
 
     Errors: ParameterError where a name is unknown or the two don't go together.
     """
@@ -227,11 +249,16 @@ def choose(precision: str, device: str) -> Precision:
         )
     half, single = np.dtype(np.float16), np.dtype(np.float32)
     activations = half if device == "cuda" else single
+    blocks = Blockwise(8, activations)
+    fine = Dynamic(single, fine=True) if device == "cpu" else blocks
+    attention = {"attn.c_attn": fine, "attn.c_proj": fine}
     recipes: dict[str, Precision] = {
         "fp32": Floating(single),
         "fp16": Floating(half),
-        "int8": Blockwise(8, activations),
-        "int8-dynamic": Dynamic(single),
-        "int4": Blockwise(4, activations),
+        "int8": Mixed(blocks, attention | {"mlp.c_proj": fine}),
+        "int8-dynamic": Mixed(
+            Dynamic(single), attention | {"mlp.c_proj": Dynamic(single, zero_point=LOW)}
+        ),
+        "int4": Mixed(Blockwise(4, activations, moments), {"attn.c_attn": fine}),
     }
     return recipes[precision]

@@ -55,8 +55,8 @@ def quantize_blocks(
         blocks = np.zeros((chunk.stop - chunk.start, count * block_size), np.float32)
         blocks[:, :width] = weight[chunk]
         blocks = blocks.reshape(-1, count, block_size)
-        scales[chunk] = _signed_scales(blocks, bits)
-        values[chunk] = _pack(_round(blocks, scales[chunk, :, None], bits), bits)
+        scales[chunk] = signed_scales(blocks, bits)
+        values[chunk] = pack(round_levels(blocks, scales[chunk, :, None], bits), bits)
     return Blocks(values, scales)
 
 
@@ -73,7 +73,7 @@ def quantize_columns(weight: NDArray[np.float32]) -> Columns:
     return Columns(values, scales)
 
 
-def _signed_scales(blocks: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
+def signed_scales(blocks: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
     """Scales [rows, blocks] that put each block's largest magnitude on the lowest level, or 0.
 
     The lowest level, -2 ** (bits - 1), has no positive twin: using it gains a level. The price is
@@ -84,14 +84,14 @@ def _signed_scales(blocks: NDArray[np.float32], bits: int) -> NDArray[np.float32
     return extreme / np.float32(-(2 ** (bits - 1)))
 
 
-def _round(blocks: NDArray[np.float32], scales: NDArray[Any], bits: int) -> NDArray[np.uint8]:
+def round_levels(blocks: NDArray[np.float32], scales: NDArray[Any], bits: int) -> NDArray[np.uint8]:
     """Levels [rows, blocks, block_size] from 0 to 2 ** bits - 1; the middle where a scale is 0."""
     half = 2 ** (bits - 1)
     levels: NDArray[np.float32] = np.rint(blocks / np.where(scales == 0, 1, scales)) + half
     return np.clip(levels, 0, 2 * half - 1).astype(np.uint8)
 
 
-def _pack(levels: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+def pack(levels: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     """Two neighbours of 4 bits in a byte, the first one in the low half."""
     if bits == 8:
         return levels
