@@ -146,7 +146,8 @@ class _Out:
         return found
 
     def save(self, record: Record) -> None:
-        self._write("compare.json", json.dumps(self.data(record), ensure_ascii=False, indent=1))
+        content = json.dumps(self.data(record), ensure_ascii=False, indent=1)
+        self._write("compare.json", f"{content}\n")
 
     def show(self, record: Record) -> None:
         self._write("compare.md", markdown(self.data(record)))
@@ -167,7 +168,7 @@ class _Out:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"{self._folder}: {error.strerror}") from error
-        WholeFile("out", str(self._folder / name)).write(content + "\n")
+        WholeFile("out", str(self._folder / name)).write(content)
 
 
 def _terminal(data: dict[str, Any]) -> str:

@@ -68,7 +68,7 @@ class Grid:
             raise ParameterError(f"threads={self.threads}: expected at least 1")
         if self.tf32 and "cuda" not in self.providers:
             raise ParameterError(
-                f"tf32=True has no effect on {', '.join(self.providers)}: it is CUDA's; leave it "
+                f"TF32 has no effect on {', '.join(self.providers)}: it is CUDA's; leave it "
                 "out, or add cuda"
             )
 

@@ -10,7 +10,6 @@ from gpt2onnx.compare.report import Data, Table, facts, findings, name_of, table
 from gpt2onnx.page.chart import Line, chart
 from gpt2onnx.page.frame import frame, section
 
-
 # What a configuration without answers has by position.
 NONE: Data = {"by_position": {"kl": []}}
 
