@@ -11,13 +11,15 @@ import pytest
 
 import gpt2onnx
 from gpt2onnx.agreement import Agreement
-from gpt2onnx.compare import answers
+from gpt2onnx.compare import answers, comparison
 from gpt2onnx.compare.comparison import Comparison
 from gpt2onnx.compare.grid import REFERENCE, Grid
 from gpt2onnx.compare.jobs import answer
-from gpt2onnx.compare.models import Given
+from gpt2onnx.compare.models import Exported, Given
 from gpt2onnx.compare.record import Record, head
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import ParameterError, ProviderError
+from gpt2onnx.export.cached import CachedExports
+from gpt2onnx.runtime.session import require_provider
 
 PROMPTS = ["hello there", "one two three"]
 CUDA_MISSING = "cuda can't run here: "
@@ -33,8 +35,8 @@ def compared(
     record = Record(head(grid.as_dict(), {}, {}, models.reference, PROMPTS))
     if before is not None:
         record.resume(before)
-    comparison = Comparison(grid, models, record, do)
-    assert len(list(comparison.run())) == comparison.steps
+    comparing = Comparison(grid, models, record, do)
+    assert len(list(comparing.run())) == comparing.steps
     return record
 
 
@@ -66,9 +68,6 @@ def test_two_configurations_of_the_cpu(models: Callable[[str], Path]) -> None:
 def test_a_provider_that_is_not_there_is_a_row_that_says_why(
     models: Callable[[str], Path],
 ) -> None:
-    from gpt2onnx.errors import ProviderError
-    from gpt2onnx.runtime.session import require_provider
-
     try:
         require_provider("cuda")
     except ProviderError:
@@ -81,6 +80,18 @@ def test_a_provider_that_is_not_there_is_a_row_that_says_why(
         assert run["reason"].startswith(CUDA_MISSING)
         assert run.keys() == {"provider", "precision", "batch", "context", "status", "reason"}
     assert [run["status"] for run in there] == ["ok", "ok"]
+
+
+def test_a_precision_that_cannot_be_made_for_a_provider(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where CUDA runs: fp32 is a row that says why, and no process is asked for it."""
+    monkeypatch.setattr(comparison, "require_provider", lambda provider: None)
+    models = Exported("name", "identity", CachedExports(checkpoint))
+    record = Record(head({}, {}, {}, models.reference, PROMPTS))
+    list(Comparison(grid("fp32", providers=("cuda",)), models, record, pytest.fail).run())
+    assert [run["status"] for run in record.runs] == ["unavailable"] * 2
+    assert "'fp32' has no CUDA kernels in the fused graph" in record.runs[0]["reason"]
 
 
 @pytest.mark.parametrize("wrong", ["shuffled", "shifted", "nan"])
@@ -172,9 +183,6 @@ def test_another_grids_record_is_refused(models: Callable[[str], Path]) -> None:
 
 @pytest.mark.cuda
 def test_on_a_gpu_the_answers_hold(checkpoint: Path, tmp_path: Path) -> None:
-    from gpt2onnx.errors import ProviderError
-    from gpt2onnx.runtime.session import require_provider
-
     try:
         require_provider("cuda")
     except ProviderError as error:
