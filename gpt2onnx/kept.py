@@ -69,7 +69,7 @@ def _unfinished() -> Iterator[Kept]:
 
 
 def _exports() -> Iterator[Kept]:
-    """The bundled models and what was compared, exported; those of another version of gpt2onnx, too."""
+    """What was exported: bundled and compared models; those of another version, too."""
     for name in EXPORTS:
         for path in (cache_folder() / name).glob("*/*"):
             yield _folder("export", f"{name}, {path.name}", path)
