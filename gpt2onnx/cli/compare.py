@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from gpt2onnx import demo
-from gpt2onnx.cli.bar import bar
+from gpt2onnx.cli.bar import Bar
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.table import table
-from gpt2onnx.cli.text import decoded_file
+from gpt2onnx.cli.text import read_file
 from gpt2onnx.cli.whole_file import WholeFile
 from gpt2onnx.compare import report
 from gpt2onnx.compare.comparison import Comparison
@@ -114,8 +114,11 @@ def run(args: argparse.Namespace) -> int:
 def _compare(comparison: Comparison, out: _Out) -> None:
     """Run what is left; whatever ends it, all files show what was done."""
     try:
-        for _ in bar(comparison.run(), comparison.steps):
-            out.save(comparison.record)
+        with Bar("comparing") as bar:
+            for done, _ in enumerate(comparison.run()):
+                out.save(comparison.record)
+                if done:
+                    bar(done, comparison.steps)
         comparison.record.head = {**comparison.record.head, "complete": True}
     finally:
         out.save(comparison.record)
@@ -210,7 +213,7 @@ def _providers(names: tuple[str, ...]) -> tuple[str, ...]:
 def _prompts(file: str | None) -> list[str]:
     if file is None:
         return list(PROMPTS)
-    lines = (line.replace("\\n", "\n") for line in decoded_file(file).splitlines())
+    lines = (line.replace("\\n", "\n") for line in read_file(file).splitlines())
     prompts = [line for line in lines if line]
     if not prompts:
         raise PromptError(f"{file}: no prompts: expected one a line")
