@@ -17,7 +17,7 @@ from gpt2onnx.runtime.startup import FOLDER as STARTUP
 from gpt2onnx.runtime.startup import startup_entries
 
 CHECKED = "checked"
-EXPORTS = ("demo", "demo-draft")
+EXPORTS = ("demo", "demo-draft", "compare")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _unfinished() -> Iterator[Kept]:
 
 
 def _exports() -> Iterator[Kept]:
-    """The bundled models, exported; those of another version of gpt2onnx, too."""
+    """What was exported: bundled and compared models; those of another version, too."""
     for name in EXPORTS:
         for path in (cache_folder() / name).glob("*/*"):
             yield _folder("export", f"{name}, {path.name}", path)

@@ -34,7 +34,7 @@ ARROWS = {
     "evaluation": {"errors", "agreement", "models", "reference", "runtime", "samplers"},
     "doctor": {"gpt2onnx", "errors", "paths", "runtime"},
     "kept": {"paths", "runtime"},
-    "compare": {"errors", "paths", "agreement", "models", "runtime", "samplers"},
+    "compare": {"gpt2onnx", "errors", "agreement", "page", "runtime"},
     "page": set(),
     "cli": {
         *("gpt2onnx", "errors", "paths", "agreement", "samplers", "runtime", "export"),
@@ -49,14 +49,17 @@ THIRD_PARTY = {
     "agreement": {"numpy"},
     "evaluation": {"numpy"},
     "doctor": {"numpy"},
-    "compare": {"numpy"},
+    "compare": {"numpy", "tokenizers"},
     "export": {
         *("numpy", "onnx", "safetensors", "huggingface_hub", "tokenizers", "tqdm"),
         *("torch", "transformers", "optimum", "onnxruntime"),
     },
 }
 # Modules that may import more than their part.
-MORE_ARROWS = {"gpt2onnx.export.verify": {"runtime", "agreement"}}
+MORE_ARROWS = {
+    "gpt2onnx.export.verify": {"runtime", "agreement"},
+    "gpt2onnx.export.cached": {"gpt2onnx"},
+}
 MORE_THIRD_PARTY = {
     "gpt2onnx.runtime.session": {"onnxruntime"},
     "gpt2onnx.runtime.guided": {"llguidance"},

@@ -27,6 +27,7 @@ COMMANDS = {
     "score": "the log-probability of each token of a text",
     "eval": "perplexity of a text, and how far a model is from a reference",
     "trace": "write on, and show what else each token could have been",
+    "compare": "CPU or GPU? answers, speed and cost of a model, place by place",
     "export": "make a model folder of a GPT-2 checkpoint",
     "profile": "where a model's time goes, operator by operator",
     "inspect": "what a model folder holds, and whether it is whole",

@@ -139,6 +139,16 @@ def available_providers() -> tuple[str, ...]:
     return tuple(_onnxruntime().get_available_providers())
 
 
+def known_provider(provider: str) -> str:
+    """A named provider's short name, whether or not it runs here. Errors: ProviderError."""
+    return short_name(_provider_name(provider))
+
+
+def require_provider(provider: str) -> None:
+    """Raise ProviderError, with the reason, if a named provider can't run here."""
+    _require_provider(_onnxruntime(), _provider_name(provider))
+
+
 def short_name(provider: str) -> str:
     """ "cuda" for "CUDAExecutionProvider"."""
     return provider.removesuffix(SUFFIX).lower()

@@ -1,0 +1,231 @@
+"""gpt2onnx compare: the same answers, how fast, at what cost, on the CPU and on the GPU?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from gpt2onnx import demo
+from gpt2onnx.cli.bar import Bar
+from gpt2onnx.cli.parser import Parser
+from gpt2onnx.cli.table import table
+from gpt2onnx.cli.text import read_file
+from gpt2onnx.cli.whole_file import WholeFile
+from gpt2onnx.compare import report
+from gpt2onnx.compare.comparison import Comparison
+from gpt2onnx.compare.cost import Prices, add_costs, crossovers
+from gpt2onnx.compare.grid import Grid
+from gpt2onnx.compare.machine import machine
+from gpt2onnx.compare.markdown import markdown
+from gpt2onnx.compare.models import Exported, Given
+from gpt2onnx.compare.page import render
+from gpt2onnx.compare.prompts import PROMPTS
+from gpt2onnx.compare.record import Record, head
+from gpt2onnx.errors import OutputExistsError, ParameterError, PromptError, StorageError
+from gpt2onnx.models import DEMO
+from gpt2onnx.runtime.folder import open_folder
+from gpt2onnx.runtime.session import known_provider
+
+DESCRIPTION = """\
+Runs one model on several providers and in several precisions, and compares:
+answers with those of the CPU in fp32, times, memory, energy where the machine
+tells, and cost. A provider that isn't there is a row that says why. SOURCE is a
+checkpoint (a folder, a hub's model id, or demo, the bundled one), which is
+exported into the cache as needed; or model folders of one model, one for each
+precision. Each measurement is a process of its own. OUT gets compare.json,
+compare.html and compare.md; Ctrl-C keeps what is done, and --resume goes on."""
+EXAMPLES = [
+    "gpt2onnx compare demo --providers cpu --batch 1,8 --context 32,256",
+    "gpt2onnx compare openai-community/gpt2 --cpu-price 0.17 --gpu-price 1.20",
+    "gpt2onnx compare gpt2-fp32 gpt2-int8 --providers cpu --out gpt2-report",
+]
+PRECISIONS = ("fp32", "int8")
+
+
+def parser() -> Parser:
+    parser = Parser("compare", "SOURCE …", DESCRIPTION, EXAMPLES)
+    parser.add_argument(
+        "sources", nargs="+", metavar="SOURCE", help="a checkpoint, or model folders"
+    )
+    _add_grid(parser)
+    parser.add_argument(
+        "--prompts", metavar="FILE", help="prompts, one a line, \\n in one for its line's end"
+    )
+    for place in ("cpu", "gpu"):
+        parser.add_argument(
+            f"--{place}-price", type=float, metavar="$/h", help="dollars an hour of its machine"
+        )
+    parser.add_argument(
+        "--out", metavar="DIR", default="compare", help="the folder to write (default: compare)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the record in OUT")
+    return parser
+
+
+def _add_grid(parser: Parser) -> None:
+    group = parser.add_argument_group("grid")
+    for name, kind, default, text in (
+        ("providers", _names, "cpu,cuda", "providers"),
+        ("precisions", _names, None, "precisions of a checkpoint's exports (default: fp32,int8)"),
+        ("batch", _numbers, "1,8", "sequences that share a step"),
+        ("context", _numbers, "32,512", "tokens of each prompt"),
+    ):
+        help_ = text if default is None else f"{text} (default: {default})"
+        group.add_argument(f"--{name}", type=kind, default=default, metavar="LIST", help=help_)
+    group.add_argument(
+        "--new-tokens", type=int, default=64, metavar="N", help="tokens to write (default: 64)"
+    )
+    group.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads on the CPU (default: one a physical core that the process may use)",
+    )
+    group.add_argument(
+        "--tf32", action="store_true", help="let CUDA round fp32 products to 10 bits (default: no)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    prices = Prices(args.cpu_price, args.gpu_price)
+    prompts = _prompts(args.prompts)
+    providers = _providers(args.providers)
+    models = _models(args.sources, args.precisions)
+    precisions = models.precisions if isinstance(models, Given) else args.precisions or PRECISIONS
+    grid = Grid(
+        *(providers, precisions, args.batch, args.context),
+        *(args.new_tokens, args.threads, args.tf32),
+    )
+    out = _Out(Path(args.out), prices)
+    before = out.read(args.resume)
+    grid.check_positions(open_folder(models.folder(models.reference)).n_positions)
+    model = {"name": models.name, "identity": models.identity}
+    record = Record(head(grid.as_dict(), model, machine(), models.reference, prompts))
+    if before is not None:
+        record.resume(before)
+    _compare(Comparison(grid, models, record), out)
+    print(_terminal(out.data(record)))
+    return 0 if any(each["status"] == "ok" for each in record.runs) else 1
+
+
+def _compare(comparison: Comparison, out: _Out) -> None:
+    """Run what is left; whatever ends it, all files show what was done."""
+    try:
+        with Bar("comparing") as bar:
+            for done, _ in enumerate(comparison.run()):
+                out.save(comparison.record)
+                if done:
+                    bar(done, comparison.steps)
+        comparison.record.head = {**comparison.record.head, "complete": True}
+    finally:
+        out.save(comparison.record)
+        out.show(comparison.record)
+
+
+class _Out:
+    """The folder that is written, and what is written into it."""
+
+    def __init__(self, folder: Path, prices: Prices) -> None:
+        self._folder, self._prices = folder, prices
+        self._json = folder / "compare.json"
+
+    def read(self, resume: bool) -> dict[str, Any] | None:
+        """The record to go on with. Errors: OutputExistsError, ParameterError."""
+        if not resume:
+            if self._json.exists():
+                raise OutputExistsError(
+                    f"{self._json} exists: give resume=True to go on with it, or another out"
+                )
+            return None
+        try:
+            found: dict[str, Any] = json.loads(self._json.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ParameterError(
+                f"resume=True: {self._json} can't be gone on with: {error}; leave resume out"
+            ) from error
+        return found
+
+    def save(self, record: Record) -> None:
+        content = json.dumps(self.data(record), ensure_ascii=False, indent=1)
+        self._write("compare.json", f"{content}\n")
+
+    def show(self, record: Record) -> None:
+        self._write("compare.md", markdown(self.data(record)))
+        self._write("compare.html", render(self.data(record)))
+
+    def data(self, record: Record) -> dict[str, Any]:
+        """The record with what follows from it and the prices."""
+        add_costs(record.runs, self._prices)
+        return {
+            "complete": False,
+            **record.as_dict(),
+            "prices": {"cpu": self._prices.cpu, "gpu": self._prices.gpu},
+            "crossovers": crossovers(record.runs),
+        }
+
+    def _write(self, name: str, content: str) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{self._folder}: {error.strerror}") from error
+        WholeFile("out", str(self._folder / name)).write(content)
+
+
+def _terminal(data: dict[str, Any]) -> str:
+    parts = [f"{each.title}\n\n{table(each.rows)}" for each in report.tables(data)]
+    return "\n\n".join([*parts, "\n".join(report.findings(data))]).strip()
+
+
+def _models(sources: list[str], precisions: tuple[str, ...] | None) -> Exported | Given:
+    if len(sources) > 1 or _is_model_folder(Path(sources[0])):
+        if precisions is not None:
+            raise ParameterError(
+                f"precisions={','.join(precisions)} has no effect on model folders, which have "
+                "their own: leave it out, or give the checkpoint"
+            )
+        return Given(sources)
+    # Raises InstallationError where the export's packages are missing.
+    from gpt2onnx.export.cached import CachedExports
+    from gpt2onnx.export.precision import PRECISIONS as KNOWN
+
+    for precision in precisions or ():
+        if precision not in KNOWN:
+            raise ParameterError(f"precisions={precision}: expected some of {', '.join(KNOWN)}")
+    (source,) = sources
+    exports = CachedExports(demo.CHECKPOINT if source == DEMO else source, sys.stderr.isatty())
+    return Exported(source, exports.identity, exports)
+
+
+def _is_model_folder(path: Path) -> bool:
+    return any(path.glob("*.onnx")) or any(path.glob("onnx/*.onnx"))
+
+
+def _providers(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Short names. Errors: ProviderError for a name that ONNX Runtime doesn't know."""
+    if "auto" in names:
+        raise ParameterError("providers=auto: expected names, such as cpu,cuda")
+    return tuple(map(known_provider, names))
+
+
+def _prompts(file: str | None) -> list[str]:
+    if file is None:
+        return list(PROMPTS)
+    lines = (line.replace("\\n", "\n") for line in read_file(file).splitlines())
+    prompts = [line for line in lines if line]
+    if not prompts:
+        raise PromptError(f"{file}: no prompts: expected one a line")
+    return prompts
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in _names(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers with commas, got {text!r}") from None

@@ -1,0 +1,107 @@
+"""What is to be run: every provider with every precision, at every batch and context.
+
+Knows names and numbers; knows no model and no machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NamedTuple, TypeVar
+
+from gpt2onnx.errors import ParameterError
+
+Item = TypeVar("Item")
+CPU = "cpu"
+
+
+class Configuration(NamedTuple):
+    """A model's precision on a provider: what has answers of its own."""
+
+    provider: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.precision}"
+
+
+# Every answer is compared with this one's.
+REFERENCE = Configuration(CPU, "fp32")
+
+
+class Cell(NamedTuple):
+    """A configuration, the sequences that share a step, and the tokens of each one's prompt."""
+
+    configuration: Configuration
+    batch: int
+    context: int
+
+    def __str__(self) -> str:
+        return f"{self.configuration}, batch {self.batch}, context {self.context}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All of it. `new_tokens` are written by each run, by each sequence; `threads` are the CPU's.
+
+    Errors: ParameterError for what can't be run, or would have no effect.
+    """
+
+    providers: tuple[str, ...]
+    precisions: tuple[str, ...]
+    batch: tuple[int, ...] = (1, 8)
+    context: tuple[int, ...] = (32, 512)
+    new_tokens: int = 64
+    threads: int | None = None
+    tf32: bool = False
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, tuple):
+                _check_list(field.name, value)
+        if self.new_tokens < 2:
+            raise ParameterError(
+                f"new_tokens={self.new_tokens}: expected at least 2, a first token and a step"
+            )
+        if self.threads is not None and self.threads < 1:
+            raise ParameterError(f"threads={self.threads}: expected at least 1")
+        if self.tf32 and "cuda" not in self.providers:
+            raise ParameterError(
+                f"TF32 has no effect on {', '.join(self.providers)}: it is CUDA's; leave it "
+                "out, or add cuda"
+            )
+
+    @property
+    def configurations(self) -> list[Configuration]:
+        return [Configuration(one, other) for one in self.providers for other in self.precisions]
+
+    def cells(self, configuration: Configuration) -> Iterator[Cell]:
+        for batch in self.batch:
+            for context in self.context:
+                yield Cell(configuration, batch, context)
+
+    def check_positions(self, n_positions: int) -> None:
+        """Raise ParameterError where a run wouldn't fit into the model."""
+        if max(self.context) + self.new_tokens > n_positions:
+            raise ParameterError(
+                f"context={max(self.context)} and new_tokens={self.new_tokens} are more than the "
+                f"model's {n_positions} positions: lower one of them"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, as JSON gives it back."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
+
+
+def _check_list(name: str, values: Sequence[Item]) -> None:
+    if not values:
+        raise ParameterError(f"{name}: expected at least one")
+    if len(set(values)) < len(values):
+        raise ParameterError(f"{name}={','.join(map(str, values))}: expected each of them once")
+    for value in values:
+        if isinstance(value, int) and value < 1:
+            raise ParameterError(f"{name}={value}: expected at least 1")

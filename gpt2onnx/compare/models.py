@@ -1,0 +1,98 @@
+"""Which model folder a configuration runs: one that was given, or one made of a checkpoint.
+
+Knows the export as a function that is passed in; knows nothing of how it works.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from gpt2onnx.compare.grid import CPU, REFERENCE, Configuration
+from gpt2onnx.errors import ParameterError
+from gpt2onnx.runtime.folder import ModelFolder, open_folder
+
+# A precision and a device, "cpu" or "cuda", in; a model folder out.
+Export: TypeAlias = Callable[[str, str], Path]
+
+
+class Models(Protocol):
+    """Where models come from. `name` and `identity` go into the record."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def identity(self) -> str: ...
+
+    @property
+    def reference(self) -> Configuration:
+        """What all others are compared with."""
+
+    def folder(self, configuration: Configuration) -> Path:
+        """The model folder. Errors: as the export, for what can't be made."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Models that are made of a checkpoint. The reference is the CPU in fp32."""
+
+    name: str
+    identity: str
+    export: Export
+    reference: Configuration = REFERENCE
+
+    def folder(self, configuration: Configuration) -> Path:
+        return self.export(
+            configuration.precision, "cuda" if configuration.provider == "cuda" else "cpu"
+        )
+
+
+class Given:
+    """Model folders of one model, in a precision each.
+
+    The reference is the CPU in fp32, or where that isn't among them the CPU in the first one's.
+    Errors: ModelFolderError; ParameterError for folders that can't be compared.
+    """
+
+    def __init__(self, paths: Sequence[str | Path]) -> None:
+        folders = [open_folder(path) for path in paths]
+        _check_alike(folders)
+        self._folders = dict(zip(map(_precision, folders), folders, strict=True))
+        if len(self._folders) < len(folders):
+            names = ", ".join(map(_precision, folders))
+            raise ParameterError(f"the models' precisions are {names}: expected each of them once")
+        self.name = ", ".join(map(str, paths))
+        self.identity = _sha256(*(folder.graph for folder in folders))
+        first = next(iter(self._folders))
+        self.reference = REFERENCE if "fp32" in self._folders else Configuration(CPU, first)
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        return tuple(self._folders)
+
+    def folder(self, configuration: Configuration) -> Path:
+        return self._folders[configuration.precision].path
+
+
+def _precision(folder: ModelFolder) -> str:
+    """As the manifest says; a folder of another exporter goes by its own name."""
+    manifest = folder.manifest or {}
+    return str(manifest.get("precision", folder.path.resolve().name))
+
+
+def _check_alike(folders: Sequence[ModelFolder]) -> None:
+    first = folders[0]
+    for other in folders[1:]:
+        if _sha256(other.tokenizer) != _sha256(first.tokenizer):
+            raise ParameterError(
+                f"{first.path} and {other.path} have different tokenizers: expected one model in "
+                "several precisions"
+            )
+
+
+def _sha256(*files: Path) -> str:
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:24]

@@ -1,0 +1,53 @@
+"""The energy that the processor packages have used, by the kernel's power capping counters.
+
+They count the whole package, whoever uses it.
+https://docs.kernel.org/power/powercap/powercap.html
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path("/")
+PACKAGE = re.compile(r"intel-rapl:\d+")  # a package; those with a second number are parts of it
+
+
+class Zone(NamedTuple):
+    """A package's counter, and where it starts again from 0. Microjoules."""
+
+    file: Path
+    limit: int
+
+
+def zones(root: Path = ROOT) -> list[Zone] | str:
+    """The packages' counters; or the reason why there are none to be read."""
+    place = root / "sys/class/powercap"
+    folders = sorted(each for each in place.glob("intel-rapl:*") if PACKAGE.fullmatch(each.name))
+    if not folders:
+        return "the kernel gives no RAPL counters here"
+    try:
+        found = [Zone(f / "energy_uj", _number(f / "max_energy_range_uj")) for f in folders]
+        for zone in found:
+            _number(zone.file)
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
+    return found
+
+
+def read(found: list[Zone]) -> list[int]:
+    return [_number(zone.file) for zone in found]
+
+
+def joules(found: list[Zone], before: list[int], after: list[int]) -> float:
+    """What was used between two readings, each counter having started again at most once."""
+    used = (
+        end - start + (zone.limit if end < start else 0)
+        for zone, start, end in zip(found, before, after, strict=True)
+    )
+    return sum(used) / 1e6
+
+
+def _number(file: Path) -> int:
+    return int(file.read_text())

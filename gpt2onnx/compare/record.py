@@ -1,0 +1,79 @@
+"""The record of a comparison, which becomes compare.json: what was asked, and each run so far.
+
+docs/compare-schema.md explains every field. Plain data; knows no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gpt2onnx
+from gpt2onnx.compare.grid import Cell, Configuration
+from gpt2onnx.errors import ParameterError
+
+SCHEMA_VERSION = 1
+# What must be the same for a record to be gone on with.
+SAME = ("schema_version", "gpt2onnx", "model", "machine", "grid", "reference", "prompts")
+
+
+@dataclass
+class Record:
+    """`head` says what was asked; `answers` are by configuration, `runs` by cell."""
+
+    head: Mapping[str, Any]
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+
+    def answers_of(self, configuration: Configuration) -> dict[str, Any] | None:
+        return next((a for a in self.answers if _configuration(a) == configuration), None)
+
+    def run_of(self, cell: Cell) -> dict[str, Any] | None:
+        return next((r for r in self.runs if _cell(r) == cell), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.head, "answers": self.answers, "runs": self.runs}
+
+    def resume(self, before: Mapping[str, Any]) -> None:
+        """Take over what went well in an earlier record. Errors: ParameterError for another's."""
+        for name in SAME:
+            if before.get(name) != self.head[name]:
+                raise ParameterError(
+                    f"the record to go on with is another's: its {name} is "
+                    f"{_short(before.get(name))}, here {_short(self.head[name])}; ask for the "
+                    "same, or give another out"
+                )
+        self.answers = [each for each in before["answers"] if each["status"] == "ok"]
+        self.runs = [each for each in before["runs"] if each["status"] == "ok"]
+
+
+def head(
+    grid: Mapping[str, Any],
+    model: Mapping[str, Any],
+    machine: Mapping[str, Any],
+    reference: Configuration,
+    prompts: list[str],
+) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "gpt2onnx": gpt2onnx.__version__,
+        "model": dict(model),
+        "machine": dict(machine),
+        "grid": dict(grid),
+        "reference": reference._asdict(),
+        "prompts": prompts,
+    }
+
+
+def _configuration(entry: Mapping[str, Any]) -> Configuration:
+    return Configuration(entry["provider"], entry["precision"])
+
+
+def _cell(entry: Mapping[str, Any]) -> Cell:
+    return Cell(_configuration(entry), entry["batch"], entry["context"])
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:199]}…"

@@ -1,0 +1,48 @@
+"""A checkpoint's model folders in the user's cache: exported when first asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from pathlib import Path
+
+import gpt2onnx
+from gpt2onnx.errors import OutputExistsError
+from gpt2onnx.export.checkpoint import open_checkpoint
+from gpt2onnx.export.exporter import export
+from gpt2onnx.export.precision import choose
+from gpt2onnx.paths import cache_folder
+
+
+class CachedExports:
+    """Of one checkpoint, a folder or a hub's model id. Errors: CheckpointError and its kinds."""
+
+    def __init__(self, source: str | Path, progress: bool = False) -> None:
+        self._progress = progress
+        self._checkpoint = open_checkpoint(source)
+        self._folder = cache_folder() / "compare" / self.identity
+
+    @property
+    def identity(self) -> str:
+        """Changes when a file of the checkpoint does, and with each version of this package."""
+        files = sorted(path for path in self._checkpoint.folder.iterdir() if path.is_file())
+        marks = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        told = repr((gpt2onnx.__version__, str(self._checkpoint.folder.resolve()), marks))
+        return hashlib.sha256(told.encode()).hexdigest()[:24]
+
+    def __call__(self, precision: str, device: str) -> Path:
+        """The model folder. Errors: as `export`; at once for what the fused graph can't do."""
+        choose(precision, device)
+        out = self._folder / f"{precision}-{device}"
+        if not out.exists():
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(OutputExistsError):  # another process was faster
+                export(
+                    self._checkpoint.folder,
+                    out,
+                    precision=precision,
+                    device=device,
+                    verify=False,
+                    progress=self._progress,
+                )
+        return out

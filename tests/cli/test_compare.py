@@ -1,0 +1,213 @@
+"""compare, from checkpoint and folders to table, record and page."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt2onnx.cli import compare
+from gpt2onnx.compare.jobs import answer
+from gpt2onnx.errors import ProviderError
+from gpt2onnx.runtime.session import require_provider
+from tests.cli.conftest import Run
+from tests.cli.test_process import START
+from tests.page.test_render import CHROMIUM, Reader, dumped
+
+SMALL = ("--batch", "1,2", "--context", "8,16", "--new-tokens", "6", "--threads", "1")
+PLOTS = ["Latency against context", "Throughput against batch", "Agreement by position", "Cost"]
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    file = tmp_path / "prompts.txt"
+    file.write_text("hello there\n\ndef f():\\n    \n")
+    return file
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measurements in this process: what a fresh one does has tests of its own."""
+    monkeypatch.setattr(compare, "Comparison", partial(compare.Comparison, do=answer))
+
+
+def cuda_runs() -> bool:
+    try:
+        require_provider("cuda")
+    except ProviderError:
+        return False
+    return True
+
+
+def read(out: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((out / "compare.json").read_text(encoding="utf-8"))
+    return record
+
+
+@pytest.mark.skipif(cuda_runs(), reason="cuda runs here")
+def test_a_checkpoint_where_there_is_no_gpu(
+    run: Run, checkpoint: Path, prompts: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    prices = ("--cpu-price", 0.1, "--gpu-price", 1)
+    call = ("compare", checkpoint, *SMALL, "--prompts", prompts, *prices, "--out", out)
+    status, shown, err = run(*call)
+    assert (status, err) == (0, "")
+    record = read(out)
+    assert (record["schema_version"], record["complete"]) == (1, True)
+    assert record["prompts"] == ["hello there", "def f():\n    "]
+    assert record["reference"] == {"provider": "cpu", "precision": "fp32"}
+    runs = record["runs"]
+    assert [(r["provider"], r["precision"], r["batch"], r["context"]) for r in runs] == [
+        (provider, precision, batch, context)
+        for provider in ("cpu", "cuda")
+        for precision in ("fp32", "int8")
+        for batch in (1, 2)
+        for context in (8, 16)
+    ]
+    assert [r["status"] for r in runs] == ["ok"] * 8 + ["unavailable"] * 8
+    assert all(r["reason"].startswith("cuda can't run here") for r in runs[8:])
+    assert "cuda int8" in shown
+    assert "cuda can't run here" in shown
+    assert "more than 10 times the CPU's tokens a second" in shown
+    html = (out / "compare.html").read_text(encoding="utf-8")
+    assert [title for title in re.findall(r"<h2>([^<]*)</h2>", html) if title in PLOTS] == PLOTS
+    text = (out / "compare.md").read_text(encoding="utf-8")
+    assert "| cpu int8 | 2 | 16 |" in text
+    assert not list(out.glob(".*"))
+
+
+def test_folders(
+    run: Run, here: None, models: Callable[[str], Path], prompts: Path, tmp_path: Path
+) -> None:
+    folders = [models("fp32"), models("int4")]
+    given = ("--providers", "cpu", "--prompts", prompts, "--out", tmp_path / "out")
+    status, shown, _ = run("compare", *folders, *SMALL, *given)
+    assert status == 0
+    record = read(tmp_path / "out")
+    assert [each["precision"] for each in record["answers"]] == ["fp32", "int4"]
+    assert record["answers"][1]["agreement"]["kl_mean"] > 0
+    assert "Not there" not in shown
+    again = run("compare", *folders, *SMALL, *given)
+    assert again[0] == 2
+    assert "compare.json exists: give --resume to go on with it, or another" in again[2]
+
+
+def test_an_interrupt_keeps_what_is_done_and_resuming_goes_on(
+    run: Run,
+    models: Callable[[str], Path],
+    prompts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Mapping[str, Any]] = []
+    left = [3]
+
+    def interrupted(job: Mapping[str, Any]) -> Mapping[str, Any]:
+        if job["kind"] == "speed":
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+        asked.append(job)
+        return answer(job)
+
+    monkeypatch.setattr(compare, "Comparison", partial(compare.Comparison, do=interrupted))
+    out = tmp_path / "out"
+    given = ("compare", models("fp32"), "--providers", "cpu", "--prompts", prompts, "--out", out)
+    assert run(*given, *SMALL)[0] == 130
+    before = read(out)
+    assert (len(before["runs"]), before["complete"]) == (3, False)
+    assert (out / "compare.html").read_text().endswith("</html>\n")
+    asked.clear()
+    left[0] = 9
+    assert run(*given, *SMALL, "--resume")[0] == 0
+    assert [job["kind"] for job in asked] == ["speed"]
+    after = read(out)
+    assert after["complete"]
+    assert after["runs"][:3] == before["runs"]
+    status, _, err = run(*given, *SMALL[2:], "--resume")
+    assert status == 2
+    assert "the record to go on with is another's: its grid is" in err
+
+
+def test_ctrl_c_ends_the_processes_as_well(
+    models: Callable[[str], Path], prompts: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    many = ("--batch", ",".join(map(str, range(1, 30))), "--context", "8", "--new-tokens", "6")
+    call = ["compare", str(models("fp32")), "--providers", "cpu", *many, "--threads", "1"]
+    with subprocess.Popen(
+        [sys.executable, "-c", START, *call, "--prompts", str(prompts), "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (out.exists() and read(out)["runs"]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, b"")
+    assert 1 <= len(read(out)["runs"]) < 29
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no chromium on the PATH")
+def test_a_browser_finds_the_plots(
+    run: Run, here: None, models: Callable[[str], Path], prompts: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    given = ("--providers", "cpu", "--prompts", prompts, "--cpu-price", 1, "--out", out)
+    assert run("compare", models("fp32"), models("int8"), *SMALL, *given)[0] == 0
+    html = dumped(out / "compare.html", tmp_path / "user")
+    shown = re.findall(r'<svg class="plot chart"[^>]* aria-label="([^":]*):', html)
+    assert shown == PLOTS
+    assert len(re.findall(r'<g class="look\d"><polyline points="[\d., ]+"', html)) == 7
+    page = (out / "compare.html").read_text(encoding="utf-8")
+    assert Reader(page).open == []
+    assert "http" not in page.replace("http-equiv", "")
+    assert "<script" not in page
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--providers", "gpu"), "unknown provider 'gpu': this ONNX Runtime has "),
+        (("--providers", "auto"), "--providers auto: expected names"),
+        (("--precisions", "int8"), "--precisions int8 has no effect on model folders"),
+        (("--batch", "x"), "argument --batch: expected numbers with commas, got 'x'"),
+        (("--context", "60"), "--context 60 and --new-tokens 64 are more than the model's 64"),
+        (("--tf32", "--providers", "cpu"), "TF32 has no effect on cpu"),
+        (("--gpu-price", "0"), "--gpu-price 0.0: expected dollars an hour, above 0"),
+        (("--resume",), "--resume: compare/compare.json can't be gone on with: "),
+        (("--prompts", "none"), "none: No such file or directory"),
+        (("--new-tokens", "1"), "--new-tokens 1: expected at least 2"),
+    ],
+)
+def test_mistakes(
+    given: tuple[str, ...],
+    message: str,
+    run: Run,
+    folder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run("compare", folder, *given)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"gpt2onnx: error: {message}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_precision_of_a_checkpoint(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    given = ("--precisions", "int9", "--out", tmp_path / "out")
+    status, _, err = run("compare", checkpoint, *given)
+    assert (status, (tmp_path / "out").exists()) == (2, False)
+    assert "--precisions int9: expected some of fp32, fp16, int8" in err

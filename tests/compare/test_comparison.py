@@ -1,0 +1,193 @@
+"""The grid: two configurations of the CPU, ones that are not there, one that answers wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gpt2onnx
+from gpt2onnx.agreement import Agreement
+from gpt2onnx.compare import answers, comparison
+from gpt2onnx.compare.comparison import Comparison
+from gpt2onnx.compare.grid import REFERENCE, Grid
+from gpt2onnx.compare.jobs import answer
+from gpt2onnx.compare.models import Exported, Given
+from gpt2onnx.compare.record import Record, head
+from gpt2onnx.errors import ParameterError, ProviderError
+from gpt2onnx.export.cached import CachedExports
+from gpt2onnx.runtime.session import require_provider
+
+PROMPTS = ["hello there", "one two three"]
+CUDA_MISSING = "cuda can't run here: "
+
+
+def compared(
+    grid: Grid,
+    folders: list[Path],
+    do: Callable[[Mapping[str, Any]], Mapping[str, Any]] = answer,
+    before: Mapping[str, Any] | None = None,
+) -> Record:
+    models = Given(folders)
+    record = Record(head(grid.as_dict(), {}, {}, models.reference, PROMPTS))
+    if before is not None:
+        record.resume(before)
+    comparing = Comparison(grid, models, record, do)
+    assert len(list(comparing.run())) == comparing.steps
+    return record
+
+
+def grid(*precisions: str, providers: tuple[str, ...] = ("cpu",)) -> Grid:
+    return Grid(providers, precisions, (1, 2), (8,), new_tokens=6, threads=1)
+
+
+def test_two_configurations_of_the_cpu(models: Callable[[str], Path]) -> None:
+    folders = [models("fp32"), models("int8")]
+    record = compared(grid("fp32", "int8"), folders)
+    assert [run["status"] for run in record.runs] == ["ok"] * 4
+    same, rounded = (each["agreement"] for each in record.answers)
+    assert same["max_logit_difference"] == same["kl_mean"] == 0
+    assert (same["top1_agreement"], same["verdict"]) == (1, "same")
+    # Worked out once more, through the library alone.
+    expected = Agreement()
+    opened = [gpt2onnx.load(folder, threads=1) for folder in folders]
+    for prompt in PROMPTS:
+        written = opened[0].generate(prompt, max_new_tokens=6, eos_token_id=None)
+        ids = np.array([*written.prompt_token_ids, *written.token_ids])
+        expected.add(*(each.decoder.extend(each.decoder.new_row(), ids) for each in opened))
+    for name in ("max_logit_difference", "logit_difference_p999", "kl_mean", "top1_agreement"):
+        assert rounded[name] == pytest.approx(getattr(expected, name)), name
+    assert len(rounded["by_position"]["kl"]) == len(PROMPTS[1]) + 6
+    assert record.runs[2]["agreement"]["kl_mean"] == rounded["kl_mean"]
+    assert record.runs[2]["placement"] == {"provider": "cpu", "share": 1.0, "copies": 0}
+
+
+def test_a_provider_that_is_not_there_is_a_row_that_says_why(
+    models: Callable[[str], Path],
+) -> None:
+    try:
+        require_provider("cuda")
+    except ProviderError:
+        record = compared(grid("fp32", providers=("cuda", "cpu")), [models("fp32")])
+    else:
+        pytest.skip("cuda runs here")
+    missing, there = record.runs[:2], record.runs[2:]
+    for run in missing:
+        assert (run["provider"], run["status"]) == ("cuda", "unavailable")
+        assert run["reason"].startswith(CUDA_MISSING)
+        assert run.keys() == {"provider", "precision", "batch", "context", "status", "reason"}
+    assert [run["status"] for run in there] == ["ok", "ok"]
+
+
+def test_a_precision_that_cannot_be_made_for_a_provider(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where CUDA runs: fp32 is a row that says why, and no process is asked for it."""
+    monkeypatch.setattr(comparison, "require_provider", lambda provider: None)
+    models = Exported("name", "identity", CachedExports(checkpoint))
+    record = Record(head({}, {}, {}, models.reference, PROMPTS))
+    list(Comparison(grid("fp32", providers=("cuda",)), models, record, pytest.fail).run())
+    assert [run["status"] for run in record.runs] == ["unavailable"] * 2
+    assert "'fp32' has no CUDA kernels in the fused graph" in record.runs[0]["reason"]
+
+
+@pytest.mark.parametrize("wrong", ["shuffled", "shifted", "nan"])
+def test_wrong_answers_are_caught(
+    wrong: str, models: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider whose logits are another token's, nudged, or no numbers."""
+    real = answers.open_model
+
+    def broken(job: Mapping[str, Any]) -> gpt2onnx.Model:
+        model = real(job)
+        if job["kind"] == "answers":
+            for name in ("extend", "step", "prefill"):
+                monkeypatch.setattr(model.decoder, name, spoiled(getattr(model.decoder, name)))
+        return model
+
+    def spoiled(right: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **named: Any) -> Any:
+            logits = right(*arguments, **named)
+            if wrong == "nan":
+                return np.full_like(logits, np.nan)
+            if wrong == "shifted":
+                return logits + np.linspace(0, 1, logits.shape[-1], dtype=np.float32)
+            return np.roll(logits, 1, axis=-1)
+
+        return run
+
+    monkeypatch.setattr(answers, "open_model", broken)
+    (found,) = compared(grid("fp32"), [models("fp32")]).answers
+    if wrong == "nan":
+        assert found["status"] == "unavailable"
+        assert "logits that are no numbers" in found["reason"]
+        return
+    agreement = found["agreement"]
+    if wrong == "shifted":
+        assert agreement["max_logit_difference"] == pytest.approx(1, abs=1e-5)
+        assert agreement["kl_mean"] > 1e-3
+    else:
+        assert agreement["top1_agreement"] < 0.5
+        assert agreement["texts_parted"] == 2
+        assert agreement["verdict"] == "differs"
+
+
+def test_a_crash_is_its_rows_alone_and_resuming_tries_it_again(
+    models: Callable[[str], Path],
+) -> None:
+    def crashing(job: Mapping[str, Any]) -> Mapping[str, Any]:
+        if job["kind"] == "speed" and job["batch"] == 2:
+            return {"reason": "its process was ended by SIGABRT"}
+        return answer(job)
+
+    before = compared(grid("fp32"), [models("fp32")], crashing).as_dict()
+    assert [run["status"] for run in before["runs"]] == ["ok", "unavailable"]
+    asked: list[Mapping[str, Any]] = []
+
+    def asking(job: Mapping[str, Any]) -> Mapping[str, Any]:
+        asked.append(job)
+        return answer(job)
+
+    after = compared(grid("fp32"), [models("fp32")], asking, before)
+    assert [(job["kind"], job.get("batch")) for job in asked] == [("speed", 2)]
+    assert [run["status"] for run in after.runs] == ["ok", "ok"]
+    assert after.runs[0] == before["runs"][0]
+
+
+def test_without_a_reference_there_is_no_agreement(models: Callable[[str], Path]) -> None:
+    def failing(job: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"reason": "out of memory"} if job["kind"] == "reference" else answer(job)
+
+    record = compared(grid("fp32"), [models("fp32")], failing)
+    assert record.answers[0]["reason"] == "no reference: out of memory"
+    assert [run["status"] for run in record.runs] == ["ok", "ok"]
+    assert record.runs[0]["agreement"] is None
+
+
+def test_the_reference_of_given_folders(models: Callable[[str], Path]) -> None:
+    assert Given([models("int8"), models("fp32")]).reference == REFERENCE
+    assert Given([models("int8")]).reference == ("cpu", "int8")
+    with pytest.raises(ParameterError, match="fp32, fp32: expected each of them once"):
+        Given([models("fp32"), models("fp32")])
+
+
+def test_another_grids_record_is_refused(models: Callable[[str], Path]) -> None:
+    before = compared(grid("fp32"), [models("fp32")]).as_dict()
+    other = Grid(("cpu",), ("fp32",), (1,), (8,), new_tokens=6, threads=1)
+    with pytest.raises(ParameterError, match=r"another's: its grid is .*; ask for the same"):
+        compared(other, [models("fp32")], before=before)
+
+
+@pytest.mark.cuda
+def test_on_a_gpu_the_answers_hold(checkpoint: Path, tmp_path: Path) -> None:
+    try:
+        require_provider("cuda")
+    except ProviderError as error:
+        pytest.skip(str(error))
+    half = gpt2onnx.export(checkpoint, tmp_path / "m", precision="fp16", device="cuda").folder
+    record = compared(Grid(("cuda",), ("fp16",), (1,), (8,), new_tokens=6), [half])
+    assert record.runs[0]["placement"]["provider"] == "cuda"
+    assert record.runs[0]["agreement"]["top1_agreement"] > 0.9

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gpt2onnx.compare.grid import Cell, Configuration, Grid
+from gpt2onnx.errors import ParameterError
+
+
+def test_every_provider_with_every_precision_at_every_batch_and_context() -> None:
+    grid = Grid(("cpu", "cuda"), ("fp32", "int8"), (1, 8), (32, 64))
+    assert [tuple(each) for each in grid.configurations] == [
+        *(("cpu", "fp32"), ("cpu", "int8"), ("cuda", "fp32"), ("cuda", "int8")),
+    ]
+    one = Configuration("cpu", "int8")
+    assert list(grid.cells(one)) == [Cell(one, b, c) for b in (1, 8) for c in (32, 64)]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"batch": (0,)}, "batch=0: expected at least 1"),
+        ({"context": ()}, "context: expected at least one"),
+        ({"batch": (1, 1)}, "batch=1,1: expected each of them once"),
+        ({"new_tokens": 1}, "new_tokens=1: expected at least 2"),
+        ({"threads": 0}, "threads=0: expected at least 1"),
+        ({"tf32": True}, "TF32 has no effect on cpu"),
+    ],
+)
+def test_mistakes(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        Grid(**{"providers": ("cpu",), "precisions": ("fp32",), **given})
+
+
+def test_the_model_has_room() -> None:
+    grid = Grid(("cpu",), ("fp32",), (1,), (40,), new_tokens=24)
+    grid.check_positions(64)
+    with pytest.raises(ParameterError, match=r"context=40 and new_tokens=24 .* 63 positions"):
+        grid.check_positions(63)

@@ -1,0 +1,63 @@
+"""A process that measures: its answer, its errors, and its end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt2onnx.compare import job
+
+
+def as_child(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    monkeypatch.setattr(job, "COMMAND", (sys.executable, "-c", code))
+
+
+def test_an_error_of_ours_is_the_reason(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"kind": "speed", "folder": str(tmp_path / "none"), "provider": "cpu"}
+    done = job.apart({**asked, "threads": 1, "tf32": False})
+    assert done["reason"].startswith(f"{tmp_path / 'none'}: doesn't exist")
+
+
+def test_a_measurement(models: Callable[[str], Path]) -> None:
+    done = job.apart(
+        {
+            "kind": "speed",
+            "folder": str(models("fp32")),
+            "provider": "cpu",
+            "threads": 1,
+            "tf32": False,
+            "prompts": ["hello"],
+            "batch": 2,
+            "context": 9,
+            "new_tokens": 5,
+        }
+    )["result"]
+    assert 0 < done["step_ms"]["median"] <= done["step_ms"]["p95"]
+    assert done["tokens_per_s"] > 0
+    assert done["first_token_s"] > 0
+    assert done["load_s"] > 0
+    if Path("/proc/self/status").exists():
+        assert done["memory"]["resident_bytes"] > done["memory"]["anonymous_bytes"] > 1e6
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("raise MemoryError", "MemoryError"),
+        ("import os; os.kill(os.getpid(), 9)", "killed by SIGKILL"),
+        ("import os; os.kill(os.getpid(), 6)", "ended by SIGABRT"),
+        ("import sys; sys.exit(3)", "its process ended with status 3"),
+    ],
+)
+def test_a_crash_is_a_reason(monkeypatch: pytest.MonkeyPatch, code: str, reason: str) -> None:
+    as_child(monkeypatch, code)
+    assert reason in job.apart({})["reason"]
+
+
+def test_what_a_library_prints_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_child(monkeypatch, "print('loading…'); print('{\"result\": 1}')")
+    assert job.apart({}) == {"result": 1}
