@@ -4,7 +4,7 @@ A graph replays what was captured, on the addresses and with the numbers of the 
 it was captured with. So everything a step reads or writes lies in buffers that stay, its few inputs
 are copied there in one piece, and the one number that attention reads on the host, the longest
 row's length, is always the arena's capacity: how far each row really goes, seqlens_k tells on the
-device. ONNX Runtime runs a step that is new three times, to allocate, to capture and to replay,
+device. ONNX Runtime runs a step that is new several times, to allocate, to capture and to replay,
 which is harmless: each writes the same keys and values to the same place.
 https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html#using-cuda-graphs-preview
 """

@@ -21,8 +21,8 @@ from gpt2onnx.runtime.session import NO_GRAPH, Session, open_session
 from tests.runtime.test_cuda import DEVICE, Allocation, FakeLibrary
 
 IDS = np.random.default_rng(1).integers(0, 257, 300)
-# ONNX Runtime's runs of a new graph: one to allocate, one to capture and one to replay.
-RUNS_OF_A_NEW_GRAPH = 3
+# ONNX Runtime's runs of a new graph: two to allocate, one that is captured, and its replay.
+RUNS_OF_A_NEW_GRAPH = 4
 
 
 class Recorder:
