@@ -151,6 +151,19 @@ def test_the_logits_are_the_plain_steps(
     assert raw.runs[-8:] == [*raw.captured] * 8
 
 
+def test_attention_is_told_of_the_whole_capacity(decoder: FusedDecoder) -> None:
+    """The CPU's attention gives the same whatever it is told, CUDA's may not."""
+    rows = [decoder.new_row() for _ in range(2)]
+    decoder.reserve(0, 200)
+    decoder.step(rows, IDS[:2])
+    raw: Any = decoder.session.raw
+    (captured,) = raw.captured.values()
+    told = captured.host["total_sequence_length"]
+    assert decoder.cache.arena is not None
+    assert (told, told.dtype) == (decoder.cache.arena.capacity, np.int32)
+    assert captured.inputs["past_key_values.0.key"][1][2] == told
+
+
 def test_a_prompt_is_never_captured(decoder: FusedDecoder) -> None:
     row = decoder.new_row()
     decoder.prefill(row, IDS[:1])
