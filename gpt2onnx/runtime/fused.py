@@ -119,8 +119,9 @@ class FusedDecoder:
 
     def _step(self, rows: Sequence[CacheRow], ids: Ids, outputs: Outputs) -> None:
         """Run ids [rows] on top of rows that follow each other in the arena."""
-        lengths, first, arena = np.array([row.length for row in rows]), rows[0].index, self.cache.arena
-        if self._graphs is not None and arena is not None and not first:
+        lengths = np.array([row.length for row in rows])
+        first, arena = rows[0].index, self.cache.arena
+        if self._graphs and arena and not first:
             named = dict(zip(("logits", "hidden_states"), outputs, strict=True))
             self._graphs.step(arena, ids, lengths, named)
         else:
