@@ -19,7 +19,7 @@ from gpt2onnx.runtime.cache import ArenaFactory, CacheRow, CacheShape, HostArena
 from gpt2onnx.runtime.cuda import CudaArenas
 from gpt2onnx.runtime.decoder import Hidden, Ids, Logits, Mask
 from gpt2onnx.runtime.session import Session
-from gpt2onnx.runtime.step_graphs import StepGraphs
+from gpt2onnx.runtime.step_graphs import OUTPUTS, StepGraphs
 
 INPUTS = (
     *("input_ids", "position_ids", "seqlens_k", "total_sequence_length", "logits_index"),
@@ -50,9 +50,7 @@ class FusedDecoder:
         self._held: dict[str, NDArray[Any]] = {}  # inputs that are bound
         self._graphs = None
         if session.captures and not self.can_branch:  # a bias has another size every step
-            widths = {"logits": self.vocab_size}
-            widths |= {"hidden_states": self.hidden_size} if gives_hidden else {}
-            self._graphs = StepGraphs(session, self.cache.shape, widths)
+            self._graphs = StepGraphs(session, self.cache.shape)
 
     def new_row(self) -> CacheRow:
         return self.cache.new_row()
@@ -122,8 +120,7 @@ class FusedDecoder:
         lengths = np.array([row.length for row in rows])
         first, arena = rows[0].index, self.cache.arena
         if self._graphs and arena and not first:
-            named = dict(zip(("logits", "hidden_states"), outputs, strict=True))
-            self._graphs.step(arena, ids, lengths, named)
+            self._graphs.step(arena, ids, lengths, dict(zip(OUTPUTS, outputs, strict=True)))
         else:
             self._run(first, ids[:, None], lengths, np.arange(len(rows)), outputs)
 

@@ -26,14 +26,16 @@ from gpt2onnx.runtime.session import Session
 Ints = NDArray[np.int64]
 # Inputs on the device, and their lines in the one buffer of 8 bytes a row and line.
 LINES = ("input_ids", "position_ids", "logits_index", "seqlens_k")
+OUTPUTS = ("logits", "hidden_states")  # the second where the graph gives it
 
 
 class StepGraphs:
     """One token for each of an arena's first rows: a captured graph for each number of rows."""
 
-    def __init__(self, session: Session, shape: CacheShape, widths: Mapping[str, int]) -> None:
-        """`widths` are those of the outputs [rows, width], by name."""
-        self._session, self._shape, self._widths = session, shape, widths
+    def __init__(self, session: Session, shape: CacheShape) -> None:
+        self._session, self._shape = session, shape
+        given = [name for name in OUTPUTS if name in session.outputs]
+        self._widths = {name: int(session.outputs[name].shape[1]) for name in given}
         self._cuda = CudaLibrary(session.device_id)
         self._numbers = count(1)
         self._buffers: _Buffers | None = None

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import gpt2onnx
 from gpt2onnx.runtime import cuda_library
 from gpt2onnx.runtime.folder import open_folder
 from gpt2onnx.runtime.fused import FusedDecoder
@@ -121,6 +122,11 @@ def plain(wide_models: Callable[[str], Path]) -> FusedDecoder:
 
 @pytest.fixture
 def decoder(plain: FusedDecoder) -> FusedDecoder:
+    return on_the_device(plain)
+
+
+def on_the_device(plain: FusedDecoder) -> FusedDecoder:
+    """A decoder of the same graph that captures its steps."""
     cpu = plain.session
     raw: Any = Replayer(cpu.raw)
     session = DeviceSession(raw, "cuda", "cuda", DEVICE, "", cpu.inputs, cpu.outputs, captures=True)
@@ -224,3 +230,16 @@ def test_the_logits_are_the_callers(decoder: FusedDecoder) -> None:
     kept = first.copy()
     assert not np.shares_memory(first, second)
     np.testing.assert_array_equal(first, kept)
+
+
+def test_hidden_states_come_back_too(wide_checkpoint: Path, tmp_path: Path) -> None:
+    folder = open_folder(
+        gpt2onnx.export(
+            wide_checkpoint, tmp_path / "m", precision="fp32", with_hidden_states=True, verify=False
+        ).folder
+    )
+    plain = FusedDecoder(open_session(folder.graph, "cpu", threads=1), folder.n_positions)
+    captured = on_the_device(plain)
+    for each in (plain, captured):
+        write(each, [5, 3], 2)
+    np.testing.assert_allclose(captured.hidden_states, plain.hidden_states, atol=1e-4)
