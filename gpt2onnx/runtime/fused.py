@@ -7,7 +7,6 @@ cache's size is ever copied. Knows the graph's inputs (export/graph.py lists the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -15,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import ModelFolderError
+from gpt2onnx.runtime.binding import bind_cache
 from gpt2onnx.runtime.cache import ArenaFactory, CacheRow, CacheShape, HostArena, KVCache
-from gpt2onnx.runtime.cuda import CudaArena
+from gpt2onnx.runtime.cuda import CudaArenas
 from gpt2onnx.runtime.decoder import Hidden, Ids, Logits, Mask
 from gpt2onnx.runtime.session import Session
+from gpt2onnx.runtime.step_graphs import OUTPUTS, StepGraphs
 
 INPUTS = (
     *("input_ids", "position_ids", "seqlens_k", "total_sequence_length", "logits_index"),
@@ -47,6 +48,9 @@ class FusedDecoder:
         self._binding = session.raw.io_binding()
         self._bound: tuple[Any, int, int] | None = None
         self._held: dict[str, NDArray[Any]] = {}  # inputs that are bound
+        self._graphs = None
+        if session.captures and not self.can_branch:  # a bias has another size every step
+            self._graphs = StepGraphs(session, self.cache.shape)
 
     def new_row(self) -> CacheRow:
         return self.cache.new_row()
@@ -114,7 +118,11 @@ class FusedDecoder:
     def _step(self, rows: Sequence[CacheRow], ids: Ids, outputs: Outputs) -> None:
         """Run ids [rows] on top of rows that follow each other in the arena."""
         lengths = np.array([row.length for row in rows])
-        self._run(rows[0].index, ids[:, None], lengths, np.arange(len(rows)), outputs)
+        first, arena = rows[0].index, self.cache.arena
+        if self._graphs and arena and not first:
+            self._graphs.step(arena, ids, lengths, dict(zip(OUTPUTS, outputs, strict=True)))
+        else:
+            self._run(first, ids[:, None], lengths, np.arange(len(rows)), outputs)
 
     def _step_apart(self, rows: Sequence[CacheRow], ids: Ids, outputs: Outputs) -> None:
         """Run ids [rows] on top of rows that stand anywhere in the arena."""
@@ -168,7 +176,7 @@ class FusedDecoder:
         self._bind_output("logits", logits)
         if self.hidden_size:
             self._bind_output("hidden_states", hidden)
-        self.session.raw.run_with_iobinding(self._binding)
+        self.session.run(self._binding)
 
     def _feed(self, name: str, value: NDArray[Any]) -> None:
         """Give the graph an input: into the array that is bound already, where it has that shape.
@@ -191,19 +199,14 @@ class FusedDecoder:
         assert arena is not None  # a row was made before
         if self._bound == (arena, first, count):
             return
-        size = [count, shape.heads, arena.capacity, shape.head_dim]
-        where = (*arena.device, shape.dtype.type, size)
-        for tensor, address in enumerate(arena.addresses(first)):
-            name = f"{tensor // 2}.{('key', 'value')[tensor % 2]}"
-            self._binding.bind_input(f"past_key_values.{name}", *where, address)
-            self._binding.bind_output(f"present.{name}", *where, address)
+        bind_cache(self._binding, arena, shape, first, count)
         self._bound = (arena, first, count)
 
 
 def arena_of(session: Session) -> ArenaFactory:
     """Where the session's device keeps a cache."""
     if session.device_type == "cuda":
-        return partial(CudaArena, session)
+        return CudaArenas(session)
     return HostArena
 
 

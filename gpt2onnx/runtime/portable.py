@@ -114,7 +114,7 @@ class PortableDecoder:
         binding.bind_output("logits", "cpu")
         for name in self._present:
             binding.bind_output(name, self.session.device_type, self.session.device_id)
-        self.session.raw.run_with_iobinding(binding)
+        self.session.run(binding)
         logits, *row.past = binding.get_outputs()
         new = row.length - known
         row.ids = tokens

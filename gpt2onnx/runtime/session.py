@@ -12,7 +12,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Model: TypeAlias = str | Path | bytes
 SUFFIX = "ExecutionProvider"
+# A run's gpu_graph_id: without one, ONNX Runtime would capture the first runs and replay them.
+NO_GRAPH = -1
 CPU, CUDA = f"CPU{SUFFIX}", f"CUDA{SUFFIX}"
 
 # What a session's binding calls the memory of a provider; every other one takes the CPU's.
@@ -90,6 +92,16 @@ class Session:
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
     startup: str = "not used"
+    captures: bool = False  # whether runs may be captured as CUDA graphs
+
+    def run(self, binding: Any, graph: int = NO_GRAPH) -> None:
+        """Run on what is bound; with a `graph`, as the CUDA graph of that number.
+
+        A number's first run is captured, and repeated for it: later ones replay it, on the same
+        addresses and shapes. Without a number nothing is captured.
+        """
+        options = _run_options(graph) if self.captures else None
+        self.raw.run_with_iobinding(binding, options)
 
     def allocate(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
         """An onnxruntime.OrtValue of `shape` in the memory of the session's device, not cleared."""
@@ -248,7 +260,15 @@ def _create(
         f"{short_name(name)}, {how.reason}{_proof(raw, name)}",
         _specs(raw.get_inputs()),
         _specs(raw.get_outputs()),
+        captures=name == CUDA and given.get("enable_cuda_graph", "0").lower() in ("1", "true"),
     )
+
+
+@lru_cache
+def _run_options(graph: int) -> Any:
+    options = _onnxruntime().RunOptions()
+    options.add_run_config_entry("gpu_graph_id", str(graph))
+    return options
 
 
 def _require_provider(ort: Any, name: str) -> None:

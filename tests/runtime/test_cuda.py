@@ -11,19 +11,21 @@ import pytest
 from hypothesis import settings
 
 from gpt2onnx.errors import ProviderError
-from gpt2onnx.runtime import cuda
+from gpt2onnx.runtime import cuda_library
 from gpt2onnx.runtime.cache import CacheShape
-from gpt2onnx.runtime.cuda import CudaArena
+from gpt2onnx.runtime.cuda import CudaArena, CudaArenas
 from tests.runtime.test_cache import SHAPE, CacheMachine, memory
 
 DEVICE = 3
+# What the device has to do is done before a copy begins, on whatever stream.
+ALONE = ["set", "synchronize"]
 
 
 class Allocation:
-    """An OrtValue's memory, with NaN in it as it may come."""
+    """An OrtValue's memory, with NaN or nonsense in it as it may come."""
 
     def __init__(self, shape: list[int], dtype: np.dtype[Any]) -> None:
-        self.array = np.full(shape, np.nan, dtype)
+        self.array = np.full(shape, np.nan if dtype.kind == "f" else 2**30, dtype)
 
     def data_ptr(self) -> int:
         return self.array.ctypes.data
@@ -69,7 +71,7 @@ class FakeLibrary:
 @pytest.fixture(autouse=True)
 def library(monkeypatch: pytest.MonkeyPatch) -> FakeLibrary:
     fake = FakeLibrary()
-    monkeypatch.setattr(cuda, "_runtime_library", lambda: fake)
+    monkeypatch.setattr(cuda_library, "_runtime_library", lambda: fake)
     return fake
 
 
@@ -96,7 +98,7 @@ def test_copies_are_waited_for_on_the_sessions_device(library: FakeLibrary) -> N
     arena = CudaArena(SESSION, SHAPE, rows=2, capacity=5)
     library.calls.clear()
     arena.copy(arena, 0, 1, length=2)
-    assert library.calls == ["set", *["copy"] * 2 * SHAPE.layers, "synchronize"]
+    assert library.calls == [*ALONE, *["copy"] * 2 * SHAPE.layers, "synchronize"]
     library.calls.clear()
     arena.copy(arena, 0, 1, length=0)
     assert library.calls == []
@@ -106,7 +108,23 @@ def test_moves_are_waited_for_on_the_sessions_device(library: FakeLibrary) -> No
     arena = CudaArena(SESSION, SHAPE, rows=2, capacity=5)
     library.calls.clear()
     arena.move(1, np.array([2, 4]), start=1)
-    assert library.calls == ["set", *["copy"] * 2 * 2 * SHAPE.layers, "synchronize"]
+    assert library.calls == [*ALONE, *["copy"] * 2 * 2 * SHAPE.layers, "synchronize"]
+
+
+def test_an_emptied_cache_gets_its_arena_again_cleared() -> None:
+    arenas = CudaArenas(SESSION)
+    first = arenas(SHAPE, 2, 5)
+    first._tensors[0].array[:] = np.nan
+    assert arenas(SHAPE, 1, 4) is first
+    assert not first._tensors[0].array.any()
+
+
+def test_an_arena_that_is_too_small_is_not_given_again() -> None:
+    arenas = CudaArenas(SESSION)
+    first = arenas(SHAPE, 2, 5)
+    longer = arenas(SHAPE, 2, 6)
+    assert longer is not first
+    assert arenas(SHAPE, 3, 6) is not longer
 
 
 def test_a_failure_tells_cudas_reason(library: FakeLibrary) -> None:
@@ -119,6 +137,6 @@ def test_a_failure_tells_cudas_reason(library: FakeLibrary) -> None:
 
 def test_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(cuda, "LIBRARIES", ("libnothing.so.1",))
+    monkeypatch.setattr(cuda_library, "LIBRARIES", ("libnothing.so.1",))
     with pytest.raises(ProviderError, match=r"none of libnothing\.so\.1 can be loaded"):
         CudaArena(SESSION, SHAPE, rows=1, capacity=1)

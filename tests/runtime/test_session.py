@@ -311,6 +311,37 @@ def test_cudas_options_are_passed_on(monkeypatch, model: Path) -> None:
     assert session.device_id == 1
 
 
+@pytest.mark.parametrize(
+    ("value", "captures"), [(1, True), ("true", True), (True, True), (0, False)]
+)
+def test_a_session_knows_whether_runs_are_captured(
+    monkeypatch, model: Path, value: object, captures: bool
+) -> None:
+    fake(monkeypatch, WORK)
+    assert open_session(model, "cuda", {"enable_cuda_graph": value}).captures == captures
+
+
+def test_runs_are_captured_only_where_they_are_numbered(monkeypatch, model: Path) -> None:
+    runtime = fake(monkeypatch, WORK)
+    session_module._run_options.cache_clear()
+    session = open_session(model, "cuda", {"enable_cuda_graph": 1})
+    graphs = []
+    session.raw.run_with_iobinding = lambda binding, options: graphs.append(
+        options.get_run_config_entry("gpu_graph_id")
+    )
+    runtime.RunOptions = onnxruntime.RunOptions
+    session.run("binding")
+    session.run("binding", 7)
+    assert graphs == ["-1", "7"]
+
+
+def test_cuda_graphs_that_a_model_cannot_have(monkeypatch, model: Path) -> None:
+    error = "This session cannot use the graph capture feature as requested by the user as x"
+    fake(monkeypatch, WORK, error=error)
+    with pytest.raises(ParameterError, match=r"enable_cuda_graph .* leave it out$"):
+        open_session(model, "cuda", {"enable_cuda_graph": 1})
+
+
 REFUSALS = {
     "a library is missing": {"nodes": WORK, "obstacle": "a library is missing (libcublas.so.13)"},
     "left it out": {"nodes": [(CPU, "MatMul")], "silent": True},

@@ -1,0 +1,115 @@
+"""Decode steps as CUDA graphs: a step's hundreds of kernels are launched as one.
+
+A graph replays what was captured, on the addresses and with the numbers of the host's memory that
+it was captured with. So everything a step reads or writes lies in buffers that stay, its few inputs
+are copied there in one piece, and the one number that attention reads on the host, the longest
+row's length, is always the arena's capacity: how far each row really goes, seqlens_k tells on the
+device. ONNX Runtime runs a step that is new several times, to allocate, to capture and to replay,
+which is harmless: each writes the same keys and values to the same place.
+https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html#using-cuda-graphs-preview
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import count
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2onnx.runtime.binding import bind_cache
+from gpt2onnx.runtime.cache import Arena, CacheShape
+from gpt2onnx.runtime.cuda_library import CudaLibrary
+from gpt2onnx.runtime.session import Session
+
+Ints = NDArray[np.int64]
+# Inputs on the device, and their lines in the one buffer of 8 bytes a row and line.
+LINES = ("input_ids", "position_ids", "logits_index", "seqlens_k")
+OUTPUTS = ("logits", "hidden_states")  # the second where the graph gives it
+
+
+class StepGraphs:
+    """One token for each of an arena's first rows: a captured graph for each number of rows."""
+
+    def __init__(self, session: Session, shape: CacheShape) -> None:
+        self._session, self._shape = session, shape
+        given = [name for name in OUTPUTS if name in session.outputs]
+        self._widths = {name: int(session.outputs[name].shape[1]) for name in given}
+        self._cuda = CudaLibrary(session.device_id)
+        self._numbers = count(1)
+        self._buffers: _Buffers | None = None
+        self._graphs: dict[int, tuple[Any, int]] = {}  # by rows: the binding, the graph's number
+
+    def step(
+        self, arena: Arena, ids: Ints, past: Ints, outputs: Mapping[str, NDArray[np.float32]]
+    ) -> None:
+        """Append ids [rows] to the first rows, which hold `past` [rows] tokens.
+
+        `outputs` [rows, width] by name, contiguous, are filled.
+        """
+        buffers = self._buffers_of(arena)
+        binding, number = self._graph(buffers, len(ids))
+        buffers.hold(ids, past)
+        with self._cuda.alone():
+            self._cuda.write(buffers.address, buffers.lines)
+        self._session.run(binding, number)
+        with self._cuda.alone():
+            for name, tensor in buffers.outputs.items():
+                self._cuda.read(tensor.data_ptr(), outputs[name])
+
+    def _buffers_of(self, arena: Arena) -> _Buffers:
+        """The buffers of an arena. Those of another, and what was captured on it, are let go."""
+        if self._buffers is None or self._buffers.arena is not arena:
+            for _, number in self._graphs.values():
+                self._session.raw.release_captured_graph(number)
+            self._graphs.clear()
+            self._buffers = None  # before the next ones take memory
+            self._buffers = _Buffers(self._session, arena, self._widths)
+        return self._buffers
+
+    def _graph(self, buffers: _Buffers, rows: int) -> tuple[Any, int]:
+        if rows not in self._graphs:
+            binding = self._session.raw.io_binding()
+            buffers.bind(binding, rows)
+            bind_cache(binding, buffers.arena, self._shape, 0, rows)
+            self._graphs[rows] = binding, next(self._numbers)
+        return self._graphs[rows]
+
+
+class _Buffers:
+    """Where the steps of one arena read and write, for as many rows as it has."""
+
+    def __init__(self, session: Session, arena: Arena, widths: Mapping[str, int]) -> None:
+        self.arena, self._widths = arena, widths
+        self.lines = np.zeros((len(LINES), arena.rows), np.int64)
+        self._capacity = np.array(arena.capacity, np.int32)
+        self._inputs = session.allocate(self.lines.shape, self.lines.dtype)
+        self.outputs = {
+            name: session.allocate([arena.rows, width], np.dtype(np.float32))
+            for name, width in widths.items()
+        }
+
+    @property
+    def address(self) -> int:
+        """Where the lines lie on the device."""
+        address: int = self._inputs.data_ptr()
+        return address
+
+    def hold(self, ids: Ints, past: Ints) -> None:
+        """Set the lines for a step of ids [rows] on top of `past` [rows] tokens."""
+        rows = len(ids)
+        self.lines[:3, :rows] = ids, past, np.arange(rows)
+        self.lines[3].view(np.int32)[:rows] = past  # seqlens_k is a row's new length - 1
+
+    def bind(self, binding: Any, rows: int) -> None:
+        """Bind all but the cache, for the first `rows` rows."""
+        sizes = [rows, 1], [rows, 1], [rows], [rows]
+        types = np.int64, np.int64, np.int64, np.int32
+        for line, (name, size, dtype) in enumerate(zip(LINES, sizes, types, strict=True)):
+            address = self.address + line * self.lines.strides[0]
+            binding.bind_input(name, *self.arena.device, dtype, size, address)
+        binding.bind_cpu_input("total_sequence_length", self._capacity)
+        for name, tensor in self.outputs.items():
+            size = [rows, self._widths[name]]
+            binding.bind_output(name, *self.arena.device, np.float32, size, tensor.data_ptr())

@@ -1,0 +1,130 @@
+"""What the CUDA path claims, on a device. Its parts are tested without one in test_cuda.py and
+test_step_graphs.py; `python scripts/bench_cuda.py` shows the same for GPT-2 124M, with times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gpt2onnx
+from gpt2onnx import Model
+from gpt2onnx.errors import ProviderError
+from gpt2onnx.runtime.session import open_session
+from tests.checkpoints import make_checkpoint
+from tests.runtime.test_session import CUDA
+
+pytestmark = pytest.mark.cuda
+
+# Heads of 64, as GPT-2's: ONNX Runtime has kernels of their own for that size.
+SHAPE = {"n_embd": 128, "n_head": 2, "n_positions": 320}
+PRECISIONS = ("fp16", "int8", "int4")
+GRAPHS = {"enable_cuda_graph": "1"}
+IDS = np.random.default_rng(2).integers(0, 257, 300)
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Model]:
+    """The model made for CUDA in a precision, on a provider, with CUDA graphs or without."""
+    checkpoint = make_checkpoint(tmp_path_factory.mktemp("checkpoint"), **SHAPE)
+    out = tmp_path_factory.mktemp("models")
+
+    @cache
+    def exported(precision: str) -> Path:
+        return gpt2onnx.export(
+            checkpoint, out / precision, precision=precision, device="cuda", verify=False
+        ).folder
+
+    @cache
+    def get(precision: str, graphs: bool = False, provider: str = CUDA) -> Model:
+        try:
+            return gpt2onnx.load(
+                exported(precision), provider, provider_options=GRAPHS if graphs else None
+            )
+        except ProviderError as error:
+            pytest.skip(str(error))
+
+    return get
+
+
+def stepped(model: Model, prompts: list[int], steps: int) -> np.ndarray:
+    """Logits [steps, rows, vocab] of rows that begin with so many tokens of IDS."""
+    decoder = model.decoder
+    rows = [decoder.new_row() for _ in prompts]
+    for row, length in zip(rows, prompts, strict=True):
+        decoder.prefill(row, IDS[:length])
+    newest = [IDS[[length + step for length in prompts]] for step in range(steps)]
+    logits = np.stack([decoder.step(rows, ids) for ids in newest])
+    for row in rows:
+        decoder.free(row)
+    return logits
+
+
+def assert_close(logits: np.ndarray, expected: np.ndarray, share: float) -> None:
+    """No logit is off by more than that share of the logits' deviation."""
+    assert np.abs(logits - expected).max() < share * expected.std()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("graphs", [False, True], ids=["plain", "graphs"])
+def test_the_logits_are_the_cpus(
+    opened: Callable[..., Model], precision: str, graphs: bool
+) -> None:
+    # 300 tokens are chunks on top of a past, and steps from 125 on see the cache grow.
+    for prompts in ([1], [290], [125, 3, 60]):
+        logits = stepped(opened(precision, graphs), prompts, 8)
+        expected = stepped(opened(precision, provider="cpu"), prompts, 8)
+        assert_close(logits, expected, 0.1)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_captured_steps_are_the_plain_ones(opened: Callable[..., Model], precision: str) -> None:
+    for prompts in ([5], [125, 3, 60], [9, 9], [5]):
+        logits = stepped(opened(precision, graphs=True), prompts, 8)
+        assert_close(logits, stepped(opened(precision), prompts, 8), 0.02)
+
+
+@pytest.mark.parametrize("graphs", [False, True], ids=["plain", "graphs"])
+def test_rows_do_not_see_each_other(opened: Callable[..., Model], graphs: bool) -> None:
+    model, prompts = opened("fp16", graphs), [1, 37, 64, 9]
+    together = stepped(model, prompts, 8)
+    for row, length in enumerate(prompts):
+        assert_close(together[:, row], stepped(model, [length], 8)[:, 0], 0.02)
+
+
+@pytest.mark.parametrize("graphs", [False, True], ids=["plain", "graphs"])
+def test_beams_are_the_cpus(opened: Callable[..., Model], graphs: bool) -> None:
+    settings = {"max_new_tokens": 12, "num_beams": 4, "num_return_sequences": 4}
+    ours = opened("fp16", graphs).generate(IDS[:20], **settings)
+    theirs = opened("fp16", provider="cpu").generate(IDS[:20], **settings)
+    np.testing.assert_allclose([r.score for r in ours], [r.score for r in theirs], atol=0.01)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_no_work_is_left_to_the_cpu(opened: Callable[..., Model], precision: str) -> None:
+    session = opened(precision).decoder.session
+    left = {
+        node.op_type
+        for part in session.raw.get_provider_graph_assignment_info()
+        for node in part.get_nodes()
+        if part.ep_name != CUDA
+    }
+    assert left <= {"Shape", "Concat", "Gather", "Slice"}  # which compute shapes
+
+
+def test_a_portable_graph_is_not_captured(wide_checkpoint: Path, tmp_path: Path) -> None:
+    """It is refused, or runs as it always does: its shapes change with every step."""
+    folder = gpt2onnx.export(
+        wide_checkpoint, tmp_path / "model", graph="portable", precision="fp32", verify=False
+    ).folder
+    try:
+        open_session(folder / "model.onnx", CUDA)
+        captured = gpt2onnx.load(folder, CUDA, provider_options=GRAPHS)
+    except gpt2onnx.errors.Gpt2OnnxError as error:
+        pytest.skip(str(error))
+    logits = stepped(captured, [5], 4)
+    assert_close(logits, stepped(gpt2onnx.load(folder, "cpu"), [5], 4), 0.01)

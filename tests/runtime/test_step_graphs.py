@@ -1,0 +1,245 @@
+"""Steps as CUDA graphs without a device: main memory for its memory, and a recorder that replays.
+
+What is captured is played by a session on the CPU, which is given the addresses, shapes and host's
+numbers of the capture again, whatever was bound since: what went stale shows in the logits.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gpt2onnx
+from gpt2onnx.runtime import cuda_library
+from gpt2onnx.runtime.folder import open_folder
+from gpt2onnx.runtime.fused import FusedDecoder
+from gpt2onnx.runtime.session import NO_GRAPH, Session, open_session
+from tests.runtime.test_cuda import DEVICE, Allocation, FakeLibrary
+
+IDS = np.random.default_rng(1).integers(0, 257, 300)
+# ONNX Runtime's runs of a new graph: two to allocate, one that is captured, and its replay.
+RUNS_OF_A_NEW_GRAPH = 4
+
+
+class Recorder:
+    """An IOBinding: what it was told."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, tuple[Any, ...]] = {}
+        self.outputs: dict[str, tuple[Any, ...]] = {}
+        self.host: dict[str, np.ndarray] = {}
+
+    def bind_input(self, name: str, device: str, number: int, *place: Any) -> None:
+        assert (device, number) == ("cuda", DEVICE)
+        self.inputs[name] = place
+
+    def bind_output(self, name: str, device: str, number: int, *place: Any) -> None:
+        self.outputs[name] = place
+        assert (device, number) in (("cuda", DEVICE), ("cpu", 0))
+
+    def bind_cpu_input(self, name: str, value: np.ndarray) -> None:
+        self.host[name] = value
+
+    def snapshot(self) -> Recorder:
+        copy = Recorder()
+        copy.inputs, copy.outputs = dict(self.inputs), dict(self.outputs)
+        copy.host = {name: value.copy() for name, value in self.host.items()}
+        return copy
+
+
+class Replayer:
+    """An InferenceSession on a device whose memory is the host's."""
+
+    def __init__(self, cpu: Any) -> None:
+        self.cpu = cpu
+        self.captured: dict[int, Recorder] = {}
+        self.runs: list[int] = []
+        self.released: list[int] = []
+
+    def io_binding(self) -> Recorder:
+        return Recorder()
+
+    def run_with_iobinding(self, binding: Recorder, options: Any) -> None:
+        graph = int(options.get_run_config_entry("gpu_graph_id"))
+        self.runs.append(graph)
+        repeats = 1
+        if graph != NO_GRAPH:
+            if graph not in self.captured:
+                self.captured[graph] = binding.snapshot()
+                repeats = RUNS_OF_A_NEW_GRAPH
+            binding = self.captured[graph]
+        for _ in range(repeats):
+            self._run(binding)
+
+    def release_captured_graph(self, graph: int) -> None:
+        self.released.append(graph)
+        del self.captured[graph]
+
+    def _run(self, told: Recorder) -> None:
+        binding = self.cpu.io_binding()
+        for name, place in told.inputs.items():
+            binding.bind_input(name, "cpu", 0, *place)
+        for name, place in told.outputs.items():
+            binding.bind_output(name, "cpu", 0, *place)
+        for name, value in told.host.items():
+            binding.bind_cpu_input(name, value)
+        self.cpu.run_with_iobinding(binding)
+
+
+class DeviceSession(Session):
+    """A session on the stand-in's device."""
+
+    def allocate(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
+        return Allocation(list(shape), dtype)
+
+
+class CopyingLibrary(FakeLibrary):
+    def cudaMemcpy(self, to: Any, by: Any, count: Any, kind: Any) -> int:  # noqa: N802
+        assert kind.value in (1, 2)
+        assert self.calls[-1] != "set", "a copy must wait for what runs on the device"
+        self.calls.append("copy")
+        ctypes.memmove(to.value, by.value, count.value)
+        return 0
+
+
+@pytest.fixture(autouse=True)
+def _library(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = CopyingLibrary()
+    monkeypatch.setattr(cuda_library, "_runtime_library", lambda: fake)
+
+
+@pytest.fixture
+def plain(wide_models: Callable[[str], Path]) -> FusedDecoder:
+    """The decoder on the CPU, which captures nothing."""
+    folder = open_folder(wide_models("fp32"))
+    return FusedDecoder(open_session(folder.graph, "cpu", threads=1), folder.n_positions)
+
+
+@pytest.fixture
+def decoder(plain: FusedDecoder) -> FusedDecoder:
+    return on_the_device(plain)
+
+
+def on_the_device(plain: FusedDecoder) -> FusedDecoder:
+    """A decoder of the same graph that captures its steps."""
+    cpu = plain.session
+    raw: Any = Replayer(cpu.raw)
+    session = DeviceSession(raw, "cuda", "cuda", DEVICE, "", cpu.inputs, cpu.outputs, captures=True)
+    return FusedDecoder(session, plain.n_positions)
+
+
+def write(decoder: FusedDecoder, lengths: Sequence[int], steps: int) -> list[np.ndarray]:
+    """The logits [rows, vocab] of each step on prompts of these lengths; rows are given back."""
+    rows = []
+    for length in lengths:
+        rows.append(decoder.new_row())
+        decoder.prefill(rows[-1], IDS[:length])
+    logits = [decoder.step(rows, IDS[step : step + len(rows)]) for step in range(steps)]
+    for row in rows:
+        decoder.free(row)
+    return logits
+
+
+@pytest.mark.parametrize("lengths", [[1], [5, 40, 17], [130, 3]], ids=str)
+def test_the_logits_are_the_plain_steps(
+    decoder: FusedDecoder, plain: FusedDecoder, lengths: list[int]
+) -> None:
+    pairs = zip(write(decoder, lengths, 8), write(plain, lengths, 8), strict=True)
+    for captured, expected in pairs:
+        np.testing.assert_allclose(captured, expected, atol=1e-5)
+    raw: Any = decoder.session.raw
+    assert len(raw.captured) == 1
+    assert raw.runs[-8:] == [*raw.captured] * 8
+
+
+def test_attention_is_told_of_the_whole_capacity(decoder: FusedDecoder) -> None:
+    """The CPU's attention gives the same whatever it is told, CUDA's may not."""
+    rows = [decoder.new_row() for _ in range(2)]
+    decoder.reserve(0, 200)
+    decoder.step(rows, IDS[:2])
+    raw: Any = decoder.session.raw
+    (captured,) = raw.captured.values()
+    told = captured.host["total_sequence_length"]
+    assert decoder.cache.arena is not None
+    assert (told, told.dtype) == (decoder.cache.arena.capacity, np.int32)
+    assert captured.inputs["past_key_values.0.key"][1][2] == told
+
+
+def test_a_prompt_is_never_captured(decoder: FusedDecoder) -> None:
+    row = decoder.new_row()
+    decoder.prefill(row, IDS[:1])
+    decoder.extend(row, IDS[1:5])
+    raw: Any = decoder.session.raw
+    assert set(raw.runs) == {NO_GRAPH}
+    assert not raw.captured
+
+
+def test_a_cache_that_grew_is_captured_anew(decoder: FusedDecoder, plain: FusedDecoder) -> None:
+    # 128 tokens is what an arena begins with.
+    pairs = zip(write(decoder, [124, 3], 8), write(plain, [124, 3], 8), strict=True)
+    for captured, expected in pairs:
+        np.testing.assert_allclose(captured, expected, atol=1e-5)
+    raw: Any = decoder.session.raw
+    assert raw.released == [1]
+    assert [*raw.captured] == [2]
+
+
+def test_each_number_of_rows_has_its_graph(decoder: FusedDecoder, plain: FusedDecoder) -> None:
+    for each in (decoder, plain):
+        each.reserve(3, 20)
+    rows, others = [[each.new_row() for _ in range(3)] for each in (decoder, plain)]
+    for count in (3, 2, 3, 1, 2):
+        ids = IDS[:count]
+        np.testing.assert_allclose(
+            decoder.step(rows[:count], ids), plain.step(others[:count], ids), atol=1e-5
+        )
+    raw: Any = decoder.session.raw
+    assert raw.runs == [1, 2, 1, 3, 2]
+
+
+def test_rows_elsewhere_in_the_arena_are_run_plainly(
+    decoder: FusedDecoder, plain: FusedDecoder
+) -> None:
+    for each in (decoder, plain):
+        each.reserve(3, 20)
+    rows, others = [[each.new_row() for _ in range(3)] for each in (decoder, plain)]
+    logits = decoder.step(rows[::2], IDS[:2])
+    np.testing.assert_allclose(logits, plain.step(others[::2], IDS[:2]), atol=1e-5)
+    raw: Any = decoder.session.raw
+    assert raw.runs == [1, NO_GRAPH]
+
+
+def test_a_graph_serves_the_next_texts_too(decoder: FusedDecoder, plain: FusedDecoder) -> None:
+    write(decoder, [60, 9], 3)
+    assert decoder.cache.arena is None
+    pairs = zip(write(decoder, [7, 20], 3), write(plain, [7, 20], 3), strict=True)
+    for captured, expected in pairs:
+        np.testing.assert_allclose(captured, expected, atol=1e-5)
+    raw: Any = decoder.session.raw
+    assert [*raw.captured] == [1]
+    assert not raw.released
+
+
+def test_the_logits_are_the_callers(decoder: FusedDecoder) -> None:
+    first, second, *_ = write(decoder, [4], 2)
+    kept = first.copy()
+    assert not np.shares_memory(first, second)
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_hidden_states_come_back_too(wide_checkpoint: Path, tmp_path: Path) -> None:
+    folder = open_folder(
+        gpt2onnx.export(
+            wide_checkpoint, tmp_path / "m", precision="fp32", with_hidden_states=True, verify=False
+        ).folder
+    )
+    plain = FusedDecoder(open_session(folder.graph, "cpu", threads=1), folder.n_positions)
+    captured = on_the_device(plain)
+    for each in (plain, captured):
+        write(each, [5, 3], 2)
+    np.testing.assert_allclose(captured.hidden_states, plain.hidden_states, atol=1e-4)
