@@ -31,11 +31,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from gpt2onnx.export.activations import ACTIVATIONS
+from gpt2onnx.export.blocks import cast
 from gpt2onnx.export.builder import GraphBuilder
 from gpt2onnx.export.checkpoint import Weights
 from gpt2onnx.export.heads import pad_heads, padded_head_dim
 from gpt2onnx.export.kv_cache import ATTRIBUTES, CacheGrid
-from gpt2onnx.export.precision import Floating, Precision, Table, cast
+from gpt2onnx.export.precision import Floating, Precision, Table
 from gpt2onnx.export.progress import Track, silent
 
 Float = NDArray[np.float32]

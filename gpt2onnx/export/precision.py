@@ -16,22 +16,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import ParameterError, WeightsError
+from gpt2onnx.errors import ParameterError
+from gpt2onnx.export.blocks import BlockTable, cast, store_blocks
 from gpt2onnx.export.builder import GraphBuilder
 from gpt2onnx.export.dynamic import LOW, MIDDLE, multiply
-from gpt2onnx.export.feedback import quantize_with_feedback
-from gpt2onnx.export.quantize import quantize_blocks
 
 Float = NDArray[np.float32]
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "int4")
 ROUNDED = ("int8", "int8-dynamic", "int4")
 DEVICES = ("cpu", "cuda")
-
-# With one scale for 32 weights, rows come out bit-identical at every batch size; with 128 not.
-BLOCK_SIZE = 32
-# MatMulNBits rounds activations to 8 bits; without this its CPU kernel is 100 times slower.
-ACCURACY_LEVEL = 4
 
 
 class Table(Protocol):
@@ -93,11 +87,13 @@ class Blockwise:
     bits: int
     dtype: np.dtype[Any]
     moments: Callable[[str], Float] | None = None  # of inputs, by name: round with feedback
+    fine: bool = False  # 16 bits of activations, in two parts
 
     def linear(self, op: GraphBuilder, name: str, x: str, weight: Float, bias: Float) -> str:
         moments = self.moments(name) if self.moments else None
         matrix = store_blocks(op, name, weight.T, self.bits, self.dtype, moments)
-        return op.Add(matrix.multiply(x), op.vector(f"{name}.bias", cast(bias, self.dtype, name)))
+        product = matrix.multiply_finely(x) if self.fine else matrix.multiply(x)
+        return op.Add(product, op.vector(f"{name}.bias", cast(bias, self.dtype, name)))
 
     def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
         return BlockTable(store_blocks(op, name, weight, 8, self.dtype))
@@ -127,7 +123,7 @@ class Dynamic:
 
 @dataclass(frozen=True)
 class Mixed:
-    """One precision for most matrices, another for those whose name ends in a key of `others`."""
+    """One precision for most matrices, another for those whose name has a key of `others` in it."""
 
     most: Precision
     others: Mapping[str, Precision]
@@ -137,8 +133,8 @@ class Mixed:
         return self.most.dtype
 
     def linear(self, op: GraphBuilder, name: str, x: str, weight: Float, bias: Float) -> str:
-        for suffix, precision in self.others.items():
-            if name.endswith(suffix):
+        for part, precision in self.others.items():
+            if part in name:
                 return precision.linear(op, name, x, weight, bias)
         return self.most.linear(op, name, x, weight, bias)
 
@@ -146,94 +142,12 @@ class Mixed:
         return self.most.table(op, name, weight)
 
 
-@dataclass(frozen=True)
-class BlockMatrix:
-    """A matrix [out, width] that is stored in blocks: the names of its values and scales."""
-
-    op: GraphBuilder
-    values: str
-    scales: str
-    bits: int
-    width: int
-    out: int
-
-    def multiply(self, x: str) -> str:
-        """The dot product with every row: x [tokens, width] -> [tokens, out]."""
-        return self.op.MatMulNBits(
-            x,
-            self.values,
-            self.scales,
-            K=self.width,
-            N=self.out,
-            bits=self.bits,
-            block_size=BLOCK_SIZE,
-            accuracy_level=ACCURACY_LEVEL,
-        )
-
-
-@dataclass(frozen=True)
-class BlockTable:
-    """A matrix of 8-bit blocks whose bytes serve the embedding, and MatMulNBits as the head."""
-
-    matrix: BlockMatrix
-
-    def gather(self, ids: str) -> str:
-        op, matrix = self.matrix.op, self.matrix
-        padded = -(-matrix.width // BLOCK_SIZE) * BLOCK_SIZE
-        # GatherBlockQuantized wants [vocab, width] where MatMulNBits has [vocab, blocks, block].
-        rows = op.view(f"{matrix.values}_rows", matrix.values, [matrix.out, padded])
-        gathered = op.GatherBlockQuantized(
-            rows, ids, matrix.scales, bits=8, block_size=BLOCK_SIZE, quantize_axis=1
-        )
-        if padded == matrix.width:
-            return gathered
-        start, end, axis = (op.constant([n], np.int64) for n in (0, matrix.width, 1))
-        return op.Slice(gathered, start, end, axis)
-
-    def project(self, hidden: str) -> str:
-        return self.matrix.multiply(hidden)
-
-
-def store_blocks(
-    op: GraphBuilder,
-    name: str,
-    weight: Float,
-    bits: int,
-    dtype: np.dtype[Any],
-    moments: Float | None = None,
-) -> BlockMatrix:
-    """Round weight [out, width] to blocks, with scales in the type of the activations."""
-    check_range(weight, dtype, name)
-    if moments is None:
-        values, scales = quantize_blocks(weight, bits, BLOCK_SIZE, dtype)
-    else:
-        values, scales = quantize_with_feedback(weight, moments, bits, BLOCK_SIZE, dtype)
-    out, width = weight.shape
-    stored = op.matrix(f"{name}.weight_q{bits}", values)
-    return BlockMatrix(op, stored, op.matrix(f"{name}.weight_scales", scales), bits, width, out)
-
-
-def cast(value: Float, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
-    """`value` in the type of the activations. Errors: WeightsError where it is beyond its range."""
-    check_range(value, dtype, name)
-    return value.astype(dtype, copy=False)
-
-
-def check_range(value: Float, dtype: np.dtype[Any], name: str) -> None:
-    """Raise WeightsError where a weight would become infinite."""
-    largest = max(value.max(), -value.min())
-    if largest > np.finfo(dtype).max:
-        raise WeightsError(
-            f"{name}: expected weights within {dtype}'s range, +-{np.finfo(dtype).max:.6g}, found "
-            f"{largest:.6g}; export in fp32, or in int8 for device='cpu'"
-        )
-
-
 def choose(precision: str, device: str, moments: Callable[[str], Float] | None = None) -> Precision:
     """The recipe by its name, for the device that the model is made for.
 
-    Queries and keys suffer most from rounding: a softmax comes next. So c_attn has 8 bits of
-    weights in int4, too, and on the CPU, whose kernels round activations, 16 bits of those.
+    Attention suffers most from rounding: a softmax comes next. So its matrices have 8 bits of
+    weights in int4, too, and on the CPU, whose kernels round activations, 16 bits of those;
+    in int8-dynamic by the operator that is fastest for prompts and batches.
     moments: of each 4-bit matrix's inputs, which its rounding heeds.
 
     Errors: ParameterError where a name is unknown or the two don't go together.
@@ -249,16 +163,15 @@ def choose(precision: str, device: str, moments: Callable[[str], Float] | None =
         )
     half, single = np.dtype(np.float16), np.dtype(np.float32)
     activations = half if device == "cuda" else single
-    blocks = Blockwise(8, activations)
-    fine = Dynamic(single, fine=True) if device == "cpu" else blocks
-    attention = {"attn.c_attn": fine, "attn.c_proj": fine}
+    attention = Blockwise(8, activations, fine=device == "cpu")
     recipes: dict[str, Precision] = {
         "fp32": Floating(single),
         "fp16": Floating(half),
-        "int8": Mixed(blocks, attention | {"mlp.c_proj": fine}),
+        "int8": Mixed(Blockwise(8, activations), {".attn.": attention}),
         "int8-dynamic": Mixed(
-            Dynamic(single), attention | {"mlp.c_proj": Dynamic(single, zero_point=LOW)}
+            Dynamic(single),
+            {".attn.": Dynamic(single, fine=True), ".mlp.c_proj": Dynamic(single, zero_point=LOW)},
         ),
-        "int4": Mixed(Blockwise(4, activations, moments), {"attn.c_attn": fine}),
+        "int4": Mixed(Blockwise(4, activations, moments), {".attn.": attention}),
     }
     return recipes[precision]

@@ -31,7 +31,7 @@ def test_json(run: Run) -> None:
         assert list(phase["operators"][0]) == ["operator", "calls", "ms", "share"]
     operators = {each["operator"]: each["calls"] for each in found["decode"]["operators"]}
     assert operators["GroupQueryAttention"] == 4
-    assert operators["MatMulNBits"] == 4 + 1  # each layer's c_fc, and the head
+    assert operators["MatMulNBits"] == 4 * 4 + 1
 
 
 def test_tables(run: Run, folder: str) -> None:

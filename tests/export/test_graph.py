@@ -15,12 +15,13 @@ from onnx import TensorProto
 from transformers import GPT2LMHeadModel
 
 from gpt2onnx.export.activations import ACTIVATIONS
+from gpt2onnx.export.blocks import BLOCK_SIZE
 from gpt2onnx.export.builder import PAGE, GraphBuilder
 from gpt2onnx.export.checkpoint import open_checkpoint, tensor_shapes
 from gpt2onnx.export.config import Gpt2Config
 from gpt2onnx.export.exporter import export
 from gpt2onnx.export.graph import build
-from gpt2onnx.export.precision import BLOCK_SIZE, PRECISIONS, choose
+from gpt2onnx.export.precision import PRECISIONS, choose
 from gpt2onnx.export.quantize import quantize_blocks, quantize_columns
 from tests.checkpoints import DEFAULTS, make_checkpoint, random_model, write_tokenizer
 from tests.export.logits import (
@@ -167,6 +168,8 @@ DYNAMIC = Counter(
 SYMMETRIC, ONE_SIDED = DYNAMIC + Counter(["Abs"]), DYNAMIC + Counter(["LeakyRelu"])
 REST = ("DequantizeLinear", "Sub", "Mul", "QuantizeLinear", "Concat", "Concat", "Reshape")
 FINE = SYMMETRIC + Counter([*REST, "ReduceSum"])
+GRID = ("Abs", "ReduceMax", "Mul", "QuantizeLinear", "DequantizeLinear", "Sub", "Concat", "MatMul")
+FINE_BLOCKS = BLOCKS + Counter([*GRID, "Reshape", "Reshape", "Reshape"])
 
 
 @pytest.mark.parametrize(
@@ -174,9 +177,9 @@ FINE = SYMMETRIC + Counter([*REST, "ReduceSum"])
     [
         ("fp32", "cpu", FLOAT_LAYER, FLOAT_ENDS),
         ("fp16", "cpu", FLOAT_LAYER, {**FLOAT_ENDS, "Cast": 1}),
-        ("int8", "cpu", FINE + FINE + BLOCKS + FINE, BLOCK_ENDS),
+        ("int8", "cpu", FINE_BLOCKS + FINE_BLOCKS + BLOCKS + BLOCKS, BLOCK_ENDS),
         ("int8", "cuda", BLOCK_LAYER, {**BLOCK_ENDS, "Cast": 1}),
-        ("int4", "cpu", FINE + BLOCKS + BLOCKS + BLOCKS, BLOCK_ENDS),
+        ("int4", "cpu", FINE_BLOCKS + FINE_BLOCKS + BLOCKS + BLOCKS, BLOCK_ENDS),
         ("int8-dynamic", "cpu", FINE + FINE + SYMMETRIC + ONE_SIDED, BLOCK_ENDS),
     ],
 )
@@ -271,23 +274,14 @@ def stored_sizes(config: Gpt2Config, precision: str) -> list[int]:
         table = name in ("wte.weight", "lm_head.weight")
         out, width = shape if table else shape[::-1]
         blocks = out * -(-width // BLOCK_SIZE)
-        columns = COLUMNS.get(precision, ())
-        bits = 4 if precision == "int4" and not table else 8
+        bits = 4 if precision == "int4" and ".mlp." in name else 8
         if precision in ("fp32", "fp16") or name == "wpe.weight":
             sizes.append(out * width * (2 if precision == "fp16" else 4))
-        elif name.removesuffix(".weight").endswith(columns):
+        elif precision == "int8-dynamic" and not table:
             sizes.append(out * width)
         else:
             sizes += [blocks * BLOCK_SIZE * bits // 8, blocks * 4]
     return sizes
-
-
-# What has a scale an output, in the graph itself, instead of one a block.
-COLUMNS = {
-    "int8": ("c_attn", "c_proj"),
-    "int8-dynamic": ("c_attn", "c_proj", "c_fc"),
-    "int4": ("c_attn",),
-}
 
 
 class CountingCheckpoint:

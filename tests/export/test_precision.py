@@ -8,17 +8,16 @@ import pytest
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import ParameterError, WeightsError
-from gpt2onnx.export import precision
+from gpt2onnx.export import blocks
+from gpt2onnx.export.blocks import BLOCK_SIZE, cast
 from gpt2onnx.export.builder import GraphBuilder
 from gpt2onnx.export.precision import (
-    BLOCK_SIZE,
     DEVICES,
     PRECISIONS,
     Blockwise,
     Dynamic,
     Floating,
     Precision,
-    cast,
     choose,
 )
 from gpt2onnx.export.quantize import quantize_blocks, quantize_columns
@@ -85,7 +84,7 @@ def test_floating_layers(
 def test_blocks_are_packed_as_the_operator_reads_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, out: int, bits: int
 ) -> None:
-    monkeypatch.setattr(precision, "ACCURACY_LEVEL", 0)  # activations as they are
+    monkeypatch.setattr(blocks, "ACCURACY_LEVEL", 0)  # activations as they are
     x, weight, bias = layer(width, out)
     rounded = dequantize(quantize_blocks(weight.T, bits, BLOCK_SIZE), bits, width).T
     found = linear(tmp_path, Blockwise(bits, SINGLE), x, weight, bias)
@@ -102,6 +101,37 @@ def test_block_layers_round_activations_to_8_bits_and_no_further(
     found = linear(tmp_path, Blockwise(bits, SINGLE), x, weight, bias)
     error = np.abs(found - (x @ rounded + bias))
     assert (error <= 1.01 * largest_rounding(x, rounded) + 1e-4).all()
+
+
+FINE = [Blockwise(8, SINGLE, fine=True), Dynamic(SINGLE, fine=True)]
+
+
+@pytest.mark.parametrize(("width", "out"), SHAPES)
+@pytest.mark.parametrize("recipe", FINE, ids=["blocks", "dynamic"])
+def test_fine_layers_round_activations_to_16_bits(
+    tmp_path: Path, recipe: Precision, width: int, out: int
+) -> None:
+    x, weight, bias = layer(width, out)
+    if isinstance(recipe, Blockwise):
+        rounded = dequantize(quantize_blocks(weight.T, 8, BLOCK_SIZE), 8, width).T
+    else:
+        values, scales = quantize_columns(weight.T)
+        rounded = values * scales
+    steps = np.abs(x).max(axis=1) / 127 / 254
+    bound = np.outer(steps, np.abs(rounded).sum(axis=0))
+    found = linear(tmp_path, recipe, x, weight, bias)
+    assert (np.abs(found - (x @ rounded + bias)) <= bound + 1e-4).all()
+
+
+@pytest.mark.parametrize("recipe", FINE, ids=["blocks", "dynamic"])
+def test_a_token_of_a_fine_layer_stands_alone(tmp_path: Path, recipe: Precision) -> None:
+    x, weight, bias = layer(64, 48)
+    alone = linear(tmp_path, recipe, x[:1], weight, bias)
+    x[1:] *= 1e4
+    x[-1] = 0
+    together = linear(tmp_path, recipe, x, weight, bias)
+    np.testing.assert_array_equal(alone[0], together[0])
+    np.testing.assert_array_equal(together[-1], bias)
 
 
 @pytest.mark.parametrize(("width", "out"), SHAPES)

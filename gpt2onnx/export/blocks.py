@@ -1,0 +1,137 @@
+"""A matrix of 8- or 4-bit blocks: how it is stored, and the operators that read it.
+
+MatMulNBits rounds activations to 8 bits with a scale for each block; GatherBlockQuantized reads
+rows of the same bytes. Knows operators and shapes; knows nothing of layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from gpt2onnx.errors import WeightsError
+from gpt2onnx.export.builder import GraphBuilder
+from gpt2onnx.export.feedback import quantize_with_feedback
+from gpt2onnx.export.quantize import quantize_blocks
+
+Float = NDArray[np.float32]
+
+# With one scale for 32 weights, rows come out bit-identical at every batch size; with 128 not.
+BLOCK_SIZE = 32
+# MatMulNBits rounds activations to 8 bits; without this its CPU kernel is 100 times slower.
+ACCURACY_LEVEL = 4
+
+
+@dataclass(frozen=True)
+class BlockMatrix:
+    """A matrix [out, width] that is stored in blocks: the names of its values and scales."""
+
+    op: GraphBuilder
+    values: str
+    scales: str
+    bits: int
+    width: int
+    out: int
+
+    @property
+    def padded(self) -> int:
+        """The width that the blocks have together: the last one is filled up with zeros."""
+        return -(-self.width // BLOCK_SIZE) * BLOCK_SIZE
+
+    def multiply(self, x: str) -> str:
+        """The dot product with every row: x [tokens, width] -> [tokens, out]."""
+        return self._multiply(x, self.width)
+
+    def _multiply(self, x: str, width: int) -> str:
+        return self.op.MatMulNBits(
+            x,
+            self.values,
+            self.scales,
+            K=width,
+            N=self.out,
+            bits=self.bits,
+            block_size=BLOCK_SIZE,
+            accuracy_level=ACCURACY_LEVEL,
+        )
+
+    def multiply_finely(self, x: str) -> str:
+        """The same with 16 bits of x, where the operator rounds activations: on the CPU.
+
+        What rounding x leaves are further rows of the same call, which reads the weights once. The
+        first part is on the operator's own grid, so that it isn't rounded again.
+        """
+        op = self.op
+        if self.padded != self.width:
+            x = op.Pad(x, op.constant([0, 0, 0, self.padded - self.width], np.int64))
+        blocks = op.Reshape(x, op.constant([0, -1, BLOCK_SIZE], np.int64))
+        largest = op.ReduceMax(op.Abs(blocks), op.constant([-1], np.int64), keepdims=0)
+        scales = op.Mul(largest, op.constant(1 / 127, np.float32))
+        grid = {"axis": 1, "block_size": BLOCK_SIZE}
+        rounded = op.QuantizeLinear(x, scales, **grid, output_dtype=TensorProto.INT8)
+        first = op.DequantizeLinear(rounded, scales, **grid)
+        product = self._multiply(op.Concat(first, op.Sub(x, first), axis=0), self.padded)
+        halves = op.Reshape(product, op.constant([2, -1], np.int64))
+        # A product by ones, which is faster than ReduceSum and as exact.
+        total = op.MatMul(op.constant([1, 1], np.float32), halves)
+        return op.Reshape(total, op.constant([-1, self.out], np.int64))
+
+
+@dataclass(frozen=True)
+class BlockTable:
+    """A matrix of 8-bit blocks whose bytes serve the embedding, and MatMulNBits as the head."""
+
+    matrix: BlockMatrix
+
+    def gather(self, ids: str) -> str:
+        op, matrix = self.matrix.op, self.matrix
+        # GatherBlockQuantized wants [vocab, width] where MatMulNBits has [vocab, blocks, block].
+        rows = op.view(f"{matrix.values}_rows", matrix.values, [matrix.out, matrix.padded])
+        gathered = op.GatherBlockQuantized(
+            rows, ids, matrix.scales, bits=8, block_size=BLOCK_SIZE, quantize_axis=1
+        )
+        if matrix.padded == matrix.width:
+            return gathered
+        start, end, axis = (op.constant([n], np.int64) for n in (0, matrix.width, 1))
+        return op.Slice(gathered, start, end, axis)
+
+    def project(self, hidden: str) -> str:
+        return self.matrix.multiply(hidden)
+
+
+def store_blocks(
+    op: GraphBuilder,
+    name: str,
+    weight: Float,
+    bits: int,
+    dtype: np.dtype[Any],
+    moments: Float | None = None,
+) -> BlockMatrix:
+    """Round weight [out, width] to blocks, with scales in the type of the activations."""
+    check_range(weight, dtype, name)
+    if moments is None:
+        values, scales = quantize_blocks(weight, bits, BLOCK_SIZE, dtype)
+    else:
+        values, scales = quantize_with_feedback(weight, moments, bits, BLOCK_SIZE, dtype)
+    out, width = weight.shape
+    stored = op.matrix(f"{name}.weight_q{bits}", values)
+    return BlockMatrix(op, stored, op.matrix(f"{name}.weight_scales", scales), bits, width, out)
+
+
+def cast(value: Float, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
+    """`value` in the type of the activations. Errors: WeightsError where it is beyond its range."""
+    check_range(value, dtype, name)
+    return value.astype(dtype, copy=False)
+
+
+def check_range(value: Float, dtype: np.dtype[Any], name: str) -> None:
+    """Raise WeightsError where a weight would become infinite."""
+    largest = max(value.max(), -value.min())
+    if largest > np.finfo(dtype).max:
+        raise WeightsError(
+            f"{name}: expected weights within {dtype}'s range, +-{np.finfo(dtype).max:.6g}, found "
+            f"{largest:.6g}; export in fp32, or in int8 for device='cpu'"
+        )
