@@ -76,6 +76,12 @@ class GraphBuilder:
             helper.make_node(op_type, inputs, outputs, name=outputs[0], domain=domain, **attributes)
         )
 
+    def split(self, value: str, parts: int) -> list[str]:
+        """The equal parts of its last axis."""
+        outputs = [self._unique("Split") for _ in range(parts)]
+        self.node("Split", [value], outputs, axis=-1, num_outputs=parts)
+        return outputs
+
     def rename(self, value: str, name: str) -> None:
         """Give `value`, which the newest node puts out, the name of a graph output."""
         outputs = self._nodes[-1].output

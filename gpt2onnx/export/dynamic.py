@@ -6,51 +6,85 @@ because ONNX Runtime's kernels for signed ones are ten times slower.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.export.builder import GraphBuilder
 from gpt2onnx.export.quantize import quantize_columns
 
+Float = NDArray[np.float32]
+
 MIDDLE = 128
 # For activations that are hardly negative, as behind GELU: nearly all levels above zero.
 LOW = 16
+PARTS = 4
 
 
-def multiply(
-    op: GraphBuilder,
-    name: str,
-    x: str,
-    weight: NDArray[np.float32],
-    zero_point: int = MIDDLE,
-    fine: bool = False,
-) -> str:
-    """x [tokens, width] times weight [width, out] -> [tokens, out].
+def multiply(op: GraphBuilder, name: str, x: str, weight: Float) -> str:
+    """x [tokens, width] times weight [width, out] -> [tokens, out]."""
+    rounded, scale, _ = quantize_tokens(op, x)
+    return _product(op, name, rounded, _column(op, scale), weight)
 
-    fine: what rounding x leaves is rounded as well and multiplied in the same call, as further
-    rows: 16 bits of activations, and the weights are read once. It goes with MIDDLE.
+
+def multiply_finely(op: GraphBuilder, name: str, x: str, weight: Float) -> str:
+    """The same with 16 bits of activations.
+
+    What rounding x leaves is rounded as well and multiplied in the same call, as further rows, so
+    that the weights are read once.
     """
-    values, scales = quantize_columns(weight.T)
-    stored = op.matrix(f"{name}.weight_q8", values)
-    column_scales = op.vector(f"{name}.weight_scales", scales)
-    rounded, scale, zero = quantize_tokens(op, x, zero_point)
-    if fine:
-        rounded, scale = _with_rest(op, x, rounded, scale, zero)
-    one, shift = op.constant(1, np.float32), op.constant(zero_point, np.uint8)
-    product = op.MatMulIntegerToFloat(rounded, stored, one, column_scales, shift)
-    product = op.Mul(product, op.Unsqueeze(scale, op.constant([1], np.int64)))
-    if not fine:
-        return product
+    rounded, scale, zero = quantize_tokens(op, x)
+    rest = op.Sub(x, op.DequantizeLinear(rounded, scale, zero, axis=0))
+    # It is at most half a step.
+    smaller = op.Mul(scale, op.constant(1 / 254, np.float32))
+    second = op.QuantizeLinear(rest, smaller, zero, axis=0)
+    both, scales = op.Concat(rounded, second, axis=0), op.Concat(scale, smaller, axis=0)
+    product = _product(op, name, both, _column(op, scales), weight)
     halves = op.Reshape(product, op.constant([2, -1, weight.shape[1]], np.int64))
     return op.ReduceSum(halves, op.constant([0], np.int64), keepdims=0)
 
 
-def _with_rest(op: GraphBuilder, x: str, rounded: str, scale: str, zero: str) -> tuple[str, str]:
-    """Behind x's rows those of what rounding left: at most half a step, so its scale is known."""
-    rest = op.Sub(x, op.DequantizeLinear(rounded, scale, zero, axis=0))
-    smaller = op.Mul(scale, op.constant(1 / 254, np.float32))
-    second = op.QuantizeLinear(rest, smaller, zero, axis=0)
-    return op.Concat(rounded, second, axis=0), op.Concat(scale, smaller, axis=0)
+def multiply_hidden(op: GraphBuilder, name: str, x: str, weight: Float) -> str:
+    """The same for what comes from GELU: wide, with few large values and hardly negative ones.
+
+    Each part of a token has a scale of its own, and so has its part of the weights.
+    """
+    width = weight.shape[0]
+    parts = math.gcd(PARTS, width)
+    x = op.Reshape(x, op.constant([-1, width // parts], np.int64))
+    rounded, scale, _ = quantize_tokens(op, x, LOW)
+    products = [
+        _product(op, f"{name}.{number}", *part, LOW)
+        for number, part in enumerate(
+            zip(
+                op.split(op.Reshape(rounded, op.constant([-1, width], np.int64)), parts),
+                op.split(op.Reshape(scale, op.constant([-1, parts], np.int64)), parts),
+                np.split(weight, parts),
+                strict=True,
+            )
+        )
+    ]
+    return op.Sum(*products)
+
+
+def _product(
+    op: GraphBuilder, name: str, rounded: str, scale: str, weight: Float, zero_point: int = MIDDLE
+) -> str:
+    """Rounded [tokens, width] with their scales [tokens, 1], times weight [width, out]."""
+    values, column_scales = quantize_columns(weight.T)
+    product = op.MatMulIntegerToFloat(
+        rounded,
+        op.matrix(f"{name}.weight_q8", values),
+        op.constant(1, np.float32),
+        op.vector(f"{name}.weight_scales", column_scales),
+        op.constant(zero_point, np.uint8),
+    )
+    return op.Mul(product, scale)
+
+
+def _column(op: GraphBuilder, vector: str) -> str:
+    return op.Unsqueeze(vector, op.constant([1], np.int64))
 
 
 def quantize_tokens(op: GraphBuilder, x: str, zero_point: int = MIDDLE) -> tuple[str, str, str]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.blocks import BlockTable, cast, store_blocks
 from gpt2onnx.export.builder import GraphBuilder
-from gpt2onnx.export.dynamic import LOW, MIDDLE, multiply
+from gpt2onnx.export.dynamic import multiply, multiply_finely, multiply_hidden
 
 Float = NDArray[np.float32]
 
@@ -110,11 +110,10 @@ class Dynamic:
     """
 
     dtype: np.dtype[Any]
-    zero_point: int = MIDDLE
-    fine: bool = False  # 16 bits of activations, in two parts
+    multiply: Callable[[GraphBuilder, str, str, Float], str] = multiply
 
     def linear(self, op: GraphBuilder, name: str, x: str, weight: Float, bias: Float) -> str:
-        product = multiply(op, name, x, weight, self.zero_point, self.fine)
+        product = self.multiply(op, name, x, weight)
         return op.Add(product, op.vector(f"{name}.bias", bias))
 
     def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
@@ -170,7 +169,10 @@ def choose(precision: str, device: str, moments: Callable[[str], Float] | None =
         "int8": Mixed(Blockwise(8, activations), {".attn.": attention}),
         "int8-dynamic": Mixed(
             Dynamic(single),
-            {".attn.": Dynamic(single, fine=True), ".mlp.c_proj": Dynamic(single, zero_point=LOW)},
+            {
+                ".attn.": Dynamic(single, multiply_finely),
+                ".mlp.c_proj": Dynamic(single, multiply_hidden),
+            },
         ),
         "int4": Mixed(Blockwise(4, activations, moments), {".attn.": attention}),
     }

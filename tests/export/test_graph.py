@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import weakref
 from collections import Counter
 from pathlib import Path
@@ -19,6 +20,7 @@ from gpt2onnx.export.blocks import BLOCK_SIZE
 from gpt2onnx.export.builder import PAGE, GraphBuilder
 from gpt2onnx.export.checkpoint import open_checkpoint, tensor_shapes
 from gpt2onnx.export.config import Gpt2Config
+from gpt2onnx.export.dynamic import PARTS
 from gpt2onnx.export.exporter import export
 from gpt2onnx.export.graph import build
 from gpt2onnx.export.precision import PRECISIONS, choose
@@ -127,16 +129,22 @@ def round_weights(model: GPT2LMHeadModel, precision: str) -> GPT2LMHeadModel:
             if name == "transformer.wte.weight":
                 parameter.copy_(torch.from_numpy(rounded_blocks(parameter.numpy(), 8)))
             elif parameter.ndim == 2 and "wpe" not in name:
-                parameter.copy_(torch.from_numpy(rounded(parameter.numpy().T, precision).T))
+                parameter.copy_(torch.from_numpy(rounded(name, parameter.numpy(), precision)))
     return model
 
 
-def rounded(weight: NDArray[np.float32], precision: str) -> NDArray[np.float64]:
-    """What an export keeps of weight [out, in]."""
+def rounded(name: str, weight: NDArray[np.float32], precision: str) -> NDArray[np.float64]:
+    """What an export keeps of weight [in, out]."""
     if precision == "int8-dynamic":
-        values, scales = quantize_columns(weight)
-        return (values * scales.astype(np.float64)).T
-    return rounded_blocks(weight, 4 if precision == "int4" else 8)
+        parts = np.split(weight, parts_of(name, len(weight)))
+        columns = [quantize_columns(part.T) for part in parts]
+        return np.concatenate([values * scales.astype(np.float64) for values, scales in columns])
+    return rounded_blocks(weight.T, 4 if precision == "int4" else 8).T
+
+
+def parts_of(name: str, width: int) -> int:
+    """How many int8-dynamic makes of a matrix."""
+    return math.gcd(PARTS, width) if "mlp.c_proj" in name else 1
 
 
 def rounded_blocks(weight: NDArray[np.float32], bits: int) -> NDArray[np.float64]:
@@ -162,12 +170,13 @@ FLOAT_LAYER, FLOAT_ENDS = {"Gemm": 4}, {"Gather": 1, "Gemm": 1}
 BLOCK_LAYER = {"MatMulNBits": 4, "Add": 4}
 BLOCK_ENDS = {"GatherBlockQuantized": 1, "MatMulNBits": 1}
 BLOCKS = Counter({"MatMulNBits": 1, "Add": 1})
-DYNAMIC = Counter(
-    ("ReduceMax", "Shape", "Expand", "QuantizeLinear", "MatMulIntegerToFloat", "Unsqueeze", "Add")
-) + Counter({"Mul": 2})
-SYMMETRIC, ONE_SIDED = DYNAMIC + Counter(["Abs"]), DYNAMIC + Counter(["LeakyRelu"])
+TOKENS = ("ReduceMax", "Mul", "Shape", "Expand", "QuantizeLinear")
+PRODUCT = ("MatMulIntegerToFloat", "Mul")
+DYNAMIC = Counter([*TOKENS, *PRODUCT, "Abs", "Unsqueeze", "Add"])
 REST = ("DequantizeLinear", "Sub", "Mul", "QuantizeLinear", "Concat", "Concat", "Reshape")
-FINE = SYMMETRIC + Counter([*REST, "ReduceSum"])
+FINE = DYNAMIC + Counter([*REST, "ReduceSum"])
+RESHAPES = ("Reshape", "Reshape", "Reshape", "Split", "Split")
+HIDDEN = Counter([*TOKENS, "LeakyRelu", *RESHAPES, *(PARTS * PRODUCT), "Sum", "Add"])
 GRID = ("Abs", "ReduceMax", "Mul", "QuantizeLinear", "DequantizeLinear", "Sub", "Concat", "MatMul")
 FINE_BLOCKS = BLOCKS + Counter([*GRID, "Reshape", "Reshape", "Reshape"])
 
@@ -180,7 +189,7 @@ FINE_BLOCKS = BLOCKS + Counter([*GRID, "Reshape", "Reshape", "Reshape"])
         ("int8", "cpu", FINE_BLOCKS + FINE_BLOCKS + BLOCKS + BLOCKS, BLOCK_ENDS),
         ("int8", "cuda", BLOCK_LAYER, {**BLOCK_ENDS, "Cast": 1}),
         ("int4", "cpu", FINE_BLOCKS + FINE_BLOCKS + BLOCKS + BLOCKS, BLOCK_ENDS),
-        ("int8-dynamic", "cpu", FINE + FINE + SYMMETRIC + ONE_SIDED, BLOCK_ENDS),
+        ("int8-dynamic", "cpu", FINE + FINE + DYNAMIC + HIDDEN, BLOCK_ENDS),
     ],
 )
 def test_there_is_no_node_too_many(
@@ -278,7 +287,8 @@ def stored_sizes(config: Gpt2Config, precision: str) -> list[int]:
         if precision in ("fp32", "fp16") or name == "wpe.weight":
             sizes.append(out * width * (2 if precision == "fp16" else 4))
         elif precision == "int8-dynamic" and not table:
-            sizes.append(out * width)
+            parts = parts_of(name, width)
+            sizes += [out * width // parts] * parts
         else:
             sizes += [blocks * BLOCK_SIZE * bits // 8, blocks * 4]
     return sizes
