@@ -82,6 +82,15 @@ class GraphBuilder:
         self.node("Split", [value], outputs, axis=-1, num_outputs=parts)
         return outputs
 
+    def sum_of_halves(self, rows: str, width: int) -> str:
+        """[2 * n, width] -> [n, width]: the first n rows plus the others.
+
+        A product by ones, which is as exact as ReduceSum and several times as fast.
+        """
+        halves = self.Reshape(rows, self.constant([2, -1], np.int64))
+        total = self.MatMul(self.constant([1, 1], np.float32), halves)
+        return self.Reshape(total, self.constant([-1, width], np.int64))
+
     def rename(self, value: str, name: str) -> None:
         """Give `value`, which the newest node puts out, the name of a graph output."""
         outputs = self._nodes[-1].output

@@ -19,7 +19,7 @@ Float = NDArray[np.float32]
 MIDDLE = 128
 # For activations that are hardly negative, as behind GELU: nearly all levels above zero.
 LOW = 16
-PARTS = 4
+PARTS = 8
 
 
 def multiply(op: GraphBuilder, name: str, x: str, weight: Float) -> str:
@@ -41,8 +41,7 @@ def multiply_finely(op: GraphBuilder, name: str, x: str, weight: Float) -> str:
     second = op.QuantizeLinear(rest, smaller, zero, axis=0)
     both, scales = op.Concat(rounded, second, axis=0), op.Concat(scale, smaller, axis=0)
     product = _product(op, name, both, _column(op, scales), weight)
-    halves = op.Reshape(product, op.constant([2, -1, weight.shape[1]], np.int64))
-    return op.ReduceSum(halves, op.constant([0], np.int64), keepdims=0)
+    return op.sum_of_halves(product, weight.shape[1])
 
 
 def multiply_hidden(op: GraphBuilder, name: str, x: str, weight: Float) -> str:

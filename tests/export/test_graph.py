@@ -173,12 +173,13 @@ BLOCKS = Counter({"MatMulNBits": 1, "Add": 1})
 TOKENS = ("ReduceMax", "Mul", "Shape", "Expand", "QuantizeLinear")
 PRODUCT = ("MatMulIntegerToFloat", "Mul")
 DYNAMIC = Counter([*TOKENS, *PRODUCT, "Abs", "Unsqueeze", "Add"])
-REST = ("DequantizeLinear", "Sub", "Mul", "QuantizeLinear", "Concat", "Concat", "Reshape")
-FINE = DYNAMIC + Counter([*REST, "ReduceSum"])
+HALVES = ("Reshape", "MatMul", "Reshape")
+REST = ("DequantizeLinear", "Sub", "Mul", "QuantizeLinear", "Concat", "Concat")
+FINE = DYNAMIC + Counter([*REST, *HALVES])
 RESHAPES = ("Reshape", "Reshape", "Reshape", "Split", "Split")
 HIDDEN = Counter([*TOKENS, "LeakyRelu", *RESHAPES, *(PARTS * PRODUCT), "Sum", "Add"])
-GRID = ("Abs", "ReduceMax", "Mul", "QuantizeLinear", "DequantizeLinear", "Sub", "Concat", "MatMul")
-FINE_BLOCKS = BLOCKS + Counter([*GRID, "Reshape", "Reshape", "Reshape"])
+GRID = ("Abs", "ReduceMax", "Mul", "QuantizeLinear", "DequantizeLinear", "Sub", "Concat")
+FINE_BLOCKS = BLOCKS + Counter([*GRID, "Reshape", *HALVES])
 
 
 @pytest.mark.parametrize(
