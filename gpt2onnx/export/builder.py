@@ -76,10 +76,10 @@ class GraphBuilder:
             helper.make_node(op_type, inputs, outputs, name=outputs[0], domain=domain, **attributes)
         )
 
-    def split(self, value: str, parts: int) -> list[str]:
-        """The equal parts of its last axis."""
-        outputs = [self._unique("Split") for _ in range(parts)]
-        self.node("Split", [value], outputs, axis=-1, num_outputs=parts)
+    def split(self, value: str, sizes: Sequence[int]) -> list[str]:
+        """Parts of these sizes along the last axis."""
+        outputs = [self._unique("Split") for _ in sizes]
+        self.node("Split", [value, self.constant(sizes, np.int64)], outputs, axis=-1)
         return outputs
 
     def sum_of_halves(self, rows: str, width: int) -> str:

@@ -6,8 +6,6 @@ because ONNX Runtime's kernels for signed ones are ten times slower.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +17,8 @@ Float = NDArray[np.float32]
 MIDDLE = 128
 # For activations that are hardly negative, as behind GELU: nearly all levels above zero.
 LOW = 16
-PARTS = 8
+# One hidden unit of so many is among those that have a scale of their own.
+LARGEST = 16
 
 
 def multiply(op: GraphBuilder, name: str, x: str, weight: Float) -> str:
@@ -45,25 +44,17 @@ def multiply_finely(op: GraphBuilder, name: str, x: str, weight: Float) -> str:
 
 
 def multiply_hidden(op: GraphBuilder, name: str, x: str, weight: Float) -> str:
-    """The same for what comes from GELU: wide, with few large values and hardly negative ones.
+    """The same for what comes from GELU, hardly negative, sorted so that the largest come first.
 
-    Each part of a token has a scale of its own, and so has its part of the weights.
+    Those few have a scale of their own, so that the others aren't rounded as coarsely.
     """
-    width = weight.shape[0]
-    parts = math.gcd(PARTS, width)
-    x = op.Reshape(x, op.constant([-1, width // parts], np.int64))
-    rounded, scale, _ = quantize_tokens(op, x, LOW)
-    products = [
-        _product(op, f"{name}.{number}", *part, LOW)
-        for number, part in enumerate(
-            zip(
-                op.split(op.Reshape(rounded, op.constant([-1, width], np.int64)), parts),
-                op.split(op.Reshape(scale, op.constant([-1, parts], np.int64)), parts),
-                np.split(weight, parts),
-                strict=True,
-            )
-        )
-    ]
+    few = len(weight) // LARGEST
+    parts = np.split(weight, [few] if few else [])
+    products = []
+    for number, inputs in enumerate(op.split(x, [len(part) for part in parts])):
+        rounded, scale, _ = quantize_tokens(op, inputs, LOW)
+        scale, place = _column(op, scale), f"{name}.{number}"
+        products.append(_product(op, place, rounded, scale, parts[number], LOW))
     return op.Sum(*products)
 
 

@@ -5,6 +5,8 @@ the same to the model and easier to round. So are a value of the attention with 
 output matrix, and a hidden unit where the activation lets a scale through. SmoothQuant (Xiao 2022),
 https://arxiv.org/abs/2211.10438, except that random tokens do where there is no text.
 
+Hidden units, whose order is free, are sorted by size: what is large shares scales with its like.
+
 Knows GPT-2's tensors; knows nothing of how they are rounded.
 """
 
@@ -38,6 +40,7 @@ class Smoothed:
     weights: Weights
     made: dict[str, Float]  # by layer norm or matrix: what its outputs are divided by, [out]
     read: dict[str, Float]  # by matrix: what its rows are multiplied by, [in]
+    units: dict[str, NDArray[np.int64]]  # by feed-forward: its hidden units, the largest first
 
     @property
     def config(self) -> Gpt2Config:
@@ -51,20 +54,25 @@ class Smoothed:
             value = value / self.made[module]
         if module in self.read and kind == "weight":
             value = value * self.read[module][:, None]
-        return value
+        block, _, matrix = module.rpartition(".")
+        if block not in self.units or name.endswith("c_proj.bias"):
+            return value
+        return value[..., self.units[block]] if matrix == "c_fc" else value[self.units[block]]
 
 
 def smooth(weights: Weights, windows: Ids, track: Track = silent) -> Smoothed:
     """Scales by what each channel is at most while the model reads `windows` [count, tokens]."""
     largest = _largest_inputs(weights, windows, track)
-    smoothed = Smoothed(weights, {}, {})
+    smoothed = Smoothed(weights, {}, {}, {})
     for maker, reader in _pairs(weights.config):
         rows = np.abs(smoothed.tensor(f"{reader}.weight")).max(axis=1)
         scales = _scales(largest[reader], rows, ATTENTION if ".attn." in reader else HALF)
         made = _made(weights.config, reader, scales)
-        smoothed = Smoothed(
-            weights, smoothed.made | {maker: made}, smoothed.read | {reader: scales}
-        )
+        smoothed.made[maker], smoothed.read[reader] = made, scales
+    for layer in range(weights.config.n_layer):
+        block = f"h.{layer}.mlp"
+        units = largest[f"{block}.c_proj"] / smoothed.read.get(f"{block}.c_proj", 1)
+        smoothed.units[block] = np.argsort(-units, kind="stable")
     return smoothed
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import math
 import weakref
 from collections import Counter
 from pathlib import Path
@@ -20,7 +19,7 @@ from gpt2onnx.export.blocks import BLOCK_SIZE
 from gpt2onnx.export.builder import PAGE, GraphBuilder
 from gpt2onnx.export.checkpoint import open_checkpoint, tensor_shapes
 from gpt2onnx.export.config import Gpt2Config
-from gpt2onnx.export.dynamic import PARTS
+from gpt2onnx.export.dynamic import LARGEST
 from gpt2onnx.export.exporter import export
 from gpt2onnx.export.graph import build
 from gpt2onnx.export.precision import PRECISIONS, choose
@@ -136,15 +135,16 @@ def round_weights(model: GPT2LMHeadModel, precision: str) -> GPT2LMHeadModel:
 def rounded(name: str, weight: NDArray[np.float32], precision: str) -> NDArray[np.float64]:
     """What an export keeps of weight [in, out]."""
     if precision == "int8-dynamic":
-        parts = np.split(weight, parts_of(name, len(weight)))
+        parts = np.split(weight, parts_of(name, len(weight))[:-1])
         columns = [quantize_columns(part.T) for part in parts]
         return np.concatenate([values * scales.astype(np.float64) for values, scales in columns])
     return rounded_blocks(weight.T, 4 if precision == "int4" else 8).T
 
 
-def parts_of(name: str, width: int) -> int:
-    """How many int8-dynamic makes of a matrix."""
-    return math.gcd(PARTS, width) if "mlp.c_proj" in name else 1
+def parts_of(name: str, width: int) -> list[int]:
+    """The rows of what int8-dynamic makes of a matrix."""
+    largest = width // LARGEST if "mlp.c_proj" in name else 0
+    return [rows for rows in (largest, width - largest) if rows]
 
 
 def rounded_blocks(weight: NDArray[np.float32], bits: int) -> NDArray[np.float64]:
@@ -176,8 +176,7 @@ DYNAMIC = Counter([*TOKENS, *PRODUCT, "Abs", "Unsqueeze", "Add"])
 HALVES = ("Reshape", "MatMul", "Reshape")
 REST = ("DequantizeLinear", "Sub", "Mul", "QuantizeLinear", "Concat", "Concat")
 FINE = DYNAMIC + Counter([*REST, *HALVES])
-RESHAPES = ("Reshape", "Reshape", "Reshape", "Split", "Split")
-HIDDEN = Counter([*TOKENS, "LeakyRelu", *RESHAPES, *(PARTS * PRODUCT), "Sum", "Add"])
+HIDDEN = Counter([*(2 * (*TOKENS, *PRODUCT, "LeakyRelu", "Unsqueeze")), "Split", "Sum", "Add"])
 GRID = ("Abs", "ReduceMax", "Mul", "QuantizeLinear", "DequantizeLinear", "Sub", "Concat")
 FINE_BLOCKS = BLOCKS + Counter([*GRID, "Reshape", *HALVES])
 
@@ -288,8 +287,7 @@ def stored_sizes(config: Gpt2Config, precision: str) -> list[int]:
         if precision in ("fp32", "fp16") or name == "wpe.weight":
             sizes.append(out * width * (2 if precision == "fp16" else 4))
         elif precision == "int8-dynamic" and not table:
-            parts = parts_of(name, width)
-            sizes += [out * width // parts] * parts
+            sizes += [out * rows for rows in parts_of(name, width)]
         else:
             sizes += [blocks * BLOCK_SIZE * bits // 8, blocks * 4]
     return sizes

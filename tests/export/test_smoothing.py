@@ -70,6 +70,22 @@ def test_outliers_are_gone(tmp_path: Path) -> None:
     assert all(after[name] < before[name] / 2 for name in before)
 
 
+@pytest.mark.parametrize("activation", ["gelu_new", "relu"])
+def test_hidden_units_are_sorted_by_size(tmp_path: Path, activation: str) -> None:
+    weights = open_checkpoint(make_checkpoint(tmp_path, activation_function=activation))
+    largest: dict[str, NDArray[np.float32]] = {}
+
+    def keep(name: str, x: NDArray[np.float32]) -> None:
+        if name.endswith("mlp.c_proj"):
+            largest[name] = np.maximum(np.abs(x).max(axis=0), largest.get(name, 0))
+
+    watch(smooth(weights, windows(0)), windows(0), keep)
+    assert len(largest) == weights.config.n_layer
+    for sizes in largest.values():
+        assert (np.diff(sizes) <= 1e-5 * sizes[0]).all()
+        assert sizes[0] > 1.5 * sizes[-1] or activation == "relu"
+
+
 def test_zero_channels_are_left_alone(tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
