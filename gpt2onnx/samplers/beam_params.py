@@ -34,7 +34,7 @@ def unused_by_beams(merged: dict[str, Any]) -> set[str]:
     """Of a call's parameters, those that its number of beams and groups leaves without effect."""
     if (merged.get("num_beams") or 1) == 1:
         return set(BEAMS_ONLY)
-    grouped = (merged.get("num_beam_groups") or 1) > 1
+    grouped = (merged.get("num_beam_groups") or 1) != 1
     ranking = {"best_of", "return_alternatives"}
     return ranking if grouped else {*ranking, "diversity_penalty"}
 

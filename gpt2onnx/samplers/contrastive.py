@@ -38,7 +38,7 @@ def unit(vectors: FloatArray) -> FloatArray:
 
 def unused_contrast(merged: Mapping[str, Any]) -> set[str]:
     """Of a call's parameters, those of contrastive search where it samples or searches beams."""
-    otherwise = merged.get("do_sample") or (merged.get("num_beams") or 1) > 1
+    otherwise = merged.get("do_sample") or (merged.get("num_beams") or 1) != 1
     return {"penalty_alpha"} if otherwise else set()
 
 

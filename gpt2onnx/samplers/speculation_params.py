@@ -33,7 +33,7 @@ def unused_by_speculation(merged: Mapping[str, Any], given: Mapping[str, Any]) -
 def is_judged_otherwise(merged: Mapping[str, Any]) -> bool:
     """Whether a call's parameters ask for what leaves drafts no place."""
     guided = merged.get("guidance_scale") not in (None, 1)
-    beams = (merged.get("num_beams") or 1) > 1
+    beams = (merged.get("num_beams") or 1) != 1
     contrasts = bool(merged.get("penalty_alpha"))
     return guided or contrasts or beams or merged.get("overflow") == "slide"
 

@@ -395,6 +395,14 @@ def test_create_refuses_sampling_parameters_given_to_a_greedy_call() -> None:
         GenerationParams.create({"temperature": 0.8}, {"top_k": 5})
 
 
+@pytest.mark.parametrize("name", ["num_beams", "num_beam_groups"])
+@pytest.mark.parametrize("value", ["4", [4]])
+def test_create_refuses_what_is_no_number(name: str, value: object) -> None:
+    for given, defaults in (({name: value}, {}), ({}, {"num_beams": 2, name: value})):
+        with pytest.raises(ParameterError, match=f"{name}=.*: expected an integer of at least 1"):
+            GenerationParams.create(given, defaults)
+
+
 def test_none_takes_a_default_away() -> None:
     given = {"eos_token_id": None, "max_new_tokens": None, "top_p": None, "seed": None}
     params = GenerationParams.create(given, {"eos_token_id": 9, "max_new_tokens": 5})
