@@ -21,6 +21,9 @@ BEAMS_ONLY: Final = (
     "force_words_ids",
 )
 
+# Samplers with a state, or dice, of one text's own.
+_ONE_TEXTS_OWN: Final = ("mirostat_mode", "xtc_probability")
+
 # What groups and phrases don't go with, as in transformers, and why.
 _GROUPS_EXCLUDE: Final = {"do_sample": "groups are searched, not drawn"}
 _PHRASES_EXCLUDE: Final = {
@@ -48,6 +51,9 @@ def check_beams(params: GenerationParams) -> None:
         raise _both(params, "num_return_sequences", "num_beams", "only as many texts are found")
     if params.overflow == "slide":
         raise _both(params, "overflow", "num_beams", "beams can't go on past the last position")
+    for name in _ONE_TEXTS_OWN:
+        if getattr(params, name):
+            raise _both(params, name, "num_beams", "it follows one text, and beams are several")
     if params.stop_fn:
         raise ParameterError(
             f"stop_fn with num_beams={params.num_beams}: which beam becomes the text is known only "

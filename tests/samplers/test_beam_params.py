@@ -62,6 +62,14 @@ def test_keeps_a_value_in_one_form(name: str, value: object, kept: object) -> No
         ({**BEAMS, "num_return_sequences": 5}, "num_return_sequences=5, num_beams=4: only as many"),
         ({**BEAMS, "overflow": "slide"}, "overflow=slide, num_beams=4: beams can't go on past"),
         ({**BEAMS, "stop_fn": lambda index, history: True}, "stop_fn with num_beams=4: which beam"),
+        (
+            {**BEAMS, "do_sample": True, "mirostat_mode": 2},
+            "mirostat_mode=2, num_beams=4: it follows one text, and beams are several",
+        ),
+        (
+            {**BEAMS, "do_sample": True, "xtc_probability": 0.5},
+            r"xtc_probability=0\.5, num_beams=4: it follows one text",
+        ),
         ({**BEAMS, "seed": 1}, "seed=1 has no effect without do_sample=True"),
         ({**GROUPS, "num_beam_groups": 3}, "num_beam_groups=3, num_beams=4: groups must be of one"),
         ({**BEAMS, "num_beam_groups": 2}, "num_beam_groups=2 without diversity_penalty"),

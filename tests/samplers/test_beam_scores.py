@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers import GenerationParams, Hypothesis, log_softmax
 from gpt2onnx.samplers.beam_scores import BeamScores
 
@@ -100,9 +99,3 @@ def test_typical_p_keeps_as_many() -> None:
 def test_a_hypothesis_that_cannot_go_on_is_no_error() -> None:
     values = np.full((1, 30), -np.inf, np.float32)
     assert (ours(values, do_sample=True) == -np.inf).all()
-
-
-@pytest.mark.parametrize("parameters", [{"xtc_probability": 0.5}, {"mirostat_mode": 2}])
-def test_what_draws_each_sequence_by_itself_is_refused(parameters: dict[str, Any]) -> None:
-    with pytest.raises(ParameterError, match="draws each sequence by itself"):
-        ours(logprobs(0), do_sample=True, **parameters)
