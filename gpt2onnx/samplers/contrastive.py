@@ -49,6 +49,7 @@ def check_contrastive(params: GenerationParams) -> None:
     others = {
         "do_sample": (params.do_sample, "contrastive search draws nothing"),
         "num_beams": (params.num_beams > 1, "contrastive search follows one text"),
+        "return_alternatives": (params.return_alternatives, "contrastive search follows one text"),
         "overflow": (params.overflow == "slide", "contrastive search ends with the positions"),
         "guidance_scale": (params.guidance_scale not in (None, 1), "each chooses in its own way"),
     }

@@ -278,6 +278,11 @@ class GenerationParams:
                 continue
             if name == "top_k" and self.penalty_alpha:
                 continue
+            if value is not None and self.penalty_alpha:
+                raise ParameterError(
+                    f"{name}={value} with penalty_alpha={self.penalty_alpha}: contrastive search "
+                    "draws nothing; leave one of them out"
+                )
             if value is not None:
                 others = {
                     "num_return_sequences": "num_beams above 1, or return_alternatives=True",
