@@ -66,6 +66,8 @@ class Assistance:
 
     def _open(self, draft: Draft) -> Assistant:
         if not isinstance(draft, str | Path):
+            if not hasattr(draft, "decoder"):
+                raise ParameterError(f"draft={draft!r}: expected an open model, or its folder")
             return draft
         folder = Path(draft).resolve()
         if folder not in self._opened:

@@ -72,6 +72,11 @@ def test_the_text_is_that_of_plain_decoding(
             assert written.speculation.rounds < len(written.token_ids)
 
 
+def test_what_is_no_model_is_no_draft(model: Model) -> None:
+    with pytest.raises(ParameterError, match=r"draft=5: expected an open model, or its folder"):
+        model.generate("a", draft=5)  # type: ignore[call-overload]
+
+
 def test_a_draft_that_is_never_sure_enough_leaves_plain_steps(model: Model, draft: Model) -> None:
     plain = model.generate(PROMPTS, max_new_tokens=9)
     how: dict[str, Any] = {"draft": draft, "assistant_confidence_threshold": 1}
