@@ -41,6 +41,13 @@ def test_the_draft_is_exported_on_first_use(bundled: Path, monkeypatch: pytest.M
     assert draft.folder.config["n_layer"] == 1
 
 
+def test_the_draft_drafts_by_its_name(bundled: Path) -> None:
+    model = gpt2onnx.load()
+    plain = model.generate("a", max_new_tokens=9)
+    drafted = model.generate("a", max_new_tokens=9, draft="demo-draft")
+    assert (drafted.text, drafted.speculation is None) == (plain.text, False)
+
+
 def test_another_demo_is_exported_anew(bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = demo.exported()
     monkeypatch.setattr(demo, "CHECKPOINT", make_checkpoint(bundled / "other", n_layer=1))

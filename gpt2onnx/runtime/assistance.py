@@ -41,7 +41,7 @@ Draft: TypeAlias = Assistant | str | Path
 class Assistance:
     """The drafters of one model. Draft models that it opened stay open, and are checked once."""
 
-    def __init__(self, model: Assistant, load: Callable[[Path], Assistant]) -> None:
+    def __init__(self, model: Assistant, load: Callable[[str | Path], Assistant]) -> None:
         self._model, self._load = model, load
         self._opened: dict[Path, Assistant] = {}
         self._fitting: Assistant | None = None
@@ -71,7 +71,7 @@ class Assistance:
             return draft
         folder = Path(draft).resolve()
         if folder not in self._opened:
-            self._opened[folder] = self._load(Path(draft))
+            self._opened[folder] = self._load(draft)
         return self._opened[folder]
 
     def _fit(self, draft: Assistant) -> Assistant:

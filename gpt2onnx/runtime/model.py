@@ -52,7 +52,7 @@ class Model:
         tokenizer: tokenizers.Tokenizer,
         decoder: Decoder[Any],
         session: Session,
-        open_draft: Callable[[Path], Model] | None = None,
+        open_draft: Callable[[str | Path], Model] | None = None,
     ) -> None:
         self.folder = folder
         self.tokenizer = tokenizer
@@ -105,11 +105,12 @@ class Model:
         to each token, before and after penalties and warpers (beams: before), `prompt_logprobs` for
         the log-probabilities of the prompt's tokens, which reads each prompt once more and costs
         what `score` does. `draft` is a smaller model with the
-        same tokenizer, open or its folder, which stays open then: it guesses ahead, and the text
-        comes sooner (prompt_lookup_num_tokens and lookahead_window_size guess without one); what
-        comes, `speculation` explains, is the same. `negative_prompt` is what guidance_scale leads
-        away from, one for all prompts, a text or ids; without it that is the model's own bent, told
-        by each prompt's last token alone. `observe` is told of every step of a beam search.
+        same tokenizer, open or its folder, which stays open then ("demo-draft" is the bundled
+        model's): it guesses ahead, and the text comes sooner (prompt_lookup_num_tokens and
+        lookahead_window_size guess without one); what comes, `speculation` explains, is the same.
+        `negative_prompt` is what guidance_scale leads away from, one for all prompts, a text or
+        ids; without it that is the model's own bent, told by each prompt's last token alone.
+        `observe` is told of every step of a beam search.
 
         best_of draws that many and gives the num_return_sequences best of them, best first, by the
         mean log-probability of a token, the model's own. return_alternatives begins them with the
@@ -119,9 +120,10 @@ class Model:
         the best ones first, fewer where constraints leave fewer), and for a list of prompts the
         list of what each one gives.
 
-        `stop_fn(sequence_index, history)` is asked after each token that doesn't end its sequence
-        anyway, and told all of the sequence's tokens, prompt and new; where it says True the token
-        is the last: finish_reason is "stopped", and the other sequences go on.
+        `stop_fn(sequence_index, history)` is asked after each token but an end token and one that
+        completes a stop string or a form, and told all of the sequence's tokens, prompt and new;
+        where it says True the token is the last: finish_reason is "stopped", and the other
+        sequences go on.
 
         regex, json_schema, grammar or choices hold the text to a form. It ends when it is complete:
         finish_reason is "eos" or "stop" then, and otherwise a limit cut it short.
