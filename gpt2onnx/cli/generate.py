@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gpt2onnx.cli.model import add_model, find_model, open_model
+from gpt2onnx.cli.model import add_beside, add_model, given_beside, open_model
 from gpt2onnx.cli.parameters import add_parameters, given_parameters
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.table import table
@@ -42,17 +42,7 @@ def parser() -> Parser:
     parser = Parser("generate", "[PROMPT]", DESCRIPTION, EXAMPLES)
     add_text(parser, "PROMPT", "--prompt-file")
     add_model(parser)
-    parser.add_argument(
-        "--draft",
-        metavar="DIR",
-        help="folder of a smaller model with the same tokenizer, which guesses ahead: the same "
-        "text, sooner (demo-draft is the bundled model's)",
-    )
-    parser.add_argument(
-        "--negative-prompt",
-        metavar="TEXT",
-        help="what --guidance-scale leads away from (default: the prompt's last token alone)",
-    )
+    add_beside(parser)
     add_parameters(parser)
     group = parser.add_argument_group("output")
     group.add_argument(
@@ -98,10 +88,7 @@ def run(args: argparse.Namespace) -> int:
     opened = time.perf_counter() - started
     parameters = given_parameters(args)
     streams = _streams(args, model.params(parameters))
-    if args.draft:
-        parameters["draft"] = find_model(args.draft)
-    parameters["negative_prompt"] = args.negative_prompt
-    parameters["top_logprobs"] = args.top_logprobs
+    parameters |= {**given_beside(args), "top_logprobs": args.top_logprobs}
     rows = (_stream if streams else _write_whole)(args, model, prompt, parameters)
     if args.stats:
         about = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpt2onnx import demo
 from gpt2onnx.cli.parser import Pairs, Parser
@@ -60,6 +60,28 @@ def add_startup_cache(group: argparse._ArgumentGroup) -> None:
         help="on the CPU, keep the optimised and packed model in the user's cache folder, and map "
         "it from there the next time (default: yes; `gpt2onnx cache` lists what is kept)",
     )
+
+
+def add_beside(parser: Parser) -> None:
+    """What may stand beside the model and the prompt: another model, another prompt."""
+    parser.add_argument(
+        "--draft",
+        metavar="DIR",
+        help="folder of a smaller model with the same tokenizer, which guesses ahead: the same "
+        "text, sooner (demo-draft is the bundled model's)",
+    )
+    parser.add_argument(
+        "--negative-prompt",
+        metavar="TEXT",
+        help="what --guidance-scale leads away from (default: the prompt's last token alone)",
+    )
+
+
+def given_beside(args: argparse.Namespace) -> dict[str, Any]:
+    """Those of the two that the call gives, as `Model.generate` takes them."""
+    draft = None if args.draft is None else find_model(args.draft)
+    both = {"draft": draft, "negative_prompt": args.negative_prompt}
+    return {name: value for name, value in both.items() if value is not None}
 
 
 def open_model(args: argparse.Namespace, name: str | None = None) -> Model:

@@ -6,7 +6,7 @@ import argparse
 import math
 
 from gpt2onnx.cli.beam_record import BeamRecord
-from gpt2onnx.cli.model import add_model, open_model
+from gpt2onnx.cli.model import add_beside, add_model, given_beside, open_model
 from gpt2onnx.cli.parameters import add_parameters, given_parameters
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.text import add_text, read_prompt
@@ -20,11 +20,12 @@ DESCRIPTION = """\
 Writes on from a prompt, a line for each step as it happens: the step, the
 length of prompt and text in tokens, the token that was chosen, and which of the
 most probable ones were not. Probabilities are the model's own, before penalties
-and warpers. Parameters are those of `gpt2onnx generate`, for one text.
+and warpers. Parameters are those of `gpt2onnx generate`, for one text; of a
+beam search the lines are those of the best text, at the end.
 
 --html writes the same as a page, with the entropy along the text; of a beam
-search it has the tree of hypotheses, and the lines are those of the best text.
-Ctrl-C ends the run, and the page shows it as far as it came."""
+search it has the tree of hypotheses. Ctrl-C ends the run, and the page shows it
+as far as it came."""
 EXAMPLES = [
     'gpt2onnx trace "def main():" --max-new-tokens 8',
     'gpt2onnx trace "Once upon" --do-sample --top-p 0.9 --seed 1 --top 3',
@@ -36,6 +37,7 @@ def parser() -> Parser:
     parser = Parser("trace", "[PROMPT]", DESCRIPTION, EXAMPLES)
     add_text(parser, "PROMPT", "--prompt-file")
     add_model(parser)
+    add_beside(parser)
     add_parameters(parser)
     group = parser.add_argument_group("output")
     group.add_argument(
@@ -63,8 +65,7 @@ def run(args: argparse.Namespace) -> int:
         raise ParameterError(
             f"num_return_sequences={count}: trace follows one sequence; leave it out"
         )
-    beams = file is not None and params.num_beams > 1
-    trace = (_BeamTrace if beams else _Trace)(args, model, prompt)
+    trace = (_BeamTrace if params.num_beams > 1 else _Trace)(args, model, prompt)
     try:
         trace.run()
     finally:
@@ -81,7 +82,7 @@ class _Trace:
         self._levels: list[list[Node]] = []
         self._end: str | None = None
         self._args, self._model, self._prompt = args, model, prompt
-        self._parameters = given_parameters(args)
+        self._parameters, self._beside = given_parameters(args), given_beside(args)
         self._length = len(model.tokenizer.encode(prompt).ids) or 1  # BOS
 
     def run(self) -> None:
@@ -89,6 +90,7 @@ class _Trace:
             self._prompt,
             top_logprobs=self._args.top_logprobs,
             entropies=self._args.html is not None,
+            **self._beside,
             **self._parameters,
         )
         _print_header()
@@ -99,7 +101,8 @@ class _Trace:
         print(f"end: {self._end}")
 
     def page(self) -> Run:
-        given = (f"{name}={value!r}" for name, value in self._parameters.items())
+        beside = {name: getattr(self._args, name) for name in self._beside}
+        given = (f"{name}={value!r}" for name, value in (self._parameters | beside).items())
         about = [
             ("model", self._args.model),
             ("parameters", ", ".join(given) or "the model's own"),
@@ -150,6 +153,7 @@ class _BeamTrace(_Trace):
             self._prompt,
             top_logprobs=self._args.top_logprobs,
             observe=record,
+            **self._beside,
             **self._parameters,
         )
         return best

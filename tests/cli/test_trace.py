@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import html
 import math
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,32 @@ def test_a_line_for_each_step(run: Run, folder: str, model: gpt2onnx.Model) -> N
         assert f"  {chosen!r}  " in line
         assert f" {math.exp(token.logprob):.2%}" in line
         assert line.endswith("  ".join(shown))
+
+
+def test_the_best_text_of_a_beam_search(run: Run, folder: str, model: gpt2onnx.Model) -> None:
+    given = ("--model", folder, "--num-beams", 4, "--max-new-tokens", 6)
+    status, out, err = run("trace", "abc", *given)
+    best = model.generate("abc", num_beams=4, max_new_tokens=6)
+    _, *lines, end = out.splitlines()
+    assert (status, err, end, len(lines)) == (0, "", "end: length", 6)
+    for line, token, logprob in zip(lines, best.token_ids, best.logprobs, strict=True):
+        chosen = model.tokenizer.decode([token], skip_special_tokens=False)
+        assert f"  {chosen!r}  " in line
+        assert f" {math.exp(logprob):.2%}" in line
+
+
+def test_a_draft_and_a_negative_prompt(run: Run, folder: str, tmp_path: Path) -> None:
+    given = ("trace", "abc", "--model", folder, "--top", 0, "--max-new-tokens", 6)
+    page = tmp_path / "page.html"
+    plain = run(*given)
+    drafted = run(*given, "--draft", folder, "--num-assistant-tokens", 2, "--html", page)
+    assert drafted[0] == 0
+    tokens = [[x.split()[:3] for x in out.splitlines()] for out in (plain[1], drafted[1])]
+    assert tokens[0] == tokens[1]
+    shown = html.unescape(page.read_text(encoding="utf-8"))
+    assert f"num_assistant_tokens=2, draft={folder!r}" in shown
+    guided = [*given, "--guidance-scale", 3]
+    assert run(*guided, "--negative-prompt", "bye")[1] != run(*guided)[1]
 
 
 def test_no_others(run: Run, folder: str) -> None:
