@@ -28,7 +28,8 @@ def _phrases(text: str) -> list[list[list[int]]]:
 
 
 def _early_stopping(text: str) -> bool | str:
-    return {"true": True, "false": False}.get(text, text)
+    lower = text.lower()  # messages have Python's True and False
+    return {"true": True, "false": False}.get(lower, lower)
 
 
 def _bias(text: str) -> tuple[int, float]:

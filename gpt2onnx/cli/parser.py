@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-# A name, alone or with what it is set to; not a part of a path.
-_PARAMETER = re.compile(r"(?<![\w/.-])([a-z]+(?:_[a-z]+)*)(=(?:True|False)?|\b)(?![/.]\w)")
+# A name, alone or with what it is set to; not a part of a path, nor a value in quotation marks.
+_PARAMETER = re.compile(r"(?<![\w/.'-])([a-z]+(?:_[a-z]+)*)(=(?:True|False)?|\b)(?![/.]\w)")
 
 
 class Parser(argparse.ArgumentParser):

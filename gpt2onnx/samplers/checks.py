@@ -75,7 +75,9 @@ def order(*names: str) -> Check:
         given = value if isinstance(value, list | tuple) else ()
         known = [member for member in given if isinstance(member, str) and member in names]
         if not given or len(known) < len(given) or len(set(known)) < len(given):
-            raise refusal(name, value, "a list of warpers, each once, of " + ", ".join(names))
+            raise refusal(
+                name, value, "a list of warpers, each once, of " + ", ".join(map(repr, names))
+            )
         return tuple(known)
 
     return check

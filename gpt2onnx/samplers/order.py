@@ -81,7 +81,7 @@ def check_warpers(params: GenerationParams) -> None:
         if params.mirostat_mode and switch in REPLACED_BY_MIROSTAT:
             raise _without_effect(params, switch, _MIROSTAT)
         if params.sampler_order and _warper(switch) not in params.sampler_order:
-            why = f"while sampler_order has no {_warper(switch)}: add it"
+            why = f"while sampler_order has no {_warper(switch)!r}: add it"
             raise _without_effect(params, switch, why)
     if params.mirostat_mode and params.sampler_order:
         raise _without_effect(params, "sampler_order", _MIROSTAT)

@@ -204,6 +204,7 @@ def test_every_parameter_but_functions_has_an_option() -> None:
         (["--num-beams=4", "--length-penalty=0"], {"num_beams": 4, "length_penalty": 0.0}),
         (["--early-stopping=true"], {"early_stopping": True}),
         (["--early-stopping=false"], {"early_stopping": False}),
+        (["--early-stopping=True"], {"early_stopping": True}),
         (["--early-stopping=never"], {"early_stopping": "never"}),
         (
             ["--num-beam-groups=2", "--diversity-penalty=0.5"],

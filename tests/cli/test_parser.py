@@ -38,6 +38,7 @@ def parser() -> Parser:
         ("top_k/model.onnx", "top_k/model.onnx"),
         ("a.top_k", "a.top_k"),
         ("top_k.onnx", "top_k.onnx"),
+        ("expected one of 'top_k', 'x'", "expected one of 'top_k', 'x'"),
     ],
 )
 def test_parameters_are_named_as_options(parser: Parser, message: str, shown: str) -> None:

@@ -121,11 +121,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"top_p": 0.9, "min_p": 0.1, "sampler_order": ["top_p", "top_k"]},
-        "min_p=0.1 has no effect while sampler_order has no min_p: add it, or leave min_p out",
+        "min_p=0.1 has no effect while sampler_order has no 'min_p': add it, or leave min_p out",
     ),
     (
         {"dynatemp_range": 0.5, "sampler_order": ["top_p"]},
-        "dynatemp_range=0.5 has no effect while sampler_order has no temperature: add it, or leave",
+        "dynatemp_range=0.5 has no effect while sampler_order has no 'temperature': add it, or ",
     ),
     ({"top_k": 50, "sampler_order": ["top_p"]}, "top_k=50 has no effect while sampler_order has"),
 ]

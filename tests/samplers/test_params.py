@@ -153,7 +153,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     (
         "sampler_order",
         [],
-        r"sampler_order=\[\]: expected a list of warpers, each once, of top_n_si",
+        r"sampler_order=\[\]: expected a list of warpers, each once, of 'top_n_si",
     ),
     ("sampler_order", "top_p", "sampler_order='top_p'"),
     ("sampler_order", {"top_p"}, "sampler_order={'top_p'}"),
