@@ -52,10 +52,10 @@ def check_stream(params: GenerationParams) -> None:
     if params.num_beams > 1:
         raise ParameterError(
             f"num_beams={params.num_beams}: stream shows each token as it comes, and beams settle "
-            "on theirs at the end; use generate, or num_beams=1"
+            "on theirs at the end; don't stream, or set num_beams=1"
         )
     if params.best_of is not None:
         raise ParameterError(
             f"best_of={params.best_of}: stream shows each token as it comes, and which texts are "
-            "best is known at the end; use generate, or leave best_of out"
+            "best is known at the end; don't stream, or leave best_of out"
         )

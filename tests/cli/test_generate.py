@@ -92,6 +92,7 @@ def test_beams_come_whole_and_best_first(run: Run, folder: str, model: gpt2onnx.
     status, out, err = run(*call, "--stream")
     assert (status, out) == (2, "")
     assert "--num-beams 3: stream shows each token as it comes" in err
+    assert "don't stream, or set --num-beams 1" in err
 
 
 @pytest.mark.parametrize("count", [1, 2])
