@@ -111,8 +111,8 @@ class PromptReader:
         Errors: PromptTooLongError for a prompt longer than n_positions with overflow="error".
         """
         if params.overflow == "truncate":
-            # max_length counts the prompt, so it keeps room by itself.
-            new = params.max_new_tokens if params.max_length is None else 0
+            # max_length counts the prompt: beside it there is to be room for one token.
+            new = params.max_new_tokens if params.max_length is None else 1
             room = self.n_positions - new
             return ids[-max(room, kept_by_slide(self.n_positions)) :]
         if len(ids) <= self.n_positions:

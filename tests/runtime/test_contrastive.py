@@ -198,6 +198,10 @@ def test_as_far_as_the_positions_reach(hiding: Model) -> None:
     assert (written.finish_reason, len(written.token_ids)) == ("context", 59)
     full = hiding.generate("x" * 70, max_new_tokens=3, eos_token_id=[], overflow="truncate", **ON)
     assert len(full.token_ids) == 3
+    for length in (64, 80):
+        given = {"max_length": length, "eos_token_id": [], "overflow": "truncate", **ON}
+        full = hiding.generate("x" * 70, **given)
+        assert (len(full.prompt_token_ids), len(full.token_ids)) == (63, 1)
 
 
 def test_a_folder_without_hidden_states_says_what_to_do(model: Model) -> None:

@@ -196,6 +196,12 @@ def test_truncation_keeps_the_end(
     assert reader.fit(np.arange(length), given).tolist() == list(range(length))[-kept:]
 
 
+def test_a_total_length_leaves_room_for_a_token(reader: PromptReader) -> None:
+    for length in (15, 16, 17, 40):
+        fitted = reader.fit(np.arange(length), params(overflow="truncate", max_length=16))
+        assert fitted.tolist() == list(range(length))[-15:]
+
+
 def test_a_slide_keeps_the_newest_half(reader: PromptReader) -> None:
     assert reader.fit(np.arange(40), params(overflow="slide")).tolist() == list(range(32, 40))
 
