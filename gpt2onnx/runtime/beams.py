@@ -95,7 +95,8 @@ class _Beams(Generic[AnyRow]):
                 self._decoder.copy(self.rows[parent], self.rows[beam], shared)
                 rows.append(self.rows[beam])
             else:
-                rows.append(self._decoder.fork(self.rows[parent]))
+                self.rows.append(self._decoder.fork(self.rows[parent]))
+                rows.append(self.rows[-1])
         self.rows = rows + [self.rows[beam] for beam in spare]
         self.free(keep=len(parents))
 

@@ -159,6 +159,22 @@ def test_rows_are_given_back_when_the_observer_raises() -> None:
     assert decoder.rows == []
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_rows_are_given_back_when_a_fork_fails(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = FakeDecoder(by_history(VOCAB))
+    fork = decoder.fork
+
+    def failing(row: Any) -> Any:
+        if [name for name, _ in decoder.calls].count("fork") == count:
+            raise KeyboardInterrupt
+        return fork(row)
+
+    monkeypatch.setattr(decoder, "fork", failing)
+    with pytest.raises(KeyboardInterrupt):
+        run(decoder, started([[1], [2]], num_beams=4, max_new_tokens=9))
+    assert decoder.rows == []
+
+
 def test_the_observer_sees_the_whole_tree() -> None:
     """From parents, tokens and fates alone the running hypotheses can be drawn."""
     steps: list[tuple[int, Logits, list[Branch]]] = []
