@@ -169,6 +169,7 @@ class Model:
             raise ParameterError("prompt_logprobs: stream gives new tokens alone; use generate")
         params, strategy = self._understand(draft, negative_prompt, parameters)
         top = TopTokens(self.tokenizer, self.decoder.vocab_size, top_logprobs)
+        flag("entropies", entropies)
         check_stream(params)
         writers = self._writers(as_batch(prompt), params)
         return self._write(writers, params.max_time, top, strategy, entropies)

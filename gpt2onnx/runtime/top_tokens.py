@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import tokenizers
 
-from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime.decoder import Ids, Logits
 from gpt2onnx.runtime.results import Alternative
 from gpt2onnx.samplers import Candidates, top_logprobs
+from gpt2onnx.samplers.checks import integer_where
 
 
 class TopTokens:
     """Names the `count` most probable tokens of a row of logits. Errors: ParameterError."""
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, vocab_size: int, count: int) -> None:
-        if not isinstance(count, int) or not 0 <= count <= vocab_size:
-            raise ParameterError(
-                f"top_logprobs={count!r}: expected an integer from 0 to {vocab_size}, the model's "
-                "vocabulary"
-            )
-        self._tokenizer, self._count = tokenizer, count
+        expected = f"an integer from 0 to {vocab_size}, the model's vocabulary"
+        check = integer_where(lambda value: 0 <= value <= vocab_size, expected)
+        self._tokenizer, self._count = tokenizer, check("top_logprobs", count)
 
     def __call__(self, logits: Logits) -> tuple[Alternative, ...]:  # [vocab]
         """The most probable first; none where none were asked for."""

@@ -313,8 +313,15 @@ def test_all_alternatives(model: Model) -> None:
     (alternatives,) = model.generate("a", top_logprobs=257, max_new_tokens=1).alternatives
     assert sorted(a.id for a in alternatives) == list(range(257))
     assert sum(np.exp([a.logprob for a in alternatives])) == pytest.approx(1, abs=1e-5)
-    with pytest.raises(ParameterError, match="top_logprobs=258: expected an integer from 0 to 257"):
-        model.generate("a", top_logprobs=258)
+    for wrong in (258, -1, True, "3", 1.0):
+        with pytest.raises(
+            ParameterError, match=r"top_logprobs=.*: expected an integer from 0 to 257"
+        ):
+            model.generate("a", top_logprobs=wrong)  # type: ignore[call-overload]
+    (alternatives,) = model.generate("a", top_logprobs=np.int64(2), max_new_tokens=1).alternatives
+    assert len(alternatives) == 2
+    with pytest.raises(ParameterError, match="entropies='yes': expected True or False"):
+        model.stream("a", entropies="yes")  # type: ignore[arg-type]
 
 
 # --- defaults and names --------------------------------------------------------------------------
