@@ -43,7 +43,7 @@ class BlockMatrix:
         return -(-self.width // BLOCK_SIZE) * BLOCK_SIZE
 
     def multiply(self, x: str) -> str:
-        """The dot product with every row: x [tokens, width] -> [tokens, out]."""
+        """The dot product with every row: x [..., width] -> [..., out]."""
         return self._multiply(x, self.width)
 
     def _multiply(self, x: str, width: int) -> str:
@@ -59,14 +59,12 @@ class BlockMatrix:
         )
 
     def multiply_finely(self, x: str) -> str:
-        """The same with 16 bits of x, where the operator rounds activations: on the CPU.
+        """The same with 16 bits of x [tokens, width], where the operator rounds: on the CPU.
 
         What rounding x leaves are further rows of the same call, which reads the weights once. The
         first part is on the operator's own grid, so that it isn't rounded again.
         """
-        op = self.op
-        if self.padded != self.width:
-            x = op.Pad(x, op.constant([0, 0, 0, self.padded - self.width], np.int64))
+        op, x = self.op, self._filled_up(x)
         blocks = op.Reshape(x, op.constant([0, -1, BLOCK_SIZE], np.int64))
         largest = op.ReduceMax(op.Abs(blocks), op.constant([-1], np.int64), keepdims=0)
         scales = op.Mul(largest, op.constant(1 / 127, np.float32))
@@ -75,6 +73,30 @@ class BlockMatrix:
         first = op.DequantizeLinear(rounded, scales, **grid)
         product = self._multiply(op.Concat(first, op.Sub(x, first), axis=0), self.padded)
         return op.sum_of_halves(product, self.out)
+
+    def _filled_up(self, x: str) -> str:
+        """x [..., width] -> [..., padded]."""
+        if self.padded == self.width:
+            return x
+        pads, axes = ([0, self.padded - self.width], [-1])
+        return self.op.Pad(
+            x, self.op.constant(pads, np.int64), "", self.op.constant(axes, np.int64)
+        )
+
+
+class StandardBlockMatrix(BlockMatrix):
+    """The same in standard operators; ONNX Runtime makes them MatMulNBits again.
+
+    Its values are int8 [padded, out], its scales [blocks, out].
+    """
+
+    def multiply(self, x: str) -> str:
+        """The dot product with every row: x [..., width] -> [..., out]."""
+        return self._multiply(self._filled_up(x), self.padded)
+
+    def _multiply(self, x: str, width: int) -> str:
+        grid = {"axis": 0, "block_size": BLOCK_SIZE}
+        return self.op.MatMul(x, self.op.DequantizeLinear(self.values, self.scales, **grid))
 
 
 @dataclass(frozen=True)

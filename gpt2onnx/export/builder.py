@@ -91,6 +91,19 @@ class GraphBuilder:
         total = self.MatMul(self.constant([1, 1], np.float32), halves)
         return self.Reshape(total, self.constant([-1, width], np.int64))
 
+    @property
+    def nodes(self) -> Sequence[onnx.NodeProto]:
+        """Those added so far."""
+        return self._nodes
+
+    def keep(self, node: onnx.NodeProto) -> None:
+        """Add another graph's node as it is."""
+        self._nodes.append(node)
+
+    def keep_initializer(self, tensor: onnx.TensorProto) -> None:
+        """Add another graph's initializer as it is."""
+        self._initializers[tensor.name] = tensor
+
     def rename(self, value: str, name: str) -> None:
         """Give `value`, which the newest node puts out, the name of a graph output."""
         outputs = self._nodes[-1].output
@@ -152,7 +165,9 @@ class GraphBuilder:
         graph = helper.make_graph(
             self._nodes, "gpt2", inputs, outputs, list(self._initializers.values())
         )
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
+        versions = {"": OPSET, MICROSOFT: 1}
+        used = {"", *(node.domain for node in self._nodes)}
+        opsets = [helper.make_opsetid(name, versions[name]) for name in sorted(used)]
         return helper.make_model(
             graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="gpt2onnx"
         )

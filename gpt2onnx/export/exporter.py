@@ -86,7 +86,7 @@ def export(
     kv_cache: "float", the type of the activations; or "int8", for the CPU: a quarter of the memory
     and faster steps behind long contexts, for slower prompts.
     calibration: a file with a text like those to come, which tells what is rounded where it matters
-    (int8, int8-dynamic and int4 of the fused graph, an int8 cache); random tokens do without.
+    (int8, int8-dynamic and int4, an int8 cache); random tokens do without.
     verify: compare with PyTorch; by default where torch, transformers and onnxruntime are there.
     force: replace a model folder that is there already.
 
@@ -97,12 +97,11 @@ def export(
     """
     recipe = _choose(graph, precision, device)
     check_kv_cache(kv_cache, graph, precision, device)
-    rounded = recipe is not None and precision in ROUNDED
+    rounded = precision in ROUNDED
     if calibration is not None and not rounded and kv_cache != "int8":
         raise ParameterError(
-            f"calibration={str(calibration)!r} has no effect on precision={precision!r} with "
-            f"graph={graph!r}: it is for int8, int8-dynamic and int4 with graph='fused', and for "
-            "kv_cache='int8'; leave it out"
+            f"calibration={str(calibration)!r} has no effect on precision={precision!r}: it is for "
+            "int8, int8-dynamic, int4 and for kv_cache='int8'; leave it out"
         )
     extras = Extras(with_hidden_states, with_attention_bias, kv_cache)
     if with_hidden_states and recipe is None:
@@ -127,6 +126,7 @@ def export(
         weights: Weights = checkpoint
         if rounded:
             weights = smooth(checkpoint, calibration_ids(checkpoint, calibration), track)
+        if rounded and recipe is not None:
             moments = Moments(weights, calibration_ids(checkpoint, calibration, MOMENT_TOKENS))
             recipe = choose(precision, device, moments)
         grids: list[CacheGrid] = []
@@ -138,8 +138,9 @@ def export(
         if verify or (verify is None and can_verify()):
             verification = verify_folder(checkpoint, stage, precision, track, kv_cache)
         verified = time.perf_counter()
-        fused = {} if recipe is None else _describe_fused(recipe, extras, calibration)
-        write_manifest(stage, _describe(checkpoint, graph, precision, fused, verification))
+        fused = {} if recipe is None else _describe_fused(recipe, extras)
+        text = None if calibration is None else str(calibration)
+        write_manifest(stage, _describe(checkpoint, graph, precision, fused, text, verification))
         size = sum(path.stat().st_size for path in stage.iterdir())
     return Export(
         folder=out,
@@ -182,7 +183,7 @@ def _write(
 ) -> None:
     """The graph with its data, the settings and the tokenizer."""
     if recipe is None:
-        export_portable(checkpoint, folder, precision)
+        export_portable(checkpoint, weights, folder, precision)
     else:
         with (folder / DATA).open("wb") as data:
             op = GraphBuilder(data, DATA)
@@ -191,16 +192,9 @@ def _write(
     write_settings(checkpoint, folder)
 
 
-def _describe_fused(
-    recipe: Precision, extras: Extras, calibration: str | Path | None
-) -> dict[str, Any]:
+def _describe_fused(recipe: Precision, extras: Extras) -> dict[str, Any]:
     """What the manifest says of a fused graph alone."""
-    return {
-        "activations": str(recipe.dtype),
-        "opset": OPSET,
-        **asdict(extras),
-        "calibration": None if calibration is None else str(calibration),
-    }
+    return {"activations": str(recipe.dtype), "opset": OPSET, **asdict(extras)}
 
 
 def _describe(
@@ -208,6 +202,7 @@ def _describe(
     graph: str,
     precision: str,
     fused: dict[str, Any],
+    calibration: str | None,
     verification: Verification | None,
 ) -> dict[str, Any]:
     """What the manifest says of the model."""
@@ -215,6 +210,7 @@ def _describe(
         "graph": graph,
         "precision": precision,
         **fused,
+        "calibration": calibration,
         "source": {"name": checkpoint.source, "revision": checkpoint.revision},
         "verification": asdict(verification) if verification else None,
     }

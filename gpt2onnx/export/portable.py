@@ -1,8 +1,8 @@
 """The same model through Optimum: a graph in standard ONNX operators, for any runtime.
 
-Optimum traces transformers' own code; this says how, and what becomes of the weights afterwards.
-Knows Optimum's exporter and ONNX Runtime's quantizer; writes the graph and nothing else of the
-folder. runtime/portable.py lists the graph's inputs and outputs.
+Optimum traces transformers' own code; this says how, and portable_int8.py rounds the weights of
+what it wrote. Knows Optimum's exporter; writes the graph and nothing else of the folder.
+runtime/portable.py lists the graph's inputs and outputs.
 """
 
 from __future__ import annotations
@@ -16,27 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from gpt2onnx.errors import InstallationError, UnsupportedConfigError
-from gpt2onnx.export.checkpoint import HEAD, PREFIX, Checkpoint, tensor_shapes
+from gpt2onnx.export.checkpoint import HEAD, PREFIX, Checkpoint, Weights, tensor_shapes
+from gpt2onnx.export.portable_int8 import quantize
 
 PRECISIONS = ("fp32", "int8")
 MODEL = "model.onnx"
 TRACED_DATA = "model.onnx_data"  # Optimum's name for the weights of a model beyond 2 GB
 EMBEDDING = f"{PREFIX}wte.weight"
-POSITIONS_NODE = "/transformer/wpe/Gather"
 MIN_POSITIONS = 4
-NEEDS = {
-    "torch": "optimum",
-    "optimum.exporters.onnx": "optimum",
-    "onnxruntime.quantization": "cpu",
-}
+NEEDS = ("torch", "optimum.exporters.onnx")
 
 
-def export_portable(checkpoint: Checkpoint, folder: Path, precision: str) -> None:
-    """Write a checkpoint's graph as `folder`/model.onnx, with a data file beside it beyond 2 GB.
+def export_portable(checkpoint: Checkpoint, weights: Weights, folder: Path, precision: str) -> None:
+    """Write a checkpoint's graph with these weights as `folder`/model.onnx.
 
-    precision: fp32, or int8 (`quantize`). Errors: UnsupportedConfigError for any other, and for a
-    model of less than 4 positions; InstallationError where Optimum or ONNX Runtime is missing;
-    WeightsError.
+    precision: fp32, with a data file beside the graph beyond 2 GB; or int8, always with one.
+    Errors: UnsupportedConfigError for any other, and for a model of less than 4 positions;
+    InstallationError where Optimum is missing; WeightsError.
     """
     if precision not in PRECISIONS:
         raise UnsupportedConfigError(
@@ -50,16 +46,16 @@ def export_portable(checkpoint: Checkpoint, folder: Path, precision: str) -> Non
         )
     with _quiet():
         _require_packages()
-        model = load_model(checkpoint)
+        model = load_model(checkpoint, weights)
         trace(model, folder / MODEL)
         if precision == "int8":
-            quantize(folder)
+            quantize(folder / MODEL, folder / TRACED_DATA, EMBEDDING)
         elif model.config.tie_word_embeddings:
             tie_head(folder)
 
 
-def load_model(checkpoint: Checkpoint) -> Any:
-    """transformers.GPT2LMHeadModel in single precision, with the checkpoint's weights.
+def load_model(checkpoint: Checkpoint, weights: Weights) -> Any:
+    """transformers.GPT2LMHeadModel in single precision, with these weights.
 
     Eager attention heeds scale_attn_weights and scale_attn_by_inverse_layer_idx, which SDPA passes
     over before transformers 5.3.
@@ -67,14 +63,14 @@ def load_model(checkpoint: Checkpoint) -> Any:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    weights = {
-        name if name == HEAD else PREFIX + name: torch.from_numpy(checkpoint.tensor(name))
+    state_dict = {
+        name if name == HEAD else PREFIX + name: torch.from_numpy(weights.tensor(name))
         for name in tensor_shapes(checkpoint.config)
     }
     model = GPT2LMHeadModel.from_pretrained(
         None,
         config=GPT2Config(**checkpoint.config_json),
-        state_dict=weights,
+        state_dict=state_dict,
         attn_implementation="eager",
     )
     return model.float().eval()
@@ -109,51 +105,21 @@ def tie_head(folder: Path) -> None:
     onnx.save_model(model, path, save_as_external_data=beside, location=data.name)
 
 
-def quantize(folder: Path) -> None:
-    """The model in 8 bits: matrices with a scale a column, the embedding table with one.
-
-    Activations get a scale at every call. Positions stay as they are: they are few, and their
-    outliers would leave the others no bits.
-
-    Weights use 7 of their 8 bits. Where a CPU has no VNNI, ONNX Runtime adds products of unsigned
-    and signed bytes in pairs in 16 bits, which 8 bits overflow: the logits would depend on the
-    machine. Unsigned weights don't overflow either, and take twice the time.
-    https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
-    """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    model, data = folder / MODEL, folder / TRACED_DATA
-    quantize_dynamic(
-        model,
-        model,
-        op_types_to_quantize=["MatMul", "Gather"],
-        nodes_to_exclude=[POSITIONS_NODE],
-        per_channel=True,
-        reduce_range=True,
-        weight_type=QuantType.QInt8,
-        use_external_data_format=data.exists(),
-    )
-    data.unlink(missing_ok=True)
-
-
 def _require_packages() -> None:
-    for module, extra in NEEDS.items():
+    for module in NEEDS:
         try:
             importlib.import_module(module)
         except ImportError as error:
             raise InstallationError(
                 f"the portable graph is made by {module}, which can't be imported ({error}): "
-                f"pip install 'gpt2onnx[{extra}]'"
+                "pip install 'gpt2onnx[optimum]'"
             ) from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Drop the warnings and log lines of tracing and quantizing; what fails raises."""
+    """Drop the warnings and log lines of tracing; what fails raises."""
     disabled = logging.root.manager.disable
-    # With no handler at all, the quantizer's call of logging.warning would configure the root.
-    handler = logging.NullHandler()
-    logging.root.addHandler(handler)
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -161,4 +127,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
-        logging.root.removeHandler(handler)

@@ -152,5 +152,5 @@ def test_the_model_says_what_it_needs(tmp_path: Path) -> None:
     path = write(tmp_path, lambda op: [op.Relu("x")], x=np.zeros(1, np.float32))
     model = onnx.load(path)
     assert model.ir_version == IR_VERSION
-    assert {opset.domain: opset.version for opset in model.opset_import} == {"": 21, MICROSOFT: 1}
+    assert {opset.domain: opset.version for opset in model.opset_import} == {"": 21}
     assert model.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT

@@ -24,7 +24,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "int8, attention bias": {"with_attention_bias": True},
     "int8, int8 KV cache": {"kv_cache": "int8"},
     "fp32, portable": {"graph": "portable"},
-    "int8, portable": {"graph": "portable"},
 }
 IDS = np.arange(30) * 7 % 257
 
