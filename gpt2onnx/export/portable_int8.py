@@ -40,8 +40,10 @@ def quantize(path: Path, data: Path, embedding: str) -> None:
         for node in graph.node:
             with op.scope(node.name.lstrip("/")):
                 _add(op, node, stored, embedding)
-        for name in {name for node in op.nodes for name in node.input} & stored.keys():
-            op.keep_initializer(stored[name])
+        read = {name for node in op.nodes for name in node.input}
+        for tensor in graph.initializer:
+            if tensor.name in read:
+                op.keep_initializer(tensor)
         path.write_bytes(op.model(graph.input, graph.output).SerializeToString())
 
 

@@ -179,6 +179,12 @@ def test_operators_are_standard_ones(precision: str, request: pytest.FixtureRequ
     assert [opset.domain for opset in model.opset_import] == [""]
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_onnx_finds_no_fault(precision: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(precision) / "model.onnx"
+    onnx.checker.check_model(path, full_check=True)
+
+
 def test_a_tied_head_is_stored_once(fp32: Path) -> None:
     assert [value.shape for value in tensors(fp32).values() if 257 in value.shape] == [(257, 32)]
 
