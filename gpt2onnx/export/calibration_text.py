@@ -6,6 +6,7 @@ text that ended after 218 of 1,024 positions, a model was worthless behind them 
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 import numpy as np
@@ -18,27 +19,39 @@ Ids = NDArray[np.int64]
 
 # More brought nothing (docs/log.md).
 TOKENS = 1024
+# Bytes that are read of a file: more than any use of them takes.
+ENOUGH = 1 << 20
 
 
-def calibration_ids(checkpoint: Checkpoint, file: str | Path | None, tokens: int = TOKENS) -> Ids:
-    """At least that many tokens: ids [texts, n_positions], which fill all positions.
+class CalibrationText:
+    """A checkpoint's tokens of the beginning of a file in UTF-8, read once; without one, random."""
 
-    They are the first of a file in UTF-8 where one is given; a short one is repeated. Errors:
-    ParameterError where it can't be read or holds no token.
-    """
-    config = checkpoint.config
-    shape = -(-tokens // config.n_positions), config.n_positions
-    if file is None:
-        return np.random.default_rng(0).integers(config.vocab_size, size=shape)
-    ids = checkpoint.tokenizer.encode(_read(file)).ids
-    if not ids:
-        raise ParameterError(f"calibration={str(file)!r}: expected a text, found no token in it")
-    return np.resize(np.array(ids), shape)
+    def __init__(self, checkpoint: Checkpoint, file: str | Path | None) -> None:
+        """Errors: ParameterError where the file can't be read or holds no token."""
+        self._config = checkpoint.config
+        self._ids = [] if file is None else checkpoint.tokenizer.encode(_read(file)).ids
+        if file is not None and not self._ids:
+            raise ParameterError(
+                f"calibration={str(file)!r}: expected a text, found no token in it"
+            )
+
+    def windows(self, tokens: int = TOKENS) -> Ids:
+        """At least that many: ids [texts, n_positions], which fill all positions.
+
+        A short text is repeated.
+        """
+        shape = -(-tokens // self._config.n_positions), self._config.n_positions
+        if self._ids:
+            return np.resize(np.array(self._ids), shape)
+        return np.random.default_rng(0).integers(self._config.vocab_size, size=shape)
 
 
 def _read(file: str | Path) -> str:
     try:
-        return Path(file).read_text(encoding="utf-8")
+        with Path(file).open("rb") as text:
+            start = text.read(ENOUGH)
+        # A character may be cut where the reading ends, but not where the file does.
+        return codecs.getincrementaldecoder("utf-8")().decode(start, final=len(start) < ENOUGH)
     except OSError as error:
         raise ParameterError(f"calibration={str(file)!r}: {error.strerror}") from error
     except UnicodeDecodeError as error:

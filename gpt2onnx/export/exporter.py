@@ -13,7 +13,7 @@ from typing import Any
 
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.builder import OPSET, GraphBuilder
-from gpt2onnx.export.calibration_text import calibration_ids
+from gpt2onnx.export.calibration_text import CalibrationText
 from gpt2onnx.export.checkpoint import Checkpoint, Weights, open_checkpoint
 from gpt2onnx.export.folder import (
     DATA,
@@ -97,8 +97,7 @@ def export(
     """
     recipe = _choose(graph, precision, device)
     check_kv_cache(kv_cache, graph, precision, device)
-    rounded = precision in ROUNDED
-    if calibration is not None and not rounded and kv_cache != "int8":
+    if calibration is not None and precision not in ROUNDED and kv_cache != "int8":
         raise ParameterError(
             f"calibration={str(calibration)!r} has no effect on precision={precision!r}: it is for "
             "int8, int8-dynamic, int4 and for kv_cache='int8'; leave it out"
@@ -124,14 +123,14 @@ def export(
     with staged(out, force) as stage:
         started = time.perf_counter()
         weights: Weights = checkpoint
-        if rounded:
-            weights = smooth(checkpoint, calibration_ids(checkpoint, calibration), track)
-        if rounded and recipe is not None:
-            moments = Moments(weights, calibration_ids(checkpoint, calibration, MOMENT_TOKENS))
-            recipe = choose(precision, device, moments)
+        text = CalibrationText(checkpoint, calibration)
+        if precision in ROUNDED:
+            weights = smooth(checkpoint, text.windows(), track)
+        if precision == "int4":
+            recipe = choose(precision, device, Moments(weights, text.windows(MOMENT_TOKENS)))
         grids: list[CacheGrid] = []
         if kv_cache == "int8":
-            grids = calibrate(weights, calibration_ids(checkpoint, calibration), track)
+            grids = calibrate(weights, text.windows(), track)
         _write(checkpoint, weights, stage, precision, recipe, track, extras, grids)
         written = time.perf_counter()
         verification = None
@@ -139,8 +138,8 @@ def export(
             verification = verify_folder(checkpoint, stage, precision, track, kv_cache)
         verified = time.perf_counter()
         fused = {} if recipe is None else _describe_fused(recipe, extras)
-        text = None if calibration is None else str(calibration)
-        write_manifest(stage, _describe(checkpoint, graph, precision, fused, text, verification))
+        named = None if calibration is None else str(calibration)
+        write_manifest(stage, _describe(checkpoint, graph, precision, fused, named, verification))
         size = sum(path.stat().st_size for path in stage.iterdir())
     return Export(
         folder=out,

@@ -1,4 +1,4 @@
-"""The second moments of each matrix's inputs over a text, a layer at a time as they are asked for.
+"""The second moments of the feed-forwards' inputs over a text, a layer at a time as asked for.
 
 Knows GPT-2's matrices by name; knows nothing of rounding.
 """
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from gpt2onnx.export.calibration import Ids, watch_layers
 from gpt2onnx.export.checkpoint import Weights
 from gpt2onnx.export.feedback import GROUP
-from gpt2onnx.export.heads import pad_heads
 
 Float = NDArray[np.float32]
 
@@ -20,13 +19,12 @@ MOMENT_TOKENS = 4096
 
 
 class Moments:
-    """x.T @ x of each matrix's inputs while the model reads `windows` [count, tokens].
+    """x.T @ x of what the feed-forwards' matrices are given, over `windows` [count, tokens].
 
     Matrices are asked for in the model's order, so that one layer's moments are held at once.
     """
 
     def __init__(self, weights: Weights, windows: Ids) -> None:
-        self._config = weights.config
         self._layers = watch_layers(weights, windows, self._add)
         self._sums: dict[str, Float] = {}
 
@@ -38,8 +36,7 @@ class Moments:
         return self._sums.pop(name)
 
     def _add(self, name: str, x: Float) -> None:
-        if name.endswith(("attn.c_proj", "mlp.c_fc", "mlp.c_proj")):
-            x = pad_heads(x, self._config) if name.endswith("attn.c_proj") else x
+        if ".mlp." in name:
             self._sums[name] = self._sums.get(name, 0) + _moments(x)
 
 

@@ -162,11 +162,12 @@ def choose(precision: str, device: str, moments: Callable[[str], Float] | None =
         )
     half, single = np.dtype(np.float16), np.dtype(np.float32)
     activations = half if device == "cuda" else single
+    blocks = Blockwise(8, activations)
     attention = Blockwise(8, activations, fine=device == "cpu")
     recipes: dict[str, Precision] = {
         "fp32": Floating(single),
         "fp16": Floating(half),
-        "int8": Mixed(Blockwise(8, activations), {".attn.": attention}),
+        "int8": Mixed(blocks, {".attn.": attention}),
         "int8-dynamic": Mixed(
             Dynamic(single),
             {
@@ -174,6 +175,6 @@ def choose(precision: str, device: str, moments: Callable[[str], Float] | None =
                 ".mlp.c_proj": Dynamic(single, multiply_hidden),
             },
         ),
-        "int4": Mixed(Blockwise(4, activations, moments), {".attn.": attention}),
+        "int4": Mixed(Blockwise(4, activations, moments), {".attn.": blocks}),
     }
     return recipes[precision]

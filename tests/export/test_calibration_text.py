@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ import numpy as np
 import pytest
 
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.export.calibration_text import calibration_ids
+from gpt2onnx.export import calibration_text
+from gpt2onnx.export.calibration_text import CalibrationText
 from gpt2onnx.export.checkpoint import Checkpoint, open_checkpoint
 from gpt2onnx.export.exporter import export
 from tests.checkpoints import make_checkpoint
@@ -22,18 +25,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 def test_without_a_text_tokens_are_random_and_always_the_same(checkpoint: Checkpoint) -> None:
-    ids = calibration_ids(checkpoint, None)
+    ids = CalibrationText(checkpoint, None).windows()
     assert ids.shape == (16, 64)
     assert ids.min() == 0
     assert ids.max() == 256
-    np.testing.assert_array_equal(ids, calibration_ids(checkpoint, None))
+    np.testing.assert_array_equal(ids, CalibrationText(checkpoint, None).windows())
 
 
 @pytest.mark.parametrize("length", [1, 63, 64, 1000, 1024, 3000])
 def test_a_text_fills_every_position(checkpoint: Checkpoint, tmp_path: Path, length: int) -> None:
     text = "".join(chr(97 + n % 26) for n in range(length))
     (tmp_path / "text").write_text(text)
-    ids = calibration_ids(checkpoint, tmp_path / "text")
+    ids = CalibrationText(checkpoint, tmp_path / "text").windows()
     assert ids.shape == (16, 64)
     assert checkpoint.tokenizer.decode(ids.flatten().tolist()) == (text * 1024)[:1024]
 
@@ -41,7 +44,7 @@ def test_a_text_fills_every_position(checkpoint: Checkpoint, tmp_path: Path, len
 @pytest.mark.parametrize(("n_positions", "texts"), [(1, 1024), (300, 4), (1024, 1), (2048, 1)])
 def test_models_of_any_length(tmp_path: Path, n_positions: int, texts: int) -> None:
     checkpoint = open_checkpoint(make_checkpoint(tmp_path, n_positions=n_positions))
-    assert calibration_ids(checkpoint, None).shape == (texts, n_positions)
+    assert CalibrationText(checkpoint, None).windows().shape == (texts, n_positions)
 
 
 def test_files_that_are_no_texts(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -54,7 +57,26 @@ def test_files_that_are_no_texts(checkpoint: Checkpoint, tmp_path: Path) -> None
     ):
         file = tmp_path / name
         with pytest.raises(ParameterError, match=re.escape(f"calibration='{file}': {message}")):
-            calibration_ids(checkpoint, file)
+            CalibrationText(checkpoint, file)
+
+
+def test_a_long_text_is_read_as_far_as_it_is_used(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration_text, "ENOUGH", 101)  # cuts the last character in two
+    (tmp_path / "text").write_bytes("é".encode() * 2000 + b"\xff")
+    ids = CalibrationText(checkpoint, tmp_path / "text").windows()
+    assert checkpoint.tokenizer.decode(ids.flatten()[:100].tolist()) == "é" * 50
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    pipe, folder = tmp_path / "pipe", make_checkpoint(tmp_path / "checkpoint")
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("abc" * 30,))
+    writer.start()
+    export(folder, tmp_path / "out", precision="int4", calibration=pipe, verify=False)
+    writer.join()
 
 
 def test_the_text_decides_the_grid(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ FINE_BLOCKS = BLOCKS + Counter([*GRID, "Reshape", *HALVES])
         ("fp16", "cpu", FLOAT_LAYER, {**FLOAT_ENDS, "Cast": 1}),
         ("int8", "cpu", FINE_BLOCKS + FINE_BLOCKS + BLOCKS + BLOCKS, BLOCK_ENDS),
         ("int8", "cuda", BLOCK_LAYER, {**BLOCK_ENDS, "Cast": 1}),
-        ("int4", "cpu", FINE_BLOCKS + FINE_BLOCKS + BLOCKS + BLOCKS, BLOCK_ENDS),
+        ("int4", "cpu", BLOCK_LAYER, BLOCK_ENDS),
         ("int8-dynamic", "cpu", FINE + FINE + DYNAMIC + HIDDEN, BLOCK_ENDS),
     ],
 )
