@@ -95,7 +95,8 @@ def bars_table(bars: Sequence[dict[str, Any]]) -> str:
 
 def goal(bar: dict[str, Any]) -> str:
     if bar["limit"] is not None:
-        return f"at most {bar['limit']:.0f}: {bar['value'] or 0:.0f}"
+        found = "" if bar["value"] is None else f": {bar['value']:.0f}"
+        return f"at most {bar['limit']:.0f}{found}"
     return NOTHING if bar["goal"] is None else f"{bar['goal']:.1f}"
 
 

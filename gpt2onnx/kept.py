@@ -6,6 +6,7 @@ folder that holds other things.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,8 +45,9 @@ def clear() -> int:
     """
     size = sum(each.size for each in kept())
     for name in (STARTUP, *EXPORTS, CHECKED):
-        if (cache_folder() / name).is_dir():
-            shutil.rmtree(cache_folder() / name)
+        while (cache_folder() / name).is_dir():
+            with contextlib.suppress(FileNotFoundError):  # a process has just renamed a part of it
+                shutil.rmtree(cache_folder() / name)
     return size
 
 
@@ -65,24 +67,28 @@ def _entry_name(entry: Entry) -> str:
 def _unfinished() -> Iterator[Kept]:
     """What a process is writing, or left when it died."""
     for path in (cache_folder() / STARTUP).glob(f"{UNFINISHED}*"):
-        yield _folder("startup", f"{path.name}: being written, or abandoned", path)
+        yield from _folder("startup", f"{path.name}: being written, or abandoned", path)
 
 
 def _exports() -> Iterator[Kept]:
     """What was exported: bundled and compared models; those of another version, too."""
     for name in EXPORTS:
         for path in (cache_folder() / name).glob("*/*"):
-            yield _folder("export", f"{name}, {path.name}", path)
+            yield from _folder("export", f"{name}, {path.name}", path)
 
 
 def _checked() -> Iterator[Kept]:
     """Which folders' checksums were compared: all together, for they are empty files."""
     path = cache_folder() / CHECKED
     if path.is_dir():
-        yield _folder(CHECKED, f"{len(list(path.iterdir()))} folders whose checksums agreed", path)
+        yield from _folder(
+            CHECKED, f"{len(list(path.iterdir()))} folders whose checksums agreed", path
+        )
 
 
-def _folder(kind: str, name: str, path: Path) -> Kept:
-    files = [file.stat() for file in path.rglob("*") if file.is_file()]
-    newest = max((stat.st_mtime for stat in files), default=path.stat().st_mtime)
-    return Kept(kind, name, str(path), sum(stat.st_size for stat in files), newest)
+def _folder(kind: str, name: str, path: Path) -> Iterator[Kept]:
+    """It, unless a process renames it meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        files = [file.stat() for file in path.rglob("*") if file.is_file()]
+        newest = max(stat.st_mtime for stat in (path.stat(), *files))
+        yield Kept(kind, name, str(path), sum(stat.st_size for stat in files), newest)

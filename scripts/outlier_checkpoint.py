@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from gpt2onnx.errors import Gpt2OnnxError
 from gpt2onnx.export.checkpoint import Checkpoint, open_checkpoint, tensor_shapes
+from gpt2onnx.export.smoothing import HOMOGENEOUS
 
 SHARE, SMALLEST, LARGEST = 0.02, 10, 60
-# The activation of s * x is that of x times s to this power, for a positive s.
-HOMOGENEOUS = {"linear": 1, "relu": 1, "leaky_relu": 1, "relu2": 2}
 Tensors = dict[str, np.ndarray]
 
 
@@ -31,7 +31,12 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    write(open_checkpoint(arguments.source), arguments.out, arguments.seed)
+    if arguments.out.exists():
+        parser.error(f"{arguments.out}: exists; expected a new folder's name")
+    try:
+        write(open_checkpoint(arguments.source), arguments.out, arguments.seed)
+    except Gpt2OnnxError as error:
+        parser.error(str(error))
 
 
 def write(checkpoint: Checkpoint, out: Path, seed: int = 0) -> None:

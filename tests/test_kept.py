@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,31 @@ def test_everything_is_listed(folder: Path) -> None:
         ("startup", "unfinished-1-1: being written, or abandoned", 10),
     ]
     assert all(Path(each.path).is_relative_to(folder) for each in kept.kept())
+
+
+def test_what_a_process_renames_meanwhile(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry that is finished between its being found and its being read, or removed."""
+    original = Path.rglob
+
+    def renaming(path: Path, pattern: str) -> Iterator[Path]:
+        for file in original(path, pattern):
+            if path.name.startswith(UNFINISHED):
+                path.rename(path.with_name("finished"))
+            yield file
+
+    monkeypatch.setattr(Path, "rglob", renaming)
+    assert "unfinished-1-1: being written, or abandoned" not in [each.name for each in kept.kept()]
+    removing = shutil.rmtree
+    failures = iter([FileNotFoundError(2, "No such file or directory")])
+
+    def failing(path: Path) -> None:
+        for failure in failures:
+            raise failure
+        removing(path)
+
+    monkeypatch.setattr(shutil, "rmtree", failing)
+    kept.clear()
+    assert [path.name for path in folder.iterdir()] == ["thesis"]
 
 
 def test_clearing_leaves_what_is_not_ours(folder: Path) -> None:

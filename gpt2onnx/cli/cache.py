@@ -31,13 +31,13 @@ EXAMPLES = [
 def parser() -> Parser:
     parser = Parser("cache", "", DESCRIPTION, EXAMPLES)
     parser.add_argument("--clear", action="store_true", help="remove all of it")
-    parser.add_argument("--json", action="store_true", help="a JSON object a line for each thing")
+    parser.add_argument("--json", action="store_true", help="a JSON object a line")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     try:
-        text = _cleared() if args.clear else _listed(args.json)
+        text = _cleared(args.json) if args.clear else _listed(args.json)
     except OSError as error:
         where, what = error.filename or cache_folder(), "removed" if args.clear else "read"
         raise StorageError(f"{where}: can't be {what}: {error.strerror}") from error
@@ -45,8 +45,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _cleared() -> str:
-    return f"removed {clear() / 1e6:.1f} MB from {cache_folder()}\n"
+def _cleared(as_json: bool) -> str:
+    size = clear()
+    if as_json:
+        return json.dumps({"removed": size, "folder": str(cache_folder())}) + "\n"
+    return f"removed {size / 1e6:.1f} MB from {cache_folder()}\n"
 
 
 def _listed(as_json: bool) -> str:

@@ -130,28 +130,30 @@ class _Maker:
     outcome: str = "made"
 
     def __call__(self, folder: Path) -> str | None:
-        """Why there is nothing to keep, or None. `session` is open then, either way."""
+        """Why there is nothing to keep, or None. `session` is open then, either way.
+
+        Errors: OSError for what may be otherwise the next time, such as a full disk.
+        """
         graph, saved = self.cache.folder.graph, folder / GRAPH
-        refused = None
         try:
             plain = self.open_(graph, save_to=saved)
         except Gpt2OnnxError as error:
             self.session = self.open_(graph)  # raises, too, if the model is at fault
-            refused = f"ONNX Runtime can't save it: {error}"
-        else:
-            self.session, refused = self._judge(plain, saved)
+            raise OSError(f"ONNX Runtime can't save it: {error}") from error
+        self.session, refused = self._judge(plain, saved)
         if refused:
             self.outcome = f"not used: {refused}"
         return refused
 
     def _judge(self, plain: Session, saved: Path) -> tuple[Session, str | None]:
-        """The session to go on with, and what is wrong with what was saved."""
+        """The session to go on with, and what is wrong with what was saved. Errors: OSError."""
+        self.session = plain
         if not is_aligned(saved):
             return plain, "its packed matrices would lie at other addresses"
         try:
             mapped = self.open_(saved, optimised=True)
         except Gpt2OnnxError as error:
-            return plain, f"what ONNX Runtime saved can't be opened: {error}"
+            raise OSError(f"what ONNX Runtime saved can't be opened: {error}") from error
         expected, found = map(self.cache.prove, (plain, mapped))
         if expected.tobytes() != found.tobytes():
             return plain, "what ONNX Runtime saved gives other logits"

@@ -35,6 +35,14 @@ def test_a_model_is_kept_listed_used_and_cleared(run: Run, folder: str, tmp_path
     assert "start-up cache made" in run(*call)[2]
 
 
+def test_clearing_as_json(run: Run, folder: str, tmp_path: Path) -> None:
+    run("generate", "a", "--model", folder, "--max-new-tokens", 1)
+    status, out, _ = run("cache", "--clear", "--json")
+    removed = json.loads(out)
+    assert (status, removed["folder"]) == (0, str(tmp_path / "cache"))
+    assert removed["removed"] > 10_000
+
+
 def test_without(run: Run, folder: str) -> None:
     call = ["generate", "a", "--model", folder, "--max-new-tokens", 3, "--stats"]
     assert "start-up cache not used\n" in run(*call, "--no-startup-cache")[2]
