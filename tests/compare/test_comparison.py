@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,20 @@ def test_the_reference_of_given_folders(models: Callable[[str], Path]) -> None:
     assert Given([models("int8")]).reference == ("cpu", "int8")
     with pytest.raises(ParameterError, match="fp32, fp32: expected each of them once"):
         Given([models("fp32"), models("fp32")])
+
+
+@pytest.mark.parametrize("changed", ["model.onnx", "model.onnx.data", "tokenizer.json"])
+def test_a_changed_file_is_another_model(
+    changed: str, models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(models("fp32"), tmp_path / "model"))
+    (folder / "manifest.json").unlink()  # another exporter's
+    before = Given([folder]).identity
+    assert Given([folder]).identity == before
+    content = bytearray((folder / changed).read_bytes())
+    content[-1] ^= 1
+    (folder / changed).write_bytes(content)
+    assert Given([folder]).identity != before
 
 
 def test_another_grids_record_is_refused(models: Callable[[str], Path]) -> None:
