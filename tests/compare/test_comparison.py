@@ -158,6 +158,29 @@ def test_a_crash_is_its_rows_alone_and_resuming_tries_it_again(
     assert after.runs[0] == before["runs"][0]
 
 
+def test_what_is_tried_again_gets_its_place_and_the_newest_agreement(
+    models: Callable[[str], Path],
+) -> None:
+    def crashing(job: Mapping[str, Any]) -> Mapping[str, Any]:
+        first = str(models("fp32")) == job["folder"]
+        if first and (job["kind"] == "answers" or job.get("batch") == 1):
+            return {"reason": "its process was ended by SIGABRT"}
+        return answer(job)
+
+    folders = [models("fp32"), models("int8")]
+    before = compared(grid("fp32", "int8"), folders, crashing).as_dict()
+    assert [run["status"] for run in before["runs"]] == ["unavailable", "ok", "ok", "ok"]
+    assert before["runs"][1]["agreement"] is None
+    after = compared(grid("fp32", "int8"), folders, before=before)
+    assert [(run["precision"], run["batch"]) for run in after.runs] == [
+        *(("fp32", 1), ("fp32", 2), ("int8", 1), ("int8", 2)),
+    ]
+    assert [each["precision"] for each in after.answers] == ["fp32", "int8"]
+    assert after.runs[1]["agreement"]["verdict"] == "same"
+    assert after.runs[1]["step_ms"] == before["runs"][1]["step_ms"]
+    assert after.runs[2:] == before["runs"][2:]
+
+
 def test_without_a_reference_there_is_no_agreement(models: Callable[[str], Path]) -> None:
     def failing(job: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"reason": "out of memory"} if job["kind"] == "reference" else answer(job)
