@@ -134,6 +134,8 @@ class _Out:
 
     def read(self, resume: bool) -> dict[str, Any] | None:
         """The record to go on with. Errors: OutputExistsError, ParameterError."""
+        if self._folder.exists() and not self._folder.is_dir():
+            raise OutputExistsError(f"out={self._folder}: expected a folder, this is a file")
         if not resume:
             if self._json.exists():
                 raise OutputExistsError(
@@ -141,7 +143,9 @@ class _Out:
                 )
             return None
         try:
-            found: dict[str, Any] = json.loads(self._json.read_text(encoding="utf-8"))
+            found = json.loads(self._json.read_text(encoding="utf-8"))
+            if not isinstance(found, dict):
+                raise ValueError(f"expected a JSON object, found {type(found).__name__}")
         except (OSError, ValueError) as error:
             raise ParameterError(
                 f"resume=True: {self._json} can't be gone on with: {error}; leave resume out"

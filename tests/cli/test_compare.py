@@ -206,6 +206,30 @@ def test_mistakes(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--out", "list.json"), "--out list.json: expected a folder, this is a file"),
+        (("--resume", "--out", "list"), "--resume: list/compare.json can't be gone on with: exp"),
+    ],
+)
+def test_what_is_at_out_already(
+    given: tuple[str, ...],
+    message: str,
+    run: Run,
+    folder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list").mkdir()
+    for file in ("list.json", "list/compare.json"):
+        (tmp_path / file).write_text("[]")
+    status, out, err = run("compare", folder, "--context", 8, "--new-tokens", 8, *given)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"gpt2onnx: error: {message}")
+
+
 def test_an_unknown_precision_of_a_checkpoint(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     given = ("--precisions", "int9", "--out", tmp_path / "out")
     status, _, err = run("compare", checkpoint, *given)
