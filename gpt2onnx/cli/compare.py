@@ -15,6 +15,7 @@ from gpt2onnx.cli.table import table
 from gpt2onnx.cli.text import read_file
 from gpt2onnx.cli.whole_file import WholeFile
 from gpt2onnx.compare import report
+from gpt2onnx.compare.answers import encoded
 from gpt2onnx.compare.comparison import Comparison
 from gpt2onnx.compare.cost import Prices, add_costs, crossovers
 from gpt2onnx.compare.grid import Grid
@@ -27,6 +28,7 @@ from gpt2onnx.compare.record import Record, head
 from gpt2onnx.errors import OutputExistsError, ParameterError, PromptError, StorageError
 from gpt2onnx.models import DEMO
 from gpt2onnx.runtime.folder import open_folder
+from gpt2onnx.runtime.opening import open_tokenizer
 from gpt2onnx.runtime.session import known_provider
 
 DESCRIPTION = """\
@@ -101,7 +103,9 @@ def run(args: argparse.Namespace) -> int:
     )
     out = _Out(Path(args.out), prices)
     before = out.read(args.resume)
-    grid.check_positions(open_folder(models.folder(models.reference)).n_positions)
+    folder = open_folder(models.folder(models.reference))
+    grid.check_positions(folder.n_positions)
+    encoded(open_tokenizer(folder), prompts, folder.n_positions, grid.new_tokens)
     model = {"name": models.name, "identity": models.identity}
     record = Record(head(grid.as_dict(), model, machine(), models.reference, prompts))
     if before is not None:
@@ -134,6 +138,8 @@ class _Out:
 
     def read(self, resume: bool) -> dict[str, Any] | None:
         """The record to go on with. Errors: OutputExistsError, ParameterError."""
+        if self._folder.exists() and not self._folder.is_dir():
+            raise OutputExistsError(f"out={self._folder}: expected a folder, this is a file")
         if not resume:
             if self._json.exists():
                 raise OutputExistsError(
@@ -141,7 +147,9 @@ class _Out:
                 )
             return None
         try:
-            found: dict[str, Any] = json.loads(self._json.read_text(encoding="utf-8"))
+            found = json.loads(self._json.read_text(encoding="utf-8"))
+            if not isinstance(found, dict):
+                raise ValueError(f"expected a JSON object, found {type(found).__name__}")
         except (OSError, ValueError) as error:
             raise ParameterError(
                 f"resume=True: {self._json} can't be gone on with: {error}; leave resume out"

@@ -6,10 +6,12 @@ of prompt and text, which both models are given. Knows files of logits; knows no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tokenizers
 
 from gpt2onnx.agreement import Agreement
 from gpt2onnx.compare.job import Job
@@ -48,17 +50,23 @@ def candidate(job: Job) -> dict[str, Any]:
     return {**_figures(agreement, lengths), "texts": partings}
 
 
-def _prompts(model: Model, job: Job) -> list[Ids]:
-    """Each [n]. Errors: PromptTooLongError."""
-    prompts = [np.array(model.tokenizer.encode(text).ids, np.int64) for text in job["prompts"]]
-    room = model.decoder.n_positions - job["new_tokens"]
+def encoded(
+    tokenizer: tokenizers.Tokenizer, texts: Sequence[str], n_positions: int, new_tokens: int
+) -> list[Ids]:
+    """Prompts as token ids, each [n]. Errors: PromptTooLongError where no room is left behind."""
+    prompts = [np.array(tokenizer.encode(text).ids, np.int64) for text in texts]
+    room = n_positions - new_tokens
     for number, ids in enumerate(prompts, 1):
         if len(ids) > room:
             raise PromptTooLongError(
                 f"prompt {number} has {len(ids)} tokens: expected at most {room}, the model's "
-                f"positions without new_tokens={job['new_tokens']}; shorten it"
+                f"positions without new_tokens={new_tokens}; shorten it"
             )
     return prompts
+
+
+def _prompts(model: Model, job: Job) -> list[Ids]:
+    return encoded(model.tokenizer, job["prompts"], model.decoder.n_positions, job["new_tokens"])
 
 
 def _greedy(model: Model, ids: Ids, count: int) -> Ids:

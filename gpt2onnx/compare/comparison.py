@@ -46,13 +46,14 @@ class Comparison:
                 answers = self._answers(configuration)
                 for cell in self._grid.cells(configuration):
                     yield str(cell)
-                    if not self.record.run_of(cell):
-                        self.record.runs.append(self._run(cell, answers))
+                    run = self.record.take_run(cell) or self._run(cell, answers)
+                    self.record.runs.append({**run, **_repeated(answers, run)})
 
     def _answers(self, configuration: Configuration) -> dict[str, Any]:
-        if before := self.record.answers_of(configuration):
-            return before
-        entry = {**configuration._asdict(), **self._compared(configuration)}
+        entry = self.record.take_answers(configuration) or {
+            **configuration._asdict(),
+            **self._compared(configuration),
+        }
         self.record.answers.append(entry)
         return entry
 
@@ -89,19 +90,7 @@ class Comparison:
         found = self._job("speed", cell.configuration, batch=cell.batch, context=cell.context)
         if "reason" in found:
             return {**where, "status": "unavailable", "reason": found["reason"]}
-        return {
-            **where,
-            "status": "ok",
-            **found["result"],
-            "placement": {
-                name: answers["placement"][name] for name in ("provider", "share", "copies")
-            },
-            "agreement": (
-                {name: answers["agreement"][name] for name in SUMMARY}
-                if answers["agreement"]
-                else None
-            ),
-        }
+        return {**where, "status": "ok", **found["result"]}
 
     def _job(self, kind: str, configuration: Configuration, **more: Any) -> Mapping[str, Any]:
         """Do a job: {"result": …} or {"reason": …}."""
@@ -123,6 +112,17 @@ class Comparison:
                 **more,
             }
         )
+
+
+def _repeated(answers: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run that went well has of its configuration's answers, which may be newer."""
+    placement, agreement = answers["placement"], answers["agreement"]
+    if run["status"] != "ok" or placement is None:
+        return {}
+    return {
+        "placement": {name: placement[name] for name in ("provider", "share", "copies")},
+        "agreement": {name: agreement[name] for name in SUMMARY} if agreement else None,
+    }
 
 
 def summed(answers: Mapping[str, Any]) -> dict[str, Any]:

@@ -75,11 +75,15 @@ def _alike(runs: Sequence[Run], like: Run) -> list[Run]:
 def crossovers(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """For each GPU configuration and context, the batch from which on it pays.
 
-    by_speed: the smallest batch from which on, at every larger one of the grid too, it writes more
-    tokens a second than the best CPU run. by_price: the same with fewer dollars a token. None where
-    there is no such batch, or nothing to compare.
+    by_speed: the smallest batch from which on, at every larger one too, it writes more tokens a
+    second than the best CPU run. by_price: the same with fewer dollars a token. None where there is
+    no such batch, or no price. Only batches that the CPU ran as well tell anything.
     """
-    gpu = [run for run in runs if _went_well(run) and run["provider"] != CPU]
+    gpu = [
+        run
+        for run in runs
+        if _went_well(run) and run["provider"] != CPU and best_cpu(runs, run) is not None
+    ]
     keys = dict.fromkeys((run["provider"], run["precision"], run["context"]) for run in gpu)
     found = []
     for provider, precision, context in keys:

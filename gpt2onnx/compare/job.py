@@ -16,7 +16,8 @@ from typing import Any, TypeAlias
 Job: TypeAlias = Mapping[str, Any]
 # What a job gives: {"result": …} or {"reason": …}.
 Apart: TypeAlias = Callable[[Job], Mapping[str, Any]]
-COMMAND = (sys.executable, "-m", "gpt2onnx.compare")
+# -P: without it Python would look for modules in the user's working directory first.
+COMMAND = (sys.executable, "-P", "-m", "gpt2onnx.compare")
 
 
 def apart(job: Job) -> Mapping[str, Any]:
@@ -25,7 +26,12 @@ def apart(job: Job) -> Mapping[str, Any]:
     An interrupt ends that process as well.
     """
     done = subprocess.run(
-        COMMAND, input=json.dumps(job), capture_output=True, encoding="utf-8", check=False
+        COMMAND,
+        input=json.dumps(job),
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",  # what a library or the system says may be of another encoding
+        check=False,
     )
     if done.returncode:
         return {"reason": _reason(done.returncode, done.stderr)}

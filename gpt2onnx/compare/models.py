@@ -6,6 +6,7 @@ Knows the export as a function that is passed in; knows nothing of how it works.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ class Given:
             names = ", ".join(map(_precision, folders))
             raise ParameterError(f"the models' precisions are {names}: expected each of them once")
         self.name = ", ".join(map(str, paths))
-        self.identity = _sha256(*(folder.graph for folder in folders))
+        self.identity = _identity(folders)
         first = next(iter(self._folders))
         self.reference = REFERENCE if "fp32" in self._folders else Configuration(CPU, first)
 
@@ -76,6 +77,12 @@ class Given:
 
     def folder(self, configuration: Configuration) -> Path:
         return self._folders[configuration.precision].path
+
+
+def _identity(folders: Sequence[ModelFolder]) -> str:
+    """Changes when a graph, its weights or the tokenizer does."""
+    told = [(folder.identity(), _sha256(folder.tokenizer)) for folder in folders]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
 
 
 def _precision(folder: ModelFolder) -> str:
@@ -94,5 +101,5 @@ def _check_alike(folders: Sequence[ModelFolder]) -> None:
             )
 
 
-def _sha256(*files: Path) -> str:
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:24]
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path("/")
-PACKAGE = re.compile(r"intel-rapl:\d+")  # a package; those with a second number are parts of it
+ZONE = re.compile(r"intel-rapl:\d+")  # those with a second number are parts of one
+# By name: a laptop has its whole platform beside them, psys, in which they are counted as well.
+PACKAGE = "package"
 
 
 class Zone(NamedTuple):
@@ -24,10 +26,10 @@ class Zone(NamedTuple):
 def zones(root: Path = ROOT) -> list[Zone] | str:
     """The packages' counters; or the reason why there are none to be read."""
     place = root / "sys/class/powercap"
-    folders = sorted(each for each in place.glob("intel-rapl:*") if PACKAGE.fullmatch(each.name))
-    if not folders:
-        return "the kernel gives no RAPL counters here"
     try:
+        folders = sorted(each for each in place.glob("intel-rapl:*") if _is_package(each))
+        if not folders:
+            return "the kernel gives no RAPL counters here"
         found = [Zone(f / "energy_uj", _number(f / "max_energy_range_uj")) for f in folders]
         for zone in found:
             _number(zone.file)
@@ -47,6 +49,10 @@ def joules(found: list[Zone], before: list[int], after: list[int]) -> float:
         for zone, start, end in zip(found, before, after, strict=True)
     )
     return sum(used) / 1e6
+
+
+def _is_package(folder: Path) -> bool:
+    return bool(ZONE.fullmatch(folder.name)) and (folder / "name").read_text().startswith(PACKAGE)
 
 
 def _number(file: Path) -> int:

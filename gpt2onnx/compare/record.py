@@ -5,7 +5,7 @@ docs/compare-schema.md explains every field. Plain data; knows no file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,11 +26,13 @@ class Record:
     answers: list[dict[str, Any]] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
 
-    def answers_of(self, configuration: Configuration) -> dict[str, Any] | None:
-        return next((a for a in self.answers if _configuration(a) == configuration), None)
+    def take_answers(self, configuration: Configuration) -> dict[str, Any] | None:
+        """Those there are, out of the list: put back, they follow what is there in its order."""
+        return _take(self.answers, lambda each: _configuration(each) == configuration)
 
-    def run_of(self, cell: Cell) -> dict[str, Any] | None:
-        return next((r for r in self.runs if _cell(r) == cell), None)
+    def take_run(self, cell: Cell) -> dict[str, Any] | None:
+        """As `take_answers`."""
+        return _take(self.runs, lambda each: _cell(each) == cell)
 
     def as_dict(self) -> dict[str, Any]:
         return {**self.head, "answers": self.answers, "runs": self.runs}
@@ -64,6 +66,13 @@ def head(
         "reference": reference._asdict(),
         "prompts": prompts,
     }
+
+
+def _take(
+    entries: list[dict[str, Any]], wanted: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any] | None:
+    place = next((n for n, entry in enumerate(entries) if wanted(entry)), None)
+    return None if place is None else entries.pop(place)
 
 
 def _configuration(entry: Mapping[str, Any]) -> Configuration:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 WIDTH, HEIGHT = 900, 320
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 16, 44
-LOOKS = 6  # colours and dashes in style.css; further lines begin again, and have their names
+# Colours and dashes in style.css: enough for two providers with each precision.
+LOOKS = 12
 
 
 class Line(NamedTuple):

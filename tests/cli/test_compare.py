@@ -206,6 +206,42 @@ def test_mistakes(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--out", "list.json"), "--out list.json: expected a folder, this is a file"),
+        (("--resume", "--out", "list"), "--resume: list/compare.json can't be gone on with: exp"),
+    ],
+)
+def test_what_is_at_out_already(
+    given: tuple[str, ...],
+    message: str,
+    run: Run,
+    folder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list").mkdir()
+    for file in ("list.json", "list/compare.json"):
+        (tmp_path / file).write_text("[]")
+    status, out, err = run("compare", folder, "--context", 8, "--new-tokens", 8, *given)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"gpt2onnx: error: {message}")
+
+
+def test_a_prompt_without_room_is_told_before_anything_is_measured(
+    run: Run, models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text(f"short\n{'x' * 59}\n")  # a token a byte, and 64 positions
+    given = (*SMALL, "--prompts", prompts, "--out", tmp_path / "out")
+    status, out, err = run("compare", models("fp32"), *given)
+    assert (status, out, (tmp_path / "out").exists()) == (2, "", False)
+    assert "error: prompt 2 has 59 tokens: expected at most 58, the model's" in err
+    assert "--new-tokens 6; shorten it" in err
+
+
 def test_an_unknown_precision_of_a_checkpoint(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     given = ("--precisions", "int9", "--out", tmp_path / "out")
     status, _, err = run("compare", checkpoint, *given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,29 @@ def test_a_crash_is_its_rows_alone_and_resuming_tries_it_again(
     assert after.runs[0] == before["runs"][0]
 
 
+def test_what_is_tried_again_gets_its_place_and_the_newest_agreement(
+    models: Callable[[str], Path],
+) -> None:
+    def crashing(job: Mapping[str, Any]) -> Mapping[str, Any]:
+        first = str(models("fp32")) == job["folder"]
+        if first and (job["kind"] == "answers" or job.get("batch") == 1):
+            return {"reason": "its process was ended by SIGABRT"}
+        return answer(job)
+
+    folders = [models("fp32"), models("int8")]
+    before = compared(grid("fp32", "int8"), folders, crashing).as_dict()
+    assert [run["status"] for run in before["runs"]] == ["unavailable", "ok", "ok", "ok"]
+    assert before["runs"][1]["agreement"] is None
+    after = compared(grid("fp32", "int8"), folders, before=before)
+    assert [(run["precision"], run["batch"]) for run in after.runs] == [
+        *(("fp32", 1), ("fp32", 2), ("int8", 1), ("int8", 2)),
+    ]
+    assert [each["precision"] for each in after.answers] == ["fp32", "int8"]
+    assert after.runs[1]["agreement"]["verdict"] == "same"
+    assert after.runs[1]["step_ms"] == before["runs"][1]["step_ms"]
+    assert after.runs[2:] == before["runs"][2:]
+
+
 def test_without_a_reference_there_is_no_agreement(models: Callable[[str], Path]) -> None:
     def failing(job: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"reason": "out of memory"} if job["kind"] == "reference" else answer(job)
@@ -172,6 +196,20 @@ def test_the_reference_of_given_folders(models: Callable[[str], Path]) -> None:
     assert Given([models("int8")]).reference == ("cpu", "int8")
     with pytest.raises(ParameterError, match="fp32, fp32: expected each of them once"):
         Given([models("fp32"), models("fp32")])
+
+
+@pytest.mark.parametrize("changed", ["model.onnx", "model.onnx.data", "tokenizer.json"])
+def test_a_changed_file_is_another_model(
+    changed: str, models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(models("fp32"), tmp_path / "model"))
+    (folder / "manifest.json").unlink()  # another exporter's
+    before = Given([folder]).identity
+    assert Given([folder]).identity == before
+    content = bytearray((folder / changed).read_bytes())
+    content[-1] ^= 1
+    (folder / changed).write_bytes(content)
+    assert Given([folder]).identity != before
 
 
 def test_another_grids_record_is_refused(models: Callable[[str], Path]) -> None:

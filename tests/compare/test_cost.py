@@ -49,6 +49,15 @@ def test_from_which_batch_on_the_gpu_pays() -> None:
     assert crossovers(made)[0]["by_speed"] is None
 
 
+def test_what_the_cpu_did_not_run_is_no_comparison() -> None:
+    """A batch that the CPU has no memory for; a report of the GPU alone."""
+    made = runs()
+    made[2], made[5] = run("cpu", "fp32", 32, None), run("cpu", "int8", 32, None)
+    add_costs(made, Prices())
+    assert crossovers(made)[0]["by_speed"] == 8
+    assert crossovers(made[6:]) == []
+
+
 def test_without_prices_there_are_no_dollars() -> None:
     made = runs()
     add_costs(made, Prices())

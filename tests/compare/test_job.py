@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import gpt2onnx
 from gpt2onnx.compare import job
 
 
@@ -51,11 +52,23 @@ def test_a_measurement(models: Callable[[str], Path]) -> None:
         ("import os; os.kill(os.getpid(), 9)", "killed by SIGKILL"),
         ("import os; os.kill(os.getpid(), 6)", "ended by SIGABRT"),
         ("import sys; sys.exit(3)", "its process ended with status 3"),
+        ("import os; os.write(2, b'no \\xff'); os._exit(3)", "no \ufffd"),
     ],
 )
 def test_a_crash_is_a_reason(monkeypatch: pytest.MonkeyPatch, code: str, reason: str) -> None:
     as_child(monkeypatch, code)
     assert reason in job.apart({})["reason"]
+
+
+def test_modules_of_the_working_directory_are_not_pythons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "queue.py").write_text("raise SystemExit('mine')\n")
+    (tmp_path / "json.py").write_text("raise SystemExit('mine')\n")
+    monkeypatch.setenv("PYTHONPATH", str(Path(gpt2onnx.__file__).parents[1]))
+    monkeypatch.chdir(tmp_path)
+    job_ = {"kind": "speed", "folder": "none", "provider": "cpu", "threads": 1, "tf32": False}
+    assert job.apart(job_)["reason"].startswith("none: doesn't exist")
 
 
 def test_what_a_library_prints_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:

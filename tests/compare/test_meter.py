@@ -12,10 +12,11 @@ from gpt2onnx.compare.memory import held
 from gpt2onnx.compare.meter import Meter
 
 
-def zone(root: Path, name: str, energy: int, limit: int = 1_000_000) -> Path:
+def zone(root: Path, name: str, energy: int, what: str = "package-0") -> Path:
     folder = root / "sys/class/powercap" / name
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "max_energy_range_uj").write_text(f"{limit}\n")
+    (folder / "name").write_text(f"{what}\n")
+    (folder / "max_energy_range_uj").write_text("1000000\n")
     (folder / "energy_uj").write_text(f"{energy}\n")
     return folder / "energy_uj"
 
@@ -46,11 +47,13 @@ class Library:
 
 def test_packages_are_summed_and_a_counter_starts_again(tmp_path: Path) -> None:
     first = zone(tmp_path, "intel-rapl:0", 900_000)
-    second = zone(tmp_path, "intel-rapl:1", 100)
-    zone(tmp_path, "intel-rapl:0:0", 5)  # a part of the first, counted there
+    second = zone(tmp_path, "intel-rapl:1", 100, "package-1-die-0")
+    zone(tmp_path, "intel-rapl:0:0", 5, "core")  # a part of the first, counted there
+    whole = zone(tmp_path, "intel-rapl:2", 7, "psys")  # which both are parts of
     meter = Meter(uses_device=False, root=tmp_path)
     first.write_text("100000")  # 200,000 since, over its end
     second.write_text("300100")
+    whole.write_text("900007")
     energy = meter.energy(tokens=10)
     assert energy["cpu_joules_per_token"] == pytest.approx(0.05)
     assert energy["device_joules_per_token"] is None

@@ -5,7 +5,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from gpt2onnx.export.precision import PRECISIONS
 from gpt2onnx.page.chart import Line, chart
+from gpt2onnx.page.frame import frame
 
 LINES = [
     Line("a & b", [(1, 10), (10, 100), (100, 1000)]),
@@ -29,6 +31,15 @@ def test_names_and_looks() -> None:
     assert "Title: tokens/s by batch of a &amp; b; &lt;c&gt;" in svg
     assert re.findall(r'<g class="(look\d)"', svg) == ["look0", "look2"]  # by place among all
     assert "a &amp; b, 10: 100" in svg
+
+
+def test_two_providers_with_each_precision_can_be_told_apart() -> None:
+    names = [f"{provider} {precision}" for provider in ("cpu", "cuda") for precision in PRECISIONS]
+    svg = chart("Title", [Line(name, [(1, 1), (2, 2)]) for name in names], "batch", "tokens/s")
+    looks = re.findall(r'<g class="(look\d+)"', svg)
+    assert len(set(looks)) == len(names)
+    rules = dict(re.findall(r"\.(look\d+) \{[^}]*--dash: ([^;]+);", frame("", "", [], "")))
+    assert len({rules[look] for look in looks}) == len(names)  # without colour, too
 
 
 @pytest.mark.parametrize("values", [[5], [5, 5.001], [1e-9, 1e9], [32, 512], [0.31, 0.35]])

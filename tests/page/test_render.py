@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from gpt2onnx.page import Node, Option, Run, Step, render
+from gpt2onnx.page.chart import Line, chart
+from gpt2onnx.page.frame import frame, section
 
 NASTY = "</span><script>alert('1')</script> & \"quotes\"\n\t\x00$title ${x}"
 RUN = Run(
@@ -120,6 +122,7 @@ def test_what_a_run_hasnt_the_page_leaves_out() -> None:
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
+PDFTOTEXT = shutil.which("pdftotext")
 OPTIONS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -133,9 +136,27 @@ def test_a_browser_reads_the_same(tmp_path: Path) -> None:
     expected(Reader(dumped(page, tmp_path / "user")))
 
 
+@pytest.mark.skipif(not (CHROMIUM and PDFTOTEXT), reason="no chromium, or no pdftotext")
+def test_a_plot_is_printed_below_its_title(tmp_path: Path) -> None:
+    plot = chart("t", [Line("a line", [(1, 1), (2, 2)])], "across", "up")
+    body = "".join(f"<p>{'some words ' * 50 * n}</p>{section('Title', '', plot)}" for n in range(6))
+    page, pdf = tmp_path / "page.html", tmp_path / "page.pdf"
+    page.write_text(frame("", "", [], body), encoding="utf-8")
+    browse(page, tmp_path / "user", "--no-pdf-header-footer", f"--print-to-pdf={pdf}")
+    text = subprocess.run([PDFTOTEXT, pdf, "-"], capture_output=True, check=True).stdout.decode()
+    counts = [[page.count(part) for part in ("Title", "across")] for page in text.split("\f")]
+    assert all(titles == plots for titles, plots in counts), counts
+    assert [sum(each) for each in zip(*counts, strict=True)] == [6, 6]
+
+
 def dumped(page: Path, user: Path) -> str:
-    """The page as the browser understood it. Its helpers end with it, even past the time."""
-    command = [CHROMIUM, *OPTIONS, f"--user-data-dir={user}", "--dump-dom", page.as_uri()]
+    """The page as the browser understood it."""
+    return browse(page, user, "--dump-dom")
+
+
+def browse(page: Path, user: Path, *options: str) -> str:
+    """What the browser says of a page. Its helpers end with it, even past the time."""
+    command = [CHROMIUM, *OPTIONS, f"--user-data-dir={user}", *options, page.as_uri()]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     )
