@@ -155,13 +155,13 @@ GROUPS: dict[str, dict[str, tuple[dict[str, Any], str]]] = {
         "lookahead_window_size": (
             INTEGER,
             "lookahead decoding: let the model guess ahead of itself at this many positions "
-            "(default: 2, where one of the next two is given); for models exported with "
+            "(default: 1, where one of the next two is given); for models exported with "
             "--with-attention-bias",
         ),
         "lookahead_ngram_size": (INTEGER, "the same with n-grams of this many tokens (default: 4)"),
         "lookahead_guess_set_size": (
             INTEGER,
-            "the same, and check at most this many of them at once (default: 2)",
+            "the same, and check at most this many of them at once (default: 1)",
         ),
     },
     "guidance": {

@@ -22,9 +22,9 @@ class LookaheadSizes(NamedTuple):
     defaults are for a CPU, where each one costs (docs/log.md).
     """
 
-    window: int = 2
+    window: int = 1
     ngram: int = 4
-    guess_set: int = 2
+    guess_set: int = 1
 
 
 def lookahead_sizes(params: GenerationParams) -> LookaheadSizes | None:

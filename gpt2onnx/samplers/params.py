@@ -99,9 +99,9 @@ class GenerationParams:
     prompt_lookup_num_tokens: int | None = None  # turns the lookup on; its first draft
     max_matching_ngram_size: int | None = None  # 2
     # lookahead decoding's: any of them turns it on
-    lookahead_window_size: int | None = None  # 2; W in the paper
+    lookahead_window_size: int | None = None  # 1; W in the paper
     lookahead_ngram_size: int | None = None  # 4; N
-    lookahead_guess_set_size: int | None = None  # 2; G
+    lookahead_guess_set_size: int | None = None  # 1; G
 
     # What the prompt says
     guidance_scale: float | None = None  # 1 is off; above, the text keeps closer to its prompt

@@ -27,9 +27,9 @@ def test_sizes() -> None:
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [
-        ("lookahead_window_size", (7, 4, 2)),
-        ("lookahead_ngram_size", (2, 5, 2)),
-        ("lookahead_guess_set_size", (2, 4, 3)),
+        ("lookahead_window_size", (7, 4, 1)),
+        ("lookahead_ngram_size", (1, 5, 1)),
+        ("lookahead_guess_set_size", (1, 4, 3)),
     ],
 )
 def test_any_size_turns_it_on(name: str, sizes: tuple[int, int, int]) -> None:
