@@ -21,6 +21,7 @@ from gpt2onnx.compare.job import Job
 from gpt2onnx.compare.opening import provider_options
 from gpt2onnx.runtime.folder import open_folder
 from gpt2onnx.runtime.opening import open_decoder
+from gpt2onnx.runtime.recording import is_kernel
 from gpt2onnx.runtime.session import Profiler, open_session, short_name
 
 COPIES = ("MemcpyFromHost", "MemcpyToHost")
@@ -83,8 +84,7 @@ def nodes_of_last_run(events: Sequence[Mapping[str, Any]]) -> dict[str, dict[str
     began = max(event["ts"] for event in events if event["name"] == "model_run")
     nodes: dict[str, Counter[str]] = {}
     for event in events:
-        ran = event["cat"] == "Node" and event["name"].endswith("_kernel_time")
-        if ran and event["ts"] >= began:
+        if is_kernel(event) and event["ts"] >= began:
             arguments = event["args"]
             provider = short_name(arguments["provider"])
             nodes.setdefault(provider, Counter())[arguments["op_name"]] += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -79,12 +79,14 @@ def weight_bytes(run: Run) -> int:
     return sum(call.constants for call in run if not call.operator.startswith(LOOKUPS))
 
 
+def is_kernel(event: Mapping[str, Any]) -> bool:
+    """Whether an event of the record is a node that ran."""
+    name: str = event["name"]
+    return event["cat"] == "Node" and name.endswith("_kernel_time")
+
+
 def _is_call(event: dict[str, Any]) -> bool:
-    return (
-        event["cat"] == "Node"
-        and event["name"].endswith("_kernel_time")
-        and event["args"]["op_name"] not in CONTROL_FLOW
-    )
+    return is_kernel(event) and event["args"]["op_name"] not in CONTROL_FLOW
 
 
 def _call(event: dict[str, Any]) -> Call:
