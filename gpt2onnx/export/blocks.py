@@ -78,10 +78,9 @@ class BlockMatrix:
         """x [..., width] -> [..., padded]."""
         if self.padded == self.width:
             return x
-        pads, axes = ([0, self.padded - self.width], [-1])
-        return self.op.Pad(
-            x, self.op.constant(pads, np.int64), "", self.op.constant(axes, np.int64)
-        )
+        op = self.op
+        pads = op.constant([0, self.padded - self.width], np.int64)
+        return op.Pad(x, pads, "", op.constant([-1], np.int64))
 
 
 class StandardBlockMatrix(BlockMatrix):

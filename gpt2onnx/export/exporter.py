@@ -103,16 +103,8 @@ def export(
             "int8, int8-dynamic, int4 and for kv_cache='int8'; leave it out"
         )
     extras = Extras(with_hidden_states, with_attention_bias, kv_cache)
-    if with_hidden_states and recipe is None:
-        raise ParameterError(
-            "with_hidden_states=True: the portable graph can't give hidden states; use "
-            "graph='fused', or leave with_hidden_states out"
-        )
-    if with_attention_bias and recipe is None:
-        raise ParameterError(
-            "with_attention_bias=True: the portable graph can't be told what each token sees; use "
-            "graph='fused', or leave with_attention_bias out"
-        )
+    if recipe is None:
+        _refuse_extras(extras)
     if verify:
         require_packages()
     out = Path(out)
@@ -126,8 +118,8 @@ def export(
         text = CalibrationText(checkpoint, calibration)
         if precision in ROUNDED:
             weights = smooth(checkpoint, text.windows(), track)
-        if precision == "int4":
-            recipe = choose(precision, device, Moments(weights, text.windows(MOMENT_TOKENS)))
+            if recipe is not None:  # moments cost nothing before a matrix asks for its own
+                recipe = choose(precision, device, Moments(weights, text.windows(MOMENT_TOKENS)))
         grids: list[CacheGrid] = []
         if kv_cache == "int8":
             grids = calibrate(weights, text.windows(), track)
@@ -168,6 +160,19 @@ def _choose(graph: str, precision: str, device: str) -> Precision | None:
             f"device={device!r}: the portable graph is the same for every device; leave it out"
         )
     return None
+
+
+def _refuse_extras(extras: Extras) -> None:
+    """Raise ParameterError for what a portable graph hasn't."""
+    for option, asked, what in (
+        ("with_hidden_states", extras.hidden_states, "give hidden states"),
+        ("with_attention_bias", extras.attention_bias, "be told what each token sees"),
+    ):
+        if asked:
+            raise ParameterError(
+                f"{option}=True: the portable graph can't {what}; use graph='fused', or leave "
+                f"{option} out"
+            )
 
 
 def _write(
