@@ -140,24 +140,24 @@ class _Maker:
         except Gpt2OnnxError as error:
             self.session = self.open_(graph)  # raises, too, if the model is at fault
             raise OSError(f"ONNX Runtime can't save it: {error}") from error
-        self.session, refused = self._judge(plain, saved)
-        if refused:
+        if refused := self._judge(plain, saved):
             self.outcome = f"not used: {refused}"
         return refused
 
-    def _judge(self, plain: Session, saved: Path) -> tuple[Session, str | None]:
-        """The session to go on with, and what is wrong with what was saved. Errors: OSError."""
+    def _judge(self, plain: Session, saved: Path) -> str | None:
+        """What is wrong with what was saved, which is `session` if nothing is. Errors: OSError."""
         self.session = plain
         if not is_aligned(saved):
-            return plain, "its packed matrices would lie at other addresses"
+            return "its packed matrices would lie at other addresses"
         try:
             mapped = self.open_(saved, optimised=True)
         except Gpt2OnnxError as error:
             raise OSError(f"what ONNX Runtime saved can't be opened: {error}") from error
         expected, found = map(self.cache.prove, (plain, mapped))
         if expected.tobytes() != found.tobytes():
-            return plain, "what ONNX Runtime saved gives other logits"
-        return mapped, None
+            return "what ONNX Runtime saved gives other logits"
+        self.session = mapped
+        return None
 
 
 def _throw_away_older(entries: Entries, path: str, model: Mapping[str, Any]) -> None:
