@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,10 @@ import numpy as np
 import gpt2onnx
 from gpt2onnx.agreement import Agreement
 from gpt2onnx.export import blocks
+from gpt2onnx.runtime.profiling import Work
 
-PROMPT, STEPS, ROUNDS, ROWS = 512, 32, 8, 8
+WORK = Work(prompt_length=512, context=32, steps=32)
+ROUNDS, ROWS = 3, 8
 
 
 def main() -> None:
@@ -62,19 +63,8 @@ def load(folder: Path, threads: int) -> gpt2onnx.Model:
 
 
 def measured(model: gpt2onnx.Model) -> tuple[list[float], list[float]]:
-    """Seconds of a prompt, and of steps behind 32 tokens."""
-    decoder, tokens = model.decoder, ids(model, PROMPT)
-    row, started = decoder.new_row(), time.perf_counter()
-    decoder.prefill(row, tokens)
-    prompt = time.perf_counter() - started
-    decoder.truncate(row, 32)
-    steps = []
-    for token in tokens[:STEPS]:
-        started = time.perf_counter()
-        decoder.step([row], token[None])
-        steps.append(time.perf_counter() - started)
-    decoder.free(row)
-    return [prompt], steps
+    """Seconds of prompts, and of steps."""
+    return WORK.prompts(model.decoder)[1:], WORK.decode(model.decoder)[1:]
 
 
 def stands_alone(model: gpt2onnx.Model) -> bool:
