@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2onnx.export.blocks import BLOCK_SIZE
 from gpt2onnx.export.calibration import Ids, watch_layers
 from gpt2onnx.export.checkpoint import Weights
 from gpt2onnx.export.feedback import GROUP
@@ -42,7 +43,7 @@ class Moments:
 
 def _moments(x: Float) -> Float:
     """x [tokens, in] -> [groups, size, size]."""
-    width = -(-x.shape[1] // 32) * 32
+    width = -(-x.shape[1] // BLOCK_SIZE) * BLOCK_SIZE
     size = min(GROUP, width)
     groups = -(-width // size)
     padded = np.zeros((len(x), groups * size), np.float32)
