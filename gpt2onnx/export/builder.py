@@ -29,6 +29,7 @@ CONTRIB_OPERATORS = frozenset(
         "MatMulIntegerToFloat",
         "MatMulNBits",
         "QuickGelu",
+        "SkipLayerNormalization",
     }
 )
 

@@ -15,6 +15,7 @@ from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.builder import OPSET, GraphBuilder
 from gpt2onnx.export.calibration_text import CalibrationText
 from gpt2onnx.export.checkpoint import Checkpoint, Weights, open_checkpoint
+from gpt2onnx.export.cuda_graph import CudaDecoder
 from gpt2onnx.export.folder import (
     DATA,
     MODEL,
@@ -23,7 +24,7 @@ from gpt2onnx.export.folder import (
     write_manifest,
     write_settings,
 )
-from gpt2onnx.export.graph import Extras, build
+from gpt2onnx.export.graph import Decoder, Extras, build
 from gpt2onnx.export.kv_cache import CacheGrid, calibrate, check_kv_cache
 from gpt2onnx.export.moments import MOMENT_TOKENS, Moments
 from gpt2onnx.export.portable import PRECISIONS as PORTABLE_PRECISIONS
@@ -34,6 +35,7 @@ from gpt2onnx.export.smoothing import smooth
 from gpt2onnx.export.verify import Verification, can_verify, require_packages, verify_folder
 
 GRAPHS = ("fused", "portable")
+DECODERS: dict[str, type[Decoder]] = {"cpu": Decoder, "cuda": CudaDecoder}
 
 
 @dataclass(frozen=True)
@@ -123,13 +125,13 @@ def export(
         grids: list[CacheGrid] = []
         if kv_cache == "int8":
             grids = calibrate(weights, text.windows(), track)
-        _write(checkpoint, weights, stage, precision, recipe, track, extras, grids)
+        _write(checkpoint, weights, stage, precision, recipe, track, extras, grids, device)
         written = time.perf_counter()
         verification = None
         if verify or (verify is None and can_verify()):
             verification = verify_folder(checkpoint, stage, precision, track, kv_cache)
         verified = time.perf_counter()
-        fused = {} if recipe is None else _describe_fused(recipe, extras)
+        fused = {} if recipe is None else _describe_fused(recipe, extras, device)
         named = None if calibration is None else str(calibration)
         write_manifest(stage, _describe(checkpoint, graph, precision, fused, named, verification))
         size = sum(path.stat().st_size for path in stage.iterdir())
@@ -184,6 +186,7 @@ def _write(
     track: Track,
     extras: Extras,
     grids: Sequence[CacheGrid],
+    device: str,
 ) -> None:
     """The graph with its data, the settings and the tokenizer."""
     if recipe is None:
@@ -191,14 +194,15 @@ def _write(
     else:
         with (folder / DATA).open("wb") as data:
             op = GraphBuilder(data, DATA)
-            model = build(weights, recipe, op, track, extras, grids)
+            model = build(weights, recipe, op, track, extras, grids, DECODERS[device])
         (folder / MODEL).write_bytes(model.SerializeToString())
     write_settings(checkpoint, folder)
 
 
-def _describe_fused(recipe: Precision, extras: Extras) -> dict[str, Any]:
+def _describe_fused(recipe: Precision, extras: Extras, device: str) -> dict[str, Any]:
     """What the manifest says of a fused graph alone."""
-    return {"activations": str(recipe.dtype), "opset": OPSET, **asdict(extras)}
+    about = {"device": device, "activations": str(recipe.dtype), "opset": OPSET}
+    return about | asdict(extras)
 
 
 def _describe(

@@ -60,12 +60,13 @@ def build(
     track: Track = silent,
     extras: Extras = Extras(),
     grids: Sequence[CacheGrid] = (),
+    kind: type[Decoder] | None = None,
 ) -> onnx.ModelProto:
     """The model of a checkpoint; its matrices go to the builder's data file on the way.
 
-    grids: one a layer where the KV cache is int8.
+    grids: one a layer where the KV cache is int8. kind: Decoder, or one for another device.
     """
-    decoder = Decoder(op, checkpoint, precision, track, extras, grids)
+    decoder = (kind or Decoder)(op, checkpoint, precision, track, extras, grids)
     decoder.write()
     return op.model(list(decoder.inputs()), list(decoder.outputs()))
 
@@ -93,23 +94,31 @@ class Decoder:
             )
             width = op.constant([3 * config.n_head * self.head_dim], np.int64)
             qkv_shape = op.Concat(op.Shape("input_ids"), width, axis=0)
+        norms = [*(f"h.{layer}.ln_1" for layer in range(config.n_layer)), "ln_f"]
+        normed = self.norm(norms[0], hidden)
         for layer in self.track(range(config.n_layer), "exporting"):
             with op.scope(f"h.{layer}"):
-                attended = self.attention(layer, self.norm(f"h.{layer}.ln_1", hidden), qkv_shape)
-                hidden = op.Add(hidden, attended)
-                hidden = op.Add(hidden, self.mlp(layer, self.norm(f"h.{layer}.ln_2", hidden)))
+                attended = self.attention(layer, normed, qkv_shape)
+                name = f"h.{layer}.attn.c_proj"
+                hidden, normed = self.add_and_norm(hidden, attended, name, f"h.{layer}.ln_2")
+                projected = self.mlp(layer, normed)
+                name = f"h.{layer}.mlp.c_proj"
+                hidden, normed = self.add_and_norm(hidden, projected, name, norms[layer + 1])
         with op.scope("lm_head"):
-            hidden = self.norm("ln_f", op.Gather(hidden, "logits_index"))
+            hidden = op.Gather(normed, "logits_index")
             if self.extras.hidden_states:
                 op.rename(op.Cast(hidden, to=TensorProto.FLOAT), "hidden_states")
             head = tokens if config.tie_word_embeddings else self.table("lm_head")
-            logits = head.project(hidden)
-            if self.precision.dtype != np.float32:
-                logits = op.Cast(logits, to=TensorProto.FLOAT)
-            op.rename(logits, "logits")
+            self.put_out_logits(head.project(hidden))
+
+    def put_out_logits(self, logits: str) -> None:
+        """The head's product [count, vocab] as the graph's output."""
+        if self.precision.dtype != np.float32:
+            logits = self.op.Cast(logits, to=TensorProto.FLOAT)
+        self.op.rename(logits, "logits")
 
     def attention(self, layer: int, x: str, qkv_shape: str) -> str:
-        """Causal self-attention over the cache: x [tokens, n_embd] -> [tokens, n_embd].
+        """Causal self-attention over the cache: x [tokens, n_embd] -> `last_linear`'s.
 
         qkv_shape: [batch, sequence, 3 * heads * head_dim], as GroupQueryAttention wants its input.
         """
@@ -139,16 +148,33 @@ class Decoder:
             if self.grids:
                 steps = self.pad_heads(self.grids[layer].value_step)
                 rows = op.Mul(rows, op.vector(f"{name}.value_steps", steps))
-        return self.linear(f"{name}.c_proj", rows, *self.projection(f"{name}.c_proj"))
+        return self.last_linear(f"{name}.c_proj", rows, *self.projection(f"{name}.c_proj"))
 
     def mlp(self, layer: int, x: str) -> str:
-        """Feed-forward: x [tokens, n_embd] -> [tokens, n_embd]."""
-        op, name = self.op, f"h.{layer}.mlp"
-        hidden = self.linear(f"{name}.c_fc", x, *self.weights(f"{name}.c_fc"))
-        with op.scope(name):
+        """Feed-forward: x [tokens, n_embd] -> `last_linear`'s."""
+        name = f"h.{layer}.mlp"
+        hidden = self.activated(name, x, *self.weights(f"{name}.c_fc"))
+        return self.last_linear(f"{name}.c_proj", hidden, *self.weights(f"{name}.c_proj"))
+
+    def activated(self, name: str, x: str, weight: Float, bias: Float) -> str:
+        """`name`'s first matrix and the activation: x [tokens, n_embd] -> [tokens, n_inner]."""
+        hidden = self.linear(f"{name}.c_fc", x, weight, bias)
+        with self.op.scope(name):
             activation = ACTIVATIONS[self.checkpoint.config.activation_function]
-            hidden = activation(op, hidden, self.precision.dtype)
-        return self.linear(f"{name}.c_proj", hidden, *self.weights(f"{name}.c_proj"))
+            return activation(self.op, hidden, self.precision.dtype)
+
+    def last_linear(self, name: str, x: str, weight: Float, bias: Float) -> str:
+        """A branch's last linear layer, x [tokens, in] -> [tokens, n_embd], for `add_and_norm`."""
+        return self.linear(name, x, weight, bias)
+
+    def add_and_norm(self, hidden: str, branch: str, name: str, norm: str) -> tuple[str, str]:
+        """The residual stream with a branch's result added, and that normalized.
+
+        hidden, branch [tokens, n_embd] -> two of [tokens, n_embd]. `name` is the branch's last
+        linear layer, `norm` the layer norm.
+        """
+        hidden = self.op.Add(hidden, branch)
+        return hidden, self.norm(norm, hidden)
 
     def linear(self, name: str, x: str, weight: Float, bias: Float) -> str:
         """x [tokens, in] times weight [in, out] plus bias [out] -> [tokens, out]."""
@@ -157,16 +183,22 @@ class Decoder:
 
     def norm(self, name: str, x: str) -> str:
         """Layer normalization: x [tokens, n_embd] -> [tokens, n_embd]."""
-        op, dtype = self.op, self.precision.dtype
-        gain, bias = (cast(value, dtype, name) for value in self.weights(name))
-        with op.scope(name):
-            return op.LayerNormalization(
+        with self.op.scope(name):
+            return self.op.LayerNormalization(
                 x,
-                op.vector(f"{name}.weight", gain),
-                op.vector(f"{name}.bias", bias),
+                *self.norm_weights(name),
                 axis=-1,
                 epsilon=self.checkpoint.config.layer_norm_epsilon,
             )
+
+    def norm_weights(self, name: str) -> tuple[str, str]:
+        """A layer norm's gain and bias [n_embd]."""
+        gain, bias = self.weights(name)
+        return self.vector(f"{name}.weight", gain), self.vector(f"{name}.bias", bias)
+
+    def vector(self, name: str, value: Float) -> str:
+        """A vector in the type of the activations."""
+        return self.op.vector(name, cast(value, self.precision.dtype, name))
 
     def table(self, name: str) -> Table:
         """An embedding table or head, stored as the precision says."""

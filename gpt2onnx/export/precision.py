@@ -48,6 +48,9 @@ class Precision(Protocol):
     def linear(self, op: GraphBuilder, name: str, x: str, weight: Float, bias: Float) -> str:
         """x [tokens, in] times weight [in, out] plus bias [out] -> [tokens, out]."""
 
+    def product(self, op: GraphBuilder, name: str, x: str, weight: Float) -> str:
+        """x [tokens, in] times weight [in, out] -> [tokens, out]."""
+
     def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
         """The embedding table, weight [vocab, width]."""
 
@@ -61,6 +64,9 @@ class Floating:
     def linear(self, op: GraphBuilder, name: str, x: str, weight: Float, bias: Float) -> str:
         stored = op.matrix(f"{name}.weight", cast(weight, self.dtype, name))
         return op.Gemm(x, stored, op.vector(f"{name}.bias", cast(bias, self.dtype, name)))
+
+    def product(self, op: GraphBuilder, name: str, x: str, weight: Float) -> str:
+        return op.MatMul(x, op.matrix(f"{name}.weight", cast(weight, self.dtype, name)))
 
     def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
         return FloatTable(op, op.matrix(f"{name}.weight", cast(weight, self.dtype, name)))
@@ -90,10 +96,13 @@ class Blockwise:
     fine: bool = False  # 16 bits of activations, in two parts
 
     def linear(self, op: GraphBuilder, name: str, x: str, weight: Float, bias: Float) -> str:
+        product = self.product(op, name, x, weight)
+        return op.Add(product, op.vector(f"{name}.bias", cast(bias, self.dtype, name)))
+
+    def product(self, op: GraphBuilder, name: str, x: str, weight: Float) -> str:
         moments = self.moments(name) if self.moments else None
         matrix = store_blocks(op, name, weight.T, self.bits, self.dtype, moments)
-        product = matrix.multiply_finely(x) if self.fine else matrix.multiply(x)
-        return op.Add(product, op.vector(f"{name}.bias", cast(bias, self.dtype, name)))
+        return matrix.multiply_finely(x) if self.fine else matrix.multiply(x)
 
     def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
         return BlockTable(store_blocks(op, name, weight, 8, self.dtype))
@@ -113,8 +122,11 @@ class Dynamic:
     multiply: Callable[[GraphBuilder, str, str, Float], str] = multiply
 
     def linear(self, op: GraphBuilder, name: str, x: str, weight: Float, bias: Float) -> str:
-        product = self.multiply(op, name, x, weight)
+        product = self.product(op, name, x, weight)
         return op.Add(product, op.vector(f"{name}.bias", bias))
+
+    def product(self, op: GraphBuilder, name: str, x: str, weight: Float) -> str:
+        return self.multiply(op, name, x, weight)
 
     def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
         return BlockTable(store_blocks(op, name, weight, 8, self.dtype))
@@ -132,13 +144,17 @@ class Mixed:
         return self.most.dtype
 
     def linear(self, op: GraphBuilder, name: str, x: str, weight: Float, bias: Float) -> str:
-        for part, precision in self.others.items():
-            if part in name:
-                return precision.linear(op, name, x, weight, bias)
-        return self.most.linear(op, name, x, weight, bias)
+        return self._of(name).linear(op, name, x, weight, bias)
+
+    def product(self, op: GraphBuilder, name: str, x: str, weight: Float) -> str:
+        return self._of(name).product(op, name, x, weight)
 
     def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
         return self.most.table(op, name, weight)
+
+    def _of(self, name: str) -> Precision:
+        others = (other for part, other in self.others.items() if part in name)
+        return next(others, self.most)
 
 
 def choose(precision: str, device: str, moments: Callable[[str], Float] | None = None) -> Precision:

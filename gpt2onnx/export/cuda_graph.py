@@ -1,0 +1,94 @@
+"""The same graph for CUDA's kernels: fewer of them a step, and the largest logits by themselves.
+
+A decode step of a small model on a GPU is a chain of short kernels, so each one that is left out
+counts. ONNX Runtime fuses some of them itself, but no residual stream whose activations are rows.
+
+Outputs beside those of graph.py
+  top_logits              float32 [count, top], the largest of the logits, largest first
+  top_ids                 int64 [count, top], their tokens
+  top_logprobs            float32 [count, top], what log_softmax over all of them makes of these
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from gpt2onnx.export.activations import ACTIVATIONS, gelu_tanh
+from gpt2onnx.export.graph import Decoder
+from gpt2onnx.export.precision import Table
+
+Float = NDArray[np.float32]
+
+# Enough for top_k's default, 50. ONNX Runtime's kernel pads to powers of two.
+TOP = 64
+# MatMulNBits multiplies in 8 bits where the outputs are divisible by this, and else makes all of
+# the matrix half precision first; cuBLAS' tensor cores like them so.
+ALIGNMENT = 8
+
+
+class CudaDecoder(Decoder):
+    """Writes the nodes of one checkpoint for CUDA."""
+
+    def activated(self, name: str, x: str, weight: Float, bias: Float) -> str:
+        if ACTIVATIONS[self.checkpoint.config.activation_function] is not gelu_tanh:
+            return super().activated(name, x, weight, bias)
+        product = self.product(f"{name}.c_fc", x, weight)
+        with self.op.scope(name):
+            return self.op.FastGelu(product, self.vector(f"{name}.c_fc.bias", bias))
+
+    def last_linear(self, name: str, x: str, weight: Float, bias: Float) -> str:
+        """Without the bias, which `add_and_norm` adds."""
+        self.vector(f"{name}.bias", bias)
+        return self.product(name, x, weight)
+
+    def add_and_norm(self, hidden: str, branch: str, name: str, norm: str) -> tuple[str, str]:
+        normed, total = f"/{norm}/SkipLayerNormalization", f"/{norm}/sum"
+        self.op.node(
+            "SkipLayerNormalization",
+            [branch, hidden, *self.norm_weights(norm), f"{name}.bias"],
+            [normed, "", "", total],
+            epsilon=self.checkpoint.config.layer_norm_epsilon,
+        )
+        return total, normed
+
+    def table(self, name: str) -> Table:
+        """With rows of zeros behind, whose logits are cut off again."""
+        weight = self.checkpoint.tensor(f"{name}.weight")
+        if missing := -len(weight) % ALIGNMENT:
+            weight = np.pad(weight, ((0, missing), (0, 0)))
+        return self.precision.table(self.op, name, weight)
+
+    def put_out_logits(self, logits: str) -> None:
+        op, vocab = self.op, self.checkpoint.config.vocab_size
+        if vocab % ALIGNMENT:
+            start, end, axis = (op.constant([n], np.int64) for n in (0, vocab, 1))
+            logits = op.Slice(logits, start, end, axis)
+        super().put_out_logits(logits)
+        op.node("TopK", ["logits", op.constant([self.top], np.int64)], ["top_logits", "top_ids"])
+        # ReduceLogSumExp would want cuDNN, which needn't be there.
+        logprobs = op.GatherElements(op.LogSoftmax("logits"), "top_ids", axis=1)
+        op.rename(logprobs, "top_logprobs")
+
+    def outputs(self) -> Iterator[onnx.ValueInfoProto]:
+        yield from super().outputs()
+        for name, element in (
+            ("top_logits", TensorProto.FLOAT),
+            ("top_ids", TensorProto.INT64),
+            ("top_logprobs", TensorProto.FLOAT),
+        ):
+            yield helper.make_tensor_value_info(name, element, ["count", self.top])
+
+    def product(self, name: str, x: str, weight: Float) -> str:
+        """x [tokens, in] times weight [in, out] -> [tokens, out]."""
+        with self.op.scope(name):
+            return self.precision.product(self.op, name, x, weight)
+
+    @property
+    def top(self) -> int:
+        """How many of the largest logits the graph gives by themselves."""
+        return min(TOP, self.checkpoint.config.vocab_size)
