@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import CacheFullError
-from gpt2onnx.runtime.decoder import Ids, Logits, Mask
+from gpt2onnx.runtime.decoder import Ids, Logits, Mask, Top
+from gpt2onnx.samplers import Largest, log_softmax
 
 Rule = Callable[[tuple[int, ...]], Logits]
 
@@ -25,6 +26,13 @@ def by_history(vocab_size: int, seed: int = 0) -> Rule:
     return lambda tokens: (
         np.random.default_rng([seed, *tokens]).normal(0, 3, vocab_size).astype("f")
     )
+
+
+def largest(logits: Logits, top: int) -> Largest:
+    """The `top` largest of logits [..., vocab], of equals the lowest ids first: [..., top] each."""
+    ids = np.argsort(-logits, axis=-1, kind="stable")[..., :top]
+    found = np.take_along_axis(logits, ids, -1)
+    return Largest(ids, found, np.take_along_axis(log_softmax(logits), ids, -1))
 
 
 class FakeRow:
@@ -48,13 +56,15 @@ class FakeRow:
 
 
 class FakeDecoder:
-    """Implements decoder.BranchingDecoder. `rows` are in use.
+    """Implements decoder.BranchingDecoder, and LargestDecoder where `top` is set.
 
-    `calls` tells what was asked for: ("prefill", "extend" or "branch", its ids), ("fork" or
-    "truncate", a length), ("step", the number of rows), ("keep", its offsets).
+    `rows` are in use. `calls` tells what was asked for: ("prefill", "extend" or "branch", its ids),
+    ("fork" or "truncate", a length), ("step" or "largest", the number of rows), ("keep", its
+    offsets).
     """
 
     can_branch = True
+    top = 0
 
     def __init__(self, rule: Rule, n_positions: int = 1024) -> None:
         self.rule = rule
@@ -106,6 +116,11 @@ class FakeDecoder:
         self.calls.append(("step", len(rows)))
         assert len(ids) == len(rows) == len(set(map(id, rows))) > 0
         return np.concatenate([self._append(row, ids[i : i + 1]) for i, row in enumerate(rows)])
+
+    def step_largest(self, rows: Sequence[FakeRow], ids: Ids) -> Top:
+        logits = self.step(rows, ids)
+        self.calls[-1] = ("largest", len(rows))
+        return largest(logits, self.top)
 
     def branch(self, row: FakeRow, ids: Ids, sees: Mask, wanted: Ids) -> Logits:
         self.calls.append(("branch", ids.tolist()))

@@ -1,10 +1,57 @@
-"""Binds the KV cache to a graph: past and present to one memory, so it is appended to in place."""
+"""Tells a session what a run reads and writes, and of that only what is new.
+
+The KV cache's past and present are bound to one memory, so it is appended to in place.
+https://onnxruntime.ai/docs/api/python/api_summary.html#iobinding
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gpt2onnx.runtime.cache import Arena, CacheShape
+from gpt2onnx.runtime.session import Session
+
+
+class Binding:
+    """An onnxruntime.IOBinding with arrays of the host's, and the rows of a cache.
+
+    An output that was bound once stays bound, so runs that want other outputs have one each.
+    """
+
+    def __init__(self, session: Session, shape: CacheShape) -> None:
+        self.raw = session.raw.io_binding()
+        self._session, self._shape = session, shape
+        self._rows: tuple[Arena, int, int] | None = None
+        self._held: dict[str, NDArray[Any]] = {}  # inputs that are bound
+
+    def feed(self, name: str, value: NDArray[Any]) -> None:
+        """Give the graph an input: into the array that is bound already, where it has that shape.
+
+        Binding copies to a device, so what is bound there can't be written any more.
+        """
+        held = self._held.get(name)
+        if held is not None and held.shape == value.shape and self._session.provider == "cpu":
+            held[...] = value
+        else:
+            held = self._held[name] = np.array(value, self._session.inputs[name].dtype)
+            self.raw.bind_cpu_input(name, held)
+
+    def fill(self, name: str, to: NDArray[Any]) -> None:
+        """Have an output written to a contiguous array."""
+        self.raw.bind_output(name, "cpu", 0, to.dtype.type, to.shape, to.ctypes.data)
+
+    def use(self, arena: Arena, first: int, count: int) -> None:
+        """Bind past and present to `count` rows from `first` on, unless they already are."""
+        if self._rows != (arena, first, count):
+            bind_cache(self.raw, arena, self._shape, first, count)
+            self._rows = (arena, first, count)
+
+    def let_go(self) -> None:
+        """Forget the arena, so that its memory is free."""
+        self._rows = None
 
 
 def bind_cache(binding: Any, arena: Arena, shape: CacheShape, first: int, count: int) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import ProviderError
@@ -57,7 +56,7 @@ class CudaLibrary:
         """Copy a contiguous array to the device. Inside `alone`."""
         self._call("cudaMemcpy", address, value.ctypes.data, value.nbytes, HOST_TO_DEVICE)
 
-    def read(self, address: int, into: NDArray[np.float32]) -> None:
+    def read(self, address: int, into: NDArray[Any]) -> None:
         """Fill a contiguous array from the device. Inside `alone`."""
         self._call("cudaMemcpy", into.ctypes.data, address, into.nbytes, DEVICE_TO_HOST)
 

@@ -16,6 +16,8 @@ Ids = NDArray[np.int64]
 Logits = NDArray[np.float32]
 Hidden = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+# Tokens, their logits, and what log_softmax over the whole row makes of those: three [rows, top].
+Top = tuple[Ids, Logits, Logits]
 
 
 class Row(Protocol):
@@ -105,4 +107,18 @@ class BranchingDecoder(Decoder[AnyRow], Protocol[AnyRow]):
         """Of the tokens from `start` on keep those at `offsets` [count], ascending, and no others.
 
         Each must have seen those kept before it, and no other from `start` on.
+        """
+
+
+class LargestDecoder(Decoder[AnyRow], Protocol[AnyRow]):
+    """A decoder that can tell the largest logits alone: all of them may be much to move."""
+
+    @property
+    def top(self) -> int:
+        """How many of a row's it tells; 0 where the graph doesn't give them."""
+
+    def step_largest(self, rows: Sequence[AnyRow], ids: Ids) -> Top:
+        """Append one of ids [rows] to each row: the largest logits after them, largest first.
+
+        Where they don't settle a choice, `truncate` takes the step back and `step` repeats it.
         """

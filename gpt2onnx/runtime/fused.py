@@ -6,7 +6,9 @@ cache's size is ever copied. Knows the graph's inputs (export/graph.py lists the
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -14,23 +16,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import ModelFolderError
-from gpt2onnx.runtime.binding import bind_cache
+from gpt2onnx.runtime.binding import Binding
 from gpt2onnx.runtime.cache import ArenaFactory, CacheRow, CacheShape, HostArena, KVCache
 from gpt2onnx.runtime.cuda import CudaArenas
-from gpt2onnx.runtime.decoder import Hidden, Ids, Logits, Mask
+from gpt2onnx.runtime.decoder import Hidden, Ids, Logits, Mask, Top
 from gpt2onnx.runtime.session import Session
-from gpt2onnx.runtime.step_graphs import OUTPUTS, StepGraphs
+from gpt2onnx.runtime.step_graphs import StepGraphs
 
 INPUTS = (
     *("input_ids", "position_ids", "seqlens_k", "total_sequence_length", "logits_index"),
     *("past_key_values.0.key", "past_key_values.0.value"),
 )
 BIAS = "attention_bias"
-Inputs = Mapping[str, NDArray[Any]]  # by name
-Outputs = tuple[Logits, Hidden]  # [count, vocab], [count, hidden_size]
+WHOLE = ("logits", "hidden_states")  # the second where the graph gives it
+TOP = ("top_ids", "top_logits", "top_logprobs")  # as decoder.Top has them
+Arrays = Mapping[str, NDArray[Any]]  # by name; outputs are [count, width]
 # Attention costs the square of a chunk, matrices want many rows: 128 was within 8 % of the best on
 # one processor and the best on another (docs/log.md). It bounds a prompt's scratch memory, too.
 PREFILL_CHUNK = 128
+# A GPU takes about as long to be told of a short chunk as of a long one.
+DEVICE_CHUNK = 1024
 
 
 class FusedDecoder:
@@ -40,14 +45,14 @@ class FusedDecoder:
         self.session = session
         self.n_positions = n_positions
         self.cache = KVCache(cache_shape(session, n_positions), arena_of(session))
-        self.vocab_size = int(session.outputs["logits"].shape[1])
-        gives_hidden = "hidden_states" in session.outputs
-        self.hidden_size = int(session.outputs["hidden_states"].shape[1]) if gives_hidden else 0
+        self.vocab_size = self._width("logits")
+        self.hidden_size = self._width("hidden_states")
+        self.top = self._width("top_ids")
+        self._whole = WHOLE if self.hidden_size else WHOLE[:1]
         self.hidden_states: Hidden = np.empty((0, self.hidden_size), np.float32)
         self.can_branch = BIAS in session.inputs
-        self._binding = session.raw.io_binding()
-        self._bound: tuple[Any, int, int] | None = None
-        self._held: dict[str, NDArray[Any]] = {}  # inputs that are bound
+        bind = partial(Binding, session, self.cache.shape)
+        self._bindings: dict[tuple[str, ...], Binding] = defaultdict(bind)  # by outputs
         self._graphs = None
         if session.captures and not self.can_branch:  # a bias has another size every step
             self._graphs = StepGraphs(session, self.cache.shape)
@@ -67,39 +72,38 @@ class FusedDecoder:
     def free(self, row: CacheRow) -> None:
         self.cache.free(row)
         if self.cache.arena is None:
-            self._bound = None
+            for binding in self._bindings.values():
+                binding.let_go()
 
     def reserve(self, rows: int, length: int) -> None:
         self.cache.reserve(len(self.cache.rows) + rows, length)
 
     def prefill(self, row: CacheRow, ids: Ids) -> Logits:
         self.cache.make_room(row, len(ids))
-        logits, hidden = self._empty(1)
-        for chunk in _chunks(ids):
+        outputs = self._empty(1)
+        size = PREFILL_CHUNK if self.session.device_type == "cpu" else DEVICE_CHUNK
+        for chunk in _chunks(ids, size):
             last = slice(int(chunk.stop < len(ids)), None)  # no position's, but of the last chunk
             wanted = np.array([chunk.stop - chunk.start - 1])[last]
-            self._append(row, ids[chunk], wanted, (logits[last], hidden[last]))
-        return logits.reshape(self.vocab_size)
+            self._append(row, ids[chunk], wanted, _part(outputs, last))
+        logits: Logits = outputs["logits"].reshape(self.vocab_size)
+        return logits
 
     def extend(self, row: CacheRow, ids: Ids) -> Logits:
         self.cache.make_room(row, len(ids))
-        logits, self.hidden_states = self._empty(len(ids))
-        for chunk in _chunks(ids):
+        outputs = self._empty(len(ids))
+        for chunk in _chunks(ids, PREFILL_CHUNK):
             wanted = np.arange(chunk.stop - chunk.start)
-            self._append(row, ids[chunk], wanted, (logits[chunk], self.hidden_states[chunk]))
-        return logits
+            self._append(row, ids[chunk], wanted, _part(outputs, chunk))
+        return self._given(outputs)
 
     def step(self, rows: Sequence[CacheRow], ids: Ids) -> Logits:
-        for row in rows:
-            self.cache.make_room(row, 1)
-        logits, self.hidden_states = self._empty(len(rows))
-        if _in_order(rows):
-            self._step(rows, ids, (logits, self.hidden_states))
-        else:
-            self._step_apart(rows, ids, (logits, self.hidden_states))
-        for row in rows:
-            row.length += 1
-        return logits
+        return self._given(self._stepped(rows, ids, self._whole))
+
+    def step_largest(self, rows: Sequence[CacheRow], ids: Ids) -> Top:
+        outputs = self._stepped(rows, ids, TOP)
+        tokens, logits, logprobs = (outputs[name] for name in TOP)
+        return tokens, logits, logprobs
 
     def branch(self, row: CacheRow, ids: Ids, sees: Mask, wanted: Ids) -> Logits:
         self.cache.make_room(row, len(ids))
@@ -108,41 +112,65 @@ class FusedDecoder:
         bias[0, 0, :, row.length :][~sees] = np.finfo(dtype).min
         positions = row.length + sees.sum(axis=1) - 1
         told = {"position_ids": positions[None], BIAS: bias}
-        logits, hidden = self._empty(len(wanted))
-        self._append(row, ids, wanted, (logits, hidden), told)
-        return logits
+        outputs = self._empty(len(wanted))
+        self._append(row, ids, wanted, outputs, told)
+        return self._given(outputs)
 
     def keep(self, row: CacheRow, start: int, offsets: Ids) -> None:
         self.cache.keep(row, start, offsets)
 
-    def _step(self, rows: Sequence[CacheRow], ids: Ids, outputs: Outputs) -> None:
+    def _stepped(self, rows: Sequence[CacheRow], ids: Ids, names: Sequence[str]) -> Arrays:
+        """Append one of ids [rows] to each row: the outputs of these names."""
+        for row in rows:
+            self.cache.make_room(row, 1)
+        outputs = self._empty(len(rows), names)
+        if _in_order(rows):
+            self._step(rows, ids, outputs)
+        else:
+            for run in _contiguous(rows):
+                found = self._empty(len(run), names)
+                self._step([rows[position] for position in run], ids[run], found)
+                for name, output in outputs.items():
+                    output[run] = found[name]
+        for row in rows:
+            row.length += 1
+        return outputs
+
+    def _step(self, rows: Sequence[CacheRow], ids: Ids, outputs: Arrays) -> None:
         """Run ids [rows] on top of rows that follow each other in the arena."""
         lengths = np.array([row.length for row in rows])
         first, arena = rows[0].index, self.cache.arena
         if self._graphs and arena and not first:
-            self._graphs.step(arena, ids, lengths, dict(zip(OUTPUTS, outputs, strict=True)))
+            is_last = len(rows) == len(self.cache.rows)
+            self._graphs.step(arena, ids, lengths, outputs, spare=is_last)
         else:
             self._run(first, ids[:, None], lengths, np.arange(len(rows)), outputs)
 
-    def _step_apart(self, rows: Sequence[CacheRow], ids: Ids, outputs: Outputs) -> None:
-        """Run ids [rows] on top of rows that stand anywhere in the arena."""
-        for run in _contiguous(rows):
-            found = self._empty(len(run))
-            self._step([rows[position] for position in run], ids[run], found)
-            for output, part in zip(outputs, found, strict=True):
-                output[run] = part
-
     def _append(
-        self, row: CacheRow, ids: Ids, wanted: Ids, outputs: Outputs, told: Inputs | None = None
+        self, row: CacheRow, ids: Ids, wanted: Ids, outputs: Arrays, told: Arrays | None = None
     ) -> None:
         """Run ids [n] on top of a row; the rest is `_run`'s."""
         self._run(row.index, ids[None], np.array([row.length]), wanted, outputs, told)
         row.length += len(ids)
 
-    def _empty(self, count: int) -> Outputs:
+    def _empty(self, count: int, names: Sequence[str] = ()) -> Arrays:
         """Where outputs of `count` positions go: new arrays, which the caller may keep."""
-        logits = np.empty((count, self.vocab_size), np.float32)
-        return logits, np.empty((count, self.hidden_size), np.float32)
+        given = self.session.outputs
+        return {
+            name: np.empty((count, self._width(name)), given[name].dtype)
+            for name in names or self._whole
+        }
+
+    def _given(self, outputs: Arrays) -> Logits:
+        """The logits, to be given; the hidden states behind them are kept."""
+        self.hidden_states = outputs.get("hidden_states", self.hidden_states)
+        logits: Logits = outputs["logits"]
+        return logits
+
+    def _width(self, name: str) -> int:
+        """An output's last dimension; 0 where the graph doesn't give it."""
+        spec = self.session.outputs.get(name)
+        return int(spec.shape[-1]) if spec else 0
 
     def _run(
         self,
@@ -150,15 +178,17 @@ class FusedDecoder:
         ids: Ids,
         past: Ids,
         wanted: Ids,
-        outputs: Outputs,
-        told: Inputs | None = None,
+        outputs: Arrays,
+        told: Arrays | None = None,
     ) -> None:
         """Run ids [rows, n] on top of `past` [rows] tokens in the rows from `first` on.
 
         `outputs` take what there is of the positions `wanted` [count]. `told` are inputs in place
         of what follows from these: each token sees all before it.
         """
-        self._bind_cache(first, len(ids))
+        arena, binding = self.cache.arena, self._bindings[tuple(outputs)]
+        assert arena is not None  # a row was made before
+        binding.use(arena, first, len(ids))
         total = past + ids.shape[1]
         longest = total.max()
         feeds = {
@@ -171,36 +201,10 @@ class FusedDecoder:
         if self.can_branch and not told:
             feeds[BIAS] = np.zeros((1, 1, ids.shape[1], longest), self.session.inputs[BIAS].dtype)
         for name, value in {**feeds, **(told or {})}.items():
-            self._feed(name, value)
-        logits, hidden = outputs
-        self._bind_output("logits", logits)
-        if self.hidden_size:
-            self._bind_output("hidden_states", hidden)
-        self.session.run(self._binding)
-
-    def _feed(self, name: str, value: NDArray[Any]) -> None:
-        """Give the graph an input: into the array that is bound already, where it has that shape.
-
-        Binding copies to a device, so what is bound there can't be written any more.
-        """
-        held = self._held.get(name)
-        if held is not None and held.shape == value.shape and self.session.provider == "cpu":
-            held[...] = value
-        else:
-            held = self._held[name] = np.array(value, self.session.inputs[name].dtype)
-            self._binding.bind_cpu_input(name, held)
-
-    def _bind_output(self, name: str, to: NDArray[np.float32]) -> None:
-        self._binding.bind_output(name, "cpu", 0, np.float32, to.shape, to.ctypes.data)
-
-    def _bind_cache(self, first: int, count: int) -> None:
-        """Bind past and present to `count` rows from `first` on, unless they already are."""
-        arena, shape = self.cache.arena, self.cache.shape
-        assert arena is not None  # a row was made before
-        if self._bound == (arena, first, count):
-            return
-        bind_cache(self._binding, arena, shape, first, count)
-        self._bound = (arena, first, count)
+            binding.feed(name, value)
+        for name, output in outputs.items():
+            binding.fill(name, output)
+        self.session.run(binding.raw)
 
 
 def arena_of(session: Session) -> ArenaFactory:
@@ -228,13 +232,18 @@ def cache_shape(session: Session, n_positions: int) -> CacheShape:
     return CacheShape(len(keys), heads, head_dim, n_positions, dtype)
 
 
-def _chunks(ids: Ids) -> Iterator[slice]:
-    """Even chunks: attention rounds a lone token otherwise than several, so none is left over."""
+def _chunks(ids: Ids, size: int) -> Iterator[slice]:
+    """Even chunks, `size` at most: attention rounds a lone token otherwise than several."""
     if not len(ids):
         return
-    size = -(-len(ids) // -(-len(ids) // PREFILL_CHUNK))
+    size = -(-len(ids) // -(-len(ids) // size))
     for start in range(0, len(ids), size):
         yield slice(start, min(start + size, len(ids)))
+
+
+def _part(outputs: Arrays, positions: slice) -> Arrays:
+    """The same of some positions, as views."""
+    return {name: output[positions] for name, output in outputs.items()}
 
 
 def _in_order(rows: Sequence[CacheRow]) -> bool:

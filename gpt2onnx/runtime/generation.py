@@ -8,17 +8,18 @@ whoever does is told each token, and may end a sequence.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
-from gpt2onnx.runtime.decoder import AnyRow, Decoder, Ids, Logits
+from gpt2onnx.runtime.decoder import AnyRow, Decoder, Ids, LargestDecoder, Logits
 from gpt2onnx.samplers import (
     Candidates,
     Choice,
     GenerationParams,
+    Largest,
     Penalty,
     Sampler,
     generator,
@@ -28,6 +29,8 @@ from gpt2onnx.samplers import (
 # eos: an end token; stop: a stop string, or a grammar's end; stopped: stop_fn; length:
 # max_new_tokens; context: the model has no position left; time: max_time.
 FinishReason = Literal["eos", "stop", "stopped", "length", "context", "time"]
+# What follows a token: all logits [vocab], or where they settle the choice the largest alone.
+Scores: TypeAlias = Logits | Largest
 
 
 class Step(NamedTuple):
@@ -37,7 +40,7 @@ class Step(NamedTuple):
     token_id: int
     logprob: float  # the model's own, before penalties and warpers
     finish_reason: FinishReason | None
-    logits: Logits  # [vocab], the model's own
+    logits: Logits  # [vocab], the model's own; the largest [top] where no more was asked for
     processed_logprob: float  # after penalties and warpers
     candidates: Candidates  # what those left
 
@@ -84,8 +87,11 @@ class Continuation:
         """How many new tokens max_new_tokens leaves."""
         return self.params.max_new_tokens - (self._length - len(self.prompt))
 
-    def choose(self, logits: Logits, has_room: bool, in_time: bool) -> Step:
-        """Append the next token, given the logits [vocab] after the last one."""
+    def choose(self, logits: Scores, has_room: bool, in_time: bool) -> Step:
+        """Append the next token, given what follows the last one."""
+        if isinstance(logits, Largest):
+            choice = self.sampler.choose_of_largest(logits)
+            return self.take(choice, logits.logits, has_room, in_time)
         if self.params.return_alternatives and self._length == len(self.prompt):
             choice = self.sampler.alternative(self.history, logits, self._draw)
         else:
@@ -128,16 +134,21 @@ class Continuation:
 
 
 def run(
-    decoder: Decoder[AnyRow], sequences: Sequence[Continuation], max_time: float | None = None
+    decoder: Decoder[AnyRow],
+    sequences: Sequence[Continuation],
+    max_time: float | None = None,
+    whole: bool = True,
 ) -> Generator[Step, None, None]:
     """Advance all sequences until each has finished; those of one prompt stand side by side.
 
-    `max_time` is in seconds. Closing the iterator frees the rows that are still in use.
+    `max_time` is in seconds. `whole` is whether steps must have all logits. Closing the iterator
+    frees the rows that are still in use.
     """
     deadline = np.inf if max_time is None else time.monotonic() + max_time
     rows: dict[int, AnyRow] = {}
     live = list(sequences)
     try:
+        logits: Mapping[int, Scores]
         logits = prefill(decoder, rows, ((each.index, each.prompt) for each in live))
         while live:
             in_time = time.monotonic() < deadline
@@ -154,7 +165,7 @@ def run(
                     decoder.free(rows.pop(sequence.index))
             yield from steps
             live = [sequence for sequence in live if not sequence.finish_reason]
-            logits = _advance(decoder, rows, live)
+            logits = _advance(decoder, rows, live, whole)
     finally:
         for row in rows.values():
             decoder.free(row)
@@ -179,17 +190,37 @@ def prefill(
 
 
 def _advance(
-    decoder: Decoder[AnyRow], rows: dict[int, AnyRow], live: Sequence[Continuation]
-) -> dict[int, Logits]:
-    """Append each sequence's newest token to its row: the logits [vocab] after it."""
+    decoder: Decoder[AnyRow],
+    rows: dict[int, AnyRow],
+    live: Sequence[Continuation],
+    whole: bool,
+) -> Mapping[int, Scores]:
+    """Append each sequence's newest token to its row: what follows it, by index."""
     full = [sequence for sequence in live if _is_full(decoder, rows[sequence.index])]
     others = [sequence for sequence in live if not _is_full(decoder, rows[sequence.index])]
-    logits = {sequence.index: _slide(decoder, rows[sequence.index], sequence) for sequence in full}
+    found: dict[int, Scores] = {
+        sequence.index: _slide(decoder, rows[sequence.index], sequence) for sequence in full
+    }
     if others:
-        newest = np.array([sequence.history[-1] for sequence in others])
-        stepped = decoder.step([rows[sequence.index] for sequence in others], newest)
-        logits.update(zip((sequence.index for sequence in others), stepped, strict=True))
-    return logits
+        stepped = _step(decoder, [rows[sequence.index] for sequence in others], others, whole)
+        found.update(zip((sequence.index for sequence in others), stepped, strict=True))
+    return found
+
+
+def _step(
+    decoder: Decoder[AnyRow], rows: Sequence[AnyRow], sequences: Sequence[Continuation], whole: bool
+) -> Sequence[Scores]:
+    """Append each sequence's newest token to its row: what follows it, in their order."""
+    newest = np.array([sequence.history[-1] for sequence in sequences])
+    needs = [sequence.sampler.needs for sequence in sequences]
+    if not whole and max(needs) < getattr(decoder, "top", 0):
+        top = cast(LargestDecoder[AnyRow], decoder).step_largest(rows, newest)
+        largest = [Largest(*row) for row in zip(*top, strict=True)]
+        if all(map(Largest.settle, largest, needs)):
+            return largest
+        for row in rows:
+            decoder.truncate(row, row.length - 1)
+    return list(decoder.step(rows, newest))
 
 
 def _slide(decoder: Decoder[AnyRow], row: AnyRow, sequence: Continuation) -> Logits:

@@ -6,6 +6,9 @@ are copied there in one piece, and the one number that attention reads on the ho
 row's length, is always the arena's capacity: how far each row really goes, seqlens_k tells on the
 device. ONNX Runtime runs a step that is new several times, to allocate, to capture and to replay,
 which is harmless: each writes the same keys and values to the same place.
+
+Capturing takes as long as many steps, so that not every number of rows has a graph: a batch whose
+sequences end one by one goes on with rows that nobody reads, up to the next power of two.
 https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html#using-cuda-graphs-preview
 """
 
@@ -26,37 +29,42 @@ from gpt2onnx.runtime.session import Session
 Ints = NDArray[np.int64]
 # Inputs on the device, and their lines in the one buffer of 8 bytes a row and line.
 LINES = ("input_ids", "position_ids", "logits_index", "seqlens_k")
-OUTPUTS = ("logits", "hidden_states")  # the second where the graph gives it
+PRESENT = "present."  # an output of the cache, which lies in the arena
 
 
 class StepGraphs:
-    """One token for each of an arena's first rows: a captured graph for each number of rows."""
+    """One token for each of an arena's first rows, by graphs captured for a few numbers of rows."""
 
     def __init__(self, session: Session, shape: CacheShape) -> None:
         self._session, self._shape = session, shape
-        given = [name for name in OUTPUTS if name in session.outputs]
-        self._widths = {name: int(session.outputs[name].shape[1]) for name in given}
         self._cuda = CudaLibrary(session.device_id)
         self._numbers = count(1)
         self._buffers: _Buffers | None = None
         self._graphs: dict[int, tuple[Any, int]] = {}  # by rows: the binding, the graph's number
 
     def step(
-        self, arena: Arena, ids: Ints, past: Ints, outputs: Mapping[str, NDArray[np.float32]]
+        self,
+        arena: Arena,
+        ids: Ints,
+        past: Ints,
+        outputs: Mapping[str, NDArray[Any]],
+        spare: bool = False,
     ) -> None:
         """Append ids [rows] to the first rows, which hold `past` [rows] tokens.
 
-        `outputs` [rows, width] by name, contiguous, are filled.
+        `outputs` [rows, width] by name, contiguous, are filled. `spare` says that no sequence has
+        the arena's other rows, which may then be written to.
         """
         buffers = self._buffers_of(arena)
-        binding, number = self._graph(buffers, len(ids))
+        rows = min(power_of_two(len(ids)), arena.rows) if spare else len(ids)
+        binding, number = self._graph(buffers, rows)
         buffers.hold(ids, past)
         with self._cuda.alone():
             self._cuda.write(buffers.address, buffers.lines)
         self._session.run(binding, number)
         with self._cuda.alone():
-            for name, tensor in buffers.outputs.items():
-                self._cuda.read(tensor.data_ptr(), outputs[name])
+            for name, output in outputs.items():
+                self._cuda.read(buffers.outputs[name].data_ptr(), output)
 
     def _buffers_of(self, arena: Arena) -> _Buffers:
         """The buffers of an arena. Those of another, and what was captured on it, are let go."""
@@ -65,7 +73,7 @@ class StepGraphs:
                 self._session.raw.release_captured_graph(number)
             self._graphs.clear()
             self._buffers = None  # before the next ones take memory
-            self._buffers = _Buffers(self._session, arena, self._widths)
+            self._buffers = _Buffers(self._session, arena)
         return self._buffers
 
     def _graph(self, buffers: _Buffers, rows: int) -> tuple[Any, int]:
@@ -80,14 +88,17 @@ class StepGraphs:
 class _Buffers:
     """Where the steps of one arena read and write, for as many rows as it has."""
 
-    def __init__(self, session: Session, arena: Arena, widths: Mapping[str, int]) -> None:
-        self.arena, self._widths = arena, widths
+    def __init__(self, session: Session, arena: Arena) -> None:
+        self.arena = arena
+        self._specs = {
+            name: spec for name, spec in session.outputs.items() if not name.startswith(PRESENT)
+        }
         self.lines = np.zeros((len(LINES), arena.rows), np.int64)
         self._capacity = np.array(arena.capacity, np.int32)
         self._inputs = session.allocate(self.lines.shape, self.lines.dtype)
         self.outputs = {
-            name: session.allocate([arena.rows, width], np.dtype(np.float32))
-            for name, width in widths.items()
+            name: session.allocate([arena.rows, int(spec.shape[1])], spec.dtype)
+            for name, spec in self._specs.items()
         }
 
     @property
@@ -97,9 +108,14 @@ class _Buffers:
         return address
 
     def hold(self, ids: Ints, past: Ints) -> None:
-        """Set the lines for a step of ids [rows] on top of `past` [rows] tokens."""
+        """Set the lines for a step of ids [rows] on top of `past` [rows] tokens.
+
+        Rows behind them, which a graph may run as well, are given a first token.
+        """
         rows = len(ids)
-        self.lines[:3, :rows] = ids, past, np.arange(rows)
+        self.lines[:] = 0
+        self.lines[2] = np.arange(self.lines.shape[1])
+        self.lines[:2, :rows] = ids, past
         self.lines[3].view(np.int32)[:rows] = past  # seqlens_k is a row's new length - 1
 
     def bind(self, binding: Any, rows: int) -> None:
@@ -111,5 +127,11 @@ class _Buffers:
             binding.bind_input(name, *self.arena.device, dtype, size, address)
         binding.bind_cpu_input("total_sequence_length", self._capacity)
         for name, tensor in self.outputs.items():
-            size = [rows, self._widths[name]]
-            binding.bind_output(name, *self.arena.device, np.float32, size, tensor.data_ptr())
+            spec = self._specs[name]
+            where = (*self.arena.device, spec.dtype.type, [rows, spec.shape[1]])
+            binding.bind_output(name, *where, tensor.data_ptr())
+
+
+def power_of_two(least: int) -> int:
+    """The first one that isn't below `least`, which is at least 1."""
+    return 1 << (least - 1).bit_length()

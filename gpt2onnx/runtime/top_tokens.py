@@ -19,7 +19,12 @@ class TopTokens:
     def __init__(self, tokenizer: tokenizers.Tokenizer, vocab_size: int, count: int) -> None:
         expected = f"an integer from 0 to {vocab_size}, the model's vocabulary"
         check = integer_where(lambda value: 0 <= value <= vocab_size, expected)
-        self._tokenizer, self._count = tokenizer, check("top_logprobs", count)
+        self._tokenizer = tokenizer
+        self._count: int = check("top_logprobs", count)
+
+    def __bool__(self) -> bool:
+        """Whether any were asked for."""
+        return self._count > 0
 
     def __call__(self, logits: Logits) -> tuple[Alternative, ...]:  # [vocab]
         """The most probable first; none where none were asked for."""

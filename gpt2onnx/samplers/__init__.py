@@ -15,6 +15,7 @@ from gpt2onnx.samplers.chain import (
 from gpt2onnx.samplers.defaults import defaults_from_generation_config
 from gpt2onnx.samplers.draw import categorical, generator, greedy
 from gpt2onnx.samplers.hypotheses import Finished, Hypothesis
+from gpt2onnx.samplers.largest import Largest
 from gpt2onnx.samplers.logprobs import entropy, log_softmax, token_logprobs, top_logprobs
 from gpt2onnx.samplers.params import GenerationParams
 from gpt2onnx.samplers.penalties import Penalty
@@ -30,6 +31,7 @@ __all__ = [
     "Finished",
     "GenerationParams",
     "Hypothesis",
+    "Largest",
     "Penalty",
     "Sampler",
     "StopFn",

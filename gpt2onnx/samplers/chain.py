@@ -16,6 +16,7 @@ from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers import penalties, warpers
 from gpt2onnx.samplers.candidates import Candidates, FloatArray, IntArray
 from gpt2onnx.samplers.dry import dry
+from gpt2onnx.samplers.largest import ALL
 from gpt2onnx.samplers.mirostat import Mirostat
 from gpt2onnx.samplers.order import active_warpers
 from gpt2onnx.samplers.params import DEFAULT_TOP_K, GenerationParams
@@ -133,6 +134,21 @@ _WARPERS: Final[dict[str, Callable[[Any], Warper]]] = {
     "tfs_z": lambda value: partial(warpers.tail_free, z=value),
     "top_a": lambda value: partial(warpers.top_a, a=value),
 }
+
+
+def largest_needed(params: GenerationParams) -> int:
+    """How many of the largest logits decide, penalties aside, or ALL.
+
+    One where nothing is drawn; top_k's where nothing before it looks at more than one logit.
+    """
+    if not params.do_sample:
+        return 1
+    warpers = active_warpers(params)
+    if "top_k" not in warpers or params.dynatemp_range:  # which goes by the entropy of all
+        return ALL
+    if {*warpers[: warpers.index("top_k")]} - {"temperature"}:
+        return ALL
+    return DEFAULT_TOP_K if params.top_k is None else params.top_k
 
 
 def _temperature(params: GenerationParams) -> Warper:

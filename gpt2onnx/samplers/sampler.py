@@ -15,11 +15,13 @@ from gpt2onnx.samplers.chain import (
     compose_penalties,
     compose_warpers,
     given,
+    largest_needed,
     penalty_steps,
     warper_steps,
 )
 from gpt2onnx.samplers.constraint_params import constraint_of, shown
 from gpt2onnx.samplers.draw import categorical, copied, greedy, ranked
+from gpt2onnx.samplers.largest import ALL, Largest
 from gpt2onnx.samplers.logprobs import token_logprob
 from gpt2onnx.samplers.mirostat import Mirostat
 from gpt2onnx.samplers.params import GenerationParams
@@ -46,6 +48,8 @@ class Sampler:
     stands for the parameters regex, json_schema, grammar and choices, which need a tokenizer.
 
     What else there is of state is mirostat's, which `choose` brings forward.
+
+    `needs`, the attribute, is how many of the largest logits settle a choice, or ALL.
     """
 
     def __init__(
@@ -61,7 +65,9 @@ class Sampler:
         self._place, self._constraint = (prompt_length, sequence_index), constraint
         self._largest_token = self.params.largest_token
         steps = penalty_steps(self.params, prompt_length, sequence_index)
-        self._penalize = compose_penalties([*steps, constraint] if constraint else steps)
+        penalties = [*steps, constraint] if constraint else [*steps]
+        self._penalize = compose_penalties(penalties)
+        self.needs = ALL if penalties else largest_needed(self.params)
         self._mirostat = _mirostat(self.params)
         self._warp = compose_warpers(warper_steps(self.params, rng, self._mirostat))
         self._rng = rng
@@ -92,6 +98,18 @@ class Sampler:
             index = np.searchsorted(candidates.ids, token)
             self._mirostat.observe(float(candidates.logits[index]))
         return _choice(token, logits, candidates)
+
+    def choose_of_largest(self, largest: Largest) -> Choice:
+        """The same choice by a row's largest logits [top] alone, where they settle `needs`."""
+        if not self.params.do_sample:
+            ties = largest.ids[largest.logits == largest.logits[0]]
+            logprob = float(largest.logprobs[0])
+            return Choice(int(ties.min()), logprob, logprob, largest.candidates())
+        candidates = self._warp(largest.candidates())
+        token = categorical(candidates, self._rng)
+        logprob = float(largest.logprobs[largest.ids == token][0])
+        index = int(np.searchsorted(candidates.ids, token))
+        return Choice(token, logprob, token_logprob(candidates.logits, index), candidates)
 
     def alternative(self, history: IntArray, logits: FloatArray, rank: int) -> Choice:
         """The token that `rank` others are more probable than, after penalties, before warpers.

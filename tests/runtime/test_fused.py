@@ -245,7 +245,7 @@ def test_past_and_present_are_one_memory(decoder: FusedDecoder) -> None:
         decoder.step(rows, IDS[step : step + 3])
         assert decoder.cache.arena is arena
         assert arena.addresses(0) == addresses
-        *presents, _ = decoder._binding.get_outputs()  # the logits were bound last
+        *presents, _ = decoder._bindings["logits",].raw.get_outputs()  # the logits were bound last
         assert [present.data_ptr() for present in presents] == addresses
         for old, new in zip(before, arena.tensors, strict=True):
             changed = (old != new).any(axis=(0, 1, 3))
@@ -257,7 +257,7 @@ def test_one_row_alone_is_bound_at_its_own_address(decoder: FusedDecoder) -> Non
     decoder.prefill(rows[2], IDS[:4])
     arena = decoder.cache.arena
     assert arena is not None
-    *presents, _ = decoder._binding.get_outputs()  # the logits were bound last
+    *presents, _ = decoder._bindings["logits",].raw.get_outputs()  # the logits were bound last
     assert [present.data_ptr() for present in presents] == arena.addresses(2)
     for tensor in arena.tensors:
         assert not tensor[:2].any()
@@ -272,7 +272,7 @@ def test_memory_goes_with_the_last_row(decoder: FusedDecoder) -> None:
         assert decoder.cache.arena is not None
         decoder.free(row)
     assert decoder.cache.arena is None
-    assert decoder._bound is None
+    assert decoder._bindings["logits",]._rows is None
 
 
 @pytest.mark.parametrize("call", ["prefill", "extend"])

@@ -42,12 +42,13 @@ def write(
     prompts: Sequence[Sequence[int]],
     *,
     max_time: float | None = None,
+    whole: bool = True,
     **parameters: Any,
 ) -> list[Written]:
     """What is written after each prompt, and why it ends there."""
     sequences = continuations(prompts, **parameters)
     tokens: list[list[int]] = [[] for _ in sequences]
-    for step in run(decoder, sequences, max_time):
+    for step in run(decoder, sequences, max_time, whole):
         assert sequences[step.sequence].finish_reason == step.finish_reason
         tokens[step.sequence].append(step.token_id)
     assert decoder.rows == []
@@ -378,3 +379,47 @@ def test_against_a_loop_without_a_cache(
     assert written == [
         without_a_cache(rule, prompt, n_positions, most, eos, slides) for prompt in prompts
     ]
+
+
+@pytest.mark.parametrize("parameters", [{}, {"do_sample": True, "top_k": 4, "seed": 3}], ids=str)
+def test_the_largest_logits_write_the_same(parameters: dict[str, Any]) -> None:
+    """Prompts of unequal lengths, one of which slides past the last position."""
+    prompts, rule = [[1], [2, 3, 4], [5, 6]], by_history(VOCAB)
+    settings = {"max_new_tokens": 14, "num_return_sequences": 2, "overflow": "slide", **parameters}
+    if not parameters:
+        del settings["num_return_sequences"]
+    expected = write(FakeDecoder(rule, n_positions=12), prompts, **settings)
+    decoder = FakeDecoder(rule, n_positions=12)
+    decoder.top = 6
+    assert write(decoder, prompts, whole=False, **settings) == expected
+    assert not steps(decoder)
+    assert ("largest", len(expected)) in decoder.calls
+
+
+def test_what_the_largest_logits_leave_open_is_asked_again() -> None:
+    decoder = FakeDecoder(by_last_token(np.full((VOCAB, VOCAB), 1 / VOCAB)))
+    decoder.top = 6
+    assert write(decoder, [[5], [7]], whole=False, max_new_tokens=3) == [([0] * 3, "length")] * 2
+    asked = [(name, size) for name, size in decoder.calls if name != "prefill"]
+    assert asked == [
+        *[("largest", 2), ("truncate", 1), ("truncate", 1), ("step", 2)],
+        *[("largest", 2), ("truncate", 2), ("truncate", 2), ("step", 2)],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("whole", "parameters"),
+    [
+        (True, {}),
+        (False, {"repetition_penalty": 1.2}),
+        (False, {"do_sample": True, "top_k": 6}),
+        (False, {"do_sample": True, "top_k": 0}),
+    ],
+    ids=str,
+)
+def test_all_logits_come_where_they_are_wanted(whole: bool, parameters: dict[str, Any]) -> None:
+    decoder = FakeDecoder(by_history(VOCAB))
+    decoder.top = 6
+    write(decoder, [[1]], whole=whole, max_new_tokens=4, **parameters)
+    assert steps(decoder) == [1, 1, 1]
+    assert not [name for name, _ in decoder.calls if name == "largest"]

@@ -193,13 +193,72 @@ def test_each_number_of_rows_has_its_graph(decoder: FusedDecoder, plain: FusedDe
     for each in (decoder, plain):
         each.reserve(3, 20)
     rows, others = [[each.new_row() for _ in range(3)] for each in (decoder, plain)]
-    for count in (3, 2, 3, 1, 2):
+    for count in (3, 2, 3, 1, 2):  # of three that are in use: no row is spare
         ids = IDS[:count]
         np.testing.assert_allclose(
             decoder.step(rows[:count], ids), plain.step(others[:count], ids), atol=1e-5
         )
     raw: Any = decoder.session.raw
     assert raw.runs == [1, 2, 1, 3, 2]
+
+
+def test_a_batch_that_shrinks_needs_few_graphs(decoder: FusedDecoder, plain: FusedDecoder) -> None:
+    """Up to a power of two the free rows of the arena are run along."""
+    rows, others = [], []
+    for each, held in ((decoder, rows), (plain, others)):
+        each.reserve(6, 40)
+        for length in (4, 9, 2, 30, 1, 7):
+            held.append(each.new_row())
+            each.prefill(held[-1], IDS[:length])
+    while rows:
+        ids = IDS[: len(rows)]
+        for _ in range(2):
+            np.testing.assert_allclose(decoder.step(rows, ids), plain.step(others, ids), atol=1e-5)
+        for each, held in ((decoder, rows), (plain, others)):
+            each.free(held.pop(len(held) // 2))
+            held.sort(key=lambda row: row.index)
+    raw: Any = decoder.session.raw
+    sizes = [told.inputs["input_ids"][1][0] for told in raw.captured.values()]
+    assert sizes == [6, 4, 2, 1]
+
+
+def test_rows_in_use_are_never_run_along(decoder: FusedDecoder, plain: FusedDecoder) -> None:
+    """The others' first keys and values would be overwritten."""
+    rows, others = [], []
+    for each, held in ((decoder, rows), (plain, others)):
+        each.reserve(4, 40)
+        for length in (5, 6, 7, 8):
+            held.append(each.new_row())
+            each.prefill(held[-1], IDS[:length])
+    for count in (3, 4):
+        np.testing.assert_allclose(
+            decoder.step(rows[:count], IDS[:count]),
+            plain.step(others[:count], IDS[:count]),
+            atol=1e-5,
+        )
+
+
+def test_the_largest_logits_come_alone(wide_checkpoint: Path, tmp_path: Path) -> None:
+    folder = open_folder(
+        gpt2onnx.export(
+            wide_checkpoint, tmp_path / "m", precision="fp16", device="cuda", verify=False
+        ).folder
+    )
+    plain = FusedDecoder(open_session(folder.graph, "cpu", threads=1), folder.n_positions)
+    decoder = on_the_device(plain)
+    rows, others = [[each.new_row() for _ in range(3)] for each in (decoder, plain)]
+    library: Any = cuda_library._runtime_library()
+    for _ in range(2):
+        library.calls.clear()
+        found, expected = decoder.step_largest(rows, IDS[:3]), plain.step_largest(others, IDS[:3])
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        assert library.calls.count("copy") == 4  # the inputs, and three outputs
+    # Where they don't settle a choice, the step is taken back, and replayed for all logits.
+    for row, other in zip(rows, others, strict=True):
+        decoder.truncate(row, 1)
+        plain.truncate(other, 1)
+    np.testing.assert_array_equal(decoder.step(rows, IDS[:3]), plain.step(others, IDS[:3]))
 
 
 def test_rows_elsewhere_in_the_arena_are_run_plainly(
