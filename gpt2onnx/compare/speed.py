@@ -18,22 +18,21 @@ from gpt2onnx.compare.meter import Meter
 from gpt2onnx.compare.opening import open_model
 from gpt2onnx.runtime.model import Model
 
-# Before anything is timed: memory is touched and kernels are chosen by a first run.
-WARM_UP = 3
-
 
 def measure(job: Job) -> dict[str, Any]:
     """One cell of the grid, by a fresh process. Errors: as opening a model.
 
     first_token_s: from the call to the first token of the last sequence, all prompts read.
     step_ms: of the steps after it, each of which writes a token of every sequence.
+    All of it is written once before: memory is asked for, kernels are loaded and CUDA graphs are
+    captured by what is run, at the lengths that it reaches, and that is done once and no more.
     """
     meter = Meter(uses_device=job["provider"] == "cuda")
     started = time.perf_counter()
     model = open_model(job)
     load_s = time.perf_counter() - started
     prompts = prompts_of(model, job["prompts"], job["batch"], job["context"])
-    _write(model, prompts, WARM_UP, meter)
+    _write(model, prompts, job["new_tokens"], meter)
     meter.start()
     times, held = _write(model, prompts, job["new_tokens"], meter)
     energy = meter.energy(job["batch"] * job["new_tokens"])
