@@ -22,7 +22,7 @@ from gpt2onnx.errors import Gpt2OnnxError, InstallationError
 from gpt2onnx.paths import cache_folder
 from gpt2onnx.runtime import providers, threads
 from gpt2onnx.runtime.processor import Processor, processor
-from gpt2onnx.runtime.session import available_providers, open_session, short_name
+from gpt2onnx.runtime.session import available_providers, open_session, quiet, short_name
 
 # What pyproject.toml lists under each extra, less the extras that it includes.
 EXTRAS = {
@@ -135,8 +135,9 @@ def _providers() -> tuple[tuple[Provider, ...], str | None]:
 def _try(name: str) -> Provider:
     short = short_name(name)
     try:
-        session = open_session(TINY_MODEL, name)
-        (total,) = session.raw.run(None, {"x": np.ones(1, np.float32)})
+        with quiet():  # a library that is missing is logged as well as raised
+            session = open_session(TINY_MODEL, name)
+            (total,) = session.raw.run(None, {"x": np.ones(1, np.float32)})
     except Gpt2OnnxError as error:
         return Provider(short, False, str(error))
     except Exception as error:  # opened, but its first kernel fails: ONNX Runtime has no base class

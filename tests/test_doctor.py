@@ -4,6 +4,7 @@ import json
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import onnxruntime
@@ -12,8 +13,8 @@ from onnx import TensorProto, helper
 
 from gpt2onnx import doctor
 from gpt2onnx.doctor import Report, report
-from gpt2onnx.errors import InstallationError
-from gpt2onnx.runtime import providers
+from gpt2onnx.errors import InstallationError, ProviderError
+from gpt2onnx.runtime import providers, session
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +111,18 @@ def test_reads_as_json_and_as_text(here: Report) -> None:
         assert part in text
     assert text.splitlines()[-1].endswith("do this")
     assert "\n\n" not in text
+
+
+def test_an_error_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime's log is silent while a provider is tried, and as before behind it."""
+    told: list[object] = []
+
+    def refused(model: bytes, name: str) -> None:
+        told.append("opening")
+        raise ProviderError("libnvinfer.so.10 is missing")
+
+    ort = SimpleNamespace(set_default_logger_severity=told.append)
+    monkeypatch.setattr(session, "_onnxruntime", lambda: ort)
+    monkeypatch.setattr(doctor, "open_session", refused)
+    assert doctor._try("TensorrtExecutionProvider").detail == "libnvinfer.so.10 is missing"
+    assert told == [4, "opening", 2]

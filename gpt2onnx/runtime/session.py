@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from pathlib import Path
@@ -52,6 +52,9 @@ SLOW_FUSIONS = ["SkipLayerNormFusion"]
 # and a run of another model: two at once took 2.5 times as long (docs/log.md). Between operators of
 # one run 20 us are enough.
 SPIN_US = 20
+
+# How much is logged outside of sessions, in ONNX Runtime's numbers; the second is its default.
+LOG_FATAL, LOG_WARNINGS = 4, 2
 
 # Element types that numpy has as well, by ONNX Runtime's name.
 SAME = "bool float16 int8 int16 int32 int64 uint8 uint16 uint32 uint64"
@@ -159,6 +162,20 @@ def known_provider(provider: str) -> str:
 def require_provider(provider: str) -> None:
     """Raise ProviderError, with the reason, if a named provider can't run here."""
     _require_provider(_onnxruntime(), _provider_name(provider))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Meanwhile ONNX Runtime logs nothing by itself: for one who shows the errors that it raises.
+
+    A session's own log is left as it is.
+    """
+    ort = _onnxruntime()
+    ort.set_default_logger_severity(LOG_FATAL)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(LOG_WARNINGS)
 
 
 def short_name(provider: str) -> str:
