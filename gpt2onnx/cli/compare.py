@@ -38,7 +38,8 @@ tells, and cost. A provider that isn't there is a row that says why. SOURCE is a
 checkpoint (a folder, a hub's model id, or demo, the bundled one), which is
 exported into the cache as needed; or model folders of one model, one for each
 precision. Each measurement is a process of its own. OUT gets compare.json,
-compare.html and compare.md; Ctrl-C keeps what is done, and --resume goes on."""
+compare.html and compare.md; Ctrl-C keeps what is done, and --resume goes on.
+The exit status is 1 where nothing could be run; a verdict doesn't change it."""
 EXAMPLES = [
     "gpt2onnx compare demo --providers cpu --batch 1,8 --context 32,256",
     "gpt2onnx compare openai-community/gpt2 --cpu-price 0.17 --gpu-price 1.20",
@@ -89,6 +90,11 @@ def _add_grid(parser: Parser) -> None:
     group.add_argument(
         "--tf32", action="store_true", help="let CUDA round fp32 products to 10 bits (default: no)"
     )
+    group.add_argument(
+        "--cuda-graph",
+        action="store_true",
+        help="let CUDA capture decode steps and launch each as one graph (default: no)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -99,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     precisions = models.precisions if isinstance(models, Given) else args.precisions or PRECISIONS
     grid = Grid(
         *(providers, precisions, args.batch, args.context),
-        *(args.new_tokens, args.threads, args.tf32),
+        *(args.new_tokens, args.threads, args.tf32, args.cuda_graph),
     )
     out = _Out(Path(args.out), prices)
     before = out.read(args.resume)
@@ -110,7 +116,13 @@ def run(args: argparse.Namespace) -> int:
     record = Record(head(grid.as_dict(), model, machine(), models.reference, prompts))
     if before is not None:
         record.resume(before)
-    _compare(Comparison(grid, models, record), out)
+    try:
+        _compare(Comparison(grid, models, record), out)
+    except KeyboardInterrupt:
+        if record.answers:
+            kept = f"what is done is kept: --resume goes on with {args.out}"
+            print(f"gpt2onnx: {kept}", file=sys.stderr)
+        raise
     print(_terminal(out.data(record)))
     return 0 if any(each["status"] == "ok" for each in record.runs) else 1
 
@@ -229,7 +241,10 @@ def _prompts(file: str | None) -> list[str]:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not names:
+        raise argparse.ArgumentTypeError(f"expected at least one, got {text!r}")
+    return names
 
 
 def _numbers(text: str) -> tuple[int, ...]:

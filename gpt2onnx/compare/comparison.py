@@ -22,6 +22,8 @@ SUMMARY = (
     *("positions", "max_logit_difference", "logit_difference_p999", "kl_mean", "kl_p99"),
     *("top1_agreement", "texts_parted", "near_ties", "first_parting", "verdict"),
 )
+# The same of where a decode step ran: its operators stand in `answers` alone.
+PLACEMENT = ("provider", "share", "copies", "captured")
 
 
 class Comparison:
@@ -106,6 +108,7 @@ class Comparison:
                 "provider": configuration.provider,
                 "threads": self._grid.threads,
                 "tf32": self._grid.tf32,
+                "cuda_graph": self._grid.cuda_graph,
                 "new_tokens": self._grid.new_tokens,
                 "prompts": self._prompts,
                 "work": self._work,
@@ -120,7 +123,7 @@ def _repeated(answers: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, A
     if run["status"] != "ok" or placement is None:
         return {}
     return {
-        "placement": {name: placement[name] for name in ("provider", "share", "copies")},
+        "placement": {name: placement[name] for name in PLACEMENT},
         "agreement": {name: agreement[name] for name in SUMMARY} if agreement else None,
     }
 

@@ -44,6 +44,8 @@ class Cell(NamedTuple):
 class Grid:
     """All of it. `new_tokens` are written by each run, by each sequence; `threads` are the CPU's.
 
+    `tf32` and `cuda_graph` are CUDA's: fp32 products of 10 bits, and decode steps that are captured
+    as CUDA graphs.
     Errors: ParameterError for what can't be run, or would have no effect.
     """
 
@@ -54,6 +56,7 @@ class Grid:
     new_tokens: int = 64
     threads: int | None = None
     tf32: bool = False
+    cuda_graph: bool = False
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -66,11 +69,12 @@ class Grid:
             )
         if self.threads is not None and self.threads < 1:
             raise ParameterError(f"threads={self.threads}: expected at least 1")
-        if self.tf32 and "cuda" not in self.providers:
-            raise ParameterError(
-                f"TF32 has no effect on {', '.join(self.providers)}: it is CUDA's; leave it "
-                "out, or add cuda"
-            )
+        for asked, name in ((self.tf32, "TF32"), (self.cuda_graph, "cuda_graph=True")):
+            if asked and "cuda" not in self.providers:
+                raise ParameterError(
+                    f"{name} has no effect on {', '.join(self.providers)}: it is CUDA's; leave it "
+                    "out, or add cuda"
+                )
 
     @property
     def configurations(self) -> list[Configuration]:

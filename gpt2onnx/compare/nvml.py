@@ -75,4 +75,6 @@ def _library() -> Any:
             return ctypes.CDLL(name)
         except OSError:
             continue
-    raise UnknownError(f"none of {', '.join(LIBRARIES)} is here: no NVIDIA driver")
+    raise UnknownError(
+        f"none of {', '.join(LIBRARIES)} can be loaded: NVML comes with NVIDIA's driver"
+    )

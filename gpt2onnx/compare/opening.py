@@ -14,5 +14,7 @@ def open_model(job: Job) -> Model:
 
 
 def provider_options(job: Job) -> dict[str, str]:
-    """TF32 is CUDA's alone, and off unless asked for."""
-    return {"use_tf32": "1"} if job["tf32"] and job["provider"] == "cuda" else {}
+    """TF32 and CUDA graphs are CUDA's alone, and off unless asked for."""
+    if job["provider"] != "cuda":
+        return {}
+    return {"use_tf32": str(int(job["tf32"])), "enable_cuda_graph": str(int(job["cuda_graph"]))}

@@ -1,7 +1,8 @@
 """Where a decode step ran, by ONNX Runtime's own profile of it: no plan, but what was executed.
 
 Copies between devices are nodes of their own there, MemcpyFromHost and MemcpyToHost; inputs and
-outputs that the session itself moves are not among them.
+outputs that the session itself moves are not among them. A step that replays a CUDA graph executes
+no node; what it replays is that of the step before it.
 https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html
 """
 
@@ -13,26 +14,29 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from gpt2onnx.compare.job import Job
 from gpt2onnx.compare.opening import provider_options
+from gpt2onnx.errors import ProviderError
 from gpt2onnx.runtime.folder import open_folder
 from gpt2onnx.runtime.opening import open_decoder
 from gpt2onnx.runtime.recording import is_kernel
 from gpt2onnx.runtime.session import Profiler, open_session, short_name
 
 COPIES = ("MemcpyFromHost", "MemcpyToHost")
+Nodes: TypeAlias = Mapping[str, Mapping[str, int]]  # how many of each operator, by provider
 
 
 @dataclass(frozen=True)
 class Placement:
-    """The nodes of one decode step: how many of each operator ran, by provider."""
+    """The nodes of one decode step, and whether steps after it replay it as a CUDA graph."""
 
     provider: str
-    nodes: Mapping[str, Mapping[str, int]]
+    nodes: Nodes
+    captured: bool
 
     @property
     def share(self) -> float:
@@ -52,14 +56,15 @@ class Placement:
             "provider": self.provider,
             "share": self.share,
             "copies": self.copies,
+            "captured": self.captured,
             "nodes": {name: dict(sorted(ops.items())) for name, ops in self.nodes.items()},
         }
 
 
 def measure(job: Job) -> dict[str, Any]:
-    """Run one decode step under ONNX Runtime's profiler: a Placement, as plain data.
+    """Run decode steps under ONNX Runtime's profiler: a Placement, as plain data.
 
-    Errors: as opening a model.
+    Errors: as opening a model; ProviderError where CUDA graphs were asked for and none was made.
     """
     folder = open_folder(job["folder"])
     with tempfile.TemporaryDirectory() as place:
@@ -73,19 +78,32 @@ def measure(job: Job) -> dict[str, Any]:
         decoder = open_decoder(folder, session)
         row = decoder.new_row()
         decoder.prefill(row, np.zeros(2, np.int64))
-        decoder.step([row], np.zeros(1, np.int64))
+        for _ in range(2):  # where steps are captured, the second is a replay
+            decoder.step([row], np.zeros(1, np.int64))
         events = json.loads(Path(session.raw.end_profiling()).read_text(encoding="utf-8"))
         decoder.free(row)
-    return Placement(session.provider, nodes_of_last_run(events)).as_dict()
+    found = placed(session.provider, nodes_by_run(events))
+    if session.captures and not found.captured:
+        raise ProviderError(
+            "this model's decode steps aren't captured as CUDA graphs: export it without an "
+            "attention bias, or don't ask for them"
+        )
+    return found.as_dict()
 
 
-def nodes_of_last_run(events: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """Operators by provider that the last of a profile's runs executed."""
-    began = max(event["ts"] for event in events if event["name"] == "model_run")
-    nodes: dict[str, Counter[str]] = {}
-    for event in events:
-        if is_kernel(event) and event["ts"] >= began:
+def placed(provider: str, runs: Sequence[Nodes]) -> Placement:
+    """By a profile's runs: the nodes of the last that executed any; a replay executes none."""
+    return Placement(provider, next(filter(None, reversed(runs))), captured=not runs[-1])
+
+
+def nodes_by_run(events: Sequence[Mapping[str, Any]]) -> list[Nodes]:
+    """What each of a profile's runs executed, in their order."""
+    runs: list[dict[str, Counter[str]]] = []
+    for event in sorted(events, key=lambda event: (event["ts"], event["name"] != "model_run")):
+        if event["name"] == "model_run":
+            runs.append({})
+        elif runs and is_kernel(event):
             arguments = event["args"]
-            provider = short_name(arguments["provider"])
-            nodes.setdefault(provider, Counter())[arguments["op_name"]] += 1
-    return {name: dict(ops) for name, ops in nodes.items()}
+            nodes = runs[-1].setdefault(short_name(arguments["provider"]), Counter())
+            nodes[arguments["op_name"]] += 1
+    return list(runs)

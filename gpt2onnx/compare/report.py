@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 Data: TypeAlias = Mapping[str, Any]
 NOTHING = "-"
+PLACES = {"cpu": "processor", "device": "GPU"}
 VERDICTS = {"same": "same texts", "near-ties": "same but for near-ties", "differs": "DIFFERS"}
 
 
@@ -48,7 +49,8 @@ def tables(record: Data) -> list[Table]:
         ),
         Table(
             "Where did it run?",
-            "The nodes of one decode step, by ONNX Runtime's profile of it.",
+            "The nodes of one decode step, by ONNX Runtime's profile of it. Captured: later steps "
+            "replay it as one CUDA graph.",
             _places(record),
         ),
         Table("Not there", "", _missing(record)),
@@ -65,11 +67,21 @@ def findings(record: Data) -> list[str]:
     ]
     pays = [_pays(cross, record["prices"]) for cross in record["crossovers"]]
     unknown = dict.fromkeys(
-        f"No energy of the {where}: {reason}."
+        f"No energy of the {PLACES[where]}: {reason}."
         for run in _ok(record)
         for where, reason in run["energy"]["reasons"].items()
     )
-    return [*fastest, *pays, *_ratio(record["prices"]), *unknown]
+    return [*_differing(record), *fastest, *pays, *_ratio(record["prices"]), *unknown]
+
+
+def _differing(record: Data) -> list[str]:
+    """Said before any time: a fast wrong answer is not fast."""
+    return [
+        f"{name_of(each)} {VERDICTS['differs']}: it writes another text where the reference is "
+        f"sure of its own; top-1 {each['agreement']['top1_agreement']:.2%}."
+        for each in record["answers"]
+        if each["agreement"] and each["agreement"]["verdict"] == "differs"
+    ]
 
 
 def _pays(cross: Data, prices: Data) -> str:
@@ -111,6 +123,7 @@ def facts(record: Data) -> list[tuple[str, str]]:
         ("runtime", f"{machine['onnxruntime']}, gpt2onnx {record['gpt2onnx']}"),
         ("new tokens", str(grid["new_tokens"])),
         ("TF32", "on" if grid["tf32"] else "off"),
+        ("CUDA graphs", "on" if grid["cuda_graph"] else "off"),
         *(
             (f"{name.upper()} price", f"${price:g} an hour")
             for name, price in record["prices"].items()
@@ -209,7 +222,7 @@ def _places(record: Data) -> list[list[str]]:
             rows.append(
                 [
                     name_of(each),
-                    placement["provider"],
+                    placement["provider"] + (", captured" if placement["captured"] else ""),
                     f"{placement['share']:.1%}",
                     str(placement["copies"]),
                     ", ".join(f"{count} {op}" for op, count in elsewhere.items()) or NOTHING,

@@ -123,7 +123,9 @@ def test_an_interrupt_keeps_what_is_done_and_resuming_goes_on(
     monkeypatch.setattr(compare, "Comparison", partial(compare.Comparison, do=interrupted))
     out = tmp_path / "out"
     given = ("compare", models("fp32"), "--providers", "cpu", "--prompts", prompts, "--out", out)
-    assert run(*given, *SMALL)[0] == 130
+    status, _, err = run(*given, *SMALL)
+    assert status == 130
+    assert err == f"gpt2onnx: what is done is kept: --resume goes on with {out}\n"
     before = read(out)
     assert (len(before["runs"]), before["complete"]) == (3, False)
     assert (out / "compare.html").read_text().endswith("</html>\n")
@@ -155,7 +157,8 @@ def test_ctrl_c_ends_the_processes_as_well(
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (130, b"")
+    assert process.returncode == 130
+    assert err.decode() == f"gpt2onnx: what is done is kept: --resume goes on with {out}\n"
     assert 1 <= len(read(out)["runs"]) < 29
 
 
@@ -183,8 +186,11 @@ def test_a_browser_finds_the_plots(
         (("--providers", "auto"), "--providers auto: expected names"),
         (("--precisions", "int8"), "--precisions int8 has no effect on model folders"),
         (("--batch", "x"), "argument --batch: expected numbers with commas, got 'x'"),
+        (("--batch", ""), "argument --batch: expected at least one, got ''"),
+        (("--precisions", ","), "argument --precisions: expected at least one, got ','"),
         (("--context", "60"), "--context 60 and --new-tokens 64 are more than the model's 64"),
         (("--tf32", "--providers", "cpu"), "TF32 has no effect on cpu"),
+        (("--cuda-graph", "--providers", "cpu"), "--cuda-graph has no effect on cpu: it is CUDA's"),
         (("--gpu-price", "0"), "--gpu-price 0.0: expected dollars an hour, above 0"),
         (("--resume",), "--resume: compare/compare.json can't be gone on with: "),
         (("--prompts", "none"), "none: No such file or directory"),

@@ -18,6 +18,7 @@ from gpt2onnx.compare.grid import REFERENCE, Grid
 from gpt2onnx.compare.jobs import answer
 from gpt2onnx.compare.models import Exported, Given
 from gpt2onnx.compare.record import Record, head
+from gpt2onnx.compare.report import findings
 from gpt2onnx.errors import ParameterError, ProviderError
 from gpt2onnx.export.cached import CachedExports
 from gpt2onnx.runtime.session import require_provider
@@ -63,7 +64,12 @@ def test_two_configurations_of_the_cpu(models: Callable[[str], Path]) -> None:
         assert rounded[name] == pytest.approx(getattr(expected, name)), name
     assert len(rounded["by_position"]["kl"]) == len(PROMPTS[1]) + 6
     assert record.runs[2]["agreement"]["kl_mean"] == rounded["kl_mean"]
-    assert record.runs[2]["placement"] == {"provider": "cpu", "share": 1.0, "copies": 0}
+    assert record.runs[2]["placement"] == {
+        "provider": "cpu",
+        "share": 1.0,
+        "copies": 0,
+        "captured": False,
+    }
 
 
 def test_a_provider_that_is_not_there_is_a_row_that_says_why(
@@ -121,7 +127,8 @@ def test_wrong_answers_are_caught(
         return run
 
     monkeypatch.setattr(answers, "open_model", broken)
-    (found,) = compared(grid("fp32"), [models("fp32")]).answers
+    record = compared(grid("fp32"), [models("fp32")])
+    (found,) = record.answers
     if wrong == "nan":
         assert found["status"] == "unavailable"
         assert "logits that are no numbers" in found["reason"]
@@ -134,6 +141,8 @@ def test_wrong_answers_are_caught(
         assert agreement["top1_agreement"] < 0.5
         assert agreement["texts_parted"] == 2
         assert agreement["verdict"] == "differs"
+        data = {**record.as_dict(), "crossovers": [], "prices": {"cpu": None, "gpu": None}}
+        assert findings(data)[0].startswith("cpu fp32 DIFFERS: it writes another text where")
 
 
 def test_a_crash_is_its_rows_alone_and_resuming_tries_it_again(
@@ -220,12 +229,15 @@ def test_another_grids_record_is_refused(models: Callable[[str], Path]) -> None:
 
 
 @pytest.mark.cuda
-def test_on_a_gpu_the_answers_hold(checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_on_a_gpu_the_answers_hold(cuda_graph: bool, checkpoint: Path, tmp_path: Path) -> None:
     try:
         require_provider("cuda")
     except ProviderError as error:
         pytest.skip(str(error))
     half = gpt2onnx.export(checkpoint, tmp_path / "m", precision="fp16", device="cuda").folder
-    record = compared(Grid(("cuda",), ("fp16",), (1,), (8,), new_tokens=6), [half])
-    assert record.runs[0]["placement"]["provider"] == "cuda"
+    grid_ = Grid(("cuda",), ("fp16",), (1,), (8,), new_tokens=6, cuda_graph=cuda_graph)
+    record = compared(grid_, [half])
+    placement = record.runs[0]["placement"]
+    assert (placement["provider"], placement["captured"]) == ("cuda", cuda_graph)
     assert record.runs[0]["agreement"]["top1_agreement"] > 0.9

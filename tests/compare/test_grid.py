@@ -26,6 +26,7 @@ def test_every_provider_with_every_precision_at_every_batch_and_context() -> Non
         ({"new_tokens": 1}, "new_tokens=1: expected at least 2"),
         ({"threads": 0}, "threads=0: expected at least 1"),
         ({"tf32": True}, "TF32 has no effect on cpu"),
+        ({"cuda_graph": True}, "cuda_graph=True has no effect on cpu"),
     ],
 )
 def test_mistakes(given: dict[str, Any], message: str) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import gpt2onnx
 from gpt2onnx.compare import job
+
+JOB = {"kind": "speed", "provider": "cpu", "threads": 1, "tf32": False, "cuda_graph": False}
 
 
 def as_child(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
@@ -18,19 +19,15 @@ def as_child(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
 
 
 def test_an_error_of_ours_is_the_reason(tmp_path: Path) -> None:
-    asked: dict[str, Any] = {"kind": "speed", "folder": str(tmp_path / "none"), "provider": "cpu"}
-    done = job.apart({**asked, "threads": 1, "tf32": False})
+    done = job.apart({**JOB, "folder": str(tmp_path / "none")})
     assert done["reason"].startswith(f"{tmp_path / 'none'}: doesn't exist")
 
 
 def test_a_measurement(models: Callable[[str], Path]) -> None:
     done = job.apart(
         {
-            "kind": "speed",
+            **JOB,
             "folder": str(models("fp32")),
-            "provider": "cpu",
-            "threads": 1,
-            "tf32": False,
             "prompts": ["hello"],
             "batch": 2,
             "context": 9,
@@ -67,8 +64,7 @@ def test_modules_of_the_working_directory_are_not_pythons(
     (tmp_path / "json.py").write_text("raise SystemExit('mine')\n")
     monkeypatch.setenv("PYTHONPATH", str(Path(gpt2onnx.__file__).parents[1]))
     monkeypatch.chdir(tmp_path)
-    job_ = {"kind": "speed", "folder": "none", "provider": "cpu", "threads": 1, "tf32": False}
-    assert job.apart(job_)["reason"].startswith("none: doesn't exist")
+    assert job.apart({**JOB, "folder": "none"})["reason"].startswith("none: doesn't exist")
 
 
 def test_what_a_library_prints_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
