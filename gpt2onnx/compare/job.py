@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from gpt2onnx.runtime.ort_errors import plain
+
 Job: TypeAlias = Mapping[str, Any]
 # What a job gives: {"result": …} or {"reason": …}.
 Apart: TypeAlias = Callable[[Job], Mapping[str, Any]]
@@ -46,4 +48,4 @@ def _reason(status: int, stderr: str) -> str:
     if status < 0:
         return f"its process was ended by {signal.Signals(-status).name}"
     said = stderr.strip().splitlines() or [f"its process ended with status {status}"]
-    return said[-1]
+    return plain(said[-1])

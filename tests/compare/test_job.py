@@ -13,6 +13,12 @@ from gpt2onnx.compare import job
 
 JOB = {"kind": "speed", "provider": "cpu", "threads": 1, "tf32": False, "cuda_graph": False}
 
+# As ONNX Runtime says it, with the place in its source.
+OUT_OF_MEMORY = (
+    "/onnxruntime_src/onnxruntime/core/framework/bfc_arena.cc:360 void* onnxruntime::BFCArena::"
+    "AllocateRawInternal(size_t, bool, onnxruntime::Stream*) Failed to allocate memory of 9"
+)
+
 
 def as_child(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     monkeypatch.setattr(job, "COMMAND", (sys.executable, "-c", code))
@@ -46,6 +52,7 @@ def test_a_measurement(models: Callable[[str], Path]) -> None:
     ("code", "reason"),
     [
         ("raise MemoryError", "MemoryError"),
+        (f"raise RuntimeError({OUT_OF_MEMORY!r})", "RuntimeError: Failed to allocate memory of 9"),
         ("import os; os.kill(os.getpid(), 9)", "killed by SIGKILL"),
         ("import os; os.kill(os.getpid(), 6)", "ended by SIGABRT"),
         ("import sys; sys.exit(3)", "its process ended with status 3"),
