@@ -71,17 +71,21 @@ def findings(record: Data) -> list[str]:
         for run in _ok(record)
         for where, reason in run["energy"]["reasons"].items()
     )
-    return [*_differing(record), *fastest, *pays, *_ratio(record["prices"]), *unknown]
+    return [*_doubts(record), *fastest, *pays, *_ratio(record["prices"]), *unknown]
 
 
-def _differing(record: Data) -> list[str]:
-    """Said before any time: a fast wrong answer is not fast."""
-    return [
-        f"{name_of(each)} {VERDICTS['differs']}: it writes another text where the reference is "
-        f"sure of its own; top-1 {each['agreement']['top1_agreement']:.2%}."
-        for each in record["answers"]
-        if each["agreement"] and each["agreement"]["verdict"] == "differs"
-    ]
+def _doubts(record: Data) -> list[str]:
+    """Whose times are to be doubted, before any: a fast wrong answer is not fast."""
+    said = []
+    for each in record["answers"]:
+        if each["placement"] and not each["agreement"]:
+            said.append(f"{name_of(each)}: its answers could not be compared: {each['reason']}.")
+        elif each["agreement"] and each["agreement"]["verdict"] == "differs":
+            said.append(
+                f"{name_of(each)} {VERDICTS['differs']}: it writes another text where the "
+                f"reference is sure of its own; top-1 {each['agreement']['top1_agreement']:.2%}."
+            )
+    return said
 
 
 def _pays(cross: Data, prices: Data) -> str:

@@ -153,7 +153,8 @@ def test_ctrl_c_ends_the_processes_as_well(
         stderr=subprocess.PIPE,
     ) as process:
         deadline = time.monotonic() + 60
-        while not (out.exists() and read(out)["runs"]) and time.monotonic() < deadline:
+        written = out / "compare.json"
+        while not (written.exists() and read(out)["runs"]) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)

@@ -129,9 +129,11 @@ def test_wrong_answers_are_caught(
     monkeypatch.setattr(answers, "open_model", broken)
     record = compared(grid("fp32"), [models("fp32")])
     (found,) = record.answers
+    said = findings({**record.as_dict(), "crossovers": [], "prices": {"cpu": None, "gpu": None}})
     if wrong == "nan":
         assert found["status"] == "unavailable"
         assert "logits that are no numbers" in found["reason"]
+        assert said[0].startswith("cpu fp32: its answers could not be compared: cpu gives logits")
         return
     agreement = found["agreement"]
     if wrong == "shifted":
@@ -141,8 +143,7 @@ def test_wrong_answers_are_caught(
         assert agreement["top1_agreement"] < 0.5
         assert agreement["texts_parted"] == 2
         assert agreement["verdict"] == "differs"
-        data = {**record.as_dict(), "crossovers": [], "prices": {"cpu": None, "gpu": None}}
-        assert findings(data)[0].startswith("cpu fp32 DIFFERS: it writes another text where")
+        assert said[0].startswith("cpu fp32 DIFFERS: it writes another text where")
 
 
 def test_a_crash_is_its_rows_alone_and_resuming_tries_it_again(
