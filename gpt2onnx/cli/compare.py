@@ -14,10 +14,10 @@ from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.table import table
 from gpt2onnx.cli.text import read_file
 from gpt2onnx.cli.whole_file import WholeFile
-from gpt2onnx.compare import report
 from gpt2onnx.compare.answers import encoded
 from gpt2onnx.compare.comparison import Comparison
 from gpt2onnx.compare.cost import Prices, add_costs, crossovers
+from gpt2onnx.compare.findings import findings
 from gpt2onnx.compare.grid import Grid
 from gpt2onnx.compare.machine import machine
 from gpt2onnx.compare.markdown import markdown
@@ -25,6 +25,7 @@ from gpt2onnx.compare.models import Exported, Given
 from gpt2onnx.compare.page import render
 from gpt2onnx.compare.prompts import PROMPTS
 from gpt2onnx.compare.record import Record, head
+from gpt2onnx.compare.report import tables
 from gpt2onnx.errors import OutputExistsError, ParameterError, PromptError, StorageError
 from gpt2onnx.models import DEMO
 from gpt2onnx.runtime.folder import open_folder
@@ -195,8 +196,8 @@ class _Out:
 
 
 def _terminal(data: dict[str, Any]) -> str:
-    parts = [f"{each.title}\n\n{table(each.rows)}" for each in report.tables(data)]
-    return "\n\n".join([*parts, "\n".join(report.findings(data))]).strip()
+    parts = [f"{each.title}\n\n{table(each.rows)}" for each in tables(data)]
+    return "\n\n".join([*parts, "\n".join(findings(data))]).strip()
 
 
 def _models(sources: list[str], precisions: tuple[str, ...] | None) -> Exported | Given:

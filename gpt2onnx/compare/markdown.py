@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gpt2onnx.compare.report import Data, facts, findings, tables, texts
+from gpt2onnx.compare.findings import findings
+from gpt2onnx.compare.report import Data, facts, tables, texts
 
 
 def markdown(record: Data) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from gpt2onnx.compare.report import Data, Table, facts, findings, name_of, tables, texts
+from gpt2onnx.compare.findings import findings
+from gpt2onnx.compare.report import Data, Table, facts, name_of, tables, texts
 from gpt2onnx.page.chart import Line, chart
 from gpt2onnx.page.frame import frame, section
 

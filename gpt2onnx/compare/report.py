@@ -1,4 +1,4 @@
-"""A record as tables and sentences, which terminal, Markdown and page show alike.
+"""A record as tables, which terminal, Markdown and page show alike.
 
 Knows a record as plain data (docs/compare-schema.md); knows no HTML.
 """
@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 Data: TypeAlias = Mapping[str, Any]
 NOTHING = "-"
-PLACES = {"cpu": "processor", "device": "GPU"}
 VERDICTS = {"same": "same texts", "near-ties": "same but for near-ties", "differs": "DIFFERS"}
 
 
@@ -56,54 +55,6 @@ def tables(record: Data) -> list[Table]:
         Table("Not there", "", _missing(record)),
     ]
     return [table for table in made if len(table.rows) > 1]
-
-
-def findings(record: Data) -> list[str]:
-    """What the tables come to, in sentences."""
-    fastest = [
-        f"Batch {run['batch']}, context {run['context']}: {name_of(run)} writes the most, "
-        f"{number(run['tokens_per_s'])} tokens/s."
-        for run in _best_by_cell(record)
-    ]
-    pays = [_pays(cross, record["prices"]) for cross in record["crossovers"]]
-    unknown = dict.fromkeys(
-        f"No energy of the {PLACES[where]}: {reason}."
-        for run in _ok(record)
-        for where, reason in run["energy"]["reasons"].items()
-    )
-    return [*_doubts(record), *fastest, *pays, *_ratio(record["prices"]), *unknown]
-
-
-def _doubts(record: Data) -> list[str]:
-    """Whose times are to be doubted, before any: a fast wrong answer is not fast."""
-    said = []
-    for each in record["answers"]:
-        if each["placement"] and not each["agreement"]:
-            said.append(f"{name_of(each)}: its answers could not be compared: {each['reason']}.")
-        elif each["agreement"] and each["agreement"]["verdict"] == "differs":
-            said.append(
-                f"{name_of(each)} {VERDICTS['differs']}: it writes another text where the "
-                f"reference is sure of its own; top-1 {each['agreement']['top1_agreement']:.2%}."
-            )
-    return said
-
-
-def _pays(cross: Data, prices: Data) -> str:
-    """From which batch on a GPU configuration pays, by speed and where prices are known by them."""
-    speed, price = cross["by_speed"], cross["by_price"]
-    said = f"faster than the CPU from batch {speed} on" if speed else "never faster than the CPU"
-    if all(prices.values()):
-        said += f", cheaper from batch {price} on" if price else ", never cheaper"
-    return f"{name_of(cross)}, context {cross['context']}: {said}."
-
-
-def _ratio(prices: Data) -> list[str]:
-    if not all(prices.values()):
-        return []
-    return [
-        "At these prices a GPU is the cheaper place where it writes more than "
-        f"{prices['gpu'] / prices['cpu']:.3g} times the CPU's tokens a second."
-    ]
 
 
 def texts(record: Data) -> list[tuple[str, Data]]:
@@ -186,7 +137,7 @@ def _speeds(record: Data) -> list[list[str]]:
                 number(run["speedup_over_best_cpu"]),
                 number(run["speedup_over_cpu_fp32"]),
             ]
-            for run in _ok(record)
+            for run in ok_runs(record)
         ),
     ]
 
@@ -207,7 +158,7 @@ def _costs(record: Data) -> list[list[str]]:
                 number(run["dollars_per_million_tokens"]),
                 number(run["break_even_price"]),
             ]
-            for run in _ok(record)
+            for run in ok_runs(record)
         ),
     ]
 
@@ -254,16 +205,8 @@ def _what(missing: Sequence[Data]) -> str:
     return ", ".join(answers + (runs if len(runs) <= 3 else [f"{len(runs)} runs"]))
 
 
-def _best_by_cell(record: Data) -> list[Data]:
-    best: dict[tuple[int, int], Data] = {}
-    for run in _ok(record):
-        cell = run["batch"], run["context"]
-        if cell not in best or run["tokens_per_s"] > best[cell]["tokens_per_s"]:
-            best[cell] = run
-    return list(best.values())
-
-
-def _ok(record: Data) -> list[Data]:
+def ok_runs(record: Data) -> list[Data]:
+    """Those that went well."""
     return [run for run in record["runs"] if run["status"] == "ok"]
 
 

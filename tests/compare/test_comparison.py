@@ -14,11 +14,11 @@ import gpt2onnx
 from gpt2onnx.agreement import Agreement
 from gpt2onnx.compare import answers, comparison
 from gpt2onnx.compare.comparison import Comparison
+from gpt2onnx.compare.findings import findings
 from gpt2onnx.compare.grid import REFERENCE, Grid
 from gpt2onnx.compare.jobs import answer
 from gpt2onnx.compare.models import Exported, Given
 from gpt2onnx.compare.record import Record, head
-from gpt2onnx.compare.report import findings
 from gpt2onnx.errors import ParameterError, ProviderError
 from gpt2onnx.export.cached import CachedExports
 from gpt2onnx.runtime.session import require_provider

@@ -1,0 +1,67 @@
+"""What a record comes to, in sentences that terminal, Markdown and page show alike.
+
+Knows a record as plain data (docs/compare-schema.md); knows no table and no HTML.
+"""
+
+from __future__ import annotations
+
+from gpt2onnx.compare.report import VERDICTS, Data, name_of, number, ok_runs
+
+PLACES = {"cpu": "processor", "device": "GPU"}
+
+
+def findings(record: Data) -> list[str]:
+    """What the tables come to, in sentences."""
+    fastest = [
+        f"Batch {run['batch']}, context {run['context']}: {name_of(run)} writes the most, "
+        f"{number(run['tokens_per_s'])} tokens/s."
+        for run in _best_by_cell(record)
+    ]
+    pays = [_pays(cross, record["prices"]) for cross in record["crossovers"]]
+    unknown = dict.fromkeys(
+        f"No energy of the {PLACES[where]}: {reason}."
+        for run in ok_runs(record)
+        for where, reason in run["energy"]["reasons"].items()
+    )
+    return [*_doubts(record), *fastest, *pays, *_ratio(record["prices"]), *unknown]
+
+
+def _doubts(record: Data) -> list[str]:
+    """Whose times are to be doubted, before any: a fast wrong answer is not fast."""
+    said = []
+    for each in record["answers"]:
+        if each["placement"] and not each["agreement"]:
+            said.append(f"{name_of(each)}: its answers could not be compared: {each['reason']}.")
+        elif each["agreement"] and each["agreement"]["verdict"] == "differs":
+            said.append(
+                f"{name_of(each)} {VERDICTS['differs']}: it writes another text where the "
+                f"reference is sure of its own; top-1 {each['agreement']['top1_agreement']:.2%}."
+            )
+    return said
+
+
+def _pays(cross: Data, prices: Data) -> str:
+    """From which batch on a GPU configuration pays, by speed and where prices are known by them."""
+    speed, price = cross["by_speed"], cross["by_price"]
+    said = f"faster than the CPU from batch {speed} on" if speed else "never faster than the CPU"
+    if all(prices.values()):
+        said += f", cheaper from batch {price} on" if price else ", never cheaper"
+    return f"{name_of(cross)}, context {cross['context']}: {said}."
+
+
+def _ratio(prices: Data) -> list[str]:
+    if not all(prices.values()):
+        return []
+    return [
+        "At these prices a GPU is the cheaper place where it writes more than "
+        f"{prices['gpu'] / prices['cpu']:.3g} times the CPU's tokens a second."
+    ]
+
+
+def _best_by_cell(record: Data) -> list[Data]:
+    best: dict[tuple[int, int], Data] = {}
+    for run in ok_runs(record):
+        cell = run["batch"], run["context"]
+        if cell not in best or run["tokens_per_s"] > best[cell]["tokens_per_s"]:
+            best[cell] = run
+    return list(best.values())
