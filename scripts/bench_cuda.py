@@ -9,9 +9,9 @@ GPT-2 124M with random weights is written. For fp16, int8 and int4 it is exporte
 - its logits compared with the CPU's in fp32 and with torch's, in steps plain and as CUDA graphs,
   over a cache that grows on the way; rows of unequal lengths compared with each alone; beams with
   the same model's on the CPU,
-- a decode step timed at each batch: the decoder's alone, logits on the host, plain and as CUDA
-  graphs, and the whole loop's, the sampler's time included; transformers eager and compiled with a
-  static cache in half precision, argmax on the device.
+- a decode step timed at each batch, plain and as CUDA graphs: the decoder's alone with all logits
+  on the host, and with the largest alone, and the whole loop's, the sampler's time included;
+  transformers eager and compiled with a static cache in half precision, argmax on the device.
 
 Parts that fail print their traceback and keep no other from running; those for which no time is
 left say so. A Markdown table and one line of JSON come last.
@@ -72,25 +72,24 @@ class Bench:
         random_checkpoint.write_tokenizer(out, None)
         return out
 
-    def _exported(self, precision: str, device: str) -> Path:
-        out = self.folder / f"{precision}-{device}"
+    def _exported(self, precision: str) -> Path:
+        """Made for CUDA, wherever it is to run; but fp32 is the reference's."""
+        out, device = self.folder / precision, "cpu" if precision == "fp32" else "cuda"
         return gpt2onnx.export(
             self.checkpoint, out, precision=precision, device=device, verify=False
         ).folder
 
     def _open(self, precision: str, mode: str) -> gpt2onnx.Model:
-        device = self.args.device
         model = gpt2onnx.load(
-            self.exported(precision, device), device, provider_options=self.modes[mode]
+            self.exported(precision), self.args.device, provider_options=self.modes[mode]
         )
         print(f"# {precision}, {mode}: {model.decoder.session.choice}")
         return model
 
     @cache  # noqa: B019
     def reference(self, precision: str = "fp32") -> gpt2onnx.Model:
-        """The model on the CPU: as exported for the device where it is no fp32."""
-        device = "cpu" if precision == "fp32" else self.args.device
-        return gpt2onnx.load(self.exported(precision, device), "cpu")
+        """The model on the CPU."""
+        return gpt2onnx.load(self.exported(precision), "cpu")
 
     @property
     def ids(self) -> np.ndarray:
@@ -126,10 +125,11 @@ def parts(bench: Bench) -> Iterator[tuple[str, Callable[[], Any]]]:
         for mode in bench.modes:
             for batch in bench.batches:
                 name = f"{precision} {mode}, batch {batch}"
-                yield (
-                    f"step {name}",
-                    lambda p=precision, m=mode, b=batch: step_time(bench, p, m, b),
-                )
+                for kind in ("step", "step_largest"):
+                    yield (
+                        f"{kind} {name}",
+                        lambda p=precision, m=mode, b=batch, k=kind: step_time(bench, p, m, b, k),
+                    )
                 yield (
                     f"loop {name}",
                     lambda p=precision, m=mode, b=batch: loop_time(bench, p, m, b),
@@ -200,15 +200,16 @@ def beams(bench: Bench, precision: str, mode: str) -> dict[str, Any]:
     }
 
 
-def step_time(bench: Bench, precision: str, mode: str, batch: int) -> dict[str, float]:
-    """The decoder alone: logits on the host after every step."""
+def step_time(bench: Bench, precision: str, mode: str, batch: int, kind: str) -> dict[str, float]:
+    """The decoder alone: all logits on the host after every step, or the largest."""
     decoder: Any = bench.open(precision, mode).decoder
     decoder.reserve(batch, 32 + bench.steps + 8)
     rows = [decoder.new_row()]
     decoder.prefill(rows[0], bench.ids[:32])
     rows += [decoder.fork(rows[0]) for _ in range(batch - 1)]
     ids = np.arange(batch)
-    times = timed(lambda: decoder.step(rows, ids), bench.steps)
+    step = getattr(decoder, kind)
+    times = timed(lambda: step(rows, ids), bench.steps)
     for row in reversed(rows):
         decoder.free(row)
     return speed(times, batch)
@@ -221,7 +222,8 @@ def loop_time(bench: Bench, precision: str, mode: str, batch: int) -> dict[str, 
     rows = [generation.Continuation(index, prompt, params) for index in range(batch)]
     decoder = bench.open(precision, mode).decoder
     decoder.reserve(batch, 32 + bench.steps + 8)
-    stamps = [time.perf_counter() for step in generation.run(decoder, rows) if step.sequence == 0]
+    steps = generation.run(decoder, rows, whole=False)
+    stamps = [time.perf_counter() for step in steps if step.sequence == 0]
     return speed(np.diff(stamps)[3:].tolist(), batch)
 
 
