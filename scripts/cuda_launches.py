@@ -1,0 +1,227 @@
+"""What a model launches and copies on a CUDA device, counted without one.
+
+    python scripts/cuda_launches.py MODEL_FOLDER… [--batch 1,8] [--context 32] [--cuda-graph]
+        [--kernels]
+
+Runs folders that were exported with `--device cuda` on ONNX Runtime's real CUDA provider over a
+stand-in for CUDA's libraries (cuda_stand_in/). ONNX Runtime decides as ever which node runs where,
+by which kernel, and what it copies; kernels compute nothing. So there are launches and copies here,
+no times and no answers.
+
+Wants onnxruntime-gpu and two packages of CUDA's headers, no driver and no other library, and g++:
+
+    pip install --target DIR --no-deps onnxruntime-gpu==1.31.1 \\
+        'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-crt==13.0.*'
+    PYTHONPATH=DIR python scripts/cuda_launches.py MODEL_FOLDER
+
+Prints a Markdown table: a prompt, and a decode step when ONNX Runtime has warmed up. Exits with 1
+where CUDA would have refused something (a grid without blocks, waiting inside a capture), where the
+model didn't run to its end, and where a step was to be one CUDA graph and isn't.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cuda_stand_in import build, record
+
+NOTE = (
+    "Launches and copies over a stand-in for CUDA's libraries that calls itself an H200 and has no "
+    "cuDNN. Kernels compute nothing: no times, no answers."
+)
+COLUMNS = {  # the record's kinds
+    "kernels": "kernel",
+    "cuBLAS products": "product",
+    "memsets": "memset",
+    "copies on the device": "on the device",
+    "to the device": "to the device",
+    "from it": "from the device",
+    "synchronizations": "synchronization",
+    "allocations": "allocation",
+    "graphs": "graph",
+}
+RUN = Path(__file__).parent / "cuda_stand_in" / "run.py"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What was seen of one model at one number of rows."""
+
+    model: str
+    batch: int
+    context: int
+    captures: bool  # whether steps were to be CUDA graphs
+    said: str  # where the model's nodes are
+    parts: list[record.Part]
+    failure: str  # what was raised, if it was
+
+    def last(self, part: str) -> record.Part:
+        """The last part whose name begins so; an empty one if it never came to that."""
+        found = [it for it in self.parts if it.name.startswith(part)]
+        return found[-1] if found else record.Part(part, [])
+
+    @property
+    def prompt(self) -> record.Part:
+        return self.last("prompt")
+
+    @property
+    def step(self) -> record.Part:
+        return self.last("step")
+
+    @property
+    def captured(self) -> record.Part:
+        """What went into the steps' graph."""
+        events = [event for part in self.parts for event in part.events]
+        inside = [event for event in events if event.kind.startswith(record.CAPTURED)]
+        return record.Part("captured", [_launched(event) for event in inside])
+
+    def faults(self) -> Iterator[str]:
+        for part in self.parts:
+            for name, count in Counter(event.name for event in part.of("refused")).items():
+                yield f"refused {count} times in {part.name}: {name}"
+        if self.failure:
+            yield self.failure
+        graphs, kernels = len(self.step.of("graph")), len(self.step.of("kernel"))
+        if self.captures and (graphs, kernels) != (1, 0):
+            yield f"a step is {graphs} graphs and {kernels} kernels: expected one graph alone"
+
+
+def _launched(event: record.Event) -> record.Event:
+    return event._replace(kind=event.kind.removeprefix(record.CAPTURED))
+
+
+def main() -> None:
+    args = arguments()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            names = build.build(build.provider(), Path(folder))
+            found = [
+                watch(Path(folder), names, model, batch, args.context, args.cuda_graph)
+                for model in args.models
+                for batch in args.batch
+            ]
+    except build.BuildError as error:
+        sys.exit(str(error))
+    print("\n".join(report(found, args.kernels)))
+    sys.exit(any(True for watched in found for _ in watched.faults()))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="+", type=model_folder, metavar="MODEL_FOLDER")
+    parser.add_argument("--batch", type=counts, default=[1], help="rows of a step: 1 or 1,8")
+    parser.add_argument("--context", type=count, default=32, help="tokens before the steps")
+    parser.add_argument("--cuda-graph", action="store_true", help="steps as CUDA graphs")
+    parser.add_argument("--kernels", action="store_true", help="name the kernels")
+    return parser.parse_args()
+
+
+def model_folder(text: str) -> Path:
+    if not (Path(text) / "model.onnx").is_file():
+        raise argparse.ArgumentTypeError(f"{text} has no model.onnx: expected a model folder")
+    return Path(text)
+
+
+def counts(text: str) -> list[int]:
+    return [count(part) for part in text.split(",")]
+
+
+def count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on, got {text!r}")
+    return int(text)
+
+
+def watch(
+    stand_in: Path, names: Sequence[str], model: Path, batch: int, context: int, captures: bool
+) -> Watched:
+    """Run a model in a process of its own, over the libraries `names` of the folder `stand_in`."""
+    recorded = stand_in / "record"
+    recorded.write_text("")
+    # Preloaded, they come before any that onnxruntime.preload_dlls finds beside the headers.
+    environment = {
+        "CUDA_STAND_IN_RECORD": str(recorded),
+        "LD_LIBRARY_PATH": os.pathsep.join([str(stand_in), os.environ.get("LD_LIBRARY_PATH", "")]),
+        "LD_PRELOAD": " ".join(names),
+    }
+    options = json.dumps({"enable_cuda_graph": str(int(captures))})
+    done = subprocess.run(
+        [sys.executable, RUN, model, str(batch), str(context), options],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+    )
+    lines = recorded.read_text().splitlines()
+    failure = ""
+    if done.returncode:
+        failure = f"ended with {done.returncode}: {(done.stderr.splitlines() or ['in silence'])[-1]}"
+    said = done.stdout.strip()
+    return Watched(
+        model.name, batch, context, captures, said, record.parts(lines), failure
+    )
+
+
+def report(found: Sequence[Watched], kernels: bool) -> Iterator[str]:
+    """The lines of the Markdown."""
+    yield from (NOTE, "")
+    for model, said in {watched.model: watched.said for watched in found}.items():
+        yield f"- {model}: {said or 'was not opened'}"
+    yield from ("", *table(["", *COLUMNS], rows(found)), "")
+    for watched in found:
+        if kernels:
+            yield from (*kernel_table(watched), "")
+        for fault in watched.faults():
+            yield f"**{_label(watched)}: {fault}**"
+
+
+def rows(found: Sequence[Watched]) -> Iterator[list[str]]:
+    seen = set()
+    for watched in found:
+        if watched.model not in seen:  # prompts run row by row, so they are alike at any batch
+            seen.add(watched.model)
+            yield _row(f"{watched.model}, a prompt of {watched.context}", watched.prompt)
+        yield _row(f"{_label(watched)}, a step", watched.step)
+        if watched.captures:
+            yield _row(f"{_label(watched)}, its graph", watched.captured)
+
+
+def _label(watched: Watched) -> str:
+    return f"{watched.model}, {watched.batch} row{'s' if watched.batch > 1 else ''}"
+
+
+def _row(label: str, part: record.Part) -> list[str]:
+    return [label, *(_cell(part.of(kind)) for kind in COLUMNS.values())]
+
+
+def _cell(events: Sequence[record.Event]) -> str:
+    """How many, and their bytes where they have any."""
+    size = sum(event.bytes for event in events)
+    return f"{len(events)}" + (f" ({size:,} B)" if size else "")
+
+
+def kernel_table(watched: Watched) -> list[str]:
+    """Kernels by how often a step launches them, or its graph holds them."""
+    step = (watched.captured if watched.captures else watched.step).kernels()
+    prompt = watched.prompt.kernels()
+    names = sorted(step | prompt, key=lambda name: (-step[name], -prompt[name], name))
+    lines = [[f"`{name}`", str(prompt[name]), str(step[name])] for name in names]
+    return table([f"{_label(watched)}: kernel", "prompt", "step"], lines)
+
+
+def table(head: Sequence[str], lines: Iterator[list[str]] | list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)]
+
+
+if __name__ == "__main__":
+    main()

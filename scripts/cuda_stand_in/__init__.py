@@ -1,0 +1,5 @@
+"""Stand-ins for CUDA's libraries: ONNX Runtime's CUDA provider runs, and what it asks is recorded.
+
+cuda.cpp is the stand-in, build.py makes a library of it for the provider that is installed, run.py
+runs a model on it, record.py counts what was recorded. ../cuda_launches.py is the command.
+"""

@@ -1,0 +1,399 @@
+// A stand-in for CUDA's libraries where there is no GPU: what the CUDA provider asks of them is
+// recorded and nothing is computed. One device, as an H200 describes itself; streams, events and
+// graph capture as their caller sees them; memory that holds nothing.
+//
+// CUDA_STAND_IN_RECORD names the file of the record, a line an event, parted by tabs: the kind with
+// "captured " before it if it went into a graph, how much (bytes, or 0), the name. record.py reads
+// it. build.py adds the functions that the provider wants and that aren't here.
+
+#include <cuda_runtime_api.h>
+#include <cxxabi.h>
+#include <dlfcn.h>
+#include <sys/mman.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#define CUDA extern "C"
+
+namespace {
+
+std::mutex guard;
+std::map<const char*, size_t> device_memory;  // where it begins, and its bytes
+std::map<const void*, std::string> kernels;   // by the host's function that launches it
+cudaStream_t captured = nullptr;              // the stream that is being captured
+thread_local cudaError_t last_error = cudaSuccess;
+
+void record(const char* kind, size_t amount, const std::string& name, bool capturing = captured) {
+  static FILE* file = [] {
+    const char* path = std::getenv("CUDA_STAND_IN_RECORD");
+    return path ? std::fopen(path, "a") : nullptr;
+  }();
+  if (!file) return;
+  std::fprintf(file, "%s%s\t%zu\t%s\n", capturing ? "captured " : "", kind, amount, name.c_str());
+  std::fflush(file);  // the process may die before it ends
+}
+
+cudaError_t refuse(cudaError_t error, const std::string& why) {
+  record("refused", 0, why, false);
+  return last_error = error;
+}
+
+// The provider captures in the mode "global", which forbids every thread what may wait.
+cudaError_t outside_capture(const char* function) {
+  if (!captured) return cudaSuccess;
+  return refuse(cudaErrorStreamCaptureUnsupported, std::string(function) + " while capturing");
+}
+
+// Work on the default stream would wait for the one that is captured.
+cudaError_t on_a_stream(const char* function, cudaStream_t stream) {
+  return stream && stream != cudaStreamLegacy ? cudaSuccess : outside_capture(function);
+}
+
+bool on_device(const void* address) {
+  std::lock_guard<std::mutex> hold(guard);
+  auto after = device_memory.upper_bound(static_cast<const char*>(address));
+  if (after == device_memory.begin()) return false;
+  auto block = std::prev(after);
+  return address < block->first + block->second;
+}
+
+// Address space alone: a host that reads or writes it dies, as beside a real device.
+cudaError_t take(void** to, size_t bytes) {
+  void* block = mmap(nullptr, bytes ? bytes : 1, PROT_NONE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (block == MAP_FAILED) return last_error = cudaErrorMemoryAllocation;
+  std::lock_guard<std::mutex> hold(guard);
+  device_memory[static_cast<char*>(*to = block)] = bytes;
+  record("allocation", bytes, "");
+  return cudaSuccess;
+}
+
+cudaError_t give_back(void* block) {
+  std::lock_guard<std::mutex> hold(guard);
+  auto found = device_memory.find(static_cast<char*>(block));
+  if (found == device_memory.end()) return block ? last_error = cudaErrorInvalidValue : cudaSuccess;
+  munmap(block, found->second ? found->second : 1);
+  device_memory.erase(found);
+  return cudaSuccess;
+}
+
+cudaError_t take_host(void** to, size_t bytes) {
+  *to = std::aligned_alloc(256, (bytes / 256 + 1) * 256);
+  return *to ? cudaSuccess : last_error = cudaErrorMemoryAllocation;
+}
+
+// A copy of `height` rows, each a pitch after the last; what comes from the device is zeros.
+cudaError_t copy(const char* function, void* to, size_t to_pitch, const void* from,
+                 size_t from_pitch, size_t width, size_t height, cudaMemcpyKind kind) {
+  static const char* kinds[] = {"on the host", "to the device", "from the device", "on the device"};
+  const int is = on_device(to) + 2 * on_device(from);  // as cudaMemcpyKind counts
+  if (kind != cudaMemcpyDefault && kind != is)
+    return refuse(cudaErrorInvalidMemcpyDirection,
+                  std::string(function) + ": told the direction " + std::to_string(kind) +
+                      ", its addresses lie " + kinds[is]);
+  record(kinds[is], width * height, function);
+  for (size_t row = 0; row < height && !on_device(to); ++row) {
+    char* there = static_cast<char*>(to) + row * to_pitch;
+    if (is == cudaMemcpyDeviceToHost) std::memset(there, 0, width);
+    else std::memmove(there, static_cast<const char*>(from) + row * from_pitch, width);
+  }
+  return cudaSuccess;
+}
+
+cudaError_t fill(void* to, size_t bytes) {
+  if (!on_device(to)) return refuse(cudaErrorInvalidValue, "cudaMemset of the host's memory");
+  record("memset", bytes, "");
+  return cudaSuccess;
+}
+
+std::string demangled(const char* name) {
+  char* plain = abi::__cxa_demangle(name, nullptr, nullptr, nullptr);
+  std::string text = plain ? plain : name;
+  std::free(plain);
+  return text;
+}
+
+cudaError_t launch(const void* function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream) {
+  const auto found = kernels.find(function);
+  const std::string name = found == kernels.end() ? "?" : demangled(found->second.c_str());
+  if (auto error = on_a_stream("a launch on the default stream", stream)) return error;
+  const bool empty = !grid.x || !grid.y || !grid.z || !block.x || !block.y || !block.z;
+  if (empty || block.x * block.y * block.z > 1024 || grid.y > 65535 || grid.z > 65535 ||
+      shared > 232448) {
+    char sizes[160];
+    std::snprintf(sizes, sizeof sizes, "grid %u %u %u, block %u %u %u, %zu bytes shared: ", grid.x,
+                  grid.y, grid.z, block.x, block.y, block.z, shared);
+    return refuse(cudaErrorInvalidConfiguration, sizes + name);
+  }
+  record("kernel", 0, name);
+  return cudaSuccess;
+}
+
+}  // namespace
+
+// For build.py's functions, and for whoever says in the record where something begins.
+CUDA int cuda_stand_in_record(const char* kind, const char* name) {
+  record(kind, 0, name);
+  return 0;
+}
+CUDA int cuda_stand_in_lacks(const char* name) {
+  return refuse(cudaErrorNotSupported, std::string(name) + ", which the stand-in doesn't have");
+}
+
+// Memory
+
+CUDA cudaError_t cudaMalloc(void** to, size_t bytes) {
+  if (auto error = outside_capture(__func__)) return error;
+  return take(to, bytes);
+}
+CUDA cudaError_t cudaMallocFromPoolAsync(void** to, size_t bytes, cudaMemPool_t, cudaStream_t) {
+  return take(to, bytes);
+}
+CUDA cudaError_t cudaFree(void* block) {
+  if (auto error = outside_capture(__func__)) return error;
+  return give_back(block);
+}
+CUDA cudaError_t cudaFreeAsync(void* block, cudaStream_t) { return give_back(block); }
+CUDA cudaError_t cudaHostAlloc(void** to, size_t bytes, unsigned) {
+  if (auto error = outside_capture(__func__)) return error;
+  return take_host(to, bytes);
+}
+CUDA cudaError_t cudaMallocHost(void** to, size_t bytes) { return cudaHostAlloc(to, bytes, 0); }
+CUDA cudaError_t cudaFreeHost(void* block) {
+  if (auto error = outside_capture(__func__)) return error;
+  std::free(block);
+  return cudaSuccess;
+}
+CUDA cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  *free = *total = 140ull << 30;
+  return cudaSuccess;
+}
+CUDA cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* is, const void* address) {
+  *is = {};
+  is->type = on_device(address) ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
+  is->devicePointer = const_cast<void*>(address);
+  return cudaSuccess;
+}
+CUDA cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr, void* value) {
+  std::memset(value, 0, sizeof(unsigned long long));
+  return cudaSuccess;
+}
+
+// Copies
+
+CUDA cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  if (auto error = outside_capture(__func__)) return error;
+  return copy(__func__, to, bytes, from, bytes, bytes, 1, kind);
+}
+CUDA cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                                 cudaStream_t stream) {
+  if (auto error = on_a_stream(__func__, stream)) return error;
+  return copy(__func__, to, bytes, from, bytes, bytes, 1, kind);
+}
+CUDA cudaError_t cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_t from_pitch,
+                              size_t width, size_t height, cudaMemcpyKind kind) {
+  if (auto error = outside_capture(__func__)) return error;
+  return copy(__func__, to, to_pitch, from, from_pitch, width, height, kind);
+}
+CUDA cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch,
+                                   size_t width, size_t height, cudaMemcpyKind kind,
+                                   cudaStream_t stream) {
+  if (auto error = on_a_stream(__func__, stream)) return error;
+  return copy(__func__, to, to_pitch, from, from_pitch, width, height, kind);
+}
+CUDA cudaError_t cudaMemcpyFromSymbol(void* to, const void*, size_t bytes, size_t, cudaMemcpyKind) {
+  if (auto error = outside_capture(__func__)) return error;
+  record("from the device", bytes, __func__);
+  std::memset(to, 0, bytes);
+  return cudaSuccess;
+}
+CUDA cudaError_t cudaMemset(void* to, int, size_t bytes) {
+  if (auto error = outside_capture(__func__)) return error;
+  return fill(to, bytes);
+}
+CUDA cudaError_t cudaMemsetAsync(void* to, int, size_t bytes, cudaStream_t stream) {
+  if (auto error = on_a_stream(__func__, stream)) return error;
+  return fill(to, bytes);
+}
+
+// Launches: nvcc registers each kernel's name when the provider is loaded, and leaves the sizes of
+// a <<<launch>>> with CUDA while it evaluates the kernel's arguments.
+
+namespace {
+struct Configuration {
+  dim3 grid, block;
+  size_t shared;
+  cudaStream_t stream;
+};
+thread_local Configuration configuration;
+}  // namespace
+
+CUDA void** __cudaRegisterFatBinary(void*) {
+  static void* handle;
+  return &handle;
+}
+CUDA void __cudaRegisterFunction(void**, const char* function, char*, const char* name, int, uint3*,
+                                 uint3*, dim3*, dim3*, int*) {
+  kernels[function] = name;
+}
+CUDA unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared,
+                                          cudaStream_t stream) {
+  configuration = {grid, block, shared, stream};
+  return 0;
+}
+CUDA cudaError_t __cudaPopCallConfiguration(dim3* grid, dim3* block, size_t* shared,
+                                            cudaStream_t* stream) {
+  *grid = configuration.grid, *block = configuration.block;
+  *shared = configuration.shared, *stream = configuration.stream;
+  return cudaSuccess;
+}
+CUDA cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* function) {
+  *kernel = static_cast<cudaKernel_t>(const_cast<void*>(function));
+  return cudaSuccess;
+}
+CUDA cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void**,
+                                    size_t shared, cudaStream_t stream) {
+  return launch(kernel, grid, block, shared, stream);
+}
+CUDA cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void**,
+                                  size_t shared, cudaStream_t stream) {
+  return launch(function, grid, block, shared, stream);
+}
+CUDA cudaError_t cudaLaunchCooperativeKernel(const void* function, dim3 grid, dim3 block, void**,
+                                             size_t shared, cudaStream_t stream) {
+  return launch(function, grid, block, shared, stream);
+}
+CUDA cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* is, const void* function, void**) {
+  return launch(function, is->gridDim, is->blockDim, is->dynamicSmemBytes, is->stream);
+}
+CUDA cudaError_t cudaLaunchHostFunc(cudaStream_t, cudaHostFn_t function, void* argument) {
+  function(argument);
+  return cudaSuccess;
+}
+CUDA cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* of, const void*) {
+  *of = {};
+  of->maxThreadsPerBlock = 1024, of->numRegs = 64;
+  of->binaryVersion = of->ptxVersion = 90;
+  of->maxDynamicSharedSizeBytes = 232448;
+  return cudaSuccess;
+}
+CUDA cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void*,
+                                                                        int, size_t, unsigned) {
+  *blocks = 2;  // what a kernel's registers would leave room for, nobody knows here
+  return cudaSuccess;
+}
+
+// Streams, events and graphs
+
+CUDA cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  if (auto error = outside_capture(__func__)) return error;
+  record("synchronization", 0, __func__);
+  return cudaSuccess;
+}
+CUDA cudaError_t cudaDeviceSynchronize() {
+  if (auto error = outside_capture(__func__)) return error;
+  record("synchronization", 0, __func__);
+  return cudaSuccess;
+}
+CUDA cudaError_t cudaEventSynchronize(cudaEvent_t) {
+  if (auto error = outside_capture(__func__)) return error;
+  record("synchronization", 0, __func__);
+  return cudaSuccess;
+}
+CUDA cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  if (auto error = outside_capture(__func__)) return error;
+  captured = stream;
+  return cudaSuccess;
+}
+CUDA cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+  captured = nullptr;
+  *graph = reinterpret_cast<cudaGraph_t>(&captured);  // any address
+  return cudaSuccess;
+}
+CUDA cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  const bool is = captured && stream == captured;
+  *status = is ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+  return cudaSuccess;
+}
+CUDA cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t) {
+  record("graph", 0, "");
+  return cudaSuccess;
+}
+
+// The device, the driver, and what went wrong
+
+CUDA cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
+CUDA cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
+CUDA cudaError_t cudaSetDevice(int device) { return device ? cudaErrorInvalidDevice : cudaSuccess; }
+CUDA cudaError_t cudaDriverGetVersion(int* version) { return *version = CUDART_VERSION, cudaSuccess; }
+CUDA cudaError_t cudaRuntimeGetVersion(int* version) { return *version = CUDART_VERSION, cudaSuccess; }
+CUDA cudaError_t cudaGetDeviceProperties(cudaDeviceProp* of, int) {
+  *of = {};
+  std::strcpy(of->name, "stand-in for an H200");
+  of->major = 9, of->minor = 0, of->multiProcessorCount = 132, of->warpSize = 32;
+  of->totalGlobalMem = 140ull << 30, of->l2CacheSize = 60 << 20, of->memoryBusWidth = 6144;
+  of->sharedMemPerBlock = 49152, of->sharedMemPerBlockOptin = 232448;
+  of->sharedMemPerMultiprocessor = 233472, of->reservedSharedMemPerBlock = 1024;
+  of->regsPerBlock = of->regsPerMultiprocessor = 65536;
+  of->maxThreadsPerBlock = 1024, of->maxThreadsPerMultiProcessor = 2048;
+  of->maxBlocksPerMultiProcessor = 32, of->asyncEngineCount = 3;
+  of->maxThreadsDim[0] = of->maxThreadsDim[1] = 1024, of->maxThreadsDim[2] = 64;
+  of->maxGridSize[0] = 2147483647, of->maxGridSize[1] = of->maxGridSize[2] = 65535;
+  of->memPitch = 2147483647, of->textureAlignment = 512;
+  of->unifiedAddressing = of->concurrentKernels = of->cooperativeLaunch = 1;
+  of->memoryPoolsSupported = of->clusterLaunch = 1;
+  return cudaSuccess;
+}
+CUDA cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  cudaDeviceProp of;
+  cudaGetDeviceProperties(&of, device);
+  switch (attribute) {
+    case cudaDevAttrComputeCapabilityMajor: *value = of.major; break;
+    case cudaDevAttrComputeCapabilityMinor: *value = of.minor; break;
+    case cudaDevAttrMultiProcessorCount: *value = of.multiProcessorCount; break;
+    case cudaDevAttrWarpSize: *value = of.warpSize; break;
+    case cudaDevAttrL2CacheSize: *value = of.l2CacheSize; break;
+    case cudaDevAttrMaxThreadsPerBlock: *value = of.maxThreadsPerBlock; break;
+    case cudaDevAttrMaxThreadsPerMultiProcessor: *value = of.maxThreadsPerMultiProcessor; break;
+    case cudaDevAttrMaxSharedMemoryPerBlock: *value = of.sharedMemPerBlock; break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = of.sharedMemPerBlockOptin; break;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = of.sharedMemPerMultiprocessor; break;
+    case cudaDevAttrMemoryPoolsSupported: *value = of.memoryPoolsSupported; break;
+    case cudaDevAttrCooperativeLaunch: *value = of.cooperativeLaunch; break;
+    default:
+      return static_cast<cudaError_t>(
+          cuda_stand_in_lacks(("the device's attribute " + std::to_string(attribute)).c_str()));
+  }
+  return cudaSuccess;
+}
+CUDA cudaError_t cudaGetLastError() {
+  return std::exchange(last_error, cudaSuccess);
+}
+CUDA cudaError_t cudaPeekAtLastError() { return last_error; }
+CUDA const char* cudaGetErrorName(cudaError_t) { return "refused by the stand-in for CUDA"; }
+CUDA const char* cudaGetErrorString(cudaError_t error) { return cudaGetErrorName(error); }
+CUDA cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned,
+                                                  unsigned long long,
+                                                  cudaDriverEntryPointQueryResult* result) {
+  *function = dlsym(RTLD_DEFAULT, name);
+  if (result) *result = *function ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+  return cudaSuccess;
+}
+CUDA int cuInit(unsigned) { return 0; }
+CUDA int cuDriverGetVersion(int* version) { return cudaDriverGetVersion(version); }
+CUDA int cuGetErrorString(int error, const char** text) {
+  *text = cudaGetErrorString(static_cast<cudaError_t>(error));
+  return 0;
+}
+
+// cuBLAS: its products are build.py's, since none needs more than its name.
+
+CUDA int cublasGetMathMode(void*, int* mode) { return *mode = 0; }
+CUDA const char* cublasGetStatusName(int) { return cudaGetErrorName(cudaErrorUnknown); }
+CUDA const char* cublasGetStatusString(int) { return cudaGetErrorName(cudaErrorUnknown); }

@@ -1,0 +1,45 @@
+"""Runs a model folder's decoder on the stand-in, in a process that has it preloaded.
+
+    run.py MODEL_FOLDER BATCH CONTEXT PROVIDER_OPTIONS   # the last as JSON
+
+Prints where the model's nodes are, and marks in the record where each part begins. The rows of a
+batch hold CONTEXT tokens; one row more shows a prompt of as many, when the others' have warmed up.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+
+import numpy as np
+
+import gpt2onnx
+
+STEPS = 5  # ONNX Runtime allocates in the first two, and may capture in the next
+
+
+def begin(part: str) -> None:
+    ctypes.CDLL("libcudart.so.13").cuda_stand_in_record(b"part", part.encode())
+
+
+def main(folder: str, batch: int, context: int, options: dict[str, str]) -> None:
+    begin("opening")
+    model = gpt2onnx.load(folder, "cuda", provider_options=options)
+    print(model.decoder.session.choice)
+    decoder = model.decoder
+    decoder.reserve(batch + 1, context + STEPS)
+    prompt = np.arange(context) % decoder.vocab_size
+    rows = [decoder.new_row() for _ in range(batch + 1)]
+    for row in rows:
+        begin("prompt")
+        decoder.prefill(row, prompt)
+    decoder.free(rows.pop())
+    for number in range(STEPS):
+        begin(f"step {number + 1}")
+        decoder.step(rows, np.arange(batch))
+    begin("closing")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4]))
