@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +49,7 @@ COLUMNS = {  # the record's kinds
     "allocations": "allocation",
     "graphs": "graph",
 }
+LONGEST = 100  # of a kernel's name: CUTLASS's arguments fill pages
 RUN = Path(__file__).parent / "cuda_stand_in" / "run.py"
 
 
@@ -56,7 +57,7 @@ RUN = Path(__file__).parent / "cuda_stand_in" / "run.py"
 class Watched:
     """What was seen of one model at one number of rows."""
 
-    model: str
+    model: Path
     batch: int
     context: int
     captures: bool  # whether steps were to be CUDA graphs
@@ -82,21 +83,17 @@ class Watched:
         """What went into the steps' graph."""
         events = [event for part in self.parts for event in part.events]
         inside = [event for event in events if event.kind.startswith(record.CAPTURED)]
-        return record.Part("captured", [_launched(event) for event in inside])
+        return record.Part("captured", [event.launched() for event in inside])
 
     def faults(self) -> Iterator[str]:
         for part in self.parts:
-            for name, count in Counter(event.name for event in part.of("refused")).items():
-                yield f"refused {count} times in {part.name}: {name}"
+            for name, times in Counter(event.name for event in part.of("refused")).items():
+                yield f"refused in {part.name}, {times} x: {name}"
+        graphs, kernels = len(self.step.of("graph")), len(self.step.of("kernel"))
         if self.failure:
             yield self.failure
-        graphs, kernels = len(self.step.of("graph")), len(self.step.of("kernel"))
-        if self.captures and (graphs, kernels) != (1, 0):
+        elif self.captures and (graphs, kernels) != (1, 0):
             yield f"a step is {graphs} graphs and {kernels} kernels: expected one graph alone"
-
-
-def _launched(event: record.Event) -> record.Event:
-    return event._replace(kind=event.kind.removeprefix(record.CAPTURED))
 
 
 def main() -> None:
@@ -112,7 +109,8 @@ def main() -> None:
     except build.BuildError as error:
         sys.exit(str(error))
     print("\n".join(report(found, args.kernels)))
-    sys.exit(any(True for watched in found for _ in watched.faults()))
+    faults = [f"{label(watched)}: {fault}" for watched in found for fault in watched.faults()]
+    sys.exit("\n".join(faults) or None)
 
 
 def arguments() -> argparse.Namespace:
@@ -165,24 +163,21 @@ def watch(
     lines = recorded.read_text().splitlines()
     failure = ""
     if done.returncode:
-        failure = f"ended with {done.returncode}: {(done.stderr.splitlines() or ['in silence'])[-1]}"
+        failure = (
+            f"ended with {done.returncode}: {(done.stderr.splitlines() or ['in silence'])[-1]}"
+        )
     said = done.stdout.strip()
-    return Watched(
-        model.name, batch, context, captures, said, record.parts(lines), failure
-    )
+    return Watched(model, batch, context, captures, said, record.parts(lines), failure)
 
 
 def report(found: Sequence[Watched], kernels: bool) -> Iterator[str]:
-    """The lines of the Markdown."""
+    """The lines of the Markdown, of the models that ran to their end."""
+    whole = [watched for watched in found if not watched.failure]
     yield from (NOTE, "")
-    for model, said in {watched.model: watched.said for watched in found}.items():
-        yield f"- {model}: {said or 'was not opened'}"
-    yield from ("", *table(["", *COLUMNS], rows(found)), "")
-    for watched in found:
-        if kernels:
-            yield from (*kernel_table(watched), "")
-        for fault in watched.faults():
-            yield f"**{_label(watched)}: {fault}**"
+    yield from dict.fromkeys(f"- {watched.model.name}: {watched.said}" for watched in whole)
+    yield from ("", *table(["", *COLUMNS], rows(whole)))
+    for watched in whole if kernels else []:
+        yield from ("", *kernel_table(watched))
 
 
 def rows(found: Sequence[Watched]) -> Iterator[list[str]]:
@@ -190,14 +185,14 @@ def rows(found: Sequence[Watched]) -> Iterator[list[str]]:
     for watched in found:
         if watched.model not in seen:  # prompts run row by row, so they are alike at any batch
             seen.add(watched.model)
-            yield _row(f"{watched.model}, a prompt of {watched.context}", watched.prompt)
-        yield _row(f"{_label(watched)}, a step", watched.step)
+            yield _row(f"{watched.model.name}, a prompt of {watched.context}", watched.prompt)
+        yield _row(f"{label(watched)}, a step", watched.step)
         if watched.captures:
-            yield _row(f"{_label(watched)}, its graph", watched.captured)
+            yield _row(f"{label(watched)}, its graph", watched.captured)
 
 
-def _label(watched: Watched) -> str:
-    return f"{watched.model}, {watched.batch} row{'s' if watched.batch > 1 else ''}"
+def label(watched: Watched) -> str:
+    return f"{watched.model.name}, {watched.batch} row{'s' if watched.batch > 1 else ''}"
 
 
 def _row(label: str, part: record.Part) -> list[str]:
@@ -215,11 +210,15 @@ def kernel_table(watched: Watched) -> list[str]:
     step = (watched.captured if watched.captures else watched.step).kernels()
     prompt = watched.prompt.kernels()
     names = sorted(step | prompt, key=lambda name: (-step[name], -prompt[name], name))
-    lines = [[f"`{name}`", str(prompt[name]), str(step[name])] for name in names]
-    return table([f"{_label(watched)}: kernel", "prompt", "step"], lines)
+    lines = [[f"`{_cut(name)}`", str(prompt[name]), str(step[name])] for name in names]
+    return table([f"{label(watched)}: kernel", "a prompt", "a step"], lines)
 
 
-def table(head: Sequence[str], lines: Iterator[list[str]] | list[list[str]]) -> list[str]:
+def _cut(name: str) -> str:
+    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+
+
+def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)]
 
 

@@ -132,7 +132,7 @@ def version_script(wanted: dict[str, list[str]]) -> str:
 def _version(wanted: Iterable[str]) -> int:
     found = re.search(r"libcudart\.so\.(\d+)", " ".join(wanted))
     if not found:
-        raise BuildError(f"the provider wants {', '.join(wanted)}: expected libcudart.so among them")
+        raise BuildError(f"the provider wants {', '.join(wanted)}: expected libcudart.so, too")
     return int(found[1])
 
 

@@ -8,7 +8,6 @@
 
 #include <cuda_runtime_api.h>
 #include <cxxabi.h>
-#include <dlfcn.h>
 #include <sys/mman.h>
 
 #include <cstdio>
@@ -55,6 +54,7 @@ cudaError_t on_a_stream(const char* function, cudaStream_t stream) {
   return stream && stream != cudaStreamLegacy ? cudaSuccess : outside_capture(function);
 }
 
+// Whether the address is of device_memory.
 bool on_device(const void* address) {
   std::lock_guard<std::mutex> hold(guard);
   auto after = device_memory.upper_bound(static_cast<const char*>(address));
@@ -70,7 +70,7 @@ cudaError_t take(void** to, size_t bytes) {
   if (block == MAP_FAILED) return last_error = cudaErrorMemoryAllocation;
   std::lock_guard<std::mutex> hold(guard);
   device_memory[static_cast<char*>(*to = block)] = bytes;
-  record("allocation", bytes, "");
+  record("allocation", bytes, "cudaMalloc");
   return cudaSuccess;
 }
 
@@ -106,9 +106,15 @@ cudaError_t copy(const char* function, void* to, size_t to_pitch, const void* fr
   return cudaSuccess;
 }
 
+cudaError_t wait(const char* function) {
+  if (auto error = outside_capture(function)) return error;
+  record("synchronization", 0, function);
+  return cudaSuccess;
+}
+
 cudaError_t fill(void* to, size_t bytes) {
   if (!on_device(to)) return refuse(cudaErrorInvalidValue, "cudaMemset of the host's memory");
-  record("memset", bytes, "");
+  record("memset", bytes, "cudaMemset");
   return cudaSuccess;
 }
 
@@ -119,7 +125,8 @@ std::string demangled(const char* name) {
   return text;
 }
 
-cudaError_t launch(const void* function, dim3 grid, dim3 block, size_t shared, cudaStream_t stream) {
+cudaError_t launch(const void* function, dim3 grid, dim3 block, size_t shared,
+                   cudaStream_t stream) {
   const auto found = kernels.find(function);
   const std::string name = found == kernels.end() ? "?" : demangled(found->second.c_str());
   if (auto error = on_a_stream("a launch on the default stream", stream)) return error;
@@ -152,14 +159,10 @@ CUDA cudaError_t cudaMalloc(void** to, size_t bytes) {
   if (auto error = outside_capture(__func__)) return error;
   return take(to, bytes);
 }
-CUDA cudaError_t cudaMallocFromPoolAsync(void** to, size_t bytes, cudaMemPool_t, cudaStream_t) {
-  return take(to, bytes);
-}
 CUDA cudaError_t cudaFree(void* block) {
   if (auto error = outside_capture(__func__)) return error;
   return give_back(block);
 }
-CUDA cudaError_t cudaFreeAsync(void* block, cudaStream_t) { return give_back(block); }
 CUDA cudaError_t cudaHostAlloc(void** to, size_t bytes, unsigned) {
   if (auto error = outside_capture(__func__)) return error;
   return take_host(to, bytes);
@@ -172,16 +175,6 @@ CUDA cudaError_t cudaFreeHost(void* block) {
 }
 CUDA cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   *free = *total = 140ull << 30;
-  return cudaSuccess;
-}
-CUDA cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* is, const void* address) {
-  *is = {};
-  is->type = on_device(address) ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
-  is->devicePointer = const_cast<void*>(address);
-  return cudaSuccess;
-}
-CUDA cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr, void* value) {
-  std::memset(value, 0, sizeof(unsigned long long));
   return cudaSuccess;
 }
 
@@ -201,12 +194,6 @@ CUDA cudaError_t cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_
   if (auto error = outside_capture(__func__)) return error;
   return copy(__func__, to, to_pitch, from, from_pitch, width, height, kind);
 }
-CUDA cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch,
-                                   size_t width, size_t height, cudaMemcpyKind kind,
-                                   cudaStream_t stream) {
-  if (auto error = on_a_stream(__func__, stream)) return error;
-  return copy(__func__, to, to_pitch, from, from_pitch, width, height, kind);
-}
 CUDA cudaError_t cudaMemcpyFromSymbol(void* to, const void*, size_t bytes, size_t, cudaMemcpyKind) {
   if (auto error = outside_capture(__func__)) return error;
   record("from the device", bytes, __func__);
@@ -222,17 +209,14 @@ CUDA cudaError_t cudaMemsetAsync(void* to, int, size_t bytes, cudaStream_t strea
   return fill(to, bytes);
 }
 
-// Launches: nvcc registers each kernel's name when the provider is loaded, and leaves the sizes of
-// a <<<launch>>> with CUDA while it evaluates the kernel's arguments.
+// Launches: what nvcc makes of a kernel registers its name when the provider is loaded, and leaves
+// the sizes of a <<<launch>>> with CUDA until it has the arguments.
 
-namespace {
-struct Configuration {
+thread_local struct {
   dim3 grid, block;
   size_t shared;
   cudaStream_t stream;
-};
-thread_local Configuration configuration;
-}  // namespace
+} configuration;
 
 CUDA void** __cudaRegisterFatBinary(void*) {
   static void* handle;
@@ -272,17 +256,6 @@ CUDA cudaError_t cudaLaunchCooperativeKernel(const void* function, dim3 grid, di
 CUDA cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* is, const void* function, void**) {
   return launch(function, is->gridDim, is->blockDim, is->dynamicSmemBytes, is->stream);
 }
-CUDA cudaError_t cudaLaunchHostFunc(cudaStream_t, cudaHostFn_t function, void* argument) {
-  function(argument);
-  return cudaSuccess;
-}
-CUDA cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* of, const void*) {
-  *of = {};
-  of->maxThreadsPerBlock = 1024, of->numRegs = 64;
-  of->binaryVersion = of->ptxVersion = 90;
-  of->maxDynamicSharedSizeBytes = 232448;
-  return cudaSuccess;
-}
 CUDA cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void*,
                                                                         int, size_t, unsigned) {
   *blocks = 2;  // what a kernel's registers would leave room for, nobody knows here
@@ -291,19 +264,11 @@ CUDA cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blo
 
 // Streams, events and graphs
 
-CUDA cudaError_t cudaStreamSynchronize(cudaStream_t) {
-  if (auto error = outside_capture(__func__)) return error;
-  record("synchronization", 0, __func__);
-  return cudaSuccess;
-}
-CUDA cudaError_t cudaDeviceSynchronize() {
-  if (auto error = outside_capture(__func__)) return error;
-  record("synchronization", 0, __func__);
-  return cudaSuccess;
-}
-CUDA cudaError_t cudaEventSynchronize(cudaEvent_t) {
-  if (auto error = outside_capture(__func__)) return error;
-  record("synchronization", 0, __func__);
+CUDA cudaError_t cudaStreamSynchronize(cudaStream_t) { return wait(__func__); }
+CUDA cudaError_t cudaDeviceSynchronize() { return wait(__func__); }
+CUDA cudaError_t cudaEventSynchronize(cudaEvent_t) { return wait(__func__); }
+CUDA cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
+  *milliseconds = 1;  // where the provider tries several kernels, the first that runs is best
   return cudaSuccess;
 }
 CUDA cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
@@ -322,7 +287,7 @@ CUDA cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureSta
   return cudaSuccess;
 }
 CUDA cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t) {
-  record("graph", 0, "");
+  record("graph", 0, __func__);
   return cudaSuccess;
 }
 
@@ -331,8 +296,7 @@ CUDA cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t) {
 CUDA cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
 CUDA cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
 CUDA cudaError_t cudaSetDevice(int device) { return device ? cudaErrorInvalidDevice : cudaSuccess; }
-CUDA cudaError_t cudaDriverGetVersion(int* version) { return *version = CUDART_VERSION, cudaSuccess; }
-CUDA cudaError_t cudaRuntimeGetVersion(int* version) { return *version = CUDART_VERSION, cudaSuccess; }
+CUDA cudaError_t cudaDriverGetVersion(int* is) { return *is = CUDART_VERSION, cudaSuccess; }
 CUDA cudaError_t cudaGetDeviceProperties(cudaDeviceProp* of, int) {
   *of = {};
   std::strcpy(of->name, "stand-in for an H200");
@@ -372,19 +336,10 @@ CUDA cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, in
   }
   return cudaSuccess;
 }
-CUDA cudaError_t cudaGetLastError() {
-  return std::exchange(last_error, cudaSuccess);
-}
+CUDA cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
 CUDA cudaError_t cudaPeekAtLastError() { return last_error; }
 CUDA const char* cudaGetErrorName(cudaError_t) { return "refused by the stand-in for CUDA"; }
 CUDA const char* cudaGetErrorString(cudaError_t error) { return cudaGetErrorName(error); }
-CUDA cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned,
-                                                  unsigned long long,
-                                                  cudaDriverEntryPointQueryResult* result) {
-  *function = dlsym(RTLD_DEFAULT, name);
-  if (result) *result = *function ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
-  return cudaSuccess;
-}
 CUDA int cuInit(unsigned) { return 0; }
 CUDA int cuDriverGetVersion(int* version) { return cudaDriverGetVersion(version); }
 CUDA int cuGetErrorString(int error, const char** text) {

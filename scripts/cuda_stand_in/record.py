@@ -1,7 +1,5 @@
-"""Reads what the stand-in recorded: events in parts. Knows the record's lines, which cuda.cpp names.
-
-A line is a kind, an amount and a name, parted by tabs. "captured " stands before the kind of what
-went into a graph.
+"""Reads what the stand-in recorded: events in parts. Knows the record's lines, as cuda.cpp's head
+tells them.
 """
 
 from __future__ import annotations
@@ -21,6 +19,10 @@ class Event(NamedTuple):
     bytes: int
     name: str
 
+    def launched(self) -> Event:
+        """What went into a graph as if it had gone to the device."""
+        return self._replace(kind=self.kind.removeprefix(CAPTURED))
+
 
 class Part(NamedTuple):
     """What was recorded between one mark and the next."""
@@ -32,9 +34,8 @@ class Part(NamedTuple):
         return [event for event in self.events if event.kind == kind]
 
     def kernels(self) -> Counter[str]:
-        """How often each kernel was launched or captured, by its short name."""
-        kinds = "kernel", CAPTURED + "kernel"
-        return Counter(short(event.name) for event in self.events if event.kind in kinds)
+        """How often each kernel was launched, by its short name."""
+        return Counter(short(event.name) for event in self.of("kernel"))
 
 
 def parts(lines: Iterable[str]) -> list[Part]:

@@ -26,7 +26,7 @@ def begin(part: str) -> None:
 def main(folder: str, batch: int, context: int, options: dict[str, str]) -> None:
     begin("opening")
     model = gpt2onnx.load(folder, "cuda", provider_options=options)
-    print(model.decoder.session.choice)
+    print(model.session.choice)
     decoder = model.decoder
     decoder.reserve(batch + 1, context + STEPS)
     prompt = np.arange(context) % decoder.vocab_size
