@@ -108,7 +108,8 @@ def main() -> None:
             ]
     except build.BuildError as error:
         sys.exit(str(error))
-    print("\n".join(report(found, args.kernels)))
+    for line in report(found, args.kernels):
+        print(line)
     faults = [f"{label(watched)}: {fault}" for watched in found for fault in watched.faults()]
     sys.exit("\n".join(faults) or None)
 
@@ -173,6 +174,8 @@ def watch(
 def report(found: Sequence[Watched], kernels: bool) -> Iterator[str]:
     """The lines of the Markdown, of the models that ran to their end."""
     whole = [watched for watched in found if not watched.failure]
+    if not whole:
+        return
     yield from (NOTE, "")
     yield from dict.fromkeys(f"- {watched.model.name}: {watched.said}" for watched in whole)
     yield from ("", *table(["", *COLUMNS], rows(whole)))

@@ -175,7 +175,7 @@ def test_waiting_and_allocating_inside_a_capture_are_refused(
     (part,) = launches.record.parts((tmp_path / "record").read_text().splitlines())
     assert [(event.kind, event.bytes, event.name) for event in part.events] == [
         ("allocation", 64, "cudaMalloc"),
-        ("captured memset", 64, "cudaMemset"),
+        ("captured memset", 64, "cudaMemsetAsync"),
         ("refused", 0, "cudaMemsetAsync while capturing"),
         ("refused", 0, "cudaStreamSynchronize while capturing"),
         ("refused", 0, "cudaMalloc while capturing"),

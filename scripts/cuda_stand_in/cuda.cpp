@@ -49,9 +49,15 @@ cudaError_t outside_capture(const char* function) {
   return refuse(cudaErrorStreamCaptureUnsupported, std::string(function) + " while capturing");
 }
 
-// Work on the default stream would wait for the one that is captured.
-cudaError_t on_a_stream(const char* function, cudaStream_t stream) {
+// The default stream waits for the captured one; functions without a stream work on it.
+cudaError_t allowed(const char* function, cudaStream_t stream) {
   return stream && stream != cudaStreamLegacy ? cudaSuccess : outside_capture(function);
+}
+
+cudaError_t wait(const char* function) {
+  if (auto error = outside_capture(function)) return error;
+  record("synchronization", 0, function);
+  return cudaSuccess;
 }
 
 // Whether the address is of device_memory.
@@ -63,34 +69,12 @@ bool on_device(const void* address) {
   return address < block->first + block->second;
 }
 
-// Address space alone: a host that reads or writes it dies, as beside a real device.
-cudaError_t take(void** to, size_t bytes) {
-  void* block = mmap(nullptr, bytes ? bytes : 1, PROT_NONE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (block == MAP_FAILED) return last_error = cudaErrorMemoryAllocation;
-  std::lock_guard<std::mutex> hold(guard);
-  device_memory[static_cast<char*>(*to = block)] = bytes;
-  record("allocation", bytes, "cudaMalloc");
-  return cudaSuccess;
-}
-
-cudaError_t give_back(void* block) {
-  std::lock_guard<std::mutex> hold(guard);
-  auto found = device_memory.find(static_cast<char*>(block));
-  if (found == device_memory.end()) return block ? last_error = cudaErrorInvalidValue : cudaSuccess;
-  munmap(block, found->second ? found->second : 1);
-  device_memory.erase(found);
-  return cudaSuccess;
-}
-
-cudaError_t take_host(void** to, size_t bytes) {
-  *to = std::aligned_alloc(256, (bytes / 256 + 1) * 256);
-  return *to ? cudaSuccess : last_error = cudaErrorMemoryAllocation;
-}
-
 // A copy of `height` rows, each a pitch after the last; what comes from the device is zeros.
 cudaError_t copy(const char* function, void* to, size_t to_pitch, const void* from,
-                 size_t from_pitch, size_t width, size_t height, cudaMemcpyKind kind) {
+                 size_t from_pitch, size_t width, size_t height, cudaMemcpyKind kind,
+                 cudaStream_t stream = nullptr) {
+  if (auto error = allowed(function, stream)) return error;
+  if (!width || !height) return cudaSuccess;  // nothing, to or from nowhere
   static const char* kinds[] = {"on the host", "to the device", "from the device", "on the device"};
   const int is = on_device(to) + 2 * on_device(from);  // as cudaMemcpyKind counts
   if (kind != cudaMemcpyDefault && kind != is)
@@ -106,15 +90,11 @@ cudaError_t copy(const char* function, void* to, size_t to_pitch, const void* fr
   return cudaSuccess;
 }
 
-cudaError_t wait(const char* function) {
-  if (auto error = outside_capture(function)) return error;
-  record("synchronization", 0, function);
-  return cudaSuccess;
-}
-
-cudaError_t fill(void* to, size_t bytes) {
-  if (!on_device(to)) return refuse(cudaErrorInvalidValue, "cudaMemset of the host's memory");
-  record("memset", bytes, "cudaMemset");
+cudaError_t fill(const char* function, void* to, size_t bytes, cudaStream_t stream) {
+  if (auto error = allowed(function, stream)) return error;
+  if (!bytes) return cudaSuccess;
+  if (!on_device(to)) return refuse(cudaErrorInvalidValue, std::string(function) + " on the host");
+  record("memset", bytes, function);
   return cudaSuccess;
 }
 
@@ -129,7 +109,7 @@ cudaError_t launch(const void* function, dim3 grid, dim3 block, size_t shared,
                    cudaStream_t stream) {
   const auto found = kernels.find(function);
   const std::string name = found == kernels.end() ? "?" : demangled(found->second.c_str());
-  if (auto error = on_a_stream("a launch on the default stream", stream)) return error;
+  if (auto error = allowed("a launch on the default stream", stream)) return error;
   const bool empty = !grid.x || !grid.y || !grid.z || !block.x || !block.y || !block.z;
   if (empty || block.x * block.y * block.z > 1024 || grid.y > 65535 || grid.z > 65535 ||
       shared > 232448) {
@@ -155,17 +135,30 @@ CUDA int cuda_stand_in_lacks(const char* name) {
 
 // Memory
 
+// Address space alone: a host that reads or writes it dies, as beside a real device.
 CUDA cudaError_t cudaMalloc(void** to, size_t bytes) {
   if (auto error = outside_capture(__func__)) return error;
-  return take(to, bytes);
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  *to = mmap(nullptr, bytes + 1, PROT_NONE, flags, -1, 0);  // mmap gives nothing for nothing
+  if (*to == MAP_FAILED) return last_error = cudaErrorMemoryAllocation;
+  std::lock_guard<std::mutex> hold(guard);
+  device_memory[static_cast<char*>(*to)] = bytes;
+  record("allocation", bytes, __func__);
+  return cudaSuccess;
 }
 CUDA cudaError_t cudaFree(void* block) {
   if (auto error = outside_capture(__func__)) return error;
-  return give_back(block);
+  std::lock_guard<std::mutex> hold(guard);
+  auto found = device_memory.find(static_cast<char*>(block));
+  if (found == device_memory.end()) return block ? last_error = cudaErrorInvalidValue : cudaSuccess;
+  munmap(block, found->second + 1);
+  device_memory.erase(found);
+  return cudaSuccess;
 }
 CUDA cudaError_t cudaHostAlloc(void** to, size_t bytes, unsigned) {
   if (auto error = outside_capture(__func__)) return error;
-  return take_host(to, bytes);
+  *to = std::aligned_alloc(256, (bytes / 256 + 1) * 256);
+  return *to ? cudaSuccess : last_error = cudaErrorMemoryAllocation;
 }
 CUDA cudaError_t cudaMallocHost(void** to, size_t bytes) { return cudaHostAlloc(to, bytes, 0); }
 CUDA cudaError_t cudaFreeHost(void* block) {
@@ -181,17 +174,14 @@ CUDA cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 // Copies
 
 CUDA cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
-  if (auto error = outside_capture(__func__)) return error;
   return copy(__func__, to, bytes, from, bytes, bytes, 1, kind);
 }
 CUDA cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                                  cudaStream_t stream) {
-  if (auto error = on_a_stream(__func__, stream)) return error;
-  return copy(__func__, to, bytes, from, bytes, bytes, 1, kind);
+  return copy(__func__, to, bytes, from, bytes, bytes, 1, kind, stream);
 }
 CUDA cudaError_t cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_t from_pitch,
                               size_t width, size_t height, cudaMemcpyKind kind) {
-  if (auto error = outside_capture(__func__)) return error;
   return copy(__func__, to, to_pitch, from, from_pitch, width, height, kind);
 }
 CUDA cudaError_t cudaMemcpyFromSymbol(void* to, const void*, size_t bytes, size_t, cudaMemcpyKind) {
@@ -201,12 +191,10 @@ CUDA cudaError_t cudaMemcpyFromSymbol(void* to, const void*, size_t bytes, size_
   return cudaSuccess;
 }
 CUDA cudaError_t cudaMemset(void* to, int, size_t bytes) {
-  if (auto error = outside_capture(__func__)) return error;
-  return fill(to, bytes);
+  return fill(__func__, to, bytes, nullptr);
 }
 CUDA cudaError_t cudaMemsetAsync(void* to, int, size_t bytes, cudaStream_t stream) {
-  if (auto error = on_a_stream(__func__, stream)) return error;
-  return fill(to, bytes);
+  return fill(__func__, to, bytes, stream);
 }
 
 // Launches: what nvcc makes of a kernel registers its name when the provider is loaded, and leaves
