@@ -14,8 +14,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections import defaultdict
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("cuda.cpp")
@@ -29,53 +29,52 @@ SUCCEEDS = re.compile(
     r"^cuda(Event|Stream|Graph|GraphExec|MemPool|Func|Kernel|Library)"
     r"(Record|WaitEvent|Destroy|Set|TrimTo|Unload)"
 )
-HEURISTIC = "cublasLtMatmulAlgoGetHeuristic"  # (…, results, count): says that one was found
 
 
 class BuildError(Exception):
-    """What is missing for a stand-in, and what to do."""
+    """Why there is no stand-in."""
+
+
+class MissingError(BuildError):
+    """What has to be installed for one."""
 
 
 def provider() -> Path:
-    """The CUDA provider of the onnxruntime that would be imported. Errors: BuildError."""
+    """The CUDA provider of the onnxruntime that would be imported. Errors: MissingError."""
     spec = importlib.util.find_spec("onnxruntime")
     if spec is None or spec.origin is None:
-        raise BuildError(f"onnxruntime-gpu is not installed: {INSTALL}")
+        raise MissingError(f"onnxruntime-gpu is not installed: {INSTALL}")
     library = Path(spec.origin).parent / "capi" / "libonnxruntime_providers_cuda.so"
     if not library.is_file():
-        raise BuildError(f"{Path(spec.origin).parent} has no CUDA provider: {INSTALL}")
+        raise MissingError(f"{Path(spec.origin).parent} has no CUDA provider: {INSTALL}")
     return library
 
 
 def headers(version: int) -> Path:
-    """CUDA's headers of a major version, as NVIDIA's packages install them. Errors: BuildError."""
+    """CUDA's headers of a major version, as NVIDIA's packages have them. Errors: MissingError."""
     for folder in sys.path:
         include = Path(folder, "nvidia", f"cu{version}", "include")
         wanted = include / "cuda_runtime_api.h", include / "crt" / "host_defines.h"
         if all(header.is_file() for header in wanted):
             return include
-    raise BuildError(f"CUDA {version}'s headers are not installed: {INSTALL}")
+    raise MissingError(f"CUDA {version}'s headers are not installed: {INSTALL}")
 
 
-def build(library: Path, out: Path, include: Path | None = None) -> list[str]:
-    """Write into `out` a stand-in for what `library` is linked to; its names, as are to be loaded.
+def build(library: Path, out: Path) -> list[str]:
+    """Write into an empty folder a stand-in for what `library` is linked to; the names to preload.
 
-    `include` has CUDA's headers. Errors: BuildError.
+    Errors: BuildError.
     """
     wanted = symbols(library)
-    compiler = _tool(os.environ.get("CXX", "g++"))
-    include = include or headers(_version(wanted))
-    made = out / "libcuda_stand_in.so"
-    compiled = out / "cuda.o"
-    flags = ["-std=c++17", "-O1", "-fPIC"]
-    _run(compiler, *flags, f"-I{include}", "-c", str(SOURCE), "-o", str(compiled))
-    rest = out / "rest.cpp"
-    missing = sorted({name for names in wanted.values() for name in names} - _defined(compiled))
-    rest.write_text(rest_of(missing))
-    versions = out / "versions"
+    include = headers(_version(wanted))
+    compile_ = [_tool(os.environ.get("CXX", "g++")), "-std=c++17", "-O1", "-fPIC"]
+    compiled, rest, versions = out / "cuda.o", out / "rest.cpp", out / "versions"
+    _run(*compile_, f"-I{include}", "-c", str(SOURCE), "-o", str(compiled))
+    rest.write_text(rest_of(sorted(set(chain(*wanted.values())) - _defined(compiled))))
     versions.write_text(version_script(wanted))
-    link = ["-shared", f"-Wl,--version-script={versions}", "-ldl"]
-    _run(compiler, *flags, str(compiled), str(rest), *link, "-o", str(made))
+    made = out / "libcuda_stand_in.so"
+    link = "-shared", f"-Wl,--version-script={versions}"
+    _run(*compile_, str(compiled), str(rest), *link, "-o", str(made))
     for name in wanted:
         (out / name).symlink_to(made.name)
     return list(wanted)
@@ -105,9 +104,6 @@ def rest_of(names: Iterable[str]) -> str:
 
 
 def _body(name: str) -> str:
-    if name == HEURISTIC:
-        inputs = ", ".join(["void *"] * 7)
-        return f"({inputs}, int, void *, int *count) {{ *count = 1; return 0; }}"
     if PRODUCT.search(name):
         return f'() {{ return cuda_stand_in_record("product", "{name}"); }}'
     if HANDLE.search(name):
@@ -119,14 +115,13 @@ def _body(name: str) -> str:
 
 def version_script(wanted: dict[str, list[str]]) -> str:
     """The linker's map of versions: CUDA's are the libraries' names."""
-    nodes: dict[str, list[str]] = defaultdict(list)
-    for version, names in wanted.items():
-        if version != DRIVER:
-            nodes[version] += [f"    {name};" for name in names]
-    return "".join(
-        "\n".join([f"{version} {{", *(["  global:", *names] if names else []), "};", ""])
-        for version, names in nodes.items()
-    )
+    nodes = [_node(name, functions) for name, functions in wanted.items() if name != DRIVER]
+    return "".join(nodes)
+
+
+def _node(version: str, names: Iterable[str]) -> str:
+    lines = "".join(f"  {name};\n" for name in names)
+    return f"{version} {{\n{lines}}};\n"
 
 
 def _version(wanted: Iterable[str]) -> int:
@@ -144,7 +139,7 @@ def _defined(compiled: Path) -> set[str]:
 def _tool(name: str) -> str:
     found = shutil.which(name)
     if not found:
-        raise BuildError(f"{name} is missing: install g++ and binutils")
+        raise MissingError(f"{name} is missing: install g++ and binutils")
     return found
 
 

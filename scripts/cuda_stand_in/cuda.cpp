@@ -200,7 +200,7 @@ CUDA cudaError_t cudaMemsetAsync(void* to, int, size_t bytes, cudaStream_t strea
 // Launches: what nvcc makes of a kernel registers its name when the provider is loaded, and leaves
 // the sizes of a <<<launch>>> with CUDA until it has the arguments.
 
-thread_local struct {
+static thread_local struct {
   dim3 grid, block;
   size_t shared;
   cudaStream_t stream;
