@@ -14,7 +14,8 @@ Wants onnxruntime-gpu and two packages of CUDA's headers, no driver and no other
         'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-crt==13.0.*'
     PYTHONPATH=DIR python scripts/cuda_launches.py MODEL_FOLDER
 
-Prints a Markdown table: a prompt, and a decode step when ONNX Runtime has warmed up. Exits with 1
+Prints a Markdown table: a prompt, a decode step that brings the logits and one that brings the
+largest alone, as greedy decoding takes it, both when ONNX Runtime has warmed up. Exits with 1
 where CUDA would have refused something (a grid without blocks, waiting inside a capture), where the
 model didn't run to its end, and where a step was to be one CUDA graph and isn't.
 """
@@ -66,7 +67,7 @@ class Watched:
     failure: str  # what was raised, if it was
 
     def last(self, part: str) -> record.Part:
-        """The last part whose name begins so; an empty one if it never came to that."""
+        """The last part whose name begins so; an empty one if there is none."""
         found = [it for it in self.parts if it.name.startswith(part)]
         return found[-1] if found else record.Part(part, [])
 
@@ -190,6 +191,8 @@ def rows(found: Sequence[Watched]) -> Iterator[list[str]]:
             seen.add(watched.model)
             yield _row(f"{watched.model.name}, a prompt of {watched.context}", watched.prompt)
         yield _row(f"{label(watched)}, a step", watched.step)
+        if (greedy := watched.last("greedy step")).events:
+            yield _row(f"{label(watched)}, a greedy step", greedy)
         if watched.captures:
             yield _row(f"{label(watched)}, its graph", watched.captured)
 

@@ -43,6 +43,8 @@ to the device	8	cudaMemcpy
 to the device	4	cudaMemcpy
 graph	0	cudaGraphLaunch
 synchronization	0	cudaStreamSynchronize
+part	0	greedy step 1
+from the device	96	cudaMemcpy
 part	0	closing
 """
 
@@ -69,6 +71,7 @@ def test_a_prompt_a_warm_step_and_its_graph_are_counted(launches: Any) -> None:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         "| small, a prompt of 32 | 2 | 1 | 0 | 0 | 0 | 1 (1,028 B) | 0 | 0 | 0 |",
         "| small, 2 rows, a step | 0 | 0 | 0 | 0 | 2 (12 B) | 0 | 1 | 0 | 1 |",
+        "| small, 2 rows, a greedy step | 0 | 0 | 0 | 0 | 0 | 1 (96 B) | 0 | 0 | 0 |",
         "| small, 2 rows, its graph | 1 | 1 | 1 (48 B) | 0 | 0 | 0 | 0 | 0 | 0 |",
         "",
         "| small, 2 rows: kernel | a prompt | a step |",
@@ -87,7 +90,7 @@ def test_what_cuda_would_refuse_is_told_wherever_it_happens(launches: Any) -> No
 
 
 def test_a_step_that_was_to_be_one_graph_has_no_kernels_beside_it(launches: Any) -> None:
-    record = RECORD.replace("part\t0\tclosing", "kernel\t0\tf()\npart\t0\tclosing")
+    record = RECORD.replace("part\t0\tgreedy", "kernel\t0\tf()\npart\t0\tgreedy")
     assert list(watched(launches, record, captures=False).faults()) == []
     (fault,) = watched(launches, record).faults()
     assert fault == "a step is 1 graphs and 1 kernels: expected one graph alone"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import json
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -27,17 +28,21 @@ def main(folder: str, batch: int, context: int, options: dict[str, str]) -> None
     begin("opening")
     model = gpt2onnx.load(folder, "cuda", provider_options=options)
     print(model.session.choice)
-    decoder = model.decoder
-    decoder.reserve(batch + 1, context + STEPS)
+    decoder: Any = model.decoder
+    steps = {"step": decoder.step}
+    if getattr(decoder, "top", 0):  # as greedy decoding takes it
+        steps["greedy step"] = decoder.step_largest
+    decoder.reserve(batch + 1, context + STEPS * len(steps))
     prompt = np.arange(context) % decoder.vocab_size
     rows = [decoder.new_row() for _ in range(batch + 1)]
     for row in rows:
         begin("prompt")
         decoder.prefill(row, prompt)
     decoder.free(rows.pop())
-    for number in range(STEPS):
-        begin(f"step {number + 1}")
-        decoder.step(rows, np.arange(batch))
+    for name, step in steps.items():
+        for number in range(STEPS):
+            begin(f"{name} {number + 1}")
+            step(rows, np.arange(batch))
     begin("closing")
 
 
