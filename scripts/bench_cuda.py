@@ -4,7 +4,7 @@
     python scripts/bench_cuda.py --device cpu --quick     # the same code without a device
 
 Wants onnx and onnxruntime-gpu; torch and transformers for the comparison. Without --checkpoint a
-GPT-2 124M with random weights is written. For fp16, int8 and int4 it is exported for the device and
+GPT-2 124M with random weights is written. In every precision it is exported for the device and
 
 - its logits compared with the CPU's in fp32 and with torch's, in steps plain and as CUDA graphs,
   over a cache that grows on the way; rows of unequal lengths compared with each alone; beams with
@@ -38,7 +38,7 @@ from gpt2onnx.runtime import generation
 from gpt2onnx.samplers import GenerationParams
 
 DEMO = Path(gpt2onnx.__file__).parent / "demo" / "model"
-PRECISIONS = ("fp16", "int8", "int4")
+PRECISIONS = ("fp16", "int8", "int4", "fp32")
 MODES = {"plain": {"enable_cuda_graph": "0"}, "graphs": {"enable_cuda_graph": "1"}}
 # A cache begins with 128 tokens' room, so that steps from here to behind it see it grow.
 PROMPT, STEPS = 120, 16
@@ -72,9 +72,9 @@ class Bench:
         random_checkpoint.write_tokenizer(out, None)
         return out
 
-    def _exported(self, precision: str) -> Path:
-        """Made for CUDA, wherever it is to run; but fp32 is the reference's."""
-        out, device = self.folder / precision, "cpu" if precision == "fp32" else "cuda"
+    def _exported(self, precision: str, device: str = "cuda") -> Path:
+        """What runs here is made for CUDA, the reference alone for the CPU."""
+        out = self.folder / f"{precision}-{device}"
         return gpt2onnx.export(
             self.checkpoint, out, precision=precision, device=device, verify=False
         ).folder
@@ -88,8 +88,9 @@ class Bench:
 
     @cache  # noqa: B019
     def reference(self, precision: str = "fp32") -> gpt2onnx.Model:
-        """The model on the CPU."""
-        return gpt2onnx.load(self.exported(precision), "cpu")
+        """On the CPU fp32 as made for it; any other as made for CUDA."""
+        made = self.exported("fp32", "cpu") if precision == "fp32" else self.exported(precision)
+        return gpt2onnx.load(made, "cpu")
 
     @property
     def ids(self) -> np.ndarray:

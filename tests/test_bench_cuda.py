@@ -29,11 +29,13 @@ def test_every_part_runs_on_the_cpu(tmp_path: Path) -> None:
     assert found == json.loads(done.stdout.splitlines()[-1])
     assert found["agreement fp16 plain"]["max"] < 0.05
     assert found["torch"]["fp32"]["max"] < 0.05
-    for precision in ("fp16", "int8", "int4"):
+    assert found["agreement fp32 plain"]["max"] < 1e-3
+    for precision in ("fp32", "fp16", "int8", "int4"):
         assert found[f"rows {precision} plain"]["max"] < 1e-3
         assert all(found[f"beams {precision} plain"]["same"])
         for batch in (1, 4):
-            assert found[f"loop {precision} plain, batch {batch}"]["tokens/s"] > 0
+            for kind in ("step", "step_largest", "loop"):
+                assert found[f"{kind} {precision} plain, batch {batch}"]["tokens/s"] > 0
     assert "| eager, batch 4 |" in done.stdout
 
 

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from onnx import TensorProto, helper
 
 OPSET = 21
-# Both ONNX Runtime 1.31 and onnx 1.17 know IR version 10; onnx writes its newest unless told.
+# Both ONNX Runtime 1.31 and onnx 1.19 know IR version 10; onnx writes its newest unless told.
 IR_VERSION = 10
 MICROSOFT = "com.microsoft"
 CONTRIB_OPERATORS = frozenset(
@@ -45,7 +45,8 @@ class GraphBuilder:
     will lie beside the graph, as soon as they are given: no more than one is ever held.
     """
 
-    def __init__(self, data: BinaryIO, data_name: str) -> None:
+    def __init__(self, data: BinaryIO, data_name: str, opset: int = OPSET) -> None:
+        self.opset = opset
         self._data = data
         self._data_name = data_name
         self._nodes: list[onnx.NodeProto] = []
@@ -55,8 +56,8 @@ class GraphBuilder:
 
     def __getattr__(self, op_type: str) -> Callable[..., str]:
         """`op.Add(a, b)`: a node with one output, whose name is returned."""
-        if op_type not in CONTRIB_OPERATORS and not onnx.defs.has(op_type, OPSET, ""):
-            raise AttributeError(f"{op_type}: no operator of opset {OPSET}, nor a contrib one")
+        if op_type not in CONTRIB_OPERATORS and not onnx.defs.has(op_type, self.opset, ""):
+            raise AttributeError(f"{op_type}: no operator of opset {self.opset}, nor a contrib one")
 
         def add(*inputs: str, **attributes: Any) -> str:
             output = self._unique(op_type)
@@ -77,10 +78,10 @@ class GraphBuilder:
             helper.make_node(op_type, inputs, outputs, name=outputs[0], domain=domain, **attributes)
         )
 
-    def split(self, value: str, sizes: Sequence[int]) -> list[str]:
-        """Parts of these sizes along the last axis."""
+    def split(self, value: str, sizes: Sequence[int], axis: int = -1) -> list[str]:
+        """Parts of these sizes along an axis."""
         outputs = [self._unique("Split") for _ in sizes]
-        self.node("Split", [value, self.constant(sizes, np.int64)], outputs, axis=-1)
+        self.node("Split", [value, self.constant(sizes, np.int64)], outputs, axis=axis)
         return outputs
 
     def sum_of_halves(self, rows: str, width: int) -> str:
@@ -166,7 +167,7 @@ class GraphBuilder:
         graph = helper.make_graph(
             self._nodes, "gpt2", inputs, outputs, list(self._initializers.values())
         )
-        versions = {"": OPSET, MICROSOFT: 1}
+        versions = {"": self.opset, MICROSOFT: 1}
         used = {"", *(node.domain for node in self._nodes)}
         opsets = [helper.make_opsetid(name, versions[name]) for name in sorted(used)]
         return helper.make_model(

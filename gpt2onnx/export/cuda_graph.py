@@ -29,6 +29,8 @@ TOP = 64
 # MatMulNBits multiplies in 8 bits where the outputs are divisible by this, and else makes all of
 # the matrix half precision first; cuBLAS' tensor cores like them so.
 ALIGNMENT = 8
+# Of each row: where the new tokens' keys begin in the cache, and how many it has with them.
+START, LENGTH = "/cache/start", "/cache/length"
 
 
 class CudaDecoder(Decoder):
@@ -92,3 +94,39 @@ class CudaDecoder(Decoder):
     def top(self) -> int:
         """How many of the largest logits the graph gives by themselves."""
         return min(TOP, self.checkpoint.config.vocab_size)
+
+
+class SingleCudaDecoder(CudaDecoder):
+    """The same in fp32, for which GroupQueryAttention has no kernels on CUDA.
+
+    ONNX's own operators of opset 24 append to the cache in place as well, and attend to what of it
+    is filled, the newest tokens causally.
+    https://onnx.ai/onnx/operators/onnx__TensorScatter.html
+    https://onnx.ai/onnx/operators/onnx__Attention.html
+    """
+
+    opset = 24
+
+    def write(self) -> None:
+        op = self.op
+        op.node("Gather", ["position_ids", op.constant(0, np.int64)], [START], axis=1)
+        last = op.Cast("seqlens_k", to=TensorProto.INT64)
+        op.node("Add", [last, op.constant(1, np.int64)], [LENGTH])
+        super().write()
+
+    @property
+    def qkv_sizes(self) -> str:
+        return self.op.constant([3 * self.checkpoint.config.n_head, self.head_dim], np.int64)
+
+    def attend(self, layer: int, qkv: str) -> str:
+        """qkv [batch, sequence, 3 * heads, head_dim] -> [batch, sequence, heads, head_dim]."""
+        op, config = self.op, self.checkpoint.config
+        heads = op.Transpose(qkv, perm=[0, 2, 1, 3])
+        query, *new = op.split(heads, 3 * [config.n_head], axis=1)
+        pasts, presents = (self.cached(layer, name) for name in ("past_key_values", "present"))
+        for past, value, present in zip(pasts, new, presents, strict=True):
+            op.node("TensorScatter", [past, value, START], [present], axis=2)
+        attended = op.Attention(
+            query, *presents, "", "", "", LENGTH, is_causal=1, scale=config.scale(layer)
+        )
+        return op.Transpose(attended, perm=[0, 2, 1, 3])

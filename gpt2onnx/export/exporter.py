@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.export.builder import OPSET, GraphBuilder
+from gpt2onnx.export.builder import GraphBuilder
 from gpt2onnx.export.calibration_text import CalibrationText
 from gpt2onnx.export.checkpoint import Checkpoint, Weights, open_checkpoint
-from gpt2onnx.export.cuda_graph import CudaDecoder
+from gpt2onnx.export.cuda_graph import CudaDecoder, SingleCudaDecoder
 from gpt2onnx.export.folder import (
     DATA,
     MODEL,
@@ -35,7 +35,6 @@ from gpt2onnx.export.smoothing import smooth
 from gpt2onnx.export.verify import Verification, can_verify, require_packages, verify_folder
 
 GRAPHS = ("fused", "portable")
-DECODERS: dict[str, type[Decoder]] = {"cpu": Decoder, "cuda": CudaDecoder}
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,7 @@ def export(
     InstallationError.
     """
     recipe = _choose(graph, precision, device)
+    kind = _decoder(device, precision)
     check_kv_cache(kv_cache, graph, precision, device)
     if calibration is not None and precision not in ROUNDED and kv_cache != "int8":
         raise ParameterError(
@@ -105,8 +105,7 @@ def export(
             "int8, int8-dynamic, int4 and for kv_cache='int8'; leave it out"
         )
     extras = Extras(with_hidden_states, with_attention_bias, kv_cache)
-    if recipe is None:
-        _refuse_extras(extras)
+    _check_extras(extras, graph, kind)
     if verify:
         require_packages()
     out = Path(out)
@@ -125,13 +124,13 @@ def export(
         grids: list[CacheGrid] = []
         if kv_cache == "int8":
             grids = calibrate(weights, text.windows(), track)
-        _write(checkpoint, weights, stage, precision, recipe, track, extras, grids, device)
+        _write(checkpoint, weights, stage, precision, recipe, track, extras, grids, kind)
         written = time.perf_counter()
         verification = None
         if verify or (verify is None and can_verify()):
             verification = verify_folder(checkpoint, stage, precision, track, kv_cache)
         verified = time.perf_counter()
-        fused = {} if recipe is None else _describe_fused(recipe, extras, device)
+        fused = {} if recipe is None else _describe_fused(recipe, extras, device, kind)
         named = None if calibration is None else str(calibration)
         write_manifest(stage, _describe(checkpoint, graph, precision, fused, named, verification))
         size = sum(path.stat().st_size for path in stage.iterdir())
@@ -164,13 +163,25 @@ def _choose(graph: str, precision: str, device: str) -> Precision | None:
     return None
 
 
-def _refuse_extras(extras: Extras) -> None:
-    """Raise ParameterError for what a portable graph hasn't."""
+def _decoder(device: str, precision: str) -> type[Decoder]:
+    """What writes a fused graph."""
+    if device == "cpu":
+        return Decoder
+    return SingleCudaDecoder if precision == "fp32" else CudaDecoder
+
+
+def _check_extras(extras: Extras, graph: str, kind: type[Decoder]) -> None:
+    """Raise ParameterError for what the graph can't have."""
+    if extras.attention_bias and kind is SingleCudaDecoder:
+        raise ParameterError(
+            "with_attention_bias=True: there is none in fp32 with device='cuda'; use fp16, int8 or "
+            "int4, or leave with_attention_bias out"
+        )
     for option, asked, what in (
         ("with_hidden_states", extras.hidden_states, "give hidden states"),
         ("with_attention_bias", extras.attention_bias, "be told what each token sees"),
     ):
-        if asked:
+        if asked and graph == "portable":
             raise ParameterError(
                 f"{option}=True: the portable graph can't {what}; use graph='fused', or leave "
                 f"{option} out"
@@ -186,22 +197,24 @@ def _write(
     track: Track,
     extras: Extras,
     grids: Sequence[CacheGrid],
-    device: str,
+    kind: type[Decoder],
 ) -> None:
     """The graph with its data, the settings and the tokenizer."""
     if recipe is None:
         export_portable(checkpoint, weights, folder, precision)
     else:
         with (folder / DATA).open("wb") as data:
-            op = GraphBuilder(data, DATA)
-            model = build(weights, recipe, op, track, extras, grids, DECODERS[device])
+            op = GraphBuilder(data, DATA, kind.opset)
+            model = build(weights, recipe, op, track, extras, grids, kind)
         (folder / MODEL).write_bytes(model.SerializeToString())
     write_settings(checkpoint, folder)
 
 
-def _describe_fused(recipe: Precision, extras: Extras, device: str) -> dict[str, Any]:
+def _describe_fused(
+    recipe: Precision, extras: Extras, device: str, kind: type[Decoder]
+) -> dict[str, Any]:
     """What the manifest says of a fused graph alone."""
-    about = {"device": device, "activations": str(recipe.dtype), "opset": OPSET}
+    about = {"device": device, "activations": str(recipe.dtype), "opset": kind.opset}
     return about | asdict(extras)
 
 

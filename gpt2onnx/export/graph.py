@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -32,7 +33,7 @@ from onnx import TensorProto, helper
 
 from gpt2onnx.export.activations import ACTIVATIONS
 from gpt2onnx.export.blocks import cast
-from gpt2onnx.export.builder import GraphBuilder
+from gpt2onnx.export.builder import OPSET, GraphBuilder
 from gpt2onnx.export.checkpoint import Weights
 from gpt2onnx.export.heads import pad_heads, padded_head_dim
 from gpt2onnx.export.kv_cache import ATTRIBUTES, CacheGrid
@@ -82,6 +83,8 @@ class Decoder:
     extras: Extras = Extras()
     grids: Sequence[CacheGrid] = ()
 
+    opset: ClassVar[int] = OPSET
+
     def write(self) -> None:
         """GPT2LMHeadModel.forward."""
         op, config = self.op, self.checkpoint.config
@@ -92,8 +95,7 @@ class Decoder:
                 tokens.gather(op.Reshape("input_ids", flat)),
                 positions.gather(op.Reshape("position_ids", flat)),
             )
-            width = op.constant([3 * config.n_head * self.head_dim], np.int64)
-            qkv_shape = op.Concat(op.Shape("input_ids"), width, axis=0)
+            qkv_shape = op.Concat(op.Shape("input_ids"), self.qkv_sizes, axis=0)
         norms = [*(f"h.{layer}.ln_1" for layer in range(config.n_layer)), "ln_f"]
         normed = self.norm(norms[0], hidden)
         for layer in self.track(range(config.n_layer), "exporting"):
@@ -120,35 +122,44 @@ class Decoder:
     def attention(self, layer: int, x: str, qkv_shape: str) -> str:
         """Causal self-attention over the cache: x [tokens, n_embd] -> `last_linear`'s.
 
-        qkv_shape: [batch, sequence, 3 * heads * head_dim], as GroupQueryAttention wants its input.
+        qkv_shape: [batch, sequence, 3 * heads * head_dim], as `attend` wants its input.
         """
-        op, config, name = self.op, self.checkpoint.config, f"h.{layer}.attn"
-        heads = config.n_head
+        op, name = self.op, f"h.{layer}.attn"
         qkv = self.linear(f"{name}.c_attn", x, *self.qkv(layer))
         with op.scope(name):
-            attended = f"/{name}/GroupQueryAttention"
-            op.node(
-                "GroupQueryAttention",
-                [
-                    op.Reshape(qkv, qkv_shape),
-                    *("", ""),  # keys and values are packed with the queries, in c_attn's order
-                    f"past_key_values.{layer}.key",
-                    f"past_key_values.{layer}.value",
-                    "seqlens_k",
-                    "total_sequence_length",
-                    *self.attention_options(),
-                ],
-                [attended, f"present.{layer}.key", f"present.{layer}.value"],
-                num_heads=heads,
-                kv_num_heads=heads,
-                scale=config.scale(layer),
-                **ATTRIBUTES[self.extras.kv_cache],
+            rows = op.Reshape(
+                self.attend(layer, op.Reshape(qkv, qkv_shape)),
+                op.constant([-1, self.checkpoint.config.n_head * self.head_dim], np.int64),
             )
-            rows = op.Reshape(attended, op.constant([-1, heads * self.head_dim], np.int64))
             if self.grids:
                 steps = self.pad_heads(self.grids[layer].value_step)
                 rows = op.Mul(rows, op.vector(f"{name}.value_steps", steps))
         return self.last_linear(f"{name}.c_proj", rows, *self.projection(f"{name}.c_proj"))
+
+    def attend(self, layer: int, qkv: str) -> str:
+        """What each token gathers from those before it, which the cache is appended to with.
+
+        qkv [batch, sequence, 3 * heads * head_dim] -> [batch, sequence, heads * head_dim].
+        """
+        config = self.checkpoint.config
+        attended = f"/h.{layer}.attn/GroupQueryAttention"
+        self.op.node(
+            "GroupQueryAttention",
+            [
+                qkv,
+                *("", ""),  # keys and values are packed with the queries, in c_attn's order
+                *self.cached(layer, "past_key_values"),
+                "seqlens_k",
+                "total_sequence_length",
+                *self.attention_options(),
+            ],
+            [attended, *self.cached(layer, "present")],
+            num_heads=config.n_head,
+            kv_num_heads=config.n_head,
+            scale=config.scale(layer),
+            **ATTRIBUTES[self.extras.kv_cache],
+        )
+        return attended
 
     def mlp(self, layer: int, x: str) -> str:
         """Feed-forward: x [tokens, n_embd] -> `last_linear`'s."""
@@ -231,6 +242,15 @@ class Decoder:
     def pad_heads(self, value: Float) -> Float:
         return pad_heads(value, self.checkpoint.config)
 
+    @property
+    def qkv_sizes(self) -> str:
+        """The dimensions of `attend`'s input behind batch and sequence."""
+        return self.op.constant([3 * self.checkpoint.config.n_head * self.head_dim], np.int64)
+
+    def cached(self, layer: int, prefix: str) -> list[str]:
+        """The names of a layer's keys and values."""
+        return [f"{prefix}.{layer}.{part}" for part in ("key", "value")]
+
     def attention_options(self) -> list[str]:
         """GroupQueryAttention's inputs from cos_cache on; an int8 cache's steps are 1."""
         bias = BIAS if self.extras.attention_bias else ""
@@ -268,5 +288,5 @@ class Decoder:
         dtype = np.dtype(np.int8) if self.grids else self.precision.dtype
         element = helper.np_dtype_to_tensor_dtype(dtype)
         for layer in range(self.checkpoint.config.n_layer):
-            for part in ("key", "value"):
-                yield helper.make_tensor_value_info(f"{prefix}.{layer}.{part}", element, shape)
+            for name in self.cached(layer, prefix):
+                yield helper.make_tensor_value_info(name, element, shape)

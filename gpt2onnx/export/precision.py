@@ -171,10 +171,10 @@ def choose(precision: str, device: str, moments: Callable[[str], Float] | None =
         raise ParameterError(f"precision={precision!r}: expected one of {', '.join(PRECISIONS)}")
     if device not in DEVICES:
         raise ParameterError(f"device={device!r}: expected one of {', '.join(DEVICES)}")
-    if device == "cuda" and precision in ("fp32", "int8-dynamic"):
+    if device == "cuda" and precision == "int8-dynamic":
         raise ParameterError(
-            f"precision={precision!r} has no CUDA kernels in the fused graph: choose fp16, int8 or "
-            "int4 with device='cuda', or graph='portable' with fp32"
+            f"precision={precision!r} has no CUDA kernels: choose fp32, fp16, int8 or int4 with "
+            "device='cuda'"
         )
     half, single = np.dtype(np.float16), np.dtype(np.float32)
     activations = half if device == "cuda" else single

@@ -25,5 +25,5 @@ def test_an_export_is_made_once_and_again_for_other_weights(
 
 
 def test_what_the_fused_graph_cannot_do_is_said(checkpoint: Path) -> None:
-    with pytest.raises(ParameterError, match="'fp32' has no CUDA kernels"):
-        CachedExports(checkpoint)("fp32", "cuda")
+    with pytest.raises(ParameterError, match="'int8-dynamic' has no CUDA kernels"):
+        CachedExports(checkpoint)("int8-dynamic", "cuda")

@@ -18,7 +18,7 @@ from gpt2onnx.export.cuda_graph import ALIGNMENT, TOP
 from tests.checkpoints import make_checkpoint
 from tests.fake_decoder import largest
 
-PRECISIONS = ("fp16", "int8", "int4")
+PRECISIONS = ("fp32", "fp16", "int8", "int4")
 LAYERS = 2
 IDS = np.random.default_rng(4).integers(0, 257, 40)
 PROMPTS = [IDS[:5].tolist(), IDS[5:17].tolist(), IDS[17:].tolist()]
@@ -77,9 +77,22 @@ def test_the_residual_stream_is_one_operator_a_branch(
     count = Counter(node.op_type for node in nodes)
     assert count["SkipLayerNormalization"] == 2 * LAYERS
     assert count["LayerNormalization"] == 1
-    biased = {"fp16": 0, "int8": 1, "int4": 1}[precision]  # a Gemm adds c_attn's itself
-    separate = activation == "relu" and precision != "fp16"
-    assert count["Add"] == 1 + LAYERS * (biased + separate)  # 1: tokens and positions
+    gemm = precision in ("fp32", "fp16")  # which adds c_attn's bias itself, and relu's
+    biases = 0 if gemm else 1 + (activation == "relu")
+    others = 2 if precision == "fp32" else 1  # tokens and positions; the cache's new length
+    assert count["Add"] == others + LAYERS * biases
+
+
+def test_single_precision_appends_to_the_cache_in_place(exported: Callable[..., Path]) -> None:
+    graph = onnx.load(exported("fp32", n_layer=LAYERS) / "model.onnx").graph
+    scattered = [node for node in graph.node if node.op_type == "TensorScatter"]
+    names = [f"{layer}.{part}" for layer in range(LAYERS) for part in ("key", "value")]
+    assert [node.input[0] for node in scattered] == [f"past_key_values.{name}" for name in names]
+    assert [node.output[0] for node in scattered] == [f"present.{name}" for name in names]
+    attention = [node for node in graph.node if node.op_type == "Attention"]
+    assert [list(node.input[1:3]) for node in attention] == [
+        [f"present.{layer}.key", f"present.{layer}.value"] for layer in range(LAYERS)
+    ]
 
 
 @pytest.fixture(scope="module")

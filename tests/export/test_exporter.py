@@ -36,7 +36,7 @@ from tests.export.test_folder import tree
 
 EXPORTS = [
     *((precision, "cpu") for precision in PRECISIONS),
-    *((precision, "cuda") for precision in ("fp16", "int8", "int4")),
+    *((precision, "cuda") for precision in ("fp32", "fp16", "int8", "int4")),
 ]
 
 
@@ -87,7 +87,7 @@ def test_the_manifest_describes_the_folder(
     made = exports[precision, device]
     manifest = json.loads((made.folder / "manifest.json").read_text())
     files = manifest.pop("files")
-    half = precision == "fp16" or device == "cuda"
+    half = precision == "fp16" or (device == "cuda" and precision != "fp32")
     assert made.verification is not None
     assert manifest.pop("versions")
     assert manifest == {
@@ -96,7 +96,7 @@ def test_the_manifest_describes_the_folder(
         "precision": precision,
         "device": device,
         "activations": "float16" if half else "float32",
-        "opset": 21,
+        "opset": 24 if (precision, device) == ("fp32", "cuda") else 21,
         "hidden_states": False,
         "attention_bias": False,
         "kv_cache": "float",
@@ -186,8 +186,11 @@ def test_the_portable_graph_goes_through_the_same_door(checkpoint: Path, tmp_pat
         ({"precision": "int2"}, "precision='int2': expected one of fp32, fp16, int8, "),
         ({"graph": "fast"}, "graph='fast': expected one of fused, portable"),
         ({"device": "gpu"}, "device='gpu': expected one of cpu, cuda"),
-        ({"precision": "fp32", "device": "cuda"}, "has no CUDA kernels in the fused graph"),
-        ({"precision": "int8-dynamic", "device": "cuda"}, "has no CUDA kernels in the fused graph"),
+        ({"precision": "int8-dynamic", "device": "cuda"}, "'int8-dynamic' has no CUDA kernels: "),
+        (
+            {"precision": "fp32", "device": "cuda", "with_attention_bias": True},
+            "with_attention_bias=True: there is none in fp32 with device='cuda'; use fp16, int8 or",
+        ),
         ({"graph": "portable", "precision": "int4"}, "the portable graph has fp32, int8; "),
         ({"graph": "portable", "precision": "fp16"}, "the portable graph has fp32, int8; "),
         ({"graph": "portable", "device": "cuda"}, "device='cuda': the portable graph is the same"),
@@ -289,7 +292,9 @@ class Disk:
         for name in ("write_text", "write_bytes"):
             monkeypatch.setattr(Path, name, self.counted(getattr(Path, name)))
         monkeypatch.setattr(
-            exporter, "GraphBuilder", lambda data, name: GraphBuilder(CountedFile(data, self), name)
+            exporter,
+            "GraphBuilder",
+            lambda data, *rest: GraphBuilder(CountedFile(data, self), *rest),
         )
 
     def counted(self, write: Any) -> Any:

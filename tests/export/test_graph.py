@@ -59,17 +59,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """Each option of GPT2Config off its default: every one that a config may have."""
 
-FUSED = [*((name, "cpu") for name in PRECISIONS), *((n, "cuda") for n in ("fp16", "int8", "int4"))]
+CUDA = ("fp32", "fp16", "int8", "int4")
+FUSED = [*((name, "cpu") for name in PRECISIONS), *((name, "cuda") for name in CUDA)]
 
 
 def some_ids(count: int, vocab_size: int = 257, seed: int = 0) -> Ids:
     return np.random.default_rng(seed).integers(0, vocab_size, count)
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_logits_are_pytorchs(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_logits_are_pytorchs(tmp_path: Path, options: dict[str, Any], device: str) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint", **options)
-    assert_same_logits(checkpoint, tmp_path / "model", (DEFAULTS | options)["n_positions"])
+    n_positions = (DEFAULTS | options)["n_positions"]
+    assert_same_logits(checkpoint, tmp_path / "model", n_positions, device)
 
 
 def test_logits_of_a_checkpoint_without_a_head(tmp_path: Path) -> None:
@@ -85,9 +88,11 @@ def test_logits_of_a_checkpoint_stored_in_half_precision(tmp_path: Path, dtype: 
     assert_same_logits(make_checkpoint(tmp_path / "checkpoint", dtype=dtype), tmp_path / "model")
 
 
-def assert_same_logits(checkpoint: Path, out: Path, n_positions: int = 64) -> None:
+def assert_same_logits(
+    checkpoint: Path, out: Path, n_positions: int = 64, device: str = "cpu"
+) -> None:
     """Of a prompt, of cached steps up to the last position, and of rows of unequal length."""
-    export(checkpoint, out, precision="fp32", verify=False)
+    export(checkpoint, out, precision="fp32", device=device, verify=False)
     reference, decoder = load_reference(checkpoint), open_exported(out)
     assert (decoder.n_positions, decoder.vocab_size) == (n_positions, reference.config.vocab_size)
     ids = some_ids(n_positions, decoder.vocab_size)

@@ -258,7 +258,6 @@ def test_choose_gives_every_precision_its_activations() -> None:
         ("INT8", "cpu", "precision='INT8'"),
         (None, "cpu", "precision=None"),
         ("int8", "tpu", f"device='tpu': expected one of {', '.join(DEVICES)}"),
-        ("fp32", "cuda", "precision='fp32' has no CUDA kernels"),
         ("int8-dynamic", "cuda", "precision='int8-dynamic' has no CUDA kernels"),
     ],
 )

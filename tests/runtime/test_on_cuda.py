@@ -22,7 +22,7 @@ pytestmark = pytest.mark.cuda
 
 # Heads of 64, as GPT-2's: ONNX Runtime has kernels of their own for that size.
 SHAPE = {"n_embd": 128, "n_head": 2, "n_positions": 320}
-PRECISIONS = ("fp16", "int8", "int4")
+PRECISIONS = ("fp32", "fp16", "int8", "int4")
 GRAPHS = {"enable_cuda_graph": "1"}
 IDS = np.random.default_rng(2).integers(0, 257, 300)
 
