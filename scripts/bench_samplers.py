@@ -23,9 +23,11 @@ import numpy as np
 from gpt2onnx.samplers import (
     Candidates,
     GenerationParams,
+    Largest,
     Sampler,
     categorical,
     generator,
+    log_softmax,
     penalties,
     warpers,
 )
@@ -118,6 +120,7 @@ def cases(history: IntArray, logits: FloatArray, peer: Peer | None) -> Iterator[
     yield from penalty_cases(history, logits, peer)
     yield from warper_cases(logits, peer)
     yield from newer_cases(logits)
+    yield from largest_cases(history, logits)
     yield from draw_cases(history, logits, peer)
 
 
@@ -212,6 +215,20 @@ def draw_cases(history: IntArray, logits: FloatArray, peer: Peer | None) -> Iter
         peer.draw(chain) if peer and chain else None,
         None,
     )
+
+
+def largest_cases(history: IntArray, logits: FloatArray) -> Iterator[Case]:
+    """A choice by all logits, and the same by the 64 largest, as CUDA's graphs give them."""
+    ids = np.argsort(-logits, kind="stable")[:64]
+    largest = Largest(ids, logits[ids], log_softmax(logits)[ids])
+    for name, params in (("greedy", {}), ("top-k 50", {"do_sample": True, "temperature": 0.8})):
+        sampler, other = (
+            Sampler(GenerationParams(**params), len(history), 0, generator(0, 0)) for _ in range(2)
+        )
+        assert largest.settle(sampler.needs)
+        assert sampler.choose(history, logits).token == other.choose_of_largest(largest).token
+        yield Case(f"{name}, all", partial(sampler.choose, history, logits), None, None)
+        yield Case(f"{name}, of 64", partial(other.choose_of_largest, largest), None, None)
 
 
 def measure(case: Case, logits: FloatArray, repeat: int) -> dict[str, Any]:
