@@ -30,7 +30,7 @@ class CudaArena:
 
     def clear(self) -> None:
         """Attention may multiply what lies behind a row's end by zero: no NaN may be there."""
-        with self._cuda.alone():
+        with self._cuda.waiting():
             for tensor in self._tensors:
                 self._cuda.clear(tensor.data_ptr(), self.rows * self._row_bytes)
 
@@ -42,7 +42,7 @@ class CudaArena:
             return
         skipped, width = start * self._token_bytes, (length - start) * self._token_bytes
         there, here = source.addresses(source_row), self.addresses(row)
-        with self._cuda.alone():
+        with self._cuda.waiting():
             for theirs, mine in zip(there, here, strict=True):
                 self._cuda.copy_rows(
                     *(mine + skipped, self._head_bytes),
@@ -51,7 +51,7 @@ class CudaArena:
                 )
 
     def move(self, row: int, positions: Positions, start: int) -> None:
-        with self._cuda.alone():
+        with self._cuda.waiting():
             for tensor in self.addresses(row):
                 # One by one and in order, so that none is overwritten before it was moved.
                 for target, position in enumerate(positions.tolist(), start):

@@ -1,9 +1,13 @@
 """CUDA's runtime library, as far as the runtime calls it itself: copies, and waiting for them.
 
-The library is the one that ONNX Runtime's provider has loaded. Every copy here is over when it
-returns, and waits for whatever ran on the device before: ONNX Runtime works on a stream of its own,
-made with cudaStreamNonBlocking, which copies on the default stream neither wait for nor hold up.
-https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__MEMORY.html
+The library is the one that ONNX Runtime's provider has loaded. ONNX Runtime works on a stream of
+its own, made with cudaStreamNonBlocking, the copies here on the default stream, and neither waits
+for the other: the host does. ONNX Runtime's run, a graph's replay as well, is over on the device
+when it returns, unless its run option disable_synchronize_execution_providers is set, which the
+runtime never does. So nothing runs before a copy; what changes the device's memory is waited for,
+because CUDA may return from it before; and what is read is there when CUDA returns.
+https://docs.nvidia.com/cuda/cuda-runtime-api/api-sync-behavior.html
+https://github.com/microsoft/onnxruntime/blob/main/include/onnxruntime/core/session/onnxruntime_run_options_config_keys.h
 """
 
 from __future__ import annotations
@@ -32,32 +36,31 @@ class CudaLibrary:
         self._cuda = _runtime_library()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Between what ran on the device before and what will: nothing else runs there meanwhile.
+    def waiting(self) -> Iterator[None]:
+        """Around what changes the device's memory: it is over at the end.
 
         A thread's first call says which device it speaks of, so each says it.
         """
         self._call("cudaSetDevice", self.device)
-        self._call("cudaDeviceSynchronize")
         yield
         self._call("cudaDeviceSynchronize")
 
     def clear(self, address: int, size: int) -> None:
-        """Write zeros to `size` bytes of the device. Inside `alone`."""
+        """Write zeros to `size` bytes of the device. Inside `waiting`."""
         self._call("cudaMemset", address, 0, size)
 
     def copy_rows(
         self, to: int, to_pitch: int, by: int, by_pitch: int, width: int, height: int
     ) -> None:
-        """Copy `height` rows of `width` bytes, which begin a pitch apart. Inside `alone`."""
+        """Copy `height` rows of `width` bytes, which begin a pitch apart. Inside `waiting`."""
         self._call("cudaMemcpy2D", to, to_pitch, by, by_pitch, width, height, DEVICE_TO_DEVICE)
 
     def write(self, address: int, value: NDArray[Any]) -> None:
-        """Copy a contiguous array to the device. Inside `alone`."""
+        """Copy a contiguous array to the device. Inside `waiting`."""
         self._call("cudaMemcpy", address, value.ctypes.data, value.nbytes, HOST_TO_DEVICE)
 
     def read(self, address: int, into: NDArray[Any]) -> None:
-        """Fill a contiguous array from the device. Inside `alone`."""
+        """Fill a contiguous array from the device, of which this thread has spoken before."""
         self._call("cudaMemcpy", into.ctypes.data, address, into.nbytes, DEVICE_TO_HOST)
 
     def _call(self, function: str, *arguments: int) -> None:

@@ -30,6 +30,10 @@ Ints = NDArray[np.int64]
 # Inputs on the device, and their lines in the one buffer of 8 bytes a row and line.
 LINES = ("input_ids", "position_ids", "logits_index", "seqlens_k")
 PRESENT = "present."  # an output of the cache, which lies in the arena
+# Outputs that span at most this many bytes are read at once: a copy has to be begun, which takes
+# microseconds, and so does taking these apart on the host. An estimate, to be judged on a device.
+ONE_COPY = 1 << 18
+ALIGNMENT = 256  # of what CUDA allocates, which kernels may count on
 
 
 class StepGraphs:
@@ -59,12 +63,10 @@ class StepGraphs:
         rows = min(power_of_two(len(ids)), arena.rows) if spare else len(ids)
         binding, number = self._graph(buffers, rows)
         buffers.hold(ids, past)
-        with self._cuda.alone():
+        with self._cuda.waiting():
             self._cuda.write(buffers.address, buffers.lines)
         self._session.run(binding, number)
-        with self._cuda.alone():
-            for name, output in outputs.items():
-                self._cuda.read(buffers.outputs[name].data_ptr(), output)
+        buffers.outputs.read(self._cuda, outputs)
 
     def _buffers_of(self, arena: Arena) -> _Buffers:
         """The buffers of an arena. Those of another, and what was captured on it, are let go."""
@@ -90,16 +92,10 @@ class _Buffers:
 
     def __init__(self, session: Session, arena: Arena) -> None:
         self.arena = arena
-        self._specs = {
-            name: spec for name, spec in session.outputs.items() if not name.startswith(PRESENT)
-        }
         self.lines = np.zeros((len(LINES), arena.rows), np.int64)
         self._capacity = np.array(arena.capacity, np.int32)
         self._inputs = session.allocate(self.lines.shape, self.lines.dtype)
-        self.outputs = {
-            name: session.allocate([arena.rows, int(spec.shape[1])], spec.dtype)
-            for name, spec in self._specs.items()
-        }
+        self.outputs = _Outputs(session, arena)
 
     @property
     def address(self) -> int:
@@ -126,10 +122,53 @@ class _Buffers:
             address = self.address + line * self.lines.strides[0]
             binding.bind_input(name, *self.arena.device, dtype, size, address)
         binding.bind_cpu_input("total_sequence_length", self._capacity)
-        for name, tensor in self.outputs.items():
-            spec = self._specs[name]
-            where = (*self.arena.device, spec.dtype.type, [rows, spec.shape[1]])
-            binding.bind_output(name, *where, tensor.data_ptr())
+        self.outputs.bind(binding, rows)
+
+
+class _Outputs:
+    """What steps give but the cache, one output [rows, width] behind the other on the device."""
+
+    def __init__(self, session: Session, arena: Arena) -> None:
+        self._device = arena.device
+        self._specs: dict[str, tuple[np.dtype[Any], int]] = {}  # the type, and a row's elements
+        self._starts: dict[str, int] = {}  # in bytes
+        size = 0
+        for name, (dtype, shape) in session.outputs.items():
+            if not name.startswith(PRESENT):
+                width = int(shape[1])
+                self._specs[name], self._starts[name] = (dtype, width), size
+                size += _aligned(arena.rows * width * dtype.itemsize)
+        self._memory = session.allocate([size], np.dtype(np.uint8))
+        self._staged = np.empty(min(size, ONE_COPY), np.uint8)
+
+    def bind(self, binding: Any, rows: int) -> None:
+        """Bind the first `rows` rows of all."""
+        for name, (dtype, width) in self._specs.items():
+            where = (*self._device, dtype.type, [rows, width])
+            binding.bind_output(name, *where, self._memory.data_ptr() + self._starts[name])
+
+    def read(self, cuda: CudaLibrary, into: Mapping[str, NDArray[Any]]) -> None:
+        """Fill arrays with the first rows of the outputs of these names.
+
+        Several small ones come at once, with what lies between them.
+        """
+        address, starts = self._memory.data_ptr(), self._starts
+        first = min(starts[name] for name in into)
+        size = max(starts[name] + array.nbytes for name, array in into.items()) - first
+        if len(into) == 1 or size > ONE_COPY:
+            for name, array in into.items():
+                cuda.read(address + starts[name], array)
+            return
+        cuda.read(address + first, self._staged[:size])
+        for name, array in into.items():
+            offset = starts[name] - first
+            mine = self._staged[offset : offset + array.nbytes]
+            array[:] = mine.view(array.dtype).reshape(array.shape)
+
+
+def _aligned(size: int) -> int:
+    """The next multiple of CUDA's own alignment of memory, in bytes."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def power_of_two(least: int) -> int:

@@ -1,8 +1,13 @@
-"""CudaArena without a device: CUDA's runtime library played by functions over main memory."""
+"""CudaArena without a device: CUDA's runtime library played by functions over main memory.
+
+What they change has changed when it was waited for, and not before: CUDA's may be as late.
+"""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,15 +22,14 @@ from gpt2onnx.runtime.cuda import CudaArena, CudaArenas
 from tests.runtime.test_cache import SHAPE, CacheMachine, memory
 
 DEVICE = 3
-# What the device has to do is done before a copy begins, on whatever stream.
-ALONE = ["set", "synchronize"]
 
 
 class Allocation:
     """An OrtValue's memory, with NaN or nonsense in it as it may come."""
 
     def __init__(self, shape: list[int], dtype: np.dtype[Any]) -> None:
-        self.array = np.full(shape, np.nan if dtype.kind == "f" else 2**30, dtype)
+        nonsense = np.nan if dtype.kind == "f" else np.iinfo(dtype).max
+        self.array = np.full(shape, nonsense, dtype)
 
     def data_ptr(self) -> int:
         return self.array.ctypes.data
@@ -39,6 +43,7 @@ class FakeLibrary:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.underway: list[Callable[[], object]] = []
         self.status = 0
         self.cudaGetErrorString = lambda status: b"out of memory"
 
@@ -49,11 +54,17 @@ class FakeLibrary:
 
     def cudaDeviceSynchronize(self) -> int:  # noqa: N802
         self.calls.append("synchronize")
+        self.finish()
         return 0
+
+    def finish(self) -> None:
+        for change in self.underway:
+            change()
+        self.underway.clear()
 
     def cudaMemset(self, address: Any, value: Any, count: Any) -> int:  # noqa: N802
         self.calls.append("clear")
-        ctypes.memset(address.value, value.value, count.value)
+        self.underway.append(partial(ctypes.memset, address.value, value.value, count.value))
         return 0
 
     def cudaMemcpy2D(  # noqa: N802
@@ -64,7 +75,7 @@ class FakeLibrary:
         self.calls.append("copy")
         for n in range(height.value):
             source, target = by.value + n * by_pitch.value, to.value + n * to_pitch.value
-            ctypes.memmove(target, source, width.value)
+            self.underway.append(partial(ctypes.memmove, target, source, width.value))
         return 0
 
 
@@ -98,7 +109,7 @@ def test_copies_are_waited_for_on_the_sessions_device(library: FakeLibrary) -> N
     arena = CudaArena(SESSION, SHAPE, rows=2, capacity=5)
     library.calls.clear()
     arena.copy(arena, 0, 1, length=2)
-    assert library.calls == [*ALONE, *["copy"] * 2 * SHAPE.layers, "synchronize"]
+    assert library.calls == ["set", *["copy"] * 2 * SHAPE.layers, "synchronize"]
     library.calls.clear()
     arena.copy(arena, 0, 1, length=0)
     assert library.calls == []
@@ -108,7 +119,7 @@ def test_moves_are_waited_for_on_the_sessions_device(library: FakeLibrary) -> No
     arena = CudaArena(SESSION, SHAPE, rows=2, capacity=5)
     library.calls.clear()
     arena.move(1, np.array([2, 4]), start=1)
-    assert library.calls == [*ALONE, *["copy"] * 2 * 2 * SHAPE.layers, "synchronize"]
+    assert library.calls == ["set", *["copy"] * 2 * 2 * SHAPE.layers, "synchronize"]
 
 
 def test_an_emptied_cache_gets_its_arena_again_cleared() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 import gpt2onnx
-from gpt2onnx.runtime import cuda_library
+from gpt2onnx.runtime import cuda_library, step_graphs
 from gpt2onnx.runtime.folder import open_folder
 from gpt2onnx.runtime.fused import FusedDecoder
 from gpt2onnx.runtime.session import NO_GRAPH, Session, open_session
@@ -65,6 +66,7 @@ class Replayer:
         return Recorder()
 
     def run_with_iobinding(self, binding: Recorder, options: Any) -> None:
+        library().calls.append("run")
         graph = int(options.get_run_config_entry("gpu_graph_id"))
         self.runs.append(graph)
         repeats = 1
@@ -100,11 +102,21 @@ class DeviceSession(Session):
 
 class CopyingLibrary(FakeLibrary):
     def cudaMemcpy(self, to: Any, by: Any, count: Any, kind: Any) -> int:  # noqa: N802
-        assert kind.value in (1, 2)
-        assert self.calls[-1] != "set", "a copy must wait for what runs on the device"
-        self.calls.append("copy")
-        ctypes.memmove(to.value, by.value, count.value)
+        if kind.value == 1:  # cudaMemcpyHostToDevice: it may come from a copy that CUDA has made
+            self.calls.append("write")
+            held = ctypes.string_at(by.value, count.value)
+            self.underway.append(partial(ctypes.memmove, to.value, held, count.value))
+        else:  # cudaMemcpyDeviceToHost: over when CUDA returns
+            assert kind.value == 2
+            self.calls.append("read")
+            self.finish()
+            ctypes.memmove(to.value, by.value, count.value)
         return 0
+
+
+def library() -> CopyingLibrary:
+    fake: Any = cuda_library._runtime_library()
+    return fake
 
 
 @pytest.fixture(autouse=True)
@@ -238,27 +250,84 @@ def test_rows_in_use_are_never_run_along(decoder: FusedDecoder, plain: FusedDeco
         )
 
 
-def test_the_largest_logits_come_alone(wide_checkpoint: Path, tmp_path: Path) -> None:
+STEP = ["set", "write", "synchronize", "run"]  # what then is read is over at once
+
+
+def test_a_step_waits_for_its_inputs_alone(decoder: FusedDecoder) -> None:
+    """The run waits by itself, and a copy from the device is over when it returns."""
+    rows = [decoder.new_row() for _ in range(3)]
+    for ids in (IDS[:3], IDS[3:6]):
+        library().calls.clear()
+        decoder.step(rows, ids)
+        assert library().calls == [*STEP, "read"]
+
+
+Decoders = tuple[FusedDecoder, FusedDecoder]
+
+
+@pytest.fixture
+def largest(wide_checkpoint: Path, tmp_path: Path) -> Decoders:
+    """Decoders of a graph that gives the largest logits: as CUDA graphs, and plain."""
     folder = open_folder(
         gpt2onnx.export(
             wide_checkpoint, tmp_path / "m", precision="fp16", device="cuda", verify=False
         ).folder
     )
     plain = FusedDecoder(open_session(folder.graph, "cpu", threads=1), folder.n_positions)
-    decoder = on_the_device(plain)
-    rows, others = [[each.new_row() for _ in range(3)] for each in (decoder, plain)]
-    library: Any = cuda_library._runtime_library()
+    return on_the_device(plain), plain
+
+
+def test_the_largest_logits_come_alone(largest: Decoders) -> None:
+    decoder, plain = largest
+    rows, others = [[each.new_row() for _ in range(3)] for each in largest]
     for _ in range(2):
-        library.calls.clear()
+        library().calls.clear()
         found, expected = decoder.step_largest(rows, IDS[:3]), plain.step_largest(others, IDS[:3])
-        for ours, theirs in zip(found, expected, strict=True):
-            np.testing.assert_array_equal(ours, theirs)
-        assert library.calls.count("copy") == 4  # the inputs, and three outputs
+        assert_equal(found, expected)
+        assert library().calls == [*STEP, "read"]
     # Where they don't settle a choice, the step is taken back, and replayed for all logits.
     for row, other in zip(rows, others, strict=True):
         decoder.truncate(row, 1)
         plain.truncate(other, 1)
     np.testing.assert_array_equal(decoder.step(rows, IDS[:3]), plain.step(others, IDS[:3]))
+
+
+def test_outputs_that_span_much_are_read_one_by_one(
+    largest: Decoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_graphs, "ONE_COPY", 511)  # the ids of a row are 512
+    decoder, plain = largest
+    found = decoder.step_largest([decoder.new_row()], IDS[:1])
+    assert_equal(found, plain.step_largest([plain.new_row()], IDS[:1]))
+    assert library().calls[-5:] == ["synchronize", "run", "read", "read", "read"]
+
+
+def test_the_largest_of_an_arenas_first_rows(largest: Decoders) -> None:
+    """Between their outputs lie those of the other rows."""
+    rows, others = [], []
+    for each, held in zip(largest, (rows, others), strict=True):
+        each.reserve(5, 20)
+        held += [each.new_row() for _ in range(5)]
+    decoder, plain = largest
+    for count in (5, 2, 1):
+        found = decoder.step_largest(rows[:count], IDS[:count])
+        assert_equal(found, plain.step_largest(others[:count], IDS[:count]))
+        assert library().calls[-2:] == ["run", "read"]
+
+
+def test_the_largest_are_the_callers(largest: Decoders) -> None:
+    decoder, _ = largest
+    row = decoder.new_row()
+    first = decoder.step_largest([row], IDS[:1])
+    kept = [array.copy() for array in first]
+    second = decoder.step_largest([row], IDS[1:2])
+    assert_equal(first, kept)
+    assert not any(map(np.shares_memory, first, second))
+
+
+def assert_equal(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> None:
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_rows_elsewhere_in_the_arena_are_run_plainly(
