@@ -126,18 +126,24 @@ class _Buffers:
 
 
 class _Outputs:
-    """What steps give but the cache, one output [rows, width] behind the other on the device."""
+    """What steps give but the cache, one output [rows, width] behind the other on the device.
+
+    Those of the narrowest rows come first: what is small and read together is side by side.
+    """
 
     def __init__(self, session: Session, arena: Arena) -> None:
         self._device = arena.device
-        self._specs: dict[str, tuple[np.dtype[Any], int]] = {}  # the type, and a row's elements
+        self._specs = {
+            name: (dtype, int(shape[1]))  # a row's elements, and how many
+            for name, (dtype, shape) in session.outputs.items()
+            if not name.startswith(PRESENT)
+        }
+        row_bytes = {name: dtype.itemsize * width for name, (dtype, width) in self._specs.items()}
         self._starts: dict[str, int] = {}  # in bytes
         size = 0
-        for name, (dtype, shape) in session.outputs.items():
-            if not name.startswith(PRESENT):
-                width = int(shape[1])
-                self._specs[name], self._starts[name] = (dtype, width), size
-                size += _aligned(arena.rows * width * dtype.itemsize)
+        for name in sorted(row_bytes, key=row_bytes.__getitem__):
+            self._starts[name] = size
+            size += _aligned(arena.rows * row_bytes[name])
         self._memory = session.allocate([size], np.dtype(np.uint8))
         self._staged = np.empty(min(size, ONE_COPY), np.uint8)
 

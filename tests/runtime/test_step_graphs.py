@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,25 @@ def test_the_largest_logits_come_alone(largest: Decoders) -> None:
         decoder.truncate(row, 1)
         plain.truncate(other, 1)
     np.testing.assert_array_equal(decoder.step(rows, IDS[:3]), plain.step(others, IDS[:3]))
+
+
+def test_small_outputs_are_side_by_side_on_the_device(largest: Decoders) -> None:
+    """Wherever the graph names them, and as CUDA aligns them."""
+    decoder, _ = largest
+    outputs = decoder.session.outputs
+    order = ["top_ids", "logits", *(name for name in outputs if name not in ("top_ids", "logits"))]
+    session = replace(decoder.session, outputs={name: outputs[name] for name in order})
+    turned = FusedDecoder(session, decoder.n_positions)
+    rows = [turned.new_row() for _ in range(3)]
+    turned.step_largest(rows, IDS[:3])
+    assert library().calls[-2:] == ["run", "read"]
+    raw: Any = session.raw
+    ((_, told),) = raw.captured.items()
+    starts = {
+        name: place[-1] for name, place in told.outputs.items() if not name.startswith("present.")
+    }
+    assert sorted(starts, key=starts.__getitem__)[-1] == "logits"
+    assert not any((start - min(starts.values())) % 256 for start in starts.values())
 
 
 def test_outputs_that_span_much_are_read_one_by_one(
