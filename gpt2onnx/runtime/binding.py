@@ -7,6 +7,7 @@ https://onnxruntime.ai/docs/api/python/api_summary.html#iobinding
 from __future__ import annotations
 
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ class Binding:
     def __init__(self, session: Session, shape: CacheShape) -> None:
         self.raw = session.raw.io_binding()
         self._session, self._shape = session, shape
-        self._rows: tuple[Arena, int, int] | None = None
+        self._rows: tuple[ref[Arena], int, int] | None = None  # whose memory is the cache's to free
         self._held: dict[str, NDArray[Any]] = {}  # inputs that are bound
 
     def feed(self, name: str, value: NDArray[Any]) -> None:
@@ -45,13 +46,10 @@ class Binding:
 
     def use(self, arena: Arena, first: int, count: int) -> None:
         """Bind past and present to `count` rows from `first` on, unless they already are."""
-        if self._rows != (arena, first, count):
+        rows = ref(arena), first, count
+        if self._rows != rows:
             bind_cache(self.raw, arena, self._shape, first, count)
-            self._rows = (arena, first, count)
-
-    def let_go(self) -> None:
-        """Forget the arena, so that its memory is free."""
-        self._rows = None
+            self._rows = rows
 
 
 def bind_cache(binding: Any, arena: Arena, shape: CacheShape, first: int, count: int) -> None:

@@ -71,9 +71,6 @@ class FusedDecoder:
 
     def free(self, row: CacheRow) -> None:
         self.cache.free(row)
-        if self.cache.arena is None:
-            for binding in self._bindings.values():
-                binding.let_go()
 
     def reserve(self, rows: int, length: int) -> None:
         self.cache.reserve(len(self.cache.rows) + rows, length)

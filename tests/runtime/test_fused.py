@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -268,11 +269,20 @@ def test_one_row_alone_is_bound_at_its_own_address(decoder: FusedDecoder) -> Non
 def test_memory_goes_with_the_last_row(decoder: FusedDecoder) -> None:
     rows = [decoder.new_row(), decoder.new_row()]
     decoder.step(rows, IDS[:2])
+    arena = ref(decoder.cache.arena)
     for row in rows:
-        assert decoder.cache.arena is not None
+        assert arena() is not None
         decoder.free(row)
-    assert decoder.cache.arena is None
-    assert decoder._bindings["logits",]._rows is None
+    assert arena() is None
+
+
+def test_memory_that_was_outgrown_goes_too(decoder: FusedDecoder) -> None:
+    """Though what was bound to it may never be run again."""
+    decoder.prefill(decoder.new_row(), IDS[:5])
+    outgrown = ref(decoder.cache.arena)
+    decoder.reserve(4, 5)
+    assert outgrown() is None
+    assert decoder.cache.arena is not None
 
 
 @pytest.mark.parametrize("call", ["prefill", "extend"])
