@@ -225,7 +225,7 @@ def largest_cases(history: IntArray, logits: FloatArray) -> Iterator[Case]:
         sampler, other = (
             Sampler(GenerationParams(**params), len(history), 0, generator(0, 0)) for _ in range(2)
         )
-        assert largest.settle(sampler.needs)
+        assert largest.settles(sampler.needs)
         assert sampler.choose(history, logits).token == other.choose_of_largest(largest).token
         yield Case(f"{name}, all", partial(sampler.choose, history, logits), None, None)
         yield Case(f"{name}, of 64", partial(other.choose_of_largest, largest), None, None)

@@ -11,18 +11,15 @@ Outputs beside those of graph.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from gpt2onnx.export.activations import ACTIVATIONS, gelu_tanh
-from gpt2onnx.export.graph import Decoder
+from gpt2onnx.export.graph import Decoder, Float, Weight
 from gpt2onnx.export.precision import Table
-
-Float = NDArray[np.float32]
 
 # Enough for top_k's default, 50. ONNX Runtime's kernel pads to powers of two.
 TOP = 64
@@ -36,27 +33,32 @@ START, LENGTH = "/cache/start", "/cache/length"
 class CudaDecoder(Decoder):
     """Writes the nodes of one checkpoint for CUDA."""
 
-    def activated(self, name: str, x: str, weight: Float, bias: Float) -> str:
+    def mlp(self, layer: int, x: str) -> str:
         if ACTIVATIONS[self.checkpoint.config.activation_function] is not gelu_tanh:
-            return super().activated(name, x, weight, bias)
-        product = self.product(f"{name}.c_fc", x, weight)
-        with self.op.scope(name):
-            return self.op.FastGelu(product, self.vector(f"{name}.c_fc.bias", bias))
+            return super().mlp(layer, x)
+        name = f"h.{layer}.mlp.c_fc"
+        product, bias = self.product(name, x, *self.weights(name))
+        with self.op.scope(f"h.{layer}.mlp"):
+            return self.op.FastGelu(product, bias)
 
-    def last_linear(self, name: str, x: str, weight: Float, bias: Float) -> str:
-        """Without the bias, which `add_and_norm` adds."""
-        self.vector(f"{name}.bias", bias)
-        return self.product(name, x, weight)
-
-    def add_and_norm(self, hidden: str, branch: str, name: str, norm: str) -> tuple[str, str]:
+    def add(
+        self, hidden: str, rows: str, name: str, weights: Callable[[str], Weight], norm: str
+    ) -> tuple[str, str]:
+        product, bias = self.product(name, rows, *weights(name))
         normed, total = f"/{norm}/SkipLayerNormalization", f"/{norm}/sum"
         self.op.node(
             "SkipLayerNormalization",
-            [branch, hidden, *self.norm_weights(norm), f"{name}.bias"],
+            [product, hidden, *self.norm_weights(norm), bias],
             [normed, "", "", total],
             epsilon=self.checkpoint.config.layer_norm_epsilon,
         )
         return total, normed
+
+    def product(self, name: str, x: str, weight: Float, bias: Float) -> tuple[str, str]:
+        """x [tokens, in] times weight [in, out] -> [tokens, out], and the bias, yet to be added."""
+        with self.op.scope(name):
+            product = self.precision.product(self.op, name, x, weight)
+        return product, self.vector(f"{name}.bias", bias)
 
     def table(self, name: str) -> Table:
         """With rows of zeros behind, whose logits are cut off again."""
@@ -84,11 +86,6 @@ class CudaDecoder(Decoder):
             ("top_logprobs", TensorProto.FLOAT),
         ):
             yield helper.make_tensor_value_info(name, element, ["count", self.top])
-
-    def product(self, name: str, x: str, weight: Float) -> str:
-        """x [tokens, in] times weight [in, out] -> [tokens, out]."""
-        with self.op.scope(name):
-            return self.precision.product(self.op, name, x, weight)
 
     @property
     def top(self) -> int:

@@ -6,7 +6,6 @@ Puts the parts of the export together; knows nothing of how each does its work.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from gpt2onnx.export.moments import MOMENT_TOKENS, Moments
 from gpt2onnx.export.portable import PRECISIONS as PORTABLE_PRECISIONS
 from gpt2onnx.export.portable import export_portable
 from gpt2onnx.export.precision import ROUNDED, Precision, choose
-from gpt2onnx.export.progress import Track, bar, silent
+from gpt2onnx.export.progress import bar, silent
 from gpt2onnx.export.smoothing import smooth
 from gpt2onnx.export.verify import Verification, can_verify, require_packages, verify_folder
 
@@ -124,7 +123,14 @@ def export(
         grids: list[CacheGrid] = []
         if kv_cache == "int8":
             grids = calibrate(weights, text.windows(), track)
-        _write(checkpoint, weights, stage, precision, recipe, track, extras, grids, kind)
+        if recipe is None:
+            export_portable(checkpoint, weights, stage, precision)
+        else:
+            with (stage / DATA).open("wb") as data:
+                op = GraphBuilder(data, DATA, kind.opset)
+                model = build(weights, recipe, op, track, extras, grids, kind)
+            (stage / MODEL).write_bytes(model.SerializeToString())
+        write_settings(checkpoint, stage)
         written = time.perf_counter()
         verification = None
         if verify or (verify is None and can_verify()):
@@ -186,28 +192,6 @@ def _check_extras(extras: Extras, graph: str, kind: type[Decoder]) -> None:
                 f"{option}=True: the portable graph can't {what}; use graph='fused', or leave "
                 f"{option} out"
             )
-
-
-def _write(
-    checkpoint: Checkpoint,
-    weights: Weights,
-    folder: Path,
-    precision: str,
-    recipe: Precision | None,
-    track: Track,
-    extras: Extras,
-    grids: Sequence[CacheGrid],
-    kind: type[Decoder],
-) -> None:
-    """The graph with its data, the settings and the tokenizer."""
-    if recipe is None:
-        export_portable(checkpoint, weights, folder, precision)
-    else:
-        with (folder / DATA).open("wb") as data:
-            op = GraphBuilder(data, DATA, kind.opset)
-            model = build(weights, recipe, op, track, extras, grids, kind)
-        (folder / MODEL).write_bytes(model.SerializeToString())
-    write_settings(checkpoint, folder)
 
 
 def _describe_fused(

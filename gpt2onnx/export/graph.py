@@ -22,9 +22,9 @@ Between attention and attention, activations are rows: [tokens, n_embd], tokens 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import onnx
@@ -41,6 +41,7 @@ from gpt2onnx.export.precision import Floating, Precision, Table
 from gpt2onnx.export.progress import Track, silent
 
 Float = NDArray[np.float32]
+Weight: TypeAlias = tuple[Float, Float]  # a linear layer's matrix [in, out] and bias [out]
 
 BIAS = "attention_bias"
 
@@ -52,24 +53,6 @@ class Extras:
     hidden_states: bool = False
     attention_bias: bool = False
     kv_cache: str = "float"
-
-
-def build(
-    checkpoint: Weights,
-    precision: Precision,
-    op: GraphBuilder,
-    track: Track = silent,
-    extras: Extras = Extras(),
-    grids: Sequence[CacheGrid] = (),
-    kind: type[Decoder] | None = None,
-) -> onnx.ModelProto:
-    """The model of a checkpoint; its matrices go to the builder's data file on the way.
-
-    grids: one a layer where the KV cache is int8. kind: Decoder, or one for another device.
-    """
-    decoder = (kind or Decoder)(op, checkpoint, precision, track, extras, grids)
-    decoder.write()
-    return op.model(list(decoder.inputs()), list(decoder.outputs()))
 
 
 @dataclass(frozen=True)
@@ -100,12 +83,10 @@ class Decoder:
         normed = self.norm(norms[0], hidden)
         for layer in self.track(range(config.n_layer), "exporting"):
             with op.scope(f"h.{layer}"):
-                attended = self.attention(layer, normed, qkv_shape)
-                name = f"h.{layer}.attn.c_proj"
-                hidden, normed = self.add_and_norm(hidden, attended, name, f"h.{layer}.ln_2")
-                projected = self.mlp(layer, normed)
-                name = f"h.{layer}.mlp.c_proj"
-                hidden, normed = self.add_and_norm(hidden, projected, name, norms[layer + 1])
+                rows, name = self.attention(layer, normed, qkv_shape), f"h.{layer}.attn.c_proj"
+                hidden, normed = self.add(hidden, rows, name, self.projection, f"h.{layer}.ln_2")
+                rows, name = self.mlp(layer, normed), f"h.{layer}.mlp.c_proj"
+                hidden, normed = self.add(hidden, rows, name, self.weights, norms[layer + 1])
         with op.scope("lm_head"):
             hidden = op.Gather(normed, "logits_index")
             if self.extras.hidden_states:
@@ -120,9 +101,10 @@ class Decoder:
         self.op.rename(logits, "logits")
 
     def attention(self, layer: int, x: str, qkv_shape: str) -> str:
-        """Causal self-attention over the cache: x [tokens, n_embd] -> `last_linear`'s.
+        """Causal self-attention over the cache, up to its last matrix.
 
-        qkv_shape: [batch, sequence, 3 * heads * head_dim], as `attend` wants its input.
+        x [tokens, n_embd] -> [tokens, heads * head_dim]. qkv_shape: [batch, sequence,
+        3 * heads * head_dim], as `attend` wants its input.
         """
         op, name = self.op, f"h.{layer}.attn"
         qkv = self.linear(f"{name}.c_attn", x, *self.qkv(layer))
@@ -134,7 +116,7 @@ class Decoder:
             if self.grids:
                 steps = self.pad_heads(self.grids[layer].value_step)
                 rows = op.Mul(rows, op.vector(f"{name}.value_steps", steps))
-        return self.last_linear(f"{name}.c_proj", rows, *self.projection(f"{name}.c_proj"))
+        return rows
 
     def attend(self, layer: int, qkv: str) -> str:
         """What each token gathers from those before it, which the cache is appended to with.
@@ -162,29 +144,22 @@ class Decoder:
         return attended
 
     def mlp(self, layer: int, x: str) -> str:
-        """Feed-forward: x [tokens, n_embd] -> `last_linear`'s."""
+        """Feed-forward, up to its last matrix: x [tokens, n_embd] -> [tokens, n_inner]."""
         name = f"h.{layer}.mlp"
-        hidden = self.activated(name, x, *self.weights(f"{name}.c_fc"))
-        return self.last_linear(f"{name}.c_proj", hidden, *self.weights(f"{name}.c_proj"))
-
-    def activated(self, name: str, x: str, weight: Float, bias: Float) -> str:
-        """`name`'s first matrix and the activation: x [tokens, n_embd] -> [tokens, n_inner]."""
-        hidden = self.linear(f"{name}.c_fc", x, weight, bias)
+        hidden = self.linear(f"{name}.c_fc", x, *self.weights(f"{name}.c_fc"))
         with self.op.scope(name):
             activation = ACTIVATIONS[self.checkpoint.config.activation_function]
             return activation(self.op, hidden, self.precision.dtype)
 
-    def last_linear(self, name: str, x: str, weight: Float, bias: Float) -> str:
-        """A branch's last linear layer, x [tokens, in] -> [tokens, n_embd], for `add_and_norm`."""
-        return self.linear(name, x, weight, bias)
+    def add(
+        self, hidden: str, rows: str, name: str, weights: Callable[[str], Weight], norm: str
+    ) -> tuple[str, str]:
+        """A branch's last linear layer added to the residual stream, and that normalized.
 
-    def add_and_norm(self, hidden: str, branch: str, name: str, norm: str) -> tuple[str, str]:
-        """The residual stream with a branch's result added, and that normalized.
-
-        hidden, branch [tokens, n_embd] -> two of [tokens, n_embd]. `name` is the branch's last
-        linear layer, `norm` the layer norm.
+        hidden [tokens, n_embd], rows [tokens, in] -> two of [tokens, n_embd]. `name` is the linear
+        layer, whose weights `weights` gives, `norm` the layer norm.
         """
-        hidden = self.op.Add(hidden, branch)
+        hidden = self.op.Add(hidden, self.linear(name, rows, *weights(name)))
         return hidden, self.norm(norm, hidden)
 
     def linear(self, name: str, x: str, weight: Float, bias: Float) -> str:
@@ -220,17 +195,17 @@ class Decoder:
         floating = Floating(self.precision.dtype)
         return floating.table(self.op, "wpe", self.checkpoint.tensor("wpe.weight"))
 
-    def weights(self, name: str) -> tuple[Float, Float]:
+    def weights(self, name: str) -> Weight:
         return self.checkpoint.tensor(f"{name}.weight"), self.checkpoint.tensor(f"{name}.bias")
 
-    def qkv(self, layer: int) -> tuple[Float, Float]:
+    def qkv(self, layer: int) -> Weight:
         """c_attn's weight [n_embd, 3 * heads * head_dim] and bias, each head filled up."""
         weight, bias = self.weights(f"h.{layer}.attn.c_attn")
         if self.grids:
             weight, bias = self.grids[layer].place(weight, bias)
         return self.pad_heads(weight), self.pad_heads(bias)
 
-    def projection(self, name: str) -> tuple[Float, Float]:
+    def projection(self, name: str) -> Weight:
         """c_proj's weight [heads * head_dim, n_embd] and bias, each head filled up."""
         weight, bias = self.weights(name)
         return self.pad_heads(weight.T).T, bias
@@ -290,3 +265,21 @@ class Decoder:
         for layer in range(self.checkpoint.config.n_layer):
             for name in self.cached(layer, prefix):
                 yield helper.make_tensor_value_info(name, element, shape)
+
+
+def build(
+    checkpoint: Weights,
+    precision: Precision,
+    op: GraphBuilder,
+    track: Track = silent,
+    extras: Extras = Extras(),
+    grids: Sequence[CacheGrid] = (),
+    kind: type[Decoder] = Decoder,
+) -> onnx.ModelProto:
+    """The model of a checkpoint; its matrices go to the builder's data file on the way.
+
+    grids: one a layer where the KV cache is int8. kind: the writer, for the CPU or for CUDA.
+    """
+    decoder = kind(op, checkpoint, precision, track, extras, grids)
+    decoder.write()
+    return op.model(list(decoder.inputs()), list(decoder.outputs()))

@@ -42,6 +42,10 @@ class Decoder(Protocol[AnyRow]):
     def n_positions(self) -> int:
         """The most tokens that a row can hold."""
 
+    @property
+    def top(self) -> int:
+        """How many of a row's largest logits it can tell alone, as a LargestDecoder does; or 0."""
+
     def new_row(self) -> AnyRow:
         """An empty row."""
 
@@ -111,11 +115,10 @@ class BranchingDecoder(Decoder[AnyRow], Protocol[AnyRow]):
 
 
 class LargestDecoder(Decoder[AnyRow], Protocol[AnyRow]):
-    """A decoder that can tell the largest logits alone: all of them may be much to move."""
+    """A decoder that can tell the largest logits alone, where its `top` is above 0.
 
-    @property
-    def top(self) -> int:
-        """How many of a row's it tells; 0 where the graph doesn't give them."""
+    All of them may be much to move.
+    """
 
     def step_largest(self, rows: Sequence[AnyRow], ids: Ids) -> Top:
         """Append one of ids [rows] to each row: the largest logits after them, largest first.

@@ -138,8 +138,8 @@ class FusedDecoder:
         lengths = np.array([row.length for row in rows])
         first, arena = rows[0].index, self.cache.arena
         if self._graphs and arena and not first:
-            is_last = len(rows) == len(self.cache.rows)
-            self._graphs.step(arena, ids, lengths, outputs, spare=is_last)
+            alone = len(rows) == len(self.cache.rows)
+            self._graphs.step(arena, ids, lengths, outputs, spare=alone)
         else:
             self._run(first, ids[:, None], lengths, np.arange(len(rows)), outputs)
 

@@ -40,7 +40,7 @@ class Step(NamedTuple):
     token_id: int
     logprob: float  # the model's own, before penalties and warpers
     finish_reason: FinishReason | None
-    logits: Logits  # [vocab], the model's own; the largest [top] where no more was asked for
+    logits: Logits  # [vocab], the model's own; [0] where the largest were enough
     processed_logprob: float  # after penalties and warpers
     candidates: Candidates  # what those left
 
@@ -91,7 +91,7 @@ class Continuation:
         """Append the next token, given what follows the last one."""
         if isinstance(logits, Largest):
             choice = self.sampler.choose_of_largest(logits)
-            return self.take(choice, logits.logits, has_room, in_time)
+            return self.take(choice, logits.logits[:0], has_room, in_time)
         if self.params.return_alternatives and self._length == len(self.prompt):
             choice = self.sampler.alternative(self.history, logits, self._draw)
         else:
@@ -213,10 +213,10 @@ def _step(
     """Append each sequence's newest token to its row: what follows it, in their order."""
     newest = np.array([sequence.history[-1] for sequence in sequences])
     needs = [sequence.sampler.needs for sequence in sequences]
-    if not whole and max(needs) < getattr(decoder, "top", 0):
+    if not whole and max(needs) < decoder.top:
         top = cast(LargestDecoder[AnyRow], decoder).step_largest(rows, newest)
         largest = [Largest(*row) for row in zip(*top, strict=True)]
-        if all(map(Largest.settle, largest, needs)):
+        if all(map(Largest.settles, largest, needs)):
             return largest
         for row in rows:
             decoder.truncate(row, row.length - 1)

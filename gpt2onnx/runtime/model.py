@@ -263,7 +263,7 @@ class Model:
         sequences = [writer.sequence for writer in writers]
         ahead = strategy.reads_ahead if isinstance(strategy, Lookahead) else 0
         self._reserve(sequences, strategy.rows_each if strategy else 1, ahead)
-        advance = strategy.run if strategy else partial(run, whole=bool(top) or entropies)
+        advance = strategy.run if strategy else partial(run, whole=top.wanted or entropies)
         stats = strategy.stats if isinstance(strategy, Speculation | Lookahead) else {}
         with closing(advance(self.decoder, sequences, max_time)) as steps:
             for step in steps:

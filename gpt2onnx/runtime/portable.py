@@ -56,6 +56,8 @@ class PortableRow:
 class PortableDecoder:
     """Rows advanced one by one by one ONNX Runtime session. For one thread at a time."""
 
+    top = 0
+
     def __init__(self, session: Session, n_positions: int) -> None:
         """Errors: ModelFolderError where the graph's inputs or outputs aren't those above."""
         self.session = session

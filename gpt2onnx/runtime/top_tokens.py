@@ -22,7 +22,8 @@ class TopTokens:
         self._tokenizer = tokenizer
         self._count: int = check("top_logprobs", count)
 
-    def __bool__(self) -> bool:
+    @property
+    def wanted(self) -> bool:
         """Whether any were asked for."""
         return self._count > 0
 

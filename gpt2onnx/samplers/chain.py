@@ -146,7 +146,7 @@ def largest_needed(params: GenerationParams) -> int:
     warpers = active_warpers(params)
     if "top_k" not in warpers or params.dynatemp_range:  # which goes by the entropy of all
         return ALL
-    if {*warpers[: warpers.index("top_k")]} - {"temperature"}:
+    if set(warpers[: warpers.index("top_k")]) - {"temperature"}:
         return ALL
     return DEFAULT_TOP_K if params.top_k is None else params.top_k
 

@@ -26,7 +26,7 @@ class Largest(NamedTuple):
     logits: FloatArray  # [top]
     logprobs: FloatArray  # [top], what log_softmax over the whole row makes of them
 
-    def settle(self, count: int) -> bool:
+    def settles(self, count: int) -> bool:
         """Whether the `count` largest, and all that equal the last of them, are among these.
 
         Not where a row is broken, by NaN or infinities, either: the whole row tells how.

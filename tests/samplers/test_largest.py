@@ -55,7 +55,7 @@ def test_a_settled_draw_is_that_of_all_logits(
     few, all_ = sampler(seed, **params), sampler(seed, **params)
     assert few.needs == top_k
     found = largest(logits, TOP)
-    if not found.settle(few.needs):
+    if not found.settles(few.needs):
         # As few as top_k asks for, and all that equal the last of them, reach to the end.
         assert found.logits[top_k - 1] == found.logits[-1]
         return
@@ -71,10 +71,10 @@ def test_a_settled_draw_is_that_of_all_logits(
 def test_a_settled_greedy_choice_is_the_lowest_of_the_best(logits: np.ndarray) -> None:
     greedy, found = sampler(), largest(logits, TOP)
     assert greedy.needs == 1
-    assert found.settle(1) == (np.sum(logits == logits.max()) < TOP)
+    assert found.settles(1) == (np.sum(logits == logits.max()) < TOP)
     backwards = np.lexsort((-found.ids, -found.logits))
     for each in (found, Largest(*(part[backwards] for part in found))):  # equals in any order
-        if each.settle(1):
+        if each.settles(1):
             ours, theirs = greedy.choose_of_largest(each), greedy.choose(HISTORY, logits)
             assert ours.token == theirs.token == int(logits.argmax())
             assert ours.logprob == ours.processed_logprob
@@ -113,22 +113,22 @@ def test_a_constraint_sees_all_logits() -> None:
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
 def test_a_broken_row_settles_nothing(broken: float) -> None:
     logits = np.linspace(0, 1, VOCAB, dtype=np.float32)
-    assert largest(logits, TOP).settle(1)
+    assert largest(logits, TOP).settles(1)
     logits[4] = broken
     with np.errstate(invalid="ignore"):
-        assert not largest(logits, TOP).settle(1)
+        assert not largest(logits, TOP).settles(1)
 
 
 def test_logits_that_a_temperature_may_make_equal_settle_nothing() -> None:
     logits = np.full(VOCAB, 7.0, np.float32)
     logits[:3] = np.nextafter(np.float32(7), np.float32(8))
-    assert not largest(logits, TOP).settle(3)
+    assert not largest(logits, TOP).settles(3)
     logits[:3] = 7.001
-    assert largest(logits, TOP).settle(3)
+    assert largest(logits, TOP).settles(3)
 
 
 def test_as_many_as_there_are_settle_nothing_further() -> None:
     found = largest(np.arange(VOCAB, dtype=np.float32), TOP)
-    assert found.settle(TOP - 1)
-    assert not found.settle(TOP)
-    assert not found.settle(ALL)
+    assert found.settles(TOP - 1)
+    assert not found.settles(TOP)
+    assert not found.settles(ALL)
