@@ -10,8 +10,9 @@ GPT-2 124M with random weights is written. In every precision it is exported for
   over a cache that grows on the way; rows of unequal lengths compared with each alone; beams with
   the same model's on the CPU,
 - a decode step timed at each batch, plain and as CUDA graphs: the decoder's alone with all logits
-  on the host, and with the largest alone, and the whole loop's, the sampler's time included;
-  transformers eager and compiled with a static cache in half precision, argmax on the device.
+  on the host, and with the largest alone, and the whole loop's, greedy and drawn, the sampler's
+  time included; transformers eager and compiled with a static cache in half precision, argmax on
+  the device.
 
 Parts that fail print their traceback and keep no other from running; those for which no time is
 left say so. A Markdown table and one line of JSON come last.
@@ -131,10 +132,13 @@ def parts(bench: Bench) -> Iterator[tuple[str, Callable[[], Any]]]:
                         f"{kind} {name}",
                         lambda p=precision, m=mode, b=batch, k=kind: step_time(bench, p, m, b, k),
                     )
-                yield (
-                    f"loop {name}",
-                    lambda p=precision, m=mode, b=batch: loop_time(bench, p, m, b),
-                )
+                for kind in ("loop", "drawn"):
+                    yield (
+                        f"{kind} {name}",
+                        lambda p=precision, m=mode, b=batch, k=kind: loop_time(
+                            bench, p, m, b, drawn=k == "drawn"
+                        ),
+                    )
     for batch in bench.batches:
         yield f"eager, batch {batch}", lambda b=batch: torch_time(bench, b, compiled=False)
     if bench.args.device == "cuda":
@@ -216,16 +220,30 @@ def step_time(bench: Bench, precision: str, mode: str, batch: int, kind: str) ->
     return speed(times, batch)
 
 
-def loop_time(bench: Bench, precision: str, mode: str, batch: int) -> dict[str, float]:
-    """Greedy generation, from one choice to the next."""
-    params = GenerationParams(max_new_tokens=bench.steps + 4)
-    prompt = bench.ids[:32]
-    rows = [generation.Continuation(index, prompt, params) for index in range(batch)]
-    decoder = bench.open(precision, mode).decoder
+def loop_time(bench: Bench, precision: str, mode: str, batch: int, drawn: bool) -> dict[str, float]:
+    """Generation, from one choice to the next: greedy, or drawn from the 50 most probable.
+
+    repeated: steps that were repeated for all logits, where the largest didn't settle a choice.
+    """
+    sampling: dict[str, Any] = {"do_sample": True, "seed": 1} if drawn else {}
+    params = GenerationParams(max_new_tokens=bench.steps + 4, **sampling)
+    rows = [
+        generation.Continuation(index, bench.ids[:32], params, draw=index) for index in range(batch)
+    ]
+    decoder: Any = bench.open(precision, mode).decoder
     decoder.reserve(batch, 32 + bench.steps + 8)
+    repeated = 0
+
+    def repeat(rows: Any, ids: np.ndarray) -> np.ndarray:
+        nonlocal repeated
+        repeated += 1
+        return type(decoder).step(decoder, rows, ids)
+
+    decoder.step = repeat
     steps = generation.run(decoder, rows, whole=False)
     stamps = [time.perf_counter() for step in steps if step.sequence == 0]
-    return speed(np.diff(stamps)[3:].tolist(), batch)
+    del decoder.step
+    return speed(np.diff(stamps)[3:].tolist(), batch) | {"repeated": repeated}
 
 
 def timed(step: Callable[[], Any], count: int) -> list[float]:

@@ -34,7 +34,7 @@ def test_every_part_runs_on_the_cpu(tmp_path: Path) -> None:
         assert found[f"rows {precision} plain"]["max"] < 1e-3
         assert all(found[f"beams {precision} plain"]["same"])
         for batch in (1, 4):
-            for kind in ("step", "step_largest", "loop"):
+            for kind in ("step", "step_largest", "loop", "drawn"):
                 assert found[f"{kind} {precision} plain, batch {batch}"]["tokens/s"] > 0
     assert "| eager, batch 4 |" in done.stdout
 
