@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpt2onnx.samplers.candidates import FloatArray
+
+Sums = NDArray[np.float64]
 
 _BLOCK = 256
 
@@ -24,12 +27,21 @@ def reaching(
     answer is never a weight of 0. Weights are at least 0, one of them above it, and are summed in
     float64; `share` is from 0 to below 1.
     """
+    if len(weights) <= _BLOCK:
+        sums = np.cumsum(weights, dtype=np.float64)
+        return _place(sums, share * sums[-1], side)
     blocks = np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK), dtype=np.float64)
     reached = np.cumsum(blocks)
     target = share * reached[-1]
     block = int(np.searchsorted(reached, target, side))
-    inner = np.cumsum(weights[block * _BLOCK : (block + 1) * _BLOCK], dtype=np.float64)
-    # The block's sum, added up in another order, may be a rounding larger than its running sum.
-    largest = inner[-1] if side == "left" else np.nextafter(inner[-1], 0)
-    missing = min(target - (reached[block - 1] if block else 0.0), largest)
-    return block * _BLOCK + int(np.searchsorted(inner, missing, side))
+    sums = np.cumsum(weights[block * _BLOCK : (block + 1) * _BLOCK], dtype=np.float64)
+    return block * _BLOCK + _place(sums, target - (reached[block - 1] if block else 0.0), side)
+
+
+def _place(sums: Sums, target: float, side: Literal["left", "right"]) -> int:  # [n] -> index
+    """Where running sums come to `target`, which may be a rounding more than the last of them.
+
+    A block's sum is added up in another order.
+    """
+    largest = sums[-1] if side == "left" else np.nextafter(sums[-1], 0)
+    return int(np.searchsorted(sums, min(target, largest), side))
