@@ -149,12 +149,7 @@ def watch(
     """Run a model in a process of its own, over the libraries `names` of the folder `stand_in`."""
     recorded = stand_in / "record"
     recorded.write_text("")
-    # Preloaded, they come before any that onnxruntime.preload_dlls finds beside the headers.
-    environment = {
-        "CUDA_STAND_IN_RECORD": str(recorded),
-        "LD_LIBRARY_PATH": os.pathsep.join([str(stand_in), os.environ.get("LD_LIBRARY_PATH", "")]),
-        "LD_PRELOAD": " ".join(names),
-    }
+    environment = build.environment(stand_in, names) | {"CUDA_STAND_IN_RECORD": str(recorded)}
     options = json.dumps({"enable_cuda_graph": str(int(captures))})
     done = subprocess.run(
         [sys.executable, RUN, model, str(batch), str(context), options],

@@ -1,8 +1,9 @@
 """Makes one library of cuda.cpp that passes for all of CUDA's that a CUDA provider is linked to.
 
 What the provider wants, its own symbol table says, so that another version of it is served, too.
-Functions that cuda.cpp doesn't have are written here, by their names: products are recorded,
+Functions that the sources don't have are written here, by their names: products are recorded,
 handles handed out, settings accepted; anything else is refused when it is called, and says so.
+A device that computes refuses products that it doesn't have, too.
 Knows GNU's tools and the names that Python packages give to folders; nothing of models.
 """
 
@@ -18,7 +19,8 @@ from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("cuda.cpp")
+SOURCES = Path(__file__).parent
+DEVICES = {False: "idle.cpp", True: "compute.cpp"}  # by whether they compute
 PACKAGES = "onnxruntime-gpu==1.31.1 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-crt==13.0.*'"
 INSTALL = f"pip install --target DIR --no-deps {PACKAGES}, then PYTHONPATH=DIR"
 DRIVER = "libcuda.so.1"  # its functions have no versions; all the other libraries' have their name
@@ -60,17 +62,19 @@ def headers(version: int) -> Path:
     raise MissingError(f"CUDA {version}'s headers are not installed: {INSTALL}")
 
 
-def build(library: Path, out: Path) -> list[str]:
+def build(library: Path, out: Path, computes: bool = False) -> list[str]:
     """Write into an empty folder a stand-in for what `library` is linked to; the names to preload.
 
-    Errors: BuildError.
+    `computes` says whether its device does what it is asked. Errors: BuildError.
     """
     wanted = symbols(library)
     include = headers(_version(wanted))
-    compile_ = [_tool(os.environ.get("CXX", "g++")), "-std=c++17", "-O1", "-fPIC"]
+    compile_ = [_tool(os.environ.get("CXX", "g++")), "-std=c++17", "-O3", "-fPIC"]
     compiled, rest, versions = out / "cuda.o", out / "rest.cpp", out / "versions"
-    _run(*compile_, f"-I{include}", "-c", str(SOURCE), "-o", str(compiled))
-    rest.write_text(rest_of(sorted(set(chain(*wanted.values())) - _defined(compiled))))
+    sources = [str(SOURCES / name) for name in ("cuda.cpp", DEVICES[computes])]
+    _run(*compile_, f"-I{include}", "-r", *sources, "-o", str(compiled))
+    lacking = sorted(set(chain(*wanted.values())) - _defined(compiled))
+    rest.write_text(rest_of(lacking, computes))
     versions.write_text(version_script(wanted))
     made = out / "libcuda_stand_in.so"
     link = "-shared", f"-Wl,--version-script={versions}"
@@ -78,6 +82,15 @@ def build(library: Path, out: Path) -> list[str]:
     for name in wanted:
         (out / name).symlink_to(made.name)
     return list(wanted)
+
+
+def environment(stand_in: Path, names: Iterable[str]) -> dict[str, str]:
+    """What a process has to find in its environment to run on the libraries `names` of a folder."""
+    return {
+        "LD_LIBRARY_PATH": os.pathsep.join([str(stand_in), os.environ.get("LD_LIBRARY_PATH", "")]),
+        # They come before any that onnxruntime.preload_dlls finds beside the headers.
+        "LD_PRELOAD": " ".join(names),
+    }
 
 
 def symbols(library: Path) -> dict[str, list[str]]:
@@ -95,16 +108,16 @@ def symbols(library: Path) -> dict[str, list[str]]:
     return found
 
 
-def rest_of(names: Iterable[str]) -> str:
-    """C++ of functions that cuda.cpp doesn't have; each passes for any arguments."""
+def rest_of(names: Iterable[str], computes: bool = False) -> str:
+    """C++ of functions that the sources don't have; each passes for any arguments."""
     declared = ["int cuda_stand_in_record(const char *, const char *);"]
     declared += ["int cuda_stand_in_lacks(const char *);"]
-    functions = [f"int {name}{_body(name)}" for name in names]
+    functions = [f"int {name}{_body(name, computes)}" for name in names]
     return "\n".join(["#include <cstdlib>", 'extern "C" {', *declared, *functions, "}", ""])
 
 
-def _body(name: str) -> str:
-    if PRODUCT.search(name):
+def _body(name: str, computes: bool) -> str:
+    if PRODUCT.search(name) and not computes:
         return f'() {{ return cuda_stand_in_record("product", "{name}"); }}'
     if HANDLE.search(name):
         return "(void **handle) { *handle = std::calloc(1, 64); return 0; }"

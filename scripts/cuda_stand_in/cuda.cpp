@@ -1,12 +1,11 @@
 // A stand-in for CUDA's libraries where there is no GPU: what the CUDA provider asks of them is
-// recorded and nothing is computed. One device, as an H200 describes itself; streams, events and
-// graph capture as their caller sees them; memory that holds nothing.
+// recorded, and given to a device.h that does nothing or computes. One device, as an H200 describes
+// itself; streams, events and graph capture as their caller sees them.
 //
 // CUDA_STAND_IN_RECORD names the file of the record, a line an event, parted by tabs: the kind with
 // "captured " before it if it went into a graph, how much (bytes, or 0), the name. record.py reads
 // it. build.py adds the functions that the provider wants and that aren't here.
 
-#include <cuda_runtime_api.h>
 #include <cxxabi.h>
 #include <sys/mman.h>
 
@@ -17,15 +16,19 @@
 #include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
-#define CUDA extern "C"
+#include "device.h"
 
 namespace {
+
+using Graph = std::vector<device::Work>;
 
 std::mutex guard;
 std::map<const char*, size_t> device_memory;  // where it begins, and its bytes
 std::map<const void*, std::string> kernels;   // by the host's function that launches it
 cudaStream_t captured = nullptr;              // the stream that is being captured
+Graph capture;                                // and what was so far
 thread_local cudaError_t last_error = cudaSuccess;
 
 void record(const char* kind, size_t amount, const std::string& name, bool capturing = captured) {
@@ -69,7 +72,7 @@ bool on_device(const void* address) {
   return address < block->first + block->second;
 }
 
-// A copy of `height` rows, each a pitch after the last; what comes from the device is zeros.
+// A copy of `height` rows, each a pitch after the last.
 cudaError_t copy(const char* function, void* to, size_t to_pitch, const void* from,
                  size_t from_pitch, size_t width, size_t height, cudaMemcpyKind kind,
                  cudaStream_t stream = nullptr) {
@@ -82,19 +85,17 @@ cudaError_t copy(const char* function, void* to, size_t to_pitch, const void* fr
                   std::string(function) + ": told the direction " + std::to_string(kind) +
                       ", its addresses lie " + kinds[is]);
   record(kinds[is], width * height, function);
-  for (size_t row = 0; row < height && !on_device(to); ++row) {
-    char* there = static_cast<char*>(to) + row * to_pitch;
-    if (is == cudaMemcpyDeviceToHost) std::memset(there, 0, width);
-    else std::memmove(there, static_cast<const char*>(from) + row * from_pitch, width);
-  }
+  const auto direction = static_cast<cudaMemcpyKind>(is);
+  device::submit(device::copy(to, to_pitch, from, from_pitch, width, height, direction));
   return cudaSuccess;
 }
 
-cudaError_t fill(const char* function, void* to, size_t bytes, cudaStream_t stream) {
+cudaError_t fill(const char* function, void* to, int value, size_t bytes, cudaStream_t stream) {
   if (auto error = allowed(function, stream)) return error;
   if (!bytes) return cudaSuccess;
   if (!on_device(to)) return refuse(cudaErrorInvalidValue, std::string(function) + " on the host");
   record("memset", bytes, function);
+  device::submit(device::fill(to, value, bytes));
   return cudaSuccess;
 }
 
@@ -105,7 +106,7 @@ std::string demangled(const char* name) {
   return text;
 }
 
-cudaError_t launch(const void* function, dim3 grid, dim3 block, size_t shared,
+cudaError_t launch(const void* function, dim3 grid, dim3 block, void** arguments, size_t shared,
                    cudaStream_t stream) {
   const auto found = kernels.find(function);
   const std::string name = found == kernels.end() ? "?" : demangled(found->second.c_str());
@@ -119,10 +120,17 @@ cudaError_t launch(const void* function, dim3 grid, dim3 block, size_t shared,
     return refuse(cudaErrorInvalidConfiguration, sizes + name);
   }
   record("kernel", 0, name);
+  device::submit(device::kernel(name, grid, block, arguments));
   return cudaSuccess;
 }
 
 }  // namespace
+
+void device::submit(Work work) {
+  if (!work) return;
+  if (captured) capture.push_back(std::move(work));
+  else work();
+}
 
 // For build.py's functions, and for whoever says in the record where something begins.
 CUDA int cuda_stand_in_record(const char* kind, const char* name) {
@@ -135,11 +143,10 @@ CUDA int cuda_stand_in_lacks(const char* name) {
 
 // Memory
 
-// Address space alone: a host that reads or writes it dies, as beside a real device.
 CUDA cudaError_t cudaMalloc(void** to, size_t bytes) {
   if (auto error = outside_capture(__func__)) return error;
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-  *to = mmap(nullptr, bytes + 1, PROT_NONE, flags, -1, 0);  // mmap gives nothing for nothing
+  *to = mmap(nullptr, bytes + 1, device::access, flags, -1, 0);  // mmap gives nothing for nothing
   if (*to == MAP_FAILED) return last_error = cudaErrorMemoryAllocation;
   std::lock_guard<std::mutex> hold(guard);
   device_memory[static_cast<char*>(*to)] = bytes;
@@ -187,14 +194,14 @@ CUDA cudaError_t cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_
 CUDA cudaError_t cudaMemcpyFromSymbol(void* to, const void*, size_t bytes, size_t, cudaMemcpyKind) {
   if (auto error = outside_capture(__func__)) return error;
   record("from the device", bytes, __func__);
-  std::memset(to, 0, bytes);
+  device::submit(device::copy(to, 0, nullptr, 0, bytes, 1, cudaMemcpyDeviceToHost));
   return cudaSuccess;
 }
-CUDA cudaError_t cudaMemset(void* to, int, size_t bytes) {
-  return fill(__func__, to, bytes, nullptr);
+CUDA cudaError_t cudaMemset(void* to, int value, size_t bytes) {
+  return fill(__func__, to, value, bytes, nullptr);
 }
-CUDA cudaError_t cudaMemsetAsync(void* to, int, size_t bytes, cudaStream_t stream) {
-  return fill(__func__, to, bytes, stream);
+CUDA cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
+  return fill(__func__, to, value, bytes, stream);
 }
 
 // Launches: what nvcc makes of a kernel registers its name when the provider is loaded, and leaves
@@ -229,20 +236,22 @@ CUDA cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* function) {
   *kernel = static_cast<cudaKernel_t>(const_cast<void*>(function));
   return cudaSuccess;
 }
-CUDA cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void**,
+CUDA cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments,
                                     size_t shared, cudaStream_t stream) {
-  return launch(kernel, grid, block, shared, stream);
+  return launch(kernel, grid, block, arguments, shared, stream);
 }
-CUDA cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void**,
+CUDA cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void** arguments,
                                   size_t shared, cudaStream_t stream) {
-  return launch(function, grid, block, shared, stream);
+  return launch(function, grid, block, arguments, shared, stream);
 }
-CUDA cudaError_t cudaLaunchCooperativeKernel(const void* function, dim3 grid, dim3 block, void**,
-                                             size_t shared, cudaStream_t stream) {
-  return launch(function, grid, block, shared, stream);
+CUDA cudaError_t cudaLaunchCooperativeKernel(const void* function, dim3 grid, dim3 block,
+                                             void** arguments, size_t shared,
+                                             cudaStream_t stream) {
+  return launch(function, grid, block, arguments, shared, stream);
 }
-CUDA cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* is, const void* function, void**) {
-  return launch(function, is->gridDim, is->blockDim, is->dynamicSmemBytes, is->stream);
+CUDA cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* is, const void* function,
+                                     void** arguments) {
+  return launch(function, is->gridDim, is->blockDim, arguments, is->dynamicSmemBytes, is->stream);
 }
 CUDA cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void*,
                                                                         int, size_t, unsigned) {
@@ -266,7 +275,7 @@ CUDA cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMo
 }
 CUDA cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
   captured = nullptr;
-  *graph = reinterpret_cast<cudaGraph_t>(&captured);  // any address
+  *graph = reinterpret_cast<cudaGraph_t>(new Graph(std::exchange(capture, {})));
   return cudaSuccess;
 }
 CUDA cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
@@ -274,8 +283,22 @@ CUDA cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureSta
   *status = is ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
   return cudaSuccess;
 }
-CUDA cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t) {
+CUDA cudaError_t cudaGraphInstantiate(cudaGraphExec_t* graph, cudaGraph_t captured,
+                                      unsigned long long) {
+  *graph = reinterpret_cast<cudaGraphExec_t>(new Graph(*reinterpret_cast<Graph*>(captured)));
+  return cudaSuccess;
+}
+CUDA cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete reinterpret_cast<Graph*>(graph);
+  return cudaSuccess;
+}
+CUDA cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
+  delete reinterpret_cast<Graph*>(graph);
+  return cudaSuccess;
+}
+CUDA cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t) {
   record("graph", 0, __func__);
+  for (const auto& work : *reinterpret_cast<Graph*>(graph)) work();
   return cudaSuccess;
 }
 
@@ -335,7 +358,7 @@ CUDA int cuGetErrorString(int error, const char** text) {
   return 0;
 }
 
-// cuBLAS: its products are build.py's, since none needs more than its name.
+// cuBLAS: products are build.py's, as far as compute.cpp doesn't have them.
 
 CUDA int cublasGetMathMode(void*, int* mode) { return *mode = 0; }
 CUDA const char* cublasGetStatusName(int) { return cudaGetErrorName(cudaErrorUnknown); }

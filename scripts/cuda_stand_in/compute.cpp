@@ -1,0 +1,503 @@
+// A device that computes, on the host: what the fp32 graph that is made for CUDA launches. Its
+// memory is the host's, and each work is over before the next begins.
+//
+// A kernel is known by all of its signature, in ONNX Runtime's words: one whose parameters changed
+// is another, and one that isn't here is an exception, which ONNX Runtime passes on. Loops run over
+// what a grid's blocks and threads would, in any order; sums are in float, as there.
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <numeric>
+#include <stdexcept>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "device.h"
+
+namespace {
+
+struct Grid {
+  dim3 blocks, threads;
+};
+
+void expect(bool is, const char* what) {
+  if (!is) throw std::runtime_error(std::string("the stand-in for CUDA computes only ") + what);
+}
+
+// ONNX Runtime's parameters
+
+template <typename Type, int capacity = 8>
+struct TArray {
+  int size;
+  Type data[capacity];
+};
+
+struct DivMod {  // by a number; the others make it fast
+  uint32_t by, multiplier, shift;
+};
+
+struct Nothing {};  // an operator, which the kernel's name tells
+
+// Of CUTLASS's attention. Of keys and values: BxNxSxH, of which S positions are there and
+// `seqlen_k` of a batch's row are filled; strides in elements. Queries and output: BxSxNxH.
+struct AttentionParams {
+  float *query, *key, *value, *bias;
+  int32_t *seqstart_q, *seqstart_k, *seqlen_k;
+  uint32_t causal_diagonal_offset;
+  float *output, *output_accumulator, *logsumexp;
+  int32_t window_size;
+  float scale, softcap;
+  int32_t head_dim, head_dim_value, num_queries, num_keys, num_keys_absolute;
+  uint8_t custom_mask_type;
+  int32_t q_strideM, k_strideM, v_strideM, bias_strideM, o_strideM;
+  int32_t q_strideH, k_strideH, v_strideH;
+  int64_t bias_strideH, q_strideB, k_strideB, v_strideB, bias_strideB;
+  int32_t num_batches, num_heads;
+  bool use_smooth_softmax;
+};
+
+// What OffsetCalculator tells of GatherElements' indices, the axis left out.
+struct Offsets {
+  int rank;
+  TArray<DivMod> index_strides;
+  TArray<int> input_strides, strides_of_indices;
+  int operator()(int index) const {
+    int offset = 0;
+    for (int dim = 0; dim < rank; ++dim) {
+      const int by = index_strides.data[dim].by;
+      offset += index / by * input_strides.data[dim];
+      index %= by;
+    }
+    return offset;
+  }
+};
+struct OffsetsOfRows {
+  DivMod indices_row;
+  int input_row;
+  TArray<int> strides_of_indices;
+  int operator()(int index) const { return index / static_cast<int>(indices_row.by) * input_row; }
+};
+
+// Looking up and moving
+
+template <typename Type>
+void gather(Grid, long input_block, long size, DivMod output_block, DivMod block,
+            const void* indices, unsigned long index_bytes, const Type* input, Type* output,
+            int count) {
+  expect(index_bytes == 8, "Gather by int64");
+  for (int id = 0; id < count; ++id) {
+    const int inside = id % output_block.by;
+    long index = static_cast<const int64_t*>(indices)[inside / block.by];
+    if (index < 0) index += size;
+    const long from = id / output_block.by * input_block + index * block.by + inside % block.by;
+    output[id] = index >= 0 && index < size ? input[from] : Type();
+  }
+}
+
+template <typename OffsetsOf>
+void gather_elements(Grid, const float* input, const int64_t* indices, float* output, long size,
+                     long stride, OffsetsOf offset_of, Nothing, int count) {
+  for (int id = 0; id < count; ++id) {
+    const long index = indices[id] + (indices[id] < 0) * size;
+    if (index >= 0 && index < size) output[id] = input[offset_of(id) + index * stride];
+  }
+}
+
+// Values of any type of 4 bytes are ints. The last dimension isn't among the strides.
+void slice_rows(Grid, TArray<long> starts, TArray<long> steps, TArray<long> input_strides,
+                TArray<DivMod> output_strides, const int* input, int* output, int count) {
+  const int width = output_strides.data[0].by;
+  for (int id = 0; id < count; ++id) {
+    const long row = starts.data[0] + id / width * steps.data[0];
+    output[id] = input[row * input_strides.data[0] + starts.data[1] + id % width * steps.data[1]];
+  }
+}
+
+void split(Grid, DivMod with_axis, DivMod inside_axis, DivMod part, int, const int* input,
+           TArray<void*, 32> outputs, int count) {
+  for (int id = 0; id < count; ++id) {
+    const int outer = id / with_axis.by, rest = id % with_axis.by;
+    const int place = rest / inside_axis.by, inside = rest % inside_axis.by;
+    const int to = (outer * part.by + place % part.by) * inside_axis.by + inside;
+    static_cast<int*>(outputs.data[place / part.by])[to] = input[id];
+  }
+}
+
+// A thread moves 16 bytes; strides are in elements, those of the last dimension in 16 bytes.
+void transpose_4d(Grid grid, TArray<long> input_strides, const void* input,
+                  TArray<long> output_strides, void* output, long rows, int) {
+  const auto place = [](const TArray<long>& strides, long i, long j, long k, long l) {
+    const long* by = strides.data;
+    return (i * by[0] + j * by[1] + k * by[2]) / 4 + l * by[3];
+  };
+  for (unsigned i = 0; i < grid.blocks.z; ++i)
+    for (unsigned j = 0; j < grid.blocks.y; ++j)
+      for (long k = 0; k < rows; ++k)
+        for (unsigned l = 0; l < grid.threads.x; ++l)
+          static_cast<int4*>(output)[place(output_strides, i, j, k, l)] =
+              static_cast<const int4*>(input)[place(input_strides, i, j, k, l)];
+}
+
+// BxNxSxH -> BxSxNxH; `width` is H in Type.
+template <typename Type>
+void transpose_context(Grid grid, int width, bool reversed, const Type* input, Type* output) {
+  expect(!reversed, "TransposeCtx to BxSxNxH");
+  const long length = grid.blocks.x, rows = grid.blocks.y, heads = grid.threads.y;
+  for (long row = 0; row < rows; ++row)
+    for (long head = 0; head < heads; ++head)
+      for (long at = 0; at < length; ++at)
+        std::copy_n(input + ((row * heads + head) * length + at) * width, width,
+                    output + ((row * length + at) * heads + head) * width);
+}
+
+// BxSxNxH -> BxNxSxH, of one matrix alone.
+template <typename Type>
+void transpose_qkv(Grid grid, int width, bool reversed, const Type* input, Type* output,
+                   int matrices) {
+  expect(!reversed && matrices == 1, "TransposeQKV of one BxSxNxH");
+  const long length = grid.blocks.x, rows = grid.blocks.y, heads = grid.threads.y;
+  for (long row = 0; row < rows; ++row)
+    for (long head = 0; head < heads; ++head)
+      for (long at = 0; at < length; ++at)
+        std::copy_n(input + ((row * length + at) * heads + head) * width, width,
+                    output + ((row * heads + head) * length + at) * width);
+}
+
+// Writes `length` new positions of each prefix into the cache's `capacity`.
+void tensor_scatter(Grid, int* output, const int* update, const long* starts, long,
+                    long prefixes_of_row, long capacity, long length, long width,
+                    unsigned long count) {
+  for (unsigned long id = 0; id < count; ++id) {
+    const long prefix = id / (length * width), inside = id % (length * width);
+    const long at = (starts ? starts[prefix / prefixes_of_row] : 0) + inside / width;
+    expect(at >= 0 && at < capacity, "TensorScatter inside of the cache");
+    output[(prefix * capacity + at) * width + inside % width] = update[id];
+  }
+}
+
+// One by one
+
+template <typename To, typename From>
+void cast(Grid, const From* input, To* output, Nothing, long count) {
+  std::copy_n(input, count, output);
+}
+
+template <typename Type, bool left_moves, bool right_moves>
+void add(Grid, const Type* left, const Type* right, Type* output, Nothing, int count) {
+  for (int id = 0; id < count; ++id) output[id] = left[left_moves * id] + right[right_moves * id];
+}
+
+void broadcast_bias(Grid, const float* bias, float* output, long count, DivMod columns,
+                    int row_stride, int column_stride, float) {
+  for (long id = 0; id < count; ++id)
+    output[id] = bias[id / columns.by * row_stride + id % columns.by * column_stride];
+}
+
+void fast_gelu(Grid, float half, float linear, float cubic, int count, int biases,
+               const float* input, const float* bias, float* output) {
+  for (int id = 0; id < count; ++id) {
+    const float x = input[id] + (bias ? bias[id % biases] : 0);
+    output[id] = x * (half + half * std::tanh(x * (cubic * x * x + linear)));
+  }
+}
+
+// Row by row
+
+void normalize(const float* input, const float* gamma, const float* beta, float epsilon, int width,
+               float* output) {
+  const float mean = std::accumulate(input, input + width, 0.0f) / width;
+  float squares = 0;
+  for (int at = 0; at < width; ++at) squares += (input[at] - mean) * (input[at] - mean);
+  const float scale = 1 / std::sqrt(squares / width + epsilon);
+  for (int at = 0; at < width; ++at)
+    output[at] = (input[at] - mean) * scale * (gamma ? gamma[at] : 1) + (beta ? beta[at] : 0);
+}
+
+void layer_norm(Grid, float* output, float* means, float* deviations, const float* input, int rows,
+                int width, float epsilon, const float* gamma, const float* beta, int broadcast,
+                const float* skip, const float* bias, float* sum) {
+  expect(!means && !deviations && !broadcast && !skip && !bias && !sum,
+         "LayerNormalization of one input to one output");
+  for (long row = 0; row < rows; ++row)
+    normalize(input + row * width, gamma, beta, epsilon, width, output + row * width);
+}
+
+void skip_layer_norm(Grid grid, float* output, float* sums, const float* input, const float* skip,
+                     const float* bias, const float* gamma, const float* beta, float epsilon,
+                     int width, int skip_size) {
+  std::vector<float> sum(width);
+  for (long row = 0; row < grid.blocks.x; ++row) {
+    for (long at = 0, id = row * width; at < width; ++at, ++id)
+      sum[at] = input[id] + skip[id % skip_size] + (bias ? bias[at] : 0);
+    if (sums) std::copy(sum.begin(), sum.end(), sums + row * width);
+    normalize(sum.data(), gamma, beta, epsilon, width, output + row * width);
+  }
+}
+
+void log_softmax(const float* input, long width, float* output) {
+  const float largest = *std::max_element(input, input + width);
+  float sum = 0;
+  for (long at = 0; at < width; ++at) sum += std::exp(input[at] - largest);
+  for (long at = 0; at < width; ++at) output[at] = input[at] - largest - std::log(sum);
+}
+void log_softmax_of_small(Grid, float* output, const float* input, int rows, int stride,
+                          int width) {
+  for (long row = 0; row < rows; ++row)
+    log_softmax(input + row * stride, width, output + row * stride);
+}
+void log_softmax_of_large(Grid grid, float* output, float* input, int width, int input_stride,
+                          int output_stride) {
+  for (long row = 0; row < grid.blocks.x; ++row)
+    log_softmax(input + row * input_stride, width, output + row * output_stride);
+}
+
+// Of equals, those come first that lie first.
+void top_k(Grid grid, const float* input, float* values, int64_t* ids, TArray<long>,
+           unsigned long rank, int axis, long count, long largest, long, long width, long, float,
+           float) {
+  expect(largest == 1 && axis + 1 == static_cast<int>(rank), "TopK of the largest in a row");
+  std::vector<long> order(width);
+  for (long row = 0; row < grid.blocks.x; ++row) {
+    const float* of = input + row * width;
+    std::iota(order.begin(), order.end(), 0);
+    std::partial_sort(order.begin(), order.begin() + count, order.end(), [=](long a, long b) {
+      return of[a] > of[b] || (of[a] == of[b] && a < b);
+    });
+    for (long at = 0; at < count; ++at) {
+      ids[row * count + at] = order[at];
+      values[row * count + at] = of[order[at]];
+    }
+  }
+}
+
+// Attention
+
+void lengths(Grid, const long* filled, int* output, int rows, int capacity) {
+  for (int row = 0; row < rows; ++row)
+    output[row] = std::clamp(filled[row], 0L, static_cast<long>(capacity));
+}
+
+void attend(const AttentionParams& of, const float* query, const float* keys, const float* values,
+            int count, float* output) {
+  std::vector<float> weights(count);
+  for (int key = 0; key < count; ++key) {
+    const float* with = keys + static_cast<long>(key) * of.k_strideM;
+    weights[key] = of.scale * std::inner_product(query, query + of.head_dim, with, 0.0f);
+  }
+  log_softmax(weights.data(), count, weights.data());
+  std::fill_n(output, of.head_dim_value, 0.0f);
+  for (int key = 0; key < count; ++key)
+    for (int at = 0; at < of.head_dim_value; ++at)
+      output[at] += std::exp(weights[key]) * values[static_cast<long>(key) * of.v_strideM + at];
+}
+
+// A query sees nothing before the row's first key; what comes of that, ZeroFullyMaskedRows mends.
+void attention(Grid grid, AttentionParams of) {
+  const bool as_launched = of.num_heads == static_cast<int>(grid.blocks.y) &&
+                           of.num_batches == static_cast<int>(grid.blocks.z);
+  expect(as_launched, "the attention of the ONNX Runtime it was written for");
+  const int causal_from_bottom_right = 2;
+  expect(of.custom_mask_type == causal_from_bottom_right && of.seqlen_k && !of.bias &&
+             of.window_size <= 0 && of.softcap == 0 && !of.use_smooth_softmax,
+         "causal attention without a bias");
+  for (long row = 0; row < of.num_batches; ++row)
+    for (long head = 0; head < of.num_heads; ++head)
+      for (long at = 0; at < of.num_queries; ++at) {
+        const long position = row * of.num_queries + at;
+        const float* query = of.query + position * of.q_strideM + head * of.q_strideH;
+        const float* keys = of.key + row * of.k_strideB + head * of.k_strideH;
+        const float* values = of.value + row * of.v_strideB + head * of.v_strideH;
+        const int seen = of.seqlen_k[row] - of.num_queries + static_cast<int>(at) + 1;
+        float* output = of.output + position * of.o_strideM + head * of.head_dim_value;
+        attend(of, query, keys, values, std::max(seen, 0), output);
+      }
+}
+
+void zero_empty_rows(Grid, float* output, const int* filled, int rows, long width) {
+  for (long row = 0; row < rows; ++row)
+    if (!filled[row]) std::fill_n(output + row * width, width, 0.0f);
+}
+
+// Output BxSxNxH.
+void zero_masked_queries(Grid, float* output, const float* bias, const int* filled, int rows,
+                         int heads, int queries, int, int width, bool causal, bool from_top_left,
+                         int, int, float) {
+  expect(!bias && causal && !from_top_left && filled, "causal attention without a bias");
+  const long size = static_cast<long>(heads) * width;
+  for (long row = 0; row < rows; ++row)
+    for (long at = 0; at < queries; ++at)
+      if (filled[row] - queries + at + 1 <= 0)
+        std::fill_n(output + (row * queries + at) * size, size, 0.0f);
+}
+
+// Launching
+
+template <typename... Types>
+device::Work prepared(void (*kernel)(Grid, Types...), Grid grid, void** arguments) {
+  std::tuple<Grid, Types...> values{grid, *static_cast<Types*>(*arguments++)...};
+  return [=] { std::apply(kernel, values); };
+}
+
+template <auto kernel>
+device::Work prepare(Grid grid, void** arguments) {
+  return prepared(kernel, grid, arguments);
+}
+
+struct Kernel {
+  const char* signature;  // # stands for a number
+  device::Work (*prepare)(Grid, void**);
+};
+
+const Kernel kernels[] = {
+    {"_GatherKernel<int>(long, long, DivMod<int>, DivMod<int>, void const*, unsigned long, "
+     "int const*, int*, int)",
+     prepare<gather<int>>},
+    {"_GatherKernel<long>(long, long, DivMod<int>, DivMod<int>, void const*, unsigned long, "
+     "long const*, long*, int)",
+     prepare<gather<long>>},
+    {"_GatherScatterElementsKernel<float, long, true, OffsetCalculator<false>, "
+     "FuncAssignment<float> >(float const*, long const*, float*, long, long, "
+     "OffsetCalculator<false>, FuncAssignment<float>, int)",
+     prepare<gather_elements<Offsets>>},
+    {"_GatherScatterElementsKernel<float, long, true, OffsetCalculatorFor2D<false, false>, "
+     "FuncAssignment<float> >(float const*, long const*, float*, long, long, "
+     "OffsetCalculatorFor2D<false, false>, FuncAssignment<float>, int)",
+     prepare<gather_elements<OffsetsOfRows>>},
+    {"_SliceKernel<false, 2, int>(TArray<long, 8>, TArray<long, 8>, TArray<long, 8>, "
+     "TArray<DivMod<int>, 8>, int const*, int*, int)",
+     prepare<slice_rows>},
+    {"_SplitKernelSameSplitDim<int, TArray<void*, 32> >(DivMod<int>, DivMod<int>, DivMod<int>, "
+     "int, int const*, TArray<void*, 32>, int)",
+     prepare<split>},
+    {"Transpose4DKernelParallelizeMultipleElementsPerThreadInInnermostDim<4>(TArray<long, 8>, "
+     "void const*, TArray<long, 8>, void*, long, int)",
+     prepare<transpose_4d>},
+    {"TransposeCtx<float2>(int, bool, float2 const*, float2*)", prepare<transpose_context<float2>>},
+    {"TransposeQKV<float2>(int, bool, float2 const*, float2*, int)",
+     prepare<transpose_qkv<float2>>},
+    {"_TensorScatterKernel<int, false>(int*, int const*, long const*, long, long, long, long, "
+     "long, unsigned long)",
+     prepare<tensor_scatter>},
+    {"_UnaryElementWise<int, long, OP_Cast<int, long>, #, #>(int const*, long*, "
+     "OP_Cast<int, long>, long)",
+     prepare<cast<long, int>>},
+    {"_BinaryElementWiseSimple<true, true, float, float, float, OP_Add<float, float, float>, #, "
+     "#, int>(float const*, float const*, float*, OP_Add<float, float, float>, int)",
+     prepare<add<float, true, true>>},
+    {"_BinaryElementWiseSimple<true, false, long, long, long, OP_Add<long, long, long>, #, #, "
+     "int>(long const*, long const*, long*, OP_Add<long, long, long>, int)",
+     prepare<add<long, true, false>>},
+    {"_BinaryElementWiseSimple<false, true, long, long, long, OP_Add<long, long, long>, #, #, "
+     "int>(long const*, long const*, long*, OP_Add<long, long, long>, int)",
+     prepare<add<long, false, true>>},
+    {"BroadcastBiasKernel<float, int, false>(float const*, float*, long, DivMod<int>, int, int, "
+     "float)",
+     prepare<broadcast_bias>},
+    {"FastGeluKernel<float, #u>(float, float, float, int, int, float const*, float const*, "
+     "float*)",
+     prepare<fast_gelu>},
+    {"cuApplyLayerNorm<float, float, float, false>(float*, float*, float*, float const*, int, "
+     "int, float, float const*, float const*, int, float const*, float const*, float*)",
+     prepare<layer_norm>},
+    {"SkipLayerNormKernelSmall<float, #u, #, false>(float*, float*, float const*, float const*, "
+     "float const*, float const*, float const*, float, int, int)",
+     prepare<skip_layer_norm>},
+    {"softmax_warp_forward<float, float, float, #, true>(float*, float const*, int, int, int)",
+     prepare<log_softmax_of_small>},
+    {"softmax_block_forward<#, float, float, float, LogSoftMaxForwardEpilogue>(float*, float*, "
+     "int, int, int)",
+     prepare<log_softmax_of_large>},
+    {"RadixTopK<float, #l, #l>(float const*, float*, long*, TArray<long, 8>, unsigned long, int, "
+     "long, long, long, long, long, float, float)",
+     prepare<top_k>},
+    {"ConvertNonpadKvSeqlenToFlashSeqlensKKernel(long const*, int*, int, int)", prepare<lengths>},
+    {"attention_kernel_batched_impl_right_padding<AttentionKernel<float, cutlass::arch::Sm80, "
+     "true, #, #, #, false, true, DefaultToBatchHook>, #>(AttentionKernel<float, "
+     "cutlass::arch::Sm80, true, #, #, #, false, true, DefaultToBatchHook>::Params)",
+     prepare<attention>},
+    {"ZeroOutputForFullyMaskedBatchesKernel<float>(float*, int const*, int, long)",
+     prepare<zero_empty_rows>},
+    {"ZeroFullyMaskedRowsKernel<float>(float*, float const*, int const*, int, int, int, int, "
+     "int, bool, bool, int, int, float)",
+     prepare<zero_masked_queries>},
+};
+
+// A signature without what it returns and without ONNX Runtime's namespaces.
+std::string shortened(std::string name) {
+  for (const char* part : {"void ", "onnxruntime::", "contrib::", "cuda::",
+                           "(anonymous namespace)::"}) {
+    const size_t size = std::strlen(part);
+    const bool leads = !std::strcmp(part, "void ");  // it is a parameter's as well
+    for (size_t at; (at = name.find(part)) != std::string::npos && (!leads || !at);)
+      name.erase(at, size);
+  }
+  return name;
+}
+
+bool matches(const char* pattern, const char* name) {
+  for (; *pattern && *name; ++pattern) {
+    const bool number = *pattern == '#' && std::isdigit(*name);
+    if (!number && *pattern != *name) return false;
+    do ++name;
+    while (number && std::isdigit(*name));
+  }
+  return *pattern == *name;
+}
+
+}  // namespace
+
+namespace device {
+
+const int access = PROT_READ | PROT_WRITE;
+
+Work copy(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
+          size_t height, cudaMemcpyKind) {
+  expect(from, "what has an address, no variables of the device's own");
+  return [=] {
+    for (size_t row = 0; row < height; ++row)
+      std::memmove(static_cast<char*>(to) + row * to_pitch,
+                   static_cast<const char*>(from) + row * from_pitch, width);
+  };
+}
+
+Work fill(void* to, int value, size_t bytes) {
+  return [=] { std::memset(to, value, bytes); };
+}
+
+Work kernel(const std::string& name, dim3 grid, dim3 block, void** arguments) {
+  const std::string is = shortened(name);
+  for (const Kernel& known : kernels)
+    if (matches(known.signature, is.c_str())) return known.prepare({grid, block}, arguments);
+  throw std::runtime_error("the stand-in for CUDA doesn't compute " + is);
+}
+
+}  // namespace device
+
+// Column by column: C = alpha op(A) op(B) + beta C, [m, k] times [k, n].
+CUDA int cublasSgemm_v2(void*, int a_is_transposed, int b_is_transposed, int m, int n, int k,
+                        const float* alpha, const float* a, int lda, const float* b, int ldb,
+                        const float* beta, float* c, int ldc) {
+  cuda_stand_in_record("product", __func__);
+  const long a_row = a_is_transposed ? lda : 1, a_column = a_is_transposed ? 1 : lda;
+  const long b_row = b_is_transposed ? ldb : 1, b_column = b_is_transposed ? 1 : ldb;
+  device::submit([=, alpha = *alpha, beta = *beta] {
+    std::vector<float> sums(m);
+    for (long column = 0; column < n; ++column) {
+      std::fill(sums.begin(), sums.end(), 0.0f);
+      for (long at = 0; at < k; ++at) {
+        const float times = b[at * b_row + column * b_column];
+        for (long row = 0; row < m; ++row) sums[row] += a[row * a_row + at * a_column] * times;
+      }
+      float* to = c + column * ldc;
+      for (long row = 0; row < m; ++row)
+        to[row] = alpha * sums[row] + (beta == 0 ? 0 : beta * to[row]);
+    }
+  });
+  return 0;
+}
