@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,15 @@ pytestmark = pytest.mark.cuda
 # Heads of 64, as GPT-2's: ONNX Runtime has kernels of their own for that size.
 SHAPE = {"n_embd": 128, "n_head": 2, "n_positions": 320}
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
+FLOATS = PRECISIONS[:2]
+# Greedy and top_k take the largest logits alone, the others all of them.
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"repetition_penalty": 1.2},
+    {"do_sample": True, "seed": 3},
+    {"do_sample": True, "seed": 4, "top_k": 0},
+)
+ENDS = list(range(8))  # some of the rows come upon one of these
 GRAPHS = {"enable_cuda_graph": "1"}
 IDS = np.random.default_rng(2).integers(0, 257, 300)
 
@@ -88,20 +98,39 @@ def test_captured_steps_are_the_plain_ones(opened: Callable[..., Model], precisi
         assert_close(logits, stepped(opened(precision), prompts, 8), 0.02)
 
 
+@pytest.mark.parametrize("precision", FLOATS)
 @pytest.mark.parametrize("graphs", [False, True], ids=["plain", "graphs"])
-def test_rows_do_not_see_each_other(opened: Callable[..., Model], graphs: bool) -> None:
-    model, prompts = opened("fp16", graphs), [1, 37, 64, 9]
+def test_rows_do_not_see_each_other(
+    opened: Callable[..., Model], precision: str, graphs: bool
+) -> None:
+    model, prompts = opened(precision, graphs), [1, 37, 64, 9]
     together = stepped(model, prompts, 8)
     for row, length in enumerate(prompts):
         assert_close(together[:, row], stepped(model, [length], 8)[:, 0], 0.02)
 
 
+@pytest.mark.parametrize("precision", FLOATS)
 @pytest.mark.parametrize("graphs", [False, True], ids=["plain", "graphs"])
-def test_beams_are_the_cpus(opened: Callable[..., Model], graphs: bool) -> None:
+def test_beams_are_the_cpus(opened: Callable[..., Model], precision: str, graphs: bool) -> None:
     settings = {"max_new_tokens": 12, "num_beams": 4, "num_return_sequences": 4}
-    ours = opened("fp16", graphs).generate(IDS[:20], **settings)
-    theirs = opened("fp16", provider="cpu").generate(IDS[:20], **settings)
+    ours = opened(precision, graphs).generate(IDS[:20], **settings)
+    theirs = opened(precision, provider="cpu").generate(IDS[:20], **settings)
     np.testing.assert_allclose([r.score for r in ours], [r.score for r in theirs], atol=0.01)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("graphs", [False, True], ids=["plain", "graphs"])
+def test_fp32s_tokens_are_the_cpus(
+    opened: Callable[..., Model], graphs: bool, settings: dict[str, Any]
+) -> None:
+    """Of prompts of several lengths, whose rows end one by one."""
+    prompts = [IDS[:length].tolist() for length in (5, 100, 1, 60, 33)]
+    ours, theirs = (
+        model.generate(prompts, max_new_tokens=60, eos_token_id=ENDS, **settings)
+        for model in (opened("fp32", graphs), opened("fp32", provider="cpu"))
+    )
+    assert len({len(one.token_ids) for one in theirs}) > 2
+    assert [one.token_ids for one in ours] == [one.token_ids for one in theirs]
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
