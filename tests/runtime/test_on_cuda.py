@@ -133,6 +133,33 @@ def test_fp32s_tokens_are_the_cpus(
     assert [one.token_ids for one in ours] == [one.token_ids for one in theirs]
 
 
+def rearranged(model: Model) -> np.ndarray:
+    """Logits [rows, vocab] of rows that were forked, cut off, copied and kept in part."""
+    decoder = model.decoder
+    first = decoder.new_row()
+    decoder.prefill(first, IDS[:40])
+    rows = [first, decoder.fork(first), decoder.fork(first), decoder.new_row()]
+    decoder.prefill(rows[3], IDS[100:130])
+    decoder.truncate(rows[1], 25)
+    decoder.extend(rows[1], IDS[200:210])
+    decoder.keep(rows[2], 20, np.array([0, 3, 4, 9]))
+    decoder.truncate(rows[3], 10)
+    decoder.copy(first, rows[3], 10)
+    logits = decoder.step(rows, IDS[:4])
+    for row in rows:
+        decoder.free(row)
+    return logits
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("graphs", [False, True], ids=["plain", "graphs"])
+def test_rows_are_rearranged_as_on_the_cpu(
+    opened: Callable[..., Model], precision: str, graphs: bool
+) -> None:
+    expected = rearranged(opened(precision, provider="cpu"))
+    assert_close(rearranged(opened(precision, graphs)), expected, 0.1)
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_no_work_is_left_to_the_cpu(opened: Callable[..., Model], precision: str) -> None:
     session = opened(precision).decoder.session
