@@ -276,6 +276,47 @@ void top_k(Grid grid, const float* input, float* values, int64_t* ids, TArray<lo
   }
 }
 
+// The same for large vocabularies, in three: the largest of each part of a row; of all parts
+// together; and out with them. In between lie `count` of each row and part.
+template <int size, int count>
+void top_k_of_parts(Grid grid, const float* input, float* values, int* ids, int width, int parts) {
+  for (long row = 0; row < grid.blocks.y; ++row)
+    for (int part = 0; part < parts; ++part) {
+      std::vector<int> order(std::min(size, width - part * size));
+      std::iota(order.begin(), order.end(), part * size);
+      const float* of = input + row * width;
+      std::stable_sort(order.begin(), order.end(), [=](int a, int b) { return of[a] > of[b]; });
+      for (int at = 0; at < count; ++at) {
+        const long to = (row * parts + part) * count + at;
+        const bool is = at < static_cast<int>(order.size());
+        values[to] = is ? of[order[at]] : -INFINITY;
+        ids[to] = is ? order[at] : INT32_MAX;
+      }
+    }
+}
+
+template <int count>
+void top_k_of_all_parts(Grid grid, int* part_ids, float* part_values, int* ids, float* values,
+                        int parts) {
+  std::vector<int> order(parts * count);
+  for (long row = 0; row < grid.blocks.y; ++row) {
+    const float* of = part_values + row * parts * count;
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [=](int a, int b) { return of[a] > of[b]; });
+    for (int at = 0; at < count; ++at) {
+      values[row * count + at] = of[order[at]];
+      ids[row * count + at] = part_ids[row * parts * count + order[at]];
+    }
+  }
+}
+
+void write_top_k(Grid, const float* input, const int* ids, float* values, int64_t* output_ids,
+                 int rows, int width, int count, int stride) {
+  expect(count == stride, "TopK of as many as lie in between");
+  std::copy_n(ids, rows * count, output_ids);
+  for (long at = 0; at < rows * count; ++at) values[at] = input[at / count * width + ids[at]];
+}
+
 // Attention
 
 void lengths(Grid, const long* filled, int* output, int rows, int capacity) {
@@ -416,6 +457,13 @@ const Kernel kernels[] = {
     {"RadixTopK<float, #l, #l>(float const*, float*, long*, TArray<long, 8>, unsigned long, int, "
      "long, long, long, long, long, float, float)",
      prepare<top_k>},
+    {"hybrid_topk::FindPartitionTopK<float, 3328, 64>(float const*, float*, int*, int, int)",
+     prepare<top_k_of_parts<3328, 64>>},
+    {"hybrid_topk::CooperativeReduce<64, #, 16, 1, 1>(int*, float*, int*, float*, int)",
+     prepare<top_k_of_all_parts<64>>},
+    {"hybrid_topk::WriteOutput<float>(float const*, int const*, float*, long*, int, int, int, "
+     "int)",
+     prepare<write_top_k>},
     {"ConvertNonpadKvSeqlenToFlashSeqlensKKernel(long const*, int*, int, int)", prepare<lengths>},
     {"attention_kernel_batched_impl_right_padding<AttentionKernel<float, cutlass::arch::Sm80, "
      "true, #, #, #, false, true, DefaultToBatchHook>, #>(AttentionKernel<float, "

@@ -51,14 +51,16 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Model]:
 
     @cache
     def get(precision: str, graphs: bool = False, provider: str = CUDA) -> Model:
-        try:
-            return gpt2onnx.load(
-                exported(precision), provider, provider_options=GRAPHS if graphs else None
-            )
-        except ProviderError as error:
-            pytest.skip(str(error))
+        return loaded(exported(precision), graphs, provider)
 
     return get
+
+
+def loaded(folder: Path, graphs: bool, provider: str = CUDA) -> Model:
+    try:
+        return gpt2onnx.load(folder, provider, provider_options=GRAPHS if graphs else None)
+    except ProviderError as error:
+        pytest.skip(str(error))
 
 
 def stepped(model: Model, prompts: list[int], steps: int) -> np.ndarray:
@@ -131,6 +133,30 @@ def test_fp32s_tokens_are_the_cpus(
     )
     assert len({len(one.token_ids) for one in theirs}) > 2
     assert [one.token_ids for one in ours] == [one.token_ids for one in theirs]
+
+
+@pytest.mark.parametrize("vocab_size", [257, 50257])  # for which ONNX Runtime has other kernels
+@pytest.mark.parametrize("graphs", [False, True], ids=["plain", "graphs"])
+def test_fp32s_largest_logits_are_those_of_all(
+    tmp_path: Path, graphs: bool, vocab_size: int
+) -> None:
+    checkpoint = make_checkpoint(tmp_path / "gpt2", n_embd=64, n_head=1, vocab_size=vocab_size)
+    folder = gpt2onnx.export(
+        checkpoint, tmp_path / "fp32", precision="fp32", device="cuda", verify=False
+    ).folder
+    decoder = loaded(folder, graphs).decoder
+    rows = [decoder.new_row() for _ in range(3)]
+    for row in rows:
+        decoder.prefill(row, IDS[row.index : 10])
+    ids, logits, logprobs = decoder.step_largest(rows, IDS[:3])
+    for row in rows:
+        decoder.truncate(row, row.length - 1)
+    every = decoder.step(rows, IDS[:3]).astype(np.float64)
+    expected = np.argsort(-every, axis=1, kind="stable")[:, :64]
+    np.testing.assert_array_equal(ids, expected)
+    np.testing.assert_array_equal(logits, np.take_along_axis(every, ids, 1))
+    softmax = np.exp(logits) / np.exp(every).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(logprobs, np.log(softmax), atol=1e-3)
 
 
 def rearranged(model: Model) -> np.ndarray:
