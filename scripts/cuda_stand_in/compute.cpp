@@ -18,9 +18,13 @@
 #include <utility>
 #include <vector>
 
+#include <library_types.h>
+
 #include "device.h"
 
 namespace {
+
+using half = _Float16;
 
 struct Grid {
   dim3 blocks, threads;
@@ -60,6 +64,20 @@ struct AttentionParams {
   int64_t bias_strideH, q_strideB, k_strideB, v_strideB, bias_strideB;
   int32_t num_batches, num_heads;
   bool use_smooth_softmax;
+};
+
+// Of flash attention. Strides in elements.
+struct FlashParams {
+  half *query, *keys, *values;
+  int64_t q_row, k_row, v_row, q_token, k_token, v_token, q_head, k_head, v_head;
+  int heads, kv_heads, queries_a_key;
+  half* output;
+  float* output_accumulator;
+  int64_t o_row, o_token, o_head;
+  void *probabilities, *logsumexp, *logsumexp_accumulator;
+  int rows, queries, capacity, new_keys, width, rounded[3], rotary, total_queries;
+  float scale, scale_log2;
+  int *starts_q, *starts_k, *filled;
 };
 
 // What OffsetCalculator tells of GatherElements' indices, the axis left out.
@@ -109,9 +127,10 @@ void gather_elements(Grid, const float* input, const int64_t* indices, float* ou
   }
 }
 
-// Values of any type of 4 bytes are ints. The last dimension isn't among the strides.
+// Values of 4 bytes are ints, of 2 shorts. The last dimension isn't among the strides.
+template <typename Type>
 void slice_rows(Grid, TArray<long> starts, TArray<long> steps, TArray<long> input_strides,
-                TArray<DivMod> output_strides, const int* input, int* output, int count) {
+                TArray<DivMod> output_strides, const Type* input, Type* output, int count) {
   const int width = output_strides.data[0].by;
   for (int id = 0; id < count; ++id) {
     const long row = starts.data[0] + id / width * steps.data[0];
@@ -193,24 +212,38 @@ void add(Grid, const Type* left, const Type* right, Type* output, Nothing, int c
   for (int id = 0; id < count; ++id) output[id] = left[left_moves * id] + right[right_moves * id];
 }
 
-void broadcast_bias(Grid, const float* bias, float* output, long count, DivMod columns,
-                    int row_stride, int column_stride, float) {
+template <typename Type>
+void broadcast_bias(Grid, const Type* bias, Type* output, long count, DivMod columns,
+                    int row_stride, int column_stride, Type) {
   for (long id = 0; id < count; ++id)
     output[id] = bias[id / columns.by * row_stride + id % columns.by * column_stride];
 }
 
-void fast_gelu(Grid, float half, float linear, float cubic, int count, int biases,
-               const float* input, const float* bias, float* output) {
+template <typename Type, typename Number>
+void fast_gelu(Grid, Number constant, Number linear, Number cubic, int count, int biases,
+               const Type* input, const Type* bias, Type* output) {
+  const float a = constant, b = linear, c = cubic;
   for (int id = 0; id < count; ++id) {
-    const float x = input[id] + (bias ? bias[id % biases] : 0);
-    output[id] = x * (half + half * std::tanh(x * (cubic * x * x + linear)));
+    const float x = input[id] + (bias ? bias[id % biases] : Type());
+    output[id] = x * (a + a * std::tanh(x * (c * x * x + b)));
   }
+}
+
+struct HalfPair {
+  half first, second;
+};
+void fast_gelu_of_pairs(Grid grid, HalfPair constant, HalfPair linear, HalfPair cubic, int count,
+                        int biases, const HalfPair* input, const HalfPair* bias,
+                        HalfPair* output) {
+  fast_gelu(grid, constant.first, linear.first, cubic.first, 2 * count, 2 * biases, &input->first,
+            bias ? &bias->first : nullptr, &output->first);
 }
 
 // Row by row
 
-void normalize(const float* input, const float* gamma, const float* beta, float epsilon, int width,
-               float* output) {
+template <typename Type, typename Output>
+void normalize(const Type* input, const Output* gamma, const Output* beta, float epsilon, int width,
+               Output* output) {
   const float mean = std::accumulate(input, input + width, 0.0f) / width;
   float squares = 0;
   for (int at = 0; at < width; ++at) squares += (input[at] - mean) * (input[at] - mean);
@@ -219,22 +252,24 @@ void normalize(const float* input, const float* gamma, const float* beta, float 
     output[at] = (input[at] - mean) * scale * (gamma ? gamma[at] : 1) + (beta ? beta[at] : 0);
 }
 
-void layer_norm(Grid, float* output, float* means, float* deviations, const float* input, int rows,
-                int width, float epsilon, const float* gamma, const float* beta, int broadcast,
-                const float* skip, const float* bias, float* sum) {
+template <typename Type>
+void layer_norm(Grid, Type* output, float* means, float* deviations, const Type* input, int rows,
+                int width, float epsilon, const Type* gamma, const Type* beta, int broadcast,
+                const Type* skip, const Type* bias, Type* sum) {
   expect(!means && !deviations && !broadcast && !skip && !bias && !sum,
          "LayerNormalization of one input to one output");
   for (long row = 0; row < rows; ++row)
     normalize(input + row * width, gamma, beta, epsilon, width, output + row * width);
 }
 
-void skip_layer_norm(Grid grid, float* output, float* sums, const float* input, const float* skip,
-                     const float* bias, const float* gamma, const float* beta, float epsilon,
+template <typename Type>
+void skip_layer_norm(Grid grid, Type* output, Type* sums, const Type* input, const Type* skip,
+                     const Type* bias, const Type* gamma, const Type* beta, float epsilon,
                      int width, int skip_size) {
   std::vector<float> sum(width);
   for (long row = 0; row < grid.blocks.x; ++row) {
     for (long at = 0, id = row * width; at < width; ++at, ++id)
-      sum[at] = input[id] + skip[id % skip_size] + (bias ? bias[at] : 0);
+      sum[at] = static_cast<float>(input[id]) + skip[id % skip_size] + (bias ? bias[at] : 0);
     if (sums) std::copy(sum.begin(), sum.end(), sums + row * width);
     normalize(sum.data(), gamma, beta, epsilon, width, output + row * width);
   }
@@ -360,6 +395,104 @@ void attention(Grid grid, AttentionParams of) {
       }
 }
 
+// Half precision's, of GroupQueryAttention
+
+// Of each row, from where its last token lies: `longest`, told on the host, is none longer than.
+void sequence_lengths(Grid, const int* last, int* past, int* total, int* padded, int* of_window,
+                      int*, int*, int rows, int length, bool first_prompt, int longest, int, int) {
+  expect(!of_window, "GroupQueryAttention without a window");
+  for (int row = 0; row < rows; ++row) {
+    total[row] = std::min(std::max(last[row], 0) + 1, longest);
+    past[row] = first_prompt ? 0 : std::max(total[row] - length, 0);
+    padded[row] = first_prompt ? length : 0;
+  }
+}
+
+// Queries, keys and values side by side, [row, length, 3, heads, width]: the queries go on by
+// themselves, the others into the cache, [row, heads, capacity, width].
+void unpack_and_append(Grid grid, const half* packed, const half*, const half*, const half*,
+                       half* queries, half* keys, half* values, const float* key_scale,
+                       const float*, const float*, int heads, int kv_heads, int width, int pitch,
+                       int capacity, int, const int* past, const int*, const half*, const half*,
+                       int rotary, const long*, bool, bool heads_first, bool, const half* norm,
+                       const half*, float) {
+  expect(packed && queries && !key_scale && kv_heads == heads && !rotary && heads_first && !norm,
+         "GroupQueryAttention of packed inputs with as many keys, as they are");
+  const long length = grid.blocks.x;
+  for (long row = 0; row < grid.blocks.z; ++row)
+    for (long at = 0; at < length; ++at)
+      for (long head = 0; head < heads; ++head) {
+        const half* from = packed + (row * length + at) * pitch + head * width;
+        std::copy_n(from, width, queries + ((row * length + at) * heads + head) * width);
+        expect(past[row] + at < capacity, "what fits into the cache");
+        const long to = ((row * heads + head) * capacity + past[row] + at) * width;
+        std::copy_n(from + heads * width, width, keys + to);
+        std::copy_n(from + 2 * heads * width, width, values + to);
+      }
+}
+
+// Of a query, scaled: the keys' and values' rows lie a pitch apart.
+void attend(const half* query, const half* keys, const half* values, long pitch, int count,
+            int width, float scale, half* output) {
+  std::vector<float> weights(count), sums(width);
+  for (int key = 0; key < count; ++key)
+    weights[key] = scale * std::inner_product(query, query + width, keys + key * pitch, 0.0f);
+  log_softmax(weights.data(), count, weights.data());
+  for (int key = 0; key < count; ++key)
+    for (int at = 0; at < width; ++at) sums[at] += std::exp(weights[key]) * values[key * pitch + at];
+  std::copy(sums.begin(), sums.end(), output);
+}
+
+// Causal from the bottom right.
+void flash_attention(FlashParams of) {
+  expect(of.kv_heads == of.heads && of.filled, "flash attention with as many keys");
+  for (long row = 0; row < of.rows; ++row)
+    for (long head = 0; head < of.heads; ++head)
+      for (long at = 0; at < of.queries; ++at) {
+        const int seen = of.filled[row] - of.queries + static_cast<int>(at) + 1;
+        attend(of.query + row * of.q_row + at * of.q_token + head * of.q_head,
+               of.keys + row * of.k_row + head * of.k_head,
+               of.values + row * of.v_row + head * of.v_head, of.k_token, std::max(seen, 0),
+               of.width, of.scale, of.output + row * of.o_row + at * of.o_token + head * of.o_head);
+      }
+}
+void flash_attention_at_once(Grid grid, FlashParams of) {
+  expect(of.rows == static_cast<int>(grid.blocks.y) && of.heads == static_cast<int>(grid.blocks.z),
+         "the flash attention of the ONNX Runtime it was written for");
+  flash_attention(of);
+}
+// A device attends to parts of the keys and combines them; here there is nothing to combine.
+void flash_attention_in_parts(Grid grid, FlashParams of) {
+  expect(of.rows * of.heads == static_cast<int>(grid.blocks.z),
+         "the flash attention of the ONNX Runtime it was written for");
+  flash_attention(of);
+}
+void combine_flash_attention(Grid, FlashParams) {}
+
+// XQA's, [row, heads, capacity, width]; `lengths` of what was there before, to which `more` come.
+struct KeysAndValues {
+  half *keys, *values;
+  const uint32_t* lengths;
+  uint32_t capacity;
+  bool tokens_first;
+  uint32_t more;
+};
+void attention_of_a_token(Grid grid, unsigned heads, unsigned window, float scale, half* output,
+                          const half* query, const float* sinks, KeysAndValues of, unsigned rows,
+                          const float* cache_scale, const float*, unsigned*, void*) {
+  expect(heads == grid.blocks.y && rows == grid.blocks.z && window >= of.capacity && !sinks &&
+             !of.tokens_first && !cache_scale,
+         "attention without a window and sinks");
+  const int width = 64;
+  for (long row = 0; row < rows; ++row)
+    for (long head = 0; head < heads; ++head) {
+      const long at = row * heads + head, from = at * of.capacity * width;
+      const int count = std::min(of.lengths[row] + of.more, of.capacity);
+      attend(query + at * width, of.keys + from, of.values + from, width, count, width, scale,
+             output + at * width);
+    }
+}
+
 void zero_empty_rows(Grid, float* output, const int* filled, int rows, long width) {
   for (long row = 0; row < rows; ++row)
     if (!filled[row]) std::fill_n(output + row * width, width, 0.0f);
@@ -402,6 +535,55 @@ const Kernel kernels[] = {
     {"_GatherKernel<long>(long, long, DivMod<int>, DivMod<int>, void const*, unsigned long, "
      "long const*, long*, int)",
      prepare<gather<long>>},
+    {"_GatherKernel<short>(long, long, DivMod<int>, DivMod<int>, void const*, unsigned long, "
+     "short const*, short*, int)",
+     prepare<gather<short>>},
+    {"_SliceKernel<false, 2, short>(TArray<long, 8>, TArray<long, 8>, TArray<long, 8>, "
+     "TArray<DivMod<int>, 8>, short const*, short*, int)",
+     prepare<slice_rows<short>>},
+    {"_UnaryElementWise<__half, float, OP_Cast<__half, float>, #, #>(__half const*, float*, "
+     "OP_Cast<__half, float>, long)",
+     prepare<cast<float, half>>},
+    {"_BinaryElementWiseSimple<true, true, __half, __half, __half, OP_Add<__half, __half, "
+     "__half>, #, #, int>(__half const*, __half const*, __half*, OP_Add<__half, __half, __half>, "
+     "int)",
+     prepare<add<half, true, true>>},
+    {"BroadcastBiasKernel<__half, int, false>(__half const*, __half*, long, DivMod<int>, int, "
+     "int, __half)",
+     prepare<broadcast_bias<half>>},
+    {"FastGeluKernel2<#u>(__half2, __half2, __half2, int, int, __half2 const*, __half2 const*, "
+     "__half2*)",
+     prepare<fast_gelu_of_pairs>},
+    {"cuApplyLayerNorm<__half, float, __half, false>(__half*, float*, float*, __half const*, int, "
+     "int, float, __half const*, __half const*, int, __half const*, __half const*, __half*)",
+     prepare<layer_norm<half>>},
+    {"SkipLayerNormKernelSmall<__half, #u, #, false>(__half*, __half*, __half const*, __half "
+     "const*, __half const*, __half const*, __half const*, float, int, int)",
+     prepare<skip_layer_norm<half>>},
+    {"GetSequenceLengths(int const*, int*, int*, int*, int*, int*, int*, int, int, bool, int, "
+     "int, int)",
+     prepare<sequence_lengths>},
+    {"UnpackRoPEAppend<__half, __half, 16, 64>(__half const*, __half const*, __half const*, "
+     "__half const*, __half*, __half*, __half*, float const*, float const*, float const*, int, "
+     "int, int, int, int, int, int const*, int const*, __half const*, __half const*, int, long "
+     "const*, bool, bool, bool, __half const*, __half const*, float)",
+     prepare<unpack_and_append>},
+    {"flash::flash_fwd_kernel<flash::Flash_fwd_kernel_traits<64, #, #, #, false, false, "
+     "cutlass::half_t, flash::Flash_kernel_traits<64, #, #, #, cutlass::half_t> >, true, false, "
+     "false, false, true, false, false>(flash::Flash_fwd_params)",
+     prepare<flash_attention_at_once>},
+    {"flash::flash_fwd_splitkv_kernel<flash::Flash_fwd_kernel_traits<64, #, #, #, false, false, "
+     "cutlass::half_t, flash::Flash_kernel_traits<64, #, #, #, cutlass::half_t> >, true, "
+     "false, false, false, true, false, true, false>(flash::Flash_fwd_params)",
+     prepare<flash_attention_in_parts>},
+    {"flash::flash_fwd_splitkv_combine_kernel<flash::Flash_fwd_kernel_traits<64, #, #, #, false, false, "
+     "cutlass::half_t, flash::Flash_kernel_traits<64, #, #, #, cutlass::half_t> >, #, "
+     "#, true>(flash::Flash_fwd_params)",
+     prepare<combine_flash_attention>},
+    {"H64::grp1_fp16::kernel_mha(unsigned int, unsigned int, float, Vec<__half, 64u>*, "
+     "Vec<__half, 64u> const*, float const*, KVCacheList<false>, unsigned int, float const*, "
+     "float const*, unsigned int*, void*)",
+     prepare<attention_of_a_token>},
     {"_GatherScatterElementsKernel<float, long, true, OffsetCalculator<false>, "
      "FuncAssignment<float> >(float const*, long const*, float*, long, long, "
      "OffsetCalculator<false>, FuncAssignment<float>, int)",
@@ -412,7 +594,7 @@ const Kernel kernels[] = {
      prepare<gather_elements<OffsetsOfRows>>},
     {"_SliceKernel<false, 2, int>(TArray<long, 8>, TArray<long, 8>, TArray<long, 8>, "
      "TArray<DivMod<int>, 8>, int const*, int*, int)",
-     prepare<slice_rows>},
+     prepare<slice_rows<int>>},
     {"_SplitKernelSameSplitDim<int, TArray<void*, 32> >(DivMod<int>, DivMod<int>, DivMod<int>, "
      "int, int const*, TArray<void*, 32>, int)",
      prepare<split>},
@@ -439,16 +621,16 @@ const Kernel kernels[] = {
      prepare<add<long, false, true>>},
     {"BroadcastBiasKernel<float, int, false>(float const*, float*, long, DivMod<int>, int, int, "
      "float)",
-     prepare<broadcast_bias>},
+     prepare<broadcast_bias<float>>},
     {"FastGeluKernel<float, #u>(float, float, float, int, int, float const*, float const*, "
      "float*)",
-     prepare<fast_gelu>},
+     prepare<fast_gelu<float, float>>},
     {"cuApplyLayerNorm<float, float, float, false>(float*, float*, float*, float const*, int, "
      "int, float, float const*, float const*, int, float const*, float const*, float*)",
-     prepare<layer_norm>},
+     prepare<layer_norm<float>>},
     {"SkipLayerNormKernelSmall<float, #u, #, false>(float*, float*, float const*, float const*, "
      "float const*, float const*, float const*, float, int, int)",
-     prepare<skip_layer_norm>},
+     prepare<skip_layer_norm<float>>},
     {"softmax_warp_forward<float, float, float, #, true>(float*, float const*, int, int, int)",
      prepare<log_softmax_of_small>},
     {"softmax_block_forward<#, float, float, float, LogSoftMaxForwardEpilogue>(float*, float*, "
@@ -506,7 +688,6 @@ const int access = PROT_READ | PROT_WRITE;
 
 Work copy(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
           size_t height, cudaMemcpyKind) {
-  expect(from, "what has an address, no variables of the device's own");
   return [=] {
     for (size_t row = 0; row < height; ++row)
       std::memmove(static_cast<char*>(to) + row * to_pitch,
@@ -518,6 +699,15 @@ Work fill(void* to, int value, size_t bytes) {
   return [=] { std::memset(to, value, bytes); };
 }
 
+// How much memory a kernel's blocks share is all that is asked so, and that needs none here.
+Work value(void* to, const std::string& variable, size_t bytes) {
+  const std::string end = "::smemSize";
+  expect(variable.size() > end.size() &&
+             !variable.compare(variable.size() - end.size(), end.size(), end),
+         "without variables on the device");
+  return [=] { std::memset(to, 0, bytes); };
+}
+
 Work kernel(const std::string& name, dim3 grid, dim3 block, void** arguments) {
   const std::string is = shortened(name);
   for (const Kernel& known : kernels)
@@ -527,25 +717,52 @@ Work kernel(const std::string& name, dim3 grid, dim3 block, void** arguments) {
 
 }  // namespace device
 
+namespace {
+
 // Column by column: C = alpha op(A) op(B) + beta C, [m, k] times [k, n].
+template <typename Type>
+void multiply(bool a_is_transposed, bool b_is_transposed, int m, int n, int k, float alpha,
+              const Type* a, int lda, const Type* b, int ldb, float beta, Type* c, int ldc) {
+  const long a_row = a_is_transposed ? lda : 1, a_column = a_is_transposed ? 1 : lda;
+  const long b_row = b_is_transposed ? ldb : 1, b_column = b_is_transposed ? 1 : ldb;
+  std::vector<float> sums(m);
+  for (long column = 0; column < n; ++column) {
+    std::fill(sums.begin(), sums.end(), 0.0f);
+    for (long at = 0; at < k; ++at) {
+      const float times = b[at * b_row + column * b_column];
+      for (long row = 0; row < m; ++row) sums[row] += a[row * a_row + at * a_column] * times;
+    }
+    Type* to = c + column * ldc;
+    for (long row = 0; row < m; ++row)
+      to[row] = alpha * sums[row] + (beta == 0 ? 0 : beta * to[row]);
+  }
+}
+
+}  // namespace
+
 CUDA int cublasSgemm_v2(void*, int a_is_transposed, int b_is_transposed, int m, int n, int k,
                         const float* alpha, const float* a, int lda, const float* b, int ldb,
                         const float* beta, float* c, int ldc) {
   cuda_stand_in_record("product", __func__);
-  const long a_row = a_is_transposed ? lda : 1, a_column = a_is_transposed ? 1 : lda;
-  const long b_row = b_is_transposed ? ldb : 1, b_column = b_is_transposed ? 1 : ldb;
   device::submit([=, alpha = *alpha, beta = *beta] {
-    std::vector<float> sums(m);
-    for (long column = 0; column < n; ++column) {
-      std::fill(sums.begin(), sums.end(), 0.0f);
-      for (long at = 0; at < k; ++at) {
-        const float times = b[at * b_row + column * b_column];
-        for (long row = 0; row < m; ++row) sums[row] += a[row * a_row + at * a_column] * times;
-      }
-      float* to = c + column * ldc;
-      for (long row = 0; row < m; ++row)
-        to[row] = alpha * sums[row] + (beta == 0 ? 0 : beta * to[row]);
-    }
+    multiply(a_is_transposed, b_is_transposed, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+  });
+  return 0;
+}
+
+CUDA int cublasGemmEx(void*, int a_is_transposed, int b_is_transposed, int m, int n, int k,
+                      const void* alpha, const half* a, cudaDataType a_type, int lda, const half* b,
+                      cudaDataType b_type, int ldb, const void* beta, half* c, cudaDataType c_type,
+                      int ldc, int computes_in, int) {
+  cuda_stand_in_record("product", __func__);
+  expect(a_type == CUDA_R_16F && b_type == CUDA_R_16F && c_type == CUDA_R_16F, "products of fp16");
+  const bool in_half = computes_in == 64;  // CUBLAS_COMPUTE_16F
+  const auto number = [=](const void* of) {
+    return in_half ? static_cast<float>(*static_cast<const half*>(of))
+                   : *static_cast<const float*>(of);
+  };
+  device::submit([=, alpha = number(alpha), beta = number(beta)] {
+    multiply(a_is_transposed, b_is_transposed, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
   });
   return 0;
 }

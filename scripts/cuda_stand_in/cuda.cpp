@@ -27,6 +27,7 @@ using Graph = std::vector<device::Work>;
 std::mutex guard;
 std::map<const char*, size_t> device_memory;  // where it begins, and its bytes
 std::map<const void*, std::string> kernels;   // by the host's function that launches it
+std::map<const void*, std::string> variables; // the device's own, by what the host has for them
 cudaStream_t captured = nullptr;              // the stream that is being captured
 Graph capture;                                // and what was so far
 thread_local cudaError_t last_error = cudaSuccess;
@@ -191,10 +192,11 @@ CUDA cudaError_t cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_
                               size_t width, size_t height, cudaMemcpyKind kind) {
   return copy(__func__, to, to_pitch, from, from_pitch, width, height, kind);
 }
-CUDA cudaError_t cudaMemcpyFromSymbol(void* to, const void*, size_t bytes, size_t, cudaMemcpyKind) {
+CUDA cudaError_t cudaMemcpyFromSymbol(void* to, const void* variable, size_t bytes, size_t,
+                                      cudaMemcpyKind) {
   if (auto error = outside_capture(__func__)) return error;
   record("from the device", bytes, __func__);
-  device::submit(device::copy(to, 0, nullptr, 0, bytes, 1, cudaMemcpyDeviceToHost));
+  device::submit(device::value(to, demangled(variables[variable].c_str()), bytes));
   return cudaSuccess;
 }
 CUDA cudaError_t cudaMemset(void* to, int value, size_t bytes) {
@@ -220,6 +222,10 @@ CUDA void** __cudaRegisterFatBinary(void*) {
 CUDA void __cudaRegisterFunction(void**, const char* function, char*, const char* name, int, uint3*,
                                  uint3*, dim3*, dim3*, int*) {
   kernels[function] = name;
+}
+CUDA void __cudaRegisterVar(void**, char* variable, char*, const char* name, int, size_t, int,
+                            int) {
+  variables[variable] = name;
 }
 CUDA unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared,
                                           cudaStream_t stream) {

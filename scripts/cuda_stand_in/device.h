@@ -22,6 +22,7 @@ extern const int access;  // the host's to the device's memory, as mmap takes it
 Work copy(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
           size_t height, cudaMemcpyKind direction);
 Work fill(void* to, int value, size_t bytes);
+Work value(void* to, const std::string& variable, size_t bytes);
 Work kernel(const std::string& name, dim3 grid, dim3 block, void** arguments);
 
 // cuda.cpp's: does it in its turn.

@@ -22,6 +22,9 @@ Work copy(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t
     }
   };
 }
+Work value(void* to, const std::string&, size_t bytes) {
+  return [=] { std::memset(to, 0, bytes); };
+}
 Work fill(void*, int, size_t) { return {}; }
 Work kernel(const std::string&, dim3, dim3, void**) { return {}; }
 
