@@ -20,7 +20,8 @@ from itertools import chain
 from pathlib import Path
 
 SOURCES = Path(__file__).parent
-DEVICES = {False: "idle.cpp", True: "compute.cpp"}  # by whether they compute
+# By whether they compute.
+DEVICES = {False: ["idle.cpp"], True: ["on_host/compute.cpp", "on_host/products.cpp"]}
 PACKAGES = "onnxruntime-gpu==1.31.1 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-crt==13.0.*'"
 INSTALL = f"pip install --target DIR --no-deps {PACKAGES}, then PYTHONPATH=DIR"
 DRIVER = "libcuda.so.1"  # its functions have no versions; all the other libraries' have their name
@@ -71,7 +72,7 @@ def build(library: Path, out: Path, computes: bool = False) -> list[str]:
     include = headers(_version(wanted))
     compile_ = [_tool(os.environ.get("CXX", "g++")), "-std=c++17", "-O3", "-fPIC"]
     compiled, rest, versions = out / "cuda.o", out / "rest.cpp", out / "versions"
-    sources = [str(SOURCES / name) for name in ("cuda.cpp", DEVICES[computes])]
+    sources = [str(SOURCES / name) for name in ("cuda.cpp", *DEVICES[computes])]
     _run(*compile_, f"-I{include}", "-r", *sources, "-o", str(compiled))
     lacking = sorted(set(chain(*wanted.values())) - _defined(compiled))
     rest.write_text(rest_of(lacking, computes))

@@ -364,7 +364,7 @@ CUDA int cuGetErrorString(int error, const char** text) {
   return 0;
 }
 
-// cuBLAS: products are build.py's, as far as compute.cpp doesn't have them.
+// cuBLAS: products are build.py's, as far as on_host/products.cpp doesn't have them.
 
 CUDA int cublasGetMathMode(void*, int* mode) { return *mode = 0; }
 CUDA const char* cublasGetStatusName(int) { return cudaGetErrorName(cudaErrorUnknown); }

@@ -1,5 +1,5 @@
-// What the stand-in's device does with the work it is given: idle.cpp nothing, compute.cpp all of
-// it, on the host. cuda.cpp decides when: at once, or whenever the graph is launched that it was
+// What the stand-in's device does with the work it is given: idle.cpp nothing, on_host/compute.cpp
+// all of it. cuda.cpp decides when: at once, or whenever the graph is launched that it was
 // captured in.
 
 #pragma once
