@@ -15,6 +15,7 @@ import pytest
 import gpt2onnx
 from gpt2onnx import Model
 from gpt2onnx.errors import ProviderError
+from gpt2onnx.export import blocks
 from gpt2onnx.runtime.session import open_session
 from tests.checkpoints import make_checkpoint
 from tests.runtime.test_session import CUDA
@@ -44,14 +45,19 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Model]:
     out = tmp_path_factory.mktemp("models")
 
     @cache
-    def exported(precision: str) -> Path:
-        return gpt2onnx.export(
-            checkpoint, out / precision, precision=precision, device="cuda", verify=False
-        ).folder
+    def exported(precision: str, accuracy_level: int) -> Path:
+        folder = out / f"{precision}-{accuracy_level}"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(blocks, "ACCURACY_LEVEL", accuracy_level)
+            return gpt2onnx.export(
+                checkpoint, folder, precision=precision, device="cuda", verify=False
+            ).folder
 
     @cache
     def get(precision: str, graphs: bool = False, provider: str = CUDA) -> Model:
-        return loaded(exported(precision), graphs, provider)
+        # The CPU is not to round activations to 8 bits, which CUDA never does.
+        accuracy_level = 1 if provider == "cpu" else blocks.ACCURACY_LEVEL
+        return loaded(exported(precision, accuracy_level), graphs, provider)
 
     return get
 

@@ -19,6 +19,7 @@
 #include "grouped_query_attention.h"
 #include "moving.h"
 #include "parameters.h"
+#include "quantized.h"
 #include "rows.h"
 
 namespace {
@@ -99,6 +100,28 @@ const Kernel kernels[] = {
      "Vec<__half, 64u> const*, float const*, KVCacheList<false>, unsigned int, float const*, "
      "float const*, unsigned int*, void*)",
      prepare<attention_of_a_token>},
+    {"GatherBlockQuantizedKernel<unsigned char, __half, long>(unsigned char const*, long const*, "
+     "__half const*, unsigned char const*, __half*, long, long, long, long, long, long, long, bool)",
+     prepare<gather_quantized>},
+    {"MatMulFloat8bKernelM1<__half, 32, false>(__half*, __half const*, unsigned char const*, "
+     "__half const*, unsigned char const*, int, int, int)",
+     prepare<multiply_quantized_by_a_row<8, 32>>},
+    {"MatMulFloat8bKernelBatched<__half, 32, false, #, #>(__half*, __half const*, unsigned char "
+     "const*, __half const*, unsigned char const*, int, int, int, int)",
+     prepare<multiply_quantized<8, 32>>},
+    {"MatMulFloat4BitsKernelM1<__half, 32, false>(__half*, __half const*, unsigned char const*, "
+     "__half const*, unsigned char const*, int, int, int, int)",
+     prepare<multiply_quantized<4, 32>>},
+    {"MatMulFloat4BatchedKernel<__half, 32, false, #, #>(__half*, __half const*, unsigned char "
+     "const*, __half const*, unsigned char const*, int, int, int, int)",
+     prepare<multiply_quantized<4, 32>>},
+    {"Dequantize8BitsKernel<__half, unsigned char>(__half*, unsigned char const*, __half const*, "
+     "unsigned char const*, int, int, int)",
+     prepare<dequantize_8_bits>},
+    {"Dequantize4BitsKernel<__half, unsigned char>(__half*, unsigned char const*, __half const*, "
+     "unsigned char const*, int, int, int, int)",
+     prepare<dequantize_4_bits>},
+    {"MatMulNBitsBiasAddKernel<__half>(__half*, __half const*, int, long)", prepare<add_bias>},
     {"_GatherScatterElementsKernel<float, long, true, OffsetCalculator<false>, "
      "FuncAssignment<float> >(float const*, long const*, float*, long, long, "
      "OffsetCalculator<false>, FuncAssignment<float>, int)",
