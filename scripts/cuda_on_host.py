@@ -4,14 +4,13 @@
 
 Over a stand-in for CUDA's libraries (cuda_stand_in/) ONNX Runtime places, copies and captures as on
 a device, and each kernel that it launches is a function on the host. They are those of graphs that
-were exported with `--precision fp32 --device cuda`; any other fails by its name. So answers can be
+were exported with `--device cuda`, with heads of 64; any other fails by its name. So answers can be
 compared with the CPU's; whether CUDA's own kernels give them, and how fast, only a device can tell.
 Everything is done in the order it was asked for: waiting that is missing doesn't show.
 
 Wants what cuda_launches.py wants:
 
-    PYTHONPATH=DIR python scripts/cuda_on_host.py python -m pytest tests/runtime/test_on_cuda.py \\
-        -k fp32
+    PYTHONPATH=DIR python scripts/cuda_on_host.py python -m pytest tests/runtime/test_on_cuda.py
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-// A device that computes, on the host: what graphs in fp32 and fp16 that are made for CUDA launch.
-// Its memory is the host's, and each work is over before the next begins.
+// A device that computes, on the host: what graphs that are made for CUDA launch. Its memory is the
+// host's, and each work is over before the next begins.
 //
 // A kernel is known by all of its signature, in ONNX Runtime's words: one whose parameters changed
 // is another, and one that isn't here is an exception, which ONNX Runtime passes on. Loops run over
