@@ -12,7 +12,6 @@ import pytest
 import gpt2onnx
 from gpt2onnx import demo
 from gpt2onnx.errors import OutputExistsError
-from gpt2onnx.export import exporter
 from gpt2onnx.runtime.folder import open_folder
 from tests.checkpoints import make_checkpoint
 
@@ -28,14 +27,14 @@ def bundled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_the_demo_is_exported_on_first_use(bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpt2onnx.load().generate("a", max_new_tokens=2).token_ids
-    monkeypatch.setattr(exporter, "_write", None)
+    monkeypatch.setattr("gpt2onnx.export.export", None)  # it isn't exported again
     assert demo.exported() == gpt2onnx.load("demo").folder.path
     assert demo.exported().is_relative_to(bundled / "cache")
 
 
 def test_the_draft_is_exported_on_first_use(bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draft = gpt2onnx.load("demo-draft")
-    monkeypatch.setattr(exporter, "_write", None)
+    monkeypatch.setattr("gpt2onnx.export.export", None)  # it isn't exported again
     assert demo.exported_draft() == draft.folder.path == demo.draft_folder()
     assert draft.folder.path.is_relative_to(bundled / "cache")
     assert draft.folder.config["n_layer"] == 1
