@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-import gpt2onnx
 from gpt2onnx.errors import OutputExistsError
+from gpt2onnx.export_digest import export_digest
 from gpt2onnx.paths import cache_folder
 
 CHECKPOINT = Path(__file__).parent / "model"
@@ -29,7 +29,7 @@ def exported_draft(precision: str = "int8") -> Path:
 
 
 def folder(precision: str = "int8") -> Path:
-    """Where `exported` puts the model: a place of its own for each version and set of weights."""
+    """Where `exported` puts the model: a place of its own for each set of weights and export."""
     return _folder("demo", CHECKPOINT) / precision
 
 
@@ -50,5 +50,5 @@ def _exported(checkpoint: Path, out: Path, precision: str) -> Path:
 
 def _folder(name: str, checkpoint: Path) -> Path:
     weights = (checkpoint / "model.safetensors").stat()
-    key = f"{gpt2onnx.__version__}-{weights.st_size}-{weights.st_mtime_ns}"
+    key = f"{export_digest()}-{weights.st_size}-{weights.st_mtime_ns}"
     return cache_folder() / name / key

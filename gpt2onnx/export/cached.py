@@ -6,11 +6,11 @@ import contextlib
 import hashlib
 from pathlib import Path
 
-import gpt2onnx
 from gpt2onnx.errors import OutputExistsError
 from gpt2onnx.export.checkpoint import open_checkpoint
 from gpt2onnx.export.exporter import export
 from gpt2onnx.export.precision import choose
+from gpt2onnx.export_digest import export_digest
 from gpt2onnx.paths import cache_folder
 
 
@@ -24,10 +24,10 @@ class CachedExports:
 
     @property
     def identity(self) -> str:
-        """Changes when a file of the checkpoint does, and with each version of this package."""
+        """Changes when a file of the checkpoint does, and when the export does."""
         files = sorted(path for path in self._checkpoint.folder.iterdir() if path.is_file())
         marks = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        told = repr((gpt2onnx.__version__, str(self._checkpoint.folder.resolve()), marks))
+        told = repr((export_digest(), str(self._checkpoint.folder.resolve()), marks))
         return hashlib.sha256(told.encode()).hexdigest()[:24]
 
     def __call__(self, precision: str, device: str) -> Path:
