@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
-from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
 
 Format = Literal["safetensors", "sharded", "bin", "sharded-bin"]
 
@@ -81,7 +81,7 @@ def random_model(seed: int = 0, **gpt2_config_overrides: Any) -> GPT2LMHeadModel
 
 def write_tokenizer(folder: Path) -> None:
     """Write GPT-2's tokenizer files with no merges: 256 bytes, then `<|endoftext|>`."""
-    vocab = {symbol: index for index, symbol in enumerate(bytes_to_unicode().values())}
+    vocab = {symbol: index for index, symbol in enumerate(sorted(ByteLevel.alphabet()))}
     vocab[END_OF_TEXT] = END_OF_TEXT_ID
     folder = Path(folder)
     vocab_file, merges_file = folder / "vocab.json", folder / "merges.txt"

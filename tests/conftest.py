@@ -13,6 +13,8 @@ from hypothesis import settings
 
 import gpt2onnx
 from gpt2onnx import Model
+from gpt2onnx.errors import ProviderError
+from gpt2onnx.runtime.session import require_provider
 
 # The same examples each time where CI runs; new ones, which may find what those don't, elsewhere.
 settings.register_profile("ci", derandomize=True, deadline=None)
@@ -21,6 +23,15 @@ if os.environ.get("CI"):
 
 # Several heads, and longer than a chunk of the prefill.
 WIDE = {"n_embd": 64, "n_head": 4, "n_positions": 320}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What is marked `cuda` is skipped where CUDA can't run, and for nothing else."""
+    if item.get_closest_marker("cuda"):
+        try:
+            require_provider("cuda")
+        except ProviderError as error:
+            pytest.skip(str(error))
 
 
 @pytest.fixture(autouse=True, scope="session")

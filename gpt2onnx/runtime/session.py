@@ -8,6 +8,7 @@ caches, tokens or GPT-2.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -300,11 +301,23 @@ def _require_provider(ort: Any, name: str) -> None:
         )
     if short != "cuda":
         return
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it doesn't find
-        ort.preload_dlls()
+    _preload_cuda(ort)
     capi = Path(ort.__file__).parent / "capi"
     if obstacle := cuda_obstacle(capi, ort.cuda_version):
         raise ProviderError(f"cuda can't run here: {obstacle}")
+
+
+def _preload_cuda(ort: Any) -> None:
+    """Load CUDA's libraries from pip's packages, wherever on sys.path they lie.
+
+    ONNX Runtime alone looks beside its own package only, and then where the system looks.
+    """
+    nvidia = importlib.util.find_spec("nvidia")
+    roots = (nvidia and nvidia.submodule_search_locations) or ()
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it doesn't find
+        for folder in (folder for root in roots for folder in sorted(Path(root).glob("*/lib"))):
+            ort.preload_dlls(directory=str(folder))
+        ort.preload_dlls()
 
 
 def _session_options(ort: Any, how: _How, save_to: Path | None, optimised: bool) -> Any:
@@ -351,9 +364,10 @@ def _proof(raw: Any, name: str) -> str:
     if not taken:
         raise ProviderError(f"{short} takes none of the {nodes.total()} nodes of this model")
     if work := [op for op in left if any(part in op for part in ("MatMul", "Gemm", "Attention"))]:
+        made = "`gpt2onnx export --device cuda`" if name == CUDA else "another precision"
         raise ProviderError(
-            f"{short} can't run this model: it leaves {', '.join(work)} to the CPU; use another "
-            "precision, or provider='cpu'"
+            f"{short} can't run this model: it leaves {', '.join(work)} to the CPU; use one of "
+            f"{made}, or provider='cpu'"
         )
     rest = ", ".join(f"{count} {op}" for op, count in left.items())
     return f": {taken} of {nodes.total()} nodes" + (f", on the CPU {rest}" if rest else "")

@@ -233,10 +233,6 @@ def test_another_grids_record_is_refused(models: Callable[[str], Path]) -> None:
 @pytest.mark.cuda
 @pytest.mark.parametrize("cuda_graph", [False, True])
 def test_on_a_gpu_the_answers_hold(cuda_graph: bool, checkpoint: Path, tmp_path: Path) -> None:
-    try:
-        require_provider("cuda")
-    except ProviderError as error:
-        pytest.skip(str(error))
     half = gpt2onnx.export(checkpoint, tmp_path / "m", precision="fp16", device="cuda").folder
     grid_ = Grid(("cuda",), ("fp16",), (1,), (8,), new_tokens=6, cuda_graph=cuda_graph)
     record = compared(grid_, [half])

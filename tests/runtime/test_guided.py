@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jsonschema
 import numpy as np
 import pytest
 import tokenizers
@@ -25,6 +24,9 @@ from gpt2onnx.runtime.speculation import Speculation
 from gpt2onnx.runtime.writer import Writer
 from gpt2onnx.samplers import GenerationParams
 from tests.fake_decoder import FakeDecoder
+
+jsonschema = pytest.importorskip("jsonschema")
+pytest.importorskip("llguidance")
 
 EOS = 0
 SPARE = 3  # tokens of the model that the tokenizer doesn't have
