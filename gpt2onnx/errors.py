@@ -18,7 +18,8 @@ Gpt2OnnxError
 ├── PromptError                  a prompt that can't be generated from
 │   ├── PromptTooLongError       more tokens than the model has positions
 │   └── TokenRangeError          a token id that the model doesn't have
-└── CacheFullError               a row of the KV cache has no room for another token
+├── CacheFullError               a row of the KV cache has no room for another token
+└── OutOfMemoryError             the device, or the machine, has no memory left
 
 `exit_status` is what the command line returns: 2 where the user can mend the call, 1 where the
 machine or the network failed.
@@ -111,3 +112,9 @@ class TokenRangeError(PromptError):
 
 class CacheFullError(Gpt2OnnxError):
     """A row of the KV cache has no room for another token."""
+
+
+class OutOfMemoryError(Gpt2OnnxError, MemoryError):
+    """The device, or the machine, has no memory for the KV cache or for a run."""
+
+    exit_status = 1

@@ -59,8 +59,8 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 
 @pytest.fixture(scope="module")
 def python(stand_in: tuple[Path, dict[str, str]]) -> Run:
-    """Runs Python with these arguments on the stand-in."""
-    return lambda *arguments: run([sys.executable, *arguments], stand_in[1])
+    """Runs Python with these arguments, and more of an environment, on the stand-in."""
+    return lambda *arguments, **more: run([sys.executable, *arguments], stand_in[1] | more)
 
 
 def test_what_is_captured_is_done_when_its_graph_is_launched(
@@ -108,6 +108,29 @@ def test_the_bundled_models_texts_are_the_cpus(python: Run, tmp_path: Path) -> N
             texts.append(done.stdout)
         assert texts[0].strip()
         assert texts == texts[:1] * len(PROVIDERS)
+
+
+def test_a_full_device_is_told_and_used_on(python: Run, tmp_path: Path) -> None:
+    """The cache of 16 rows doesn't fit, one row's does, and is written to as if nothing was."""
+    model = gpt2onnx.export(
+        demo.CHECKPOINT, tmp_path / "model", precision="fp32", device="cuda", verify=False
+    ).folder
+    asks = f"""
+import gpt2onnx
+model = gpt2onnx.load({str(model)!r}, "cuda")
+try:
+    model.generate(["x"] * 16, max_new_tokens=1000)
+except gpt2onnx.errors.OutOfMemoryError as error:
+    print(error)
+same = [model.generate("import os", max_new_tokens=9).text]
+same += [gpt2onnx.load({str(model)!r}, "cpu").generate("import os", max_new_tokens=9).text]
+print(same[0] == same[1])
+"""
+    done = python("-c", asks, CUDA_STAND_IN_MEMORY="60000000")
+    assert done.returncode == 0, done.stderr
+    told, same = done.stdout.splitlines()
+    assert told.startswith("cuda has no memory left (Failed to allocate memory for requested")
+    assert same == "True"
 
 
 def test_what_is_not_computed_fails_by_its_name(python: Run, tmp_path: Path) -> None:

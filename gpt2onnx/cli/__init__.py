@@ -92,6 +92,8 @@ def _run(arguments: Sequence[str]) -> int:
         status: int = called.run(options.parse_args(arguments[1:]))
     except Gpt2OnnxError as error:
         return _complain(options.in_options(str(error)), error.exit_status)
+    except MemoryError as error:
+        return _complain(f"this machine has no memory left: {error}", 1)
     return status
 
 

@@ -14,6 +14,7 @@ from gpt2onnx.errors import (
     CorruptModelError,
     Gpt2OnnxError,
     ModelFolderError,
+    OutOfMemoryError,
     ParameterError,
     ProviderError,
 )
@@ -25,6 +26,8 @@ DAMAGE = (
     "External data path",
     "External initializer",
 )
+# Memory ran out: ONNX Runtime's allocator, CUDA's, and C++'s.
+NO_MEMORY = ("Failed to allocate memory", "out of memory", "bad_alloc")
 
 
 def explained(
@@ -44,6 +47,16 @@ def explained(
     if provider == "cpu" or "Load model from" in str(error):
         return ModelFolderError(f"{name} can't be run by ONNX Runtime {version}: {text}")
     return ProviderError(f"{provider} can't run {name}: {text}")
+
+
+def out_of_memory(error: Exception, provider: str) -> OutOfMemoryError | None:
+    """What to raise for an error of a run or an allocation; None where memory isn't the reason."""
+    text = plain(str(error))
+    if not any(sign in text for sign in NO_MEMORY):
+        return None
+    return OutOfMemoryError(
+        f"{provider} has no memory left ({text}): take fewer sequences at once, or shorter ones"
+    )
 
 
 def plain(text: str) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 
 from gpt2onnx.errors import InstallationError, ModelFolderError, ParameterError, ProviderError
 from gpt2onnx.runtime.background import Background
-from gpt2onnx.runtime.ort_errors import explained
+from gpt2onnx.runtime.ort_errors import explained, out_of_memory
 from gpt2onnx.runtime.packing import packing_settings, saving_settings
 from gpt2onnx.runtime.providers import cuda_obstacle, replacement, require_onnxruntime
 from gpt2onnx.runtime.threads import default_threads
@@ -102,16 +102,29 @@ class Session:
         """Run on what is bound; with a `graph`, as the CUDA graph of that number.
 
         A number's first run is captured, and repeated for it: later ones replay it, on the same
-        addresses and shapes. Without a number nothing is captured.
+        addresses and shapes. Without a number nothing is captured. Errors: OutOfMemoryError.
         """
         options = _run_options(graph) if self.captures else None
-        self.raw.run_with_iobinding(binding, options)
+        try:
+            self.raw.run_with_iobinding(binding, options)
+        except Exception as error:  # ONNX Runtime's errors have no base of their own
+            if full := out_of_memory(error, self.provider):
+                raise full from error
+            raise
 
     def allocate(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
-        """An onnxruntime.OrtValue of `shape` in the memory of the session's device, not cleared."""
-        return _onnxruntime().OrtValue.ortvalue_from_shape_and_type(
-            list(shape), dtype, self.device_type, self.device_id
-        )
+        """An onnxruntime.OrtValue of `shape` in the memory of the session's device, not cleared.
+
+        Errors: OutOfMemoryError.
+        """
+        try:
+            return _onnxruntime().OrtValue.ortvalue_from_shape_and_type(
+                list(shape), dtype, self.device_type, self.device_id
+            )
+        except Exception as error:  # as above
+            if full := out_of_memory(error, self.provider):
+                raise full from error
+            raise
 
 
 def open_session(

@@ -4,7 +4,8 @@
 //
 // CUDA_STAND_IN_RECORD names the file of the record, a line an event, parted by tabs: the kind with
 // "captured " before it if it went into a graph, how much (bytes, or 0), the name. record.py reads
-// it. build.py adds the functions that the provider wants and that aren't here.
+// it. CUDA_STAND_IN_MEMORY is how many bytes the device has, 140 GiB unless set. build.py adds the
+// functions that the provider wants and that aren't here.
 
 #include <cxxabi.h>
 #include <sys/mman.h>
@@ -40,6 +41,11 @@ void record(const char* kind, size_t amount, const std::string& name, bool captu
   if (!file) return;
   std::fprintf(file, "%s%s\t%zu\t%s\n", capturing ? "captured " : "", kind, amount, name.c_str());
   std::fflush(file);  // the process may die before it ends
+}
+
+size_t all_memory() {
+  const char* bytes = std::getenv("CUDA_STAND_IN_MEMORY");
+  return bytes ? std::stoull(bytes) : 140ull << 30;
 }
 
 cudaError_t refuse(cudaError_t error, const std::string& why) {
@@ -146,10 +152,13 @@ CUDA int cuda_stand_in_lacks(const char* name) {
 
 CUDA cudaError_t cudaMalloc(void** to, size_t bytes) {
   if (auto error = outside_capture(__func__)) return error;
+  std::lock_guard<std::mutex> hold(guard);
+  size_t used = 0;
+  for (auto& [_, size] : device_memory) used += size;
+  if (used + bytes > all_memory()) return last_error = cudaErrorMemoryAllocation;
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
   *to = mmap(nullptr, bytes + 1, device::access, flags, -1, 0);  // mmap gives nothing for nothing
   if (*to == MAP_FAILED) return last_error = cudaErrorMemoryAllocation;
-  std::lock_guard<std::mutex> hold(guard);
   device_memory[static_cast<char*>(*to)] = bytes;
   record("allocation", bytes, __func__);
   return cudaSuccess;
@@ -175,7 +184,7 @@ CUDA cudaError_t cudaFreeHost(void* block) {
   return cudaSuccess;
 }
 CUDA cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
-  *free = *total = 140ull << 30;
+  *free = *total = all_memory();
   return cudaSuccess;
 }
 
@@ -318,7 +327,7 @@ CUDA cudaError_t cudaGetDeviceProperties(cudaDeviceProp* of, int) {
   *of = {};
   std::strcpy(of->name, "stand-in for an H200");
   of->major = 9, of->minor = 0, of->multiProcessorCount = 132, of->warpSize = 32;
-  of->totalGlobalMem = 140ull << 30, of->l2CacheSize = 60 << 20, of->memoryBusWidth = 6144;
+  of->totalGlobalMem = all_memory(), of->l2CacheSize = 60 << 20, of->memoryBusWidth = 6144;
   of->sharedMemPerBlock = 49152, of->sharedMemPerBlockOptin = 232448;
   of->sharedMemPerMultiprocessor = 233472, of->reservedSharedMemPerBlock = 1024;
   of->regsPerBlock = of->regsPerMultiprocessor = 65536;

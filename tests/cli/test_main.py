@@ -76,6 +76,12 @@ def test_an_error_is_a_line_and_its_status(
     assert run("doctor") == (status, "", "gpt2onnx: error: what is wrong\n")
 
 
+def test_memory_that_ran_out_is_a_line(run: Run, doctor_does: Callable) -> None:
+    doctor_does(MemoryError("Unable to allocate 17.2 GiB"))
+    told = "gpt2onnx: error: this machine has no memory left: Unable to allocate 17.2 GiB\n"
+    assert run("doctor") == (1, "", told)
+
+
 def test_a_bug_keeps_its_traceback(run: Run, doctor_does: Callable) -> None:
     doctor_does(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):

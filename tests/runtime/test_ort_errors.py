@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpt2onnx.errors import CorruptModelError, ModelFolderError, ParameterError, ProviderError
-from gpt2onnx.runtime.ort_errors import explained, plain
+from gpt2onnx.runtime.ort_errors import explained, out_of_memory, plain
 
 CALL = (
     "std::conditional_t<THRW, void, onnxruntime::common::Status> onnxruntime::CudaCall(ERRTYPE, "
@@ -78,3 +78,33 @@ def test_an_error_is_the_providers_the_models_or_the_callers(
         error = explained(RuntimeError(text), model, provider, "1.31.1")
         assert type(error) is kind
         assert plain(text) in str(error)
+
+
+FULL = (
+    "/onnxruntime_src/onnxruntime/core/framework/bfc_arena.cc:360 void* onnxruntime::BFCArena::"
+    "AllocateRawInternal(size_t, bool, onnxruntime::Stream*) Failed to allocate memory for "
+    "requested buffer of size 16384000\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError(FULL), "Failed to allocate memory for requested buffer of size 16384000"),
+        (
+            RuntimeError("CUDA failure 2: out of memory ; GPU=0 ; x"),
+            "CUDA failure 2: out of memory",
+        ),
+        (MemoryError("std::bad_alloc"), "std::bad_alloc"),
+    ],
+)
+def test_memory_that_ran_out_is_told_as_such(error: Exception, reason: str) -> None:
+    told = out_of_memory(error, "cuda")
+    assert isinstance(told, MemoryError)
+    assert str(told) == (
+        f"cuda has no memory left ({reason}): take fewer sequences at once, or shorter ones"
+    )
+
+
+def test_another_error_is_not_the_memorys() -> None:
+    assert out_of_memory(RuntimeError(NO_DEVICE), "cuda") is None
