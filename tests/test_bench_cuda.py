@@ -6,7 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
+import pytest
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "scripts" / "bench_cuda.py"
@@ -28,7 +32,7 @@ def test_every_part_runs_on_the_cpu(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "found.json").read_text())
     assert found == json.loads(done.stdout.splitlines()[-1])
     assert found["agreement fp16 plain"]["max"] < 0.05
-    assert found["torch"]["fp32"]["max"] < 0.05
+    assert found["torch fp32"]["max"] < 0.05
     assert found["agreement fp32 plain"]["max"] < 1e-3
     for precision in ("fp32", "fp16", "int8", "int4"):
         assert found[f"rows {precision} plain"]["max"] < 1e-3
@@ -36,7 +40,10 @@ def test_every_part_runs_on_the_cpu(tmp_path: Path) -> None:
         for batch in (1, 4):
             for kind in ("step", "step_largest", "loop", "drawn"):
                 assert found[f"{kind} {precision} plain, batch {batch}"]["tokens/s"] > 0
+        assert found[f"step {precision} plain, batch 4, context 200"]["tokens/s"] > 0
+        assert found[f"prompt {precision}, 200"]["tokens/s"] > 0
     assert "| eager, batch 4 |" in done.stdout
+    assert "| agreement int4 plain |" in done.stdout
 
 
 def test_without_a_device_each_part_says_what_is_missing(tmp_path: Path) -> None:
@@ -49,6 +56,32 @@ def test_without_a_device_each_part_says_what_is_missing(tmp_path: Path) -> None
     assert "Traceback" in done.stdout
     assert done.returncode == 1
     assert "agreement fp16 plain" in done.stderr
+
+
+def test_one_group_alone_uses_what_was_exported(tmp_path: Path) -> None:
+    again = ("--device", "cpu", "--quick", "--folder", str(tmp_path / "kept"))
+    models = []
+    for group in ("fp16", "torch"):
+        done = bench(*again, "--only", group, "--out", str(tmp_path / "new" / f"{group}.json"))
+        assert done.returncode == 0, done.stdout + done.stderr
+        models.append((tmp_path / "kept" / "fp16-cuda" / "model.onnx").stat().st_mtime_ns)
+    assert models[0] == models[1]
+    found = json.loads((tmp_path / "new" / "torch.json").read_text())
+    assert set(found) == {"torch fp32", "torch fp16", "eager, batch 1", "eager, batch 4"}
+
+
+@pytest.mark.parametrize("spoil", [lambda x: x[:, ::-1], lambda x: x * np.nan, lambda x: x + 1])
+def test_wrong_logits_are_an_error(
+    monkeypatch: pytest.MonkeyPatch, spoil: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    from cuda_bench.answers import FROM_FP32, difference
+    from cuda_bench.bench import judged
+
+    logits = np.random.default_rng(1).normal(0, 0.5, (4, 500)).astype(np.float32)
+    for share in FROM_FP32.values():
+        assert "error" not in judged(difference(logits + share * 0.2, logits, share))
+        assert "allowed" in judged(difference(spoil(logits), logits, share))["error"]
 
 
 def test_parts_for_which_no_time_is_left_say_so(tmp_path: Path) -> None:
