@@ -9,7 +9,12 @@ from collections.abc import Sequence
 
 from gpt2onnx.compare.report import VERDICTS, Data, name_of, number, ok_runs
 
-PLACES = {"cpu": "processor", "device": "GPU"}
+# What a run's `energy.reasons` are of.
+UNKNOWN = {
+    "cpu": "energy of the processor",
+    "device": "energy of the GPU",
+    "device_bytes": "memory of the GPU",
+}
 
 
 def findings(record: Data) -> list[str]:
@@ -21,9 +26,9 @@ def findings(record: Data) -> list[str]:
     ]
     pays = [_pays(cross, record) for cross in record["crossovers"]]
     unknown = dict.fromkeys(
-        f"No energy of the {PLACES[where]}: {reason}."
+        f"No {UNKNOWN[figure]}: {reason}."
         for run in ok_runs(record)
-        for where, reason in run["energy"]["reasons"].items()
+        for figure, reason in run["energy"]["reasons"].items()
     )
     return [*_doubts(record), *fastest, *pays, *_ratio(record["prices"]), *unknown]
 
