@@ -7,6 +7,7 @@ folder that holds other things.
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from gpt2onnx.paths import cache_folder
 from gpt2onnx.runtime.entries import UNFINISHED, Entry
+from gpt2onnx.runtime.folder import MANIFEST
 from gpt2onnx.runtime.startup import FOLDER as STARTUP
 from gpt2onnx.runtime.startup import startup_entries
 
@@ -74,7 +76,16 @@ def _exports() -> Iterator[Kept]:
     """What was exported: bundled and compared models; those of another version, too."""
     for name in EXPORTS:
         for path in (cache_folder() / name).glob("*/*"):
-            yield from _folder("export", f"{name}, {path.name}", path)
+            yield from _folder("export", f"{name}, {path.name}{_source(path)}", path)
+
+
+def _source(path: Path) -> str:
+    """Of which checkpoint, where a manifest says so; none has one while it is being written."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        return f" of {manifest['source']['name']}"
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
 
 
 def _checked() -> Iterator[Kept]:

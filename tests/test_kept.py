@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 from gpt2onnx import kept
 from gpt2onnx.runtime.entries import UNFINISHED
 from gpt2onnx.runtime.startup import startup_entries
+
+DEMO = {"source": {"name": "/demo/model", "revision": None}}
 
 
 @pytest.fixture
@@ -40,6 +43,22 @@ def test_everything_is_listed(folder: Path) -> None:
         ("startup", "unfinished-1-1: being written, or abandoned", 10),
     ]
     assert all(Path(each.path).is_relative_to(folder) for each in kept.kept())
+
+
+@pytest.mark.parametrize(
+    ("manifest", "name"),
+    [
+        (json.dumps(DEMO), "demo, int8 of /demo/model"),
+        ("{}", "demo, int8"),
+        ("[]", "demo, int8"),
+        ('{"source": null}', "demo, int8"),
+        ("half of", "demo, int8"),
+    ],
+)
+def test_an_export_names_its_checkpoint(folder: Path, manifest: str, name: str) -> None:
+    """Where its manifest does: one that doesn't, or is no JSON, hides no export."""
+    (folder / "demo" / "0.0.9-1-1" / "int8" / "manifest.json").write_text(manifest)
+    assert [each.name for each in kept.kept() if each.kind == "export"] == [name]
 
 
 def test_what_a_process_renames_meanwhile(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,9 @@ from gpt2onnx.runtime.entries import SIZE, size_limit
 
 DESCRIPTION = f"""\
 Lists what gpt2onnx keeps to start sooner: models as ONNX Runtime optimised and
-packed them for this processor (startup), the bundled models (export), and which
-folders' checksums were compared (checked). All of it is made again when needed.
+packed them for this processor (startup), exports of the bundled models and of
+the checkpoints that compare was given (export), and which folders' checksums
+were compared (checked). All of it is made again when needed.
 {SIZE}, 4G unless it is set, bounds what startup
 takes: the least recently used goes first, and 0 turns it off. GPT2ONNX_CACHE
 sets the folder."""

@@ -5,7 +5,7 @@ A provider that isn't the CPU is taken for a GPU. Knows a record's runs; measure
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -77,7 +77,8 @@ def crossovers(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
     by_speed: the smallest batch from which on, at every larger one too, it writes more tokens a
     second than the best CPU run. by_price: the same with fewer dollars a token. None where there is
-    no such batch, or no price. Only batches that the CPU ran as well tell anything.
+    no such batch, or no price. Only batches that the CPU ran tell anything; one of them that the
+    GPU didn't run is one where it doesn't pay.
     """
     gpu = [
         run
@@ -92,25 +93,32 @@ def crossovers(runs: Sequence[Run]) -> list[dict[str, Any]]:
             for run in gpu
             if (run["provider"], run["precision"], run["context"]) == (provider, precision, context)
         ]
+        batches = _cpu_batches(runs, context)
         found.append(
             {
                 "provider": provider,
                 "precision": precision,
                 "context": context,
-                "by_speed": _first(mine, lambda run: _faster(runs, run)),
-                "by_price": _first(mine, lambda run: _cheaper(runs, run)),
+                "by_speed": _first(batches, [run["batch"] for run in mine if _faster(runs, run)]),
+                "by_price": _first(batches, [run["batch"] for run in mine if _cheaper(runs, run)]),
             }
         )
     return found
 
 
-def _first(runs: Sequence[Run], pays: Callable[[Run], bool]) -> int | None:
-    batch: int | None = None
-    for run in sorted(runs, key=lambda run: -int(run["batch"])):
-        if not pays(run):
+def _cpu_batches(runs: Sequence[Run], context: int) -> set[int]:
+    on_cpu = (run for run in runs if _went_well(run) and run["provider"] == CPU)
+    return {run["batch"] for run in on_cpu if run["context"] == context}
+
+
+def _first(batches: Collection[int], paying: Collection[int]) -> int | None:
+    """The smallest of the batches from which on all are among those that pay."""
+    first: int | None = None
+    for batch in sorted(batches, reverse=True):
+        if batch not in paying:
             break
-        batch = run["batch"]
-    return batch
+        first = batch
+    return first
 
 
 def _faster(runs: Sequence[Run], run: Run) -> bool:

@@ -5,9 +5,16 @@ Knows a record as plain data (docs/compare-schema.md); knows no table and no HTM
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gpt2onnx.compare.report import VERDICTS, Data, name_of, number, ok_runs
 
-PLACES = {"cpu": "processor", "device": "GPU"}
+# What a run's `energy.reasons` are of.
+UNKNOWN = {
+    "cpu": "energy of the processor",
+    "device": "energy of the GPU",
+    "device_bytes": "memory of the GPU",
+}
 
 
 def findings(record: Data) -> list[str]:
@@ -17,11 +24,11 @@ def findings(record: Data) -> list[str]:
         f"{number(run['tokens_per_s'])} tokens/s."
         for run in _best_by_cell(record)
     ]
-    pays = [_pays(cross, record["prices"]) for cross in record["crossovers"]]
+    pays = [_pays(cross, record) for cross in record["crossovers"]]
     unknown = dict.fromkeys(
-        f"No energy of the {PLACES[where]}: {reason}."
+        f"No {UNKNOWN[figure]}: {reason}."
         for run in ok_runs(record)
-        for where, reason in run["energy"]["reasons"].items()
+        for figure, reason in run["energy"]["reasons"].items()
     )
     return [*_doubts(record), *fastest, *pays, *_ratio(record["prices"]), *unknown]
 
@@ -40,13 +47,30 @@ def _doubts(record: Data) -> list[str]:
     return said
 
 
-def _pays(cross: Data, prices: Data) -> str:
-    """From which batch on a GPU configuration pays, by speed and where prices are known by them."""
-    speed, price = cross["by_speed"], cross["by_price"]
-    said = f"faster than the CPU from batch {speed} on" if speed else "never faster than the CPU"
-    if all(prices.values()):
-        said += f", cheaper from batch {price} on" if price else ", never cheaper"
-    return f"{name_of(cross)}, context {cross['context']}: {said}."
+def _pays(cross: Data, record: Data) -> str:
+    """At which batches a GPU configuration pays, by speed and where prices are known by them."""
+    runs = [
+        run
+        for run in ok_runs(record)
+        if (name_of(run), run["context"]) == (name_of(cross), cross["context"])
+        and run["speedup_over_best_cpu"]
+    ]
+    faster = [run["batch"] for run in runs if run["speedup_over_best_cpu"] > 1]
+    said = [_where("faster than the CPU", cross["by_speed"], faster)]
+    if all(record["prices"].values()):
+        gpu = record["prices"]["gpu"]
+        cheaper = [run["batch"] for run in runs if gpu < run["break_even_price"]]
+        said.append(_where("cheaper", cross["by_price"], cheaper))
+    return f"{name_of(cross)}, context {cross['context']}: {', '.join(said)}."
+
+
+def _where(what: str, first: int | None, batches: Sequence[int]) -> str:
+    """From `first` on; else at those `batches`, beside larger ones where it isn't so."""
+    if first:
+        return f"{what} from batch {first} on"
+    if batches:
+        return f"{what} at batch {', '.join(map(str, sorted(batches)))} but not from there on"
+    return f"never {what}"
 
 
 def _ratio(prices: Data) -> list[str]:

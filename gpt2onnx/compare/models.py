@@ -16,6 +16,8 @@ from gpt2onnx.compare.grid import CPU, REFERENCE, Configuration
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime.folder import ModelFolder, open_folder
 
+# What a config.json says of a model's shape, whoever exported it and in whatever precision.
+SHAPE = ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size")
 # A precision and a device, "cpu" or "cuda", in; a model folder out.
 Export: TypeAlias = Callable[[str, str], Path]
 
@@ -99,6 +101,12 @@ def _check_alike(folders: Sequence[ModelFolder]) -> None:
                 f"{first.path} and {other.path} have different tokenizers: expected one model in "
                 "several precisions"
             )
+        for name in (name for name in SHAPE if name in first.config and name in other.config):
+            if other.config[name] != first.config[name]:
+                raise ParameterError(
+                    f"{first.path} and {other.path} have {name}={first.config[name]} and "
+                    f"{name}={other.config[name]}: expected one model in several precisions"
+                )
 
 
 def _sha256(file: Path) -> str:

@@ -38,7 +38,7 @@ class CachedExports:
             out.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(OutputExistsError):  # another process was faster
                 export(
-                    self._checkpoint.folder,
+                    self._checkpoint.folder.resolve(),  # for the manifest, read anywhere
                     out,
                     precision=precision,
                     device=device,

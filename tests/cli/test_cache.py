@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gpt2onnx.export.cached import CachedExports
 from gpt2onnx.runtime import startup
 from tests.cli.conftest import Run
 
@@ -33,6 +34,18 @@ def test_a_model_is_kept_listed_used_and_cleared(run: Run, folder: str, tmp_path
     status, out, _ = run("cache", "--clear")
     assert (status, out[:8]) == (0, "removed ")
     assert "start-up cache made" in run(*call)[2]
+
+
+def test_whose_exports_they_are(
+    run: Run, checkpoint: Path, wide_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a folder that was given by a relative path, too."""
+    monkeypatch.chdir(checkpoint.parent)
+    for source in (checkpoint.name, wide_checkpoint):
+        CachedExports(source)("fp32", "cpu")
+    lines = run("cache")[1].splitlines()
+    named = {line.partition("  compare, ")[2] for line in lines if line.startswith("export")}
+    assert named == {f"fp32-cpu of {each}" for each in (checkpoint, wide_checkpoint)}
 
 
 def test_clearing_as_json(run: Run, folder: str, tmp_path: Path) -> None:

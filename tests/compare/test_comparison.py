@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -207,6 +208,27 @@ def test_the_reference_of_given_folders(models: Callable[[str], Path]) -> None:
     assert Given([models("int8")]).reference == ("cpu", "int8")
     with pytest.raises(ParameterError, match="fp32, fp32: expected each of them once"):
         Given([models("fp32"), models("fp32")])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("n_layer", 1), ("n_embd", 64), ("n_head", 2), ("n_positions", 128), ("vocab_size", 260)],
+)
+def test_two_models_with_one_tokenizer_are_refused(
+    name: str, value: int, models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """A model and its draft in another precision are not that model in two precisions."""
+    other = Path(shutil.copytree(models("int8"), tmp_path / "draft"))
+    (other / "manifest.json").unlink()  # another exporter's
+    config = json.loads((other / "config.json").read_text())
+    Given([models("fp32"), other])
+    (other / "config.json").write_text(json.dumps({**config, name: value}))
+    said = rf"have {name}={config[name]} and {name}={value}: expected one model in several"
+    with pytest.raises(ParameterError, match=said):
+        Given([models("fp32"), other])
+    del config[name]  # transformers' default, which the folder doesn't tell
+    (other / "config.json").write_text(json.dumps(config))
+    Given([models("fp32"), other])
 
 
 @pytest.mark.parametrize("changed", ["model.onnx", "model.onnx.data", "tokenizer.json"])

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from gpt2onnx.compare.cost import Prices, add_costs, crossovers
+from gpt2onnx.compare.findings import findings
 from gpt2onnx.errors import ParameterError
 
 
@@ -12,7 +14,7 @@ def run(provider: str, precision: str, batch: int, speed: float | None) -> dict[
     where = {"provider": provider, "precision": precision, "batch": batch, "context": 32}
     if speed is None:
         return {**where, "status": "unavailable", "reason": "not there"}
-    return {**where, "status": "ok", "tokens_per_s": speed}
+    return {**where, "status": "ok", "tokens_per_s": speed, "energy": {"reasons": {}}}
 
 
 def runs() -> list[dict[str, Any]]:
@@ -56,6 +58,29 @@ def test_what_the_cpu_did_not_run_is_no_comparison() -> None:
     add_costs(made, Prices())
     assert crossovers(made)[0]["by_speed"] == 8
     assert crossovers(made[6:]) == []
+
+
+@pytest.mark.parametrize("failed", [run("cuda", "fp16", 32, None), None])
+def test_what_the_gpu_did_not_run_does_not_pay_there(failed: dict[str, Any] | None) -> None:
+    """Out of memory at 32, or interrupted before it: nothing is claimed of it by what is below."""
+    prices = Prices(cpu=0.36, gpu=0.36)
+    made = runs()
+    add_costs(made, prices)
+    assert (crossovers(made)[0]["by_speed"], crossovers(made)[0]["by_price"]) == (8, 8)
+    made[8:9] = [failed] if failed else []
+    found = crossovers(made)
+    assert (found[0]["by_speed"], found[0]["by_price"]) == (None, None)
+    said = findings({"runs": made, "crossovers": found, "answers": [], "prices": asdict(prices)})
+    both = "faster than the CPU at batch 8 but not from there on, cheaper at batch 8 but not from"
+    assert f"cuda fp16, context 32: {both} there on." in said
+
+
+def test_a_gpu_that_pays_nowhere() -> None:
+    prices = Prices(cpu=0.36, gpu=3.6)
+    made = [run("cpu", "fp32", 1, 50), run("cuda", "fp16", 1, 40)]
+    add_costs(made, prices)
+    record = {"runs": made, "crossovers": crossovers(made), "answers": [], "prices": asdict(prices)}
+    assert "cuda fp16, context 32: never faster than the CPU, never cheaper." in findings(record)
 
 
 def test_without_prices_there_are_no_dollars() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpt2onnx.compare import nvml, rapl
+from gpt2onnx.compare.findings import findings
 from gpt2onnx.compare.memory import held
 from gpt2onnx.compare.meter import Meter
 
@@ -94,7 +95,42 @@ def test_a_device_that_does_not_tell_its_energy(tmp_path: Path) -> None:
     assert meter.device_bytes() == 0
     energy = meter.energy(10)
     assert energy["device_joules_per_token"] is None
-    assert energy["reasons"]["device"].endswith("gave NVML's error 3")
+    assert energy["reasons"].pop("cpu")
+    why = "nvmlDeviceGetTotalEnergyConsumption gave NVML's error 3"
+    assert energy["reasons"] == {"device": why}
+
+
+def test_a_device_that_does_not_tell_its_memory(tmp_path: Path) -> None:
+    """No reason stands beside a figure of energy, and none is of another's failure."""
+    zone(tmp_path, "intel-rapl:0", 1)
+    library = Library(failing="nvmlDeviceGetMemoryInfo")
+    meter = Meter(uses_device=True, root=tmp_path, library=library)
+    library.millijoules = 25_000
+    assert meter.device_bytes() is None
+    energy = meter.energy(10)
+    assert energy["device_joules_per_token"] == pytest.approx(2)
+    why = "nvmlDeviceGetMemoryInfo gave NVML's error 3"
+    assert energy["reasons"] == {"device_bytes": why}
+    run = {"status": "ok", "batch": 1, "context": 8, "provider": "cuda", "precision": "fp16"}
+    record = {
+        "runs": [{**run, "tokens_per_s": 1, "energy": energy}],
+        "answers": [],
+        "crossovers": [],
+        "prices": {"cpu": None, "gpu": None},
+    }
+    assert [line for line in findings(record) if line.startswith("No ")] == [
+        f"No memory of the GPU: {why}."
+    ]
+
+
+def test_a_failure_before_energy_is_counted_leaves_no_reason(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0", 1)
+    library = Library(failing="nvmlDeviceGetTotalEnergyConsumption")
+    meter = Meter(uses_device=True, root=tmp_path, library=library)
+    library.failing = ""
+    meter.start()
+    energy = meter.energy(10)
+    assert (energy["device_joules_per_token"], energy["reasons"]) == (0, {})
 
 
 def test_of_several_devices_one_must_be_named(
@@ -103,7 +139,8 @@ def test_of_several_devices_one_must_be_named(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     meter = Meter(uses_device=True, root=tmp_path, library=Library(count=2))
     assert meter.device_bytes() is None
-    assert "name one by CUDA_VISIBLE_DEVICES=GPU-" in meter.reasons["device"]
+    for figure in ("device", "device_bytes"):
+        assert "name one by CUDA_VISIBLE_DEVICES=GPU-" in meter.reasons[figure]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-abc")
     library = Library(count=2)
     nvml.Device(library)
