@@ -11,20 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpt2onnx import demo
+from gpt2onnx.demo import BUNDLED, DEMO
 from gpt2onnx.runtime.opening import open_model
+from gpt2onnx.runtime.session import short_name
 
 if TYPE_CHECKING:
     from gpt2onnx.runtime.model import Model
 
-DEMO = "demo"
-DEMO_DRAFT = "demo-draft"
+
+def resolve(name: str | Path, provider: str = "auto") -> Path:
+    """The folder that a name stands for; a bundled model is exported on its first use.
+
+    For CUDA where that is the provider: it wants a graph of its own.
+    """
+    return demo.exported(str(name), device=device(provider)) if name in BUNDLED else Path(name)
 
 
-def resolve(name: str | Path) -> Path:
-    """The folder that a name stands for; a bundled model is exported on its first use."""
-    if name == DEMO_DRAFT:
-        return demo.exported_draft()
-    return demo.exported() if name == DEMO else Path(name)
+def device(provider: str) -> str:
+    """What a model that a provider runs is exported for: "cuda" or "cpu"."""
+    return "cuda" if short_name(provider) == "cuda" else "cpu"
 
 
 def load(
@@ -51,7 +56,12 @@ def load(
         startup_cache=startup_cache,
     )
     opened = open_model(
-        resolve(folder), provider, provider_options, threads, startup_cache, beside=_model_class
+        resolve(folder, provider),
+        provider,
+        provider_options,
+        threads,
+        startup_cache,
+        beside=_model_class,
     )
     return _model_class()(*opened, alike)
 

@@ -12,17 +12,14 @@ from functools import partial
 from pathlib import Path
 
 from gpt2onnx import models
-from gpt2onnx.demo import CHECKPOINT, DRAFT
+from gpt2onnx.demo import BUNDLED
 from gpt2onnx.errors import InstallationError
-from gpt2onnx.models import DEMO, DEMO_DRAFT
 from gpt2onnx.runtime.decoder import Ids
 from gpt2onnx.runtime.folder import has_graph
 from gpt2onnx.runtime.model import Model
 from gpt2onnx.runtime.opening import bos_token_id
 from gpt2onnx.runtime.prompts import Prompt, PromptReader
 from gpt2onnx.runtime.scoring import CHUNK, Piece, walk, windows
-
-BUNDLED = {DEMO: CHECKPOINT, DEMO_DRAFT: DRAFT}
 
 
 @dataclass(frozen=True)

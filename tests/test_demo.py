@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import gpt2onnx
-from gpt2onnx import demo
+from gpt2onnx import demo, models
 from gpt2onnx.errors import OutputExistsError
 from gpt2onnx.runtime.folder import open_folder
 from tests.checkpoints import make_checkpoint
@@ -20,8 +20,8 @@ from tests.checkpoints import make_checkpoint
 def bundled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A small checkpoint in the bundled model's place, and an empty cache."""
     monkeypatch.setenv("GPT2ONNX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(demo, "CHECKPOINT", make_checkpoint(tmp_path / "checkpoint"))
-    monkeypatch.setattr(demo, "DRAFT", make_checkpoint(tmp_path / "draft", n_layer=1))
+    monkeypatch.setitem(demo.BUNDLED, "demo", make_checkpoint(tmp_path / "checkpoint"))
+    monkeypatch.setitem(demo.BUNDLED, "demo-draft", make_checkpoint(tmp_path / "draft", n_layer=1))
     return tmp_path
 
 
@@ -35,7 +35,7 @@ def test_the_demo_is_exported_on_first_use(bundled: Path, monkeypatch: pytest.Mo
 def test_the_draft_is_exported_on_first_use(bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draft = gpt2onnx.load("demo-draft")
     monkeypatch.setattr("gpt2onnx.export.export", None)  # it isn't exported again
-    assert demo.exported_draft() == draft.folder.path == demo.draft_folder()
+    assert demo.exported("demo-draft") == draft.folder.path == demo.folder("demo-draft")
     assert draft.folder.path.is_relative_to(bundled / "cache")
     assert draft.folder.config["n_layer"] == 1
 
@@ -47,9 +47,17 @@ def test_the_draft_drafts_by_its_name(bundled: Path) -> None:
 
 def test_another_demo_is_exported_anew(bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = demo.exported()
-    monkeypatch.setattr(demo, "CHECKPOINT", make_checkpoint(bundled / "other", n_layer=1))
+    monkeypatch.setitem(demo.BUNDLED, "demo", make_checkpoint(bundled / "other", n_layer=1))
     assert demo.exported() != first
-    assert demo.exported("fp32") != demo.exported("int8")
+    assert demo.exported(precision="fp32") != demo.exported(precision="int8")
+
+
+def test_it_is_made_for_the_provider_that_is_named(bundled: Path) -> None:
+    assert models.resolve("demo", "CUDAExecutionProvider") == demo.folder(device="cuda")
+    assert open_folder(models.resolve("demo-draft", "cuda")).manifest["device"] == "cuda"
+    for provider in ("auto", "cpu"):
+        assert models.resolve("demo", provider) == demo.folder()
+    assert open_folder(demo.folder()).manifest["device"] == "cpu"
 
 
 def test_another_process_was_faster(bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,18 +65,18 @@ def test_another_process_was_faster(bundled: Path, monkeypatch: pytest.MonkeyPat
         raise OutputExistsError("somebody else has just written it")
 
     monkeypatch.setattr("gpt2onnx.export.export", late)
-    assert demo.exported().name == "int8"
+    assert demo.exported().name == "int8-cpu"
 
 
 def test_two_processes_at_once(bundled: Path) -> None:
     code = (
         "import sys, pathlib, gpt2onnx.demo as demo; "
-        "demo.CHECKPOINT = pathlib.Path(sys.argv[1]); print(demo.exported())"
+        "demo.BUNDLED['demo'] = pathlib.Path(sys.argv[1]); print(demo.exported())"
     )
-    command = [sys.executable, "-c", code, str(demo.CHECKPOINT)]
+    command = [sys.executable, "-c", code, str(demo.BUNDLED["demo"])]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     outputs = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert outputs == [f"{demo.exported()}\n"] * 2
-    assert [path.name for path in demo.exported().parent.iterdir()] == ["int8"]
+    assert [path.name for path in demo.exported().parent.iterdir()] == ["int8-cpu"]
     open_folder(demo.exported()).check_hashes()

@@ -13,7 +13,7 @@ from gpt2onnx.export.cached import CachedExports
 def test_a_changed_export_exports_anew(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = (demo.folder(), demo.draft_folder(), CachedExports(checkpoint).identity)
+    before = (demo.folder(), demo.folder("demo-draft"), CachedExports(checkpoint).identity)
     changed = tmp_path / "export"
     changed.mkdir()
     for module in export_digest.EXPORT.glob("*.py"):
@@ -27,6 +27,6 @@ def test_a_changed_export_exports_anew(
 def _again(checkpoint: Path) -> tuple[Path, Path, str]:
     export_digest.export_digest.cache_clear()
     try:
-        return (demo.folder(), demo.draft_folder(), CachedExports(checkpoint).identity)
+        return (demo.folder(), demo.folder("demo-draft"), CachedExports(checkpoint).identity)
     finally:
         export_digest.export_digest.cache_clear()

@@ -26,8 +26,8 @@ from gpt2onnx.compare.page import render
 from gpt2onnx.compare.prompts import PROMPTS
 from gpt2onnx.compare.record import Record, head
 from gpt2onnx.compare.report import tables
+from gpt2onnx.demo import DEMO
 from gpt2onnx.errors import OutputExistsError, ParameterError, PromptError, StorageError
-from gpt2onnx.models import DEMO
 from gpt2onnx.runtime.folder import open_folder
 from gpt2onnx.runtime.opening import open_tokenizer
 from gpt2onnx.runtime.session import known_provider

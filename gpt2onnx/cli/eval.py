@@ -73,7 +73,7 @@ def parser() -> Parser:
 def run(args: argparse.Namespace) -> int:
     text = read_file(args.text)
     for name in args.folders:  # none is found missing after hours
-        open_folder(find_model(name))
+        open_folder(find_model(name, args.provider))
     reference = _open_reference(args)
     results = _evaluations(args, text, reference)
     if args.json:

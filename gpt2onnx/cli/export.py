@@ -6,8 +6,7 @@ import argparse
 import sys
 
 from gpt2onnx.cli.parser import Parser
-from gpt2onnx.demo import CHECKPOINT
-from gpt2onnx.models import DEMO
+from gpt2onnx.demo import CHECKPOINT, DEMO
 
 DESCRIPTION = """\
 Makes a model folder, ONNX graph, tokenizer and settings, of a GPT-2 checkpoint:

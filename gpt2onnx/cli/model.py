@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2onnx import demo
 from gpt2onnx.cli.parser import Pairs, Parser
-from gpt2onnx.models import DEMO, DEMO_DRAFT, load, resolve
+from gpt2onnx.demo import BUNDLED, DEMO
+from gpt2onnx.models import device, load, resolve
 
 if TYPE_CHECKING:
     from gpt2onnx.runtime.model import Model
@@ -79,24 +80,23 @@ def add_beside(parser: Parser) -> None:
 
 def given_beside(args: argparse.Namespace) -> dict[str, Any]:
     """Those of the two that the call gives, as `Model.generate` takes them."""
-    draft = None if args.draft is None else find_model(args.draft)
+    draft = None if args.draft is None else find_model(args.draft, args.provider)
     both = {"draft": draft, "negative_prompt": args.negative_prompt}
     return {name: value for name, value in both.items() if value is not None}
 
 
 def open_model(args: argparse.Namespace, name: str | None = None) -> Model:
     """The model of a name, --model's if none is given, where the options have it run."""
-    folder = find_model(args.model if name is None else name)
+    folder = find_model(args.model if name is None else name, args.provider)
     return load(folder, args.provider, args.provider_options, args.threads, args.startup_cache)
 
 
-def find_model(name: str) -> Path:
+def find_model(name: str, provider: str = "auto") -> Path:
     """The folder of a model; says so where finding it takes a while."""
-    if name == DEMO and not demo.folder().exists():
-        print("gpt2onnx: exporting the bundled model, once", file=sys.stderr)
-    if name == DEMO_DRAFT and not demo.draft_folder().exists():
-        print("gpt2onnx: exporting the bundled draft, once", file=sys.stderr)
-    return resolve(name)
+    if name in BUNDLED and not demo.folder(name, device=device(provider)).exists():
+        kind = "model" if name == DEMO else "draft"
+        print(f"gpt2onnx: exporting the bundled {kind}, once", file=sys.stderr)
+    return resolve(name, provider)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -52,7 +52,7 @@ def parser() -> Parser:
 
 
 def run(args: argparse.Namespace) -> int:
-    folder = open_folder(find_model(args.folder))
+    folder = open_folder(find_model(args.folder, args.provider))
     longest = folder.n_positions
     work = Work(
         prompt_length=min(LENGTH, longest) if args.prompt_length is None else args.prompt_length,

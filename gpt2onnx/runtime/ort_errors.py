@@ -39,7 +39,10 @@ def explained(
     if "provider option" in text and "CUDA failure" not in text:
         return ParameterError(f"provider_options of {provider}: {text}")
     if "graph capture feature" in text:
-        return ParameterError(f"enable_cuda_graph can't be for {name}: {text}; leave it out")
+        return ParameterError(
+            f"enable_cuda_graph can't be for {name}: {text}; leave it out, or "
+            "use a model of `gpt2onnx export --device cuda`"
+        )
     if any(sign in text for sign in DAMAGE):
         if not isinstance(model, bytes) and _is_pointer(Path(model)):
             return CorruptModelError(f"{name} is git-lfs's pointer to a file: run `git lfs pull`")

@@ -296,15 +296,15 @@ def test_without_a_model_it_is_the_bundled_one(
 ) -> None:
     given = ("generate", "hello", "--max-new-tokens", 4)
     wanted = run(*given, "--model", folder)
-    monkeypatch.setattr("gpt2onnx.demo.folder", lambda precision="int8": Path(folder))
+    monkeypatch.setattr("gpt2onnx.demo.folder", lambda *which, **made: Path(folder))
     assert run(*given) == wanted
 
 
 def test_the_bundled_models_first_use_is_announced(
     run: Run, folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("gpt2onnx.demo.folder", lambda precision="int8": tmp_path / "not there")
-    monkeypatch.setattr("gpt2onnx.demo.exported", lambda: Path(folder))
+    monkeypatch.setattr("gpt2onnx.demo.folder", lambda *which, **made: tmp_path / "not there")
+    monkeypatch.setattr("gpt2onnx.demo.exported", lambda *which, **made: Path(folder))
     _, _, errors = run("generate", "hello", "--max-new-tokens", 1)
     assert errors == "gpt2onnx: exporting the bundled model, once\n"
 

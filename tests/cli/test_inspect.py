@@ -83,7 +83,7 @@ def test_another_exporters_folder(run: Run, folder: str, tmp_path: Path) -> None
 
 
 def test_demo_is_the_bundled_model(run: Run, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpt2onnx.demo.folder", lambda precision="int8": Path(folder))
+    monkeypatch.setattr("gpt2onnx.demo.folder", lambda *which, **made: Path(folder))
     assert run("inspect", "demo") == run("inspect", folder)
 
 

@@ -56,8 +56,8 @@ def test_a_lookup_of_two_texts(run: Run, folder: str) -> None:
 def test_the_bundled_draft(run: Run, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = ("generate", "hello", "--model", folder, *NEW)
     wanted = run(*given)
-    monkeypatch.setattr("gpt2onnx.demo.draft_folder", lambda: Path("not there"))
-    monkeypatch.setattr("gpt2onnx.demo.exported_draft", lambda: Path(folder))
+    monkeypatch.setattr("gpt2onnx.demo.folder", lambda *which, **made: Path("not there"))
+    monkeypatch.setattr("gpt2onnx.demo.exported", lambda *which, **made: Path(folder))
     announced = "gpt2onnx: exporting the bundled draft, once\n"
     assert run(*given, "--draft", "demo-draft") == (*wanted[:2], announced)
 

@@ -24,7 +24,7 @@ at_each_batch = pytest.mark.parametrize("batch", BATCHES)
 @pytest.fixture(scope="module")
 def opened() -> Callable[[str], Model]:
     # Two threads: products are split between them, which must not change a row.
-    return cache(lambda precision: gpt2onnx.load(demo.exported(precision), threads=2))
+    return cache(lambda precision: gpt2onnx.load(demo.exported(precision=precision), threads=2))
 
 
 def logits_of(model: Model, texts: list[Ids]) -> Logits:
