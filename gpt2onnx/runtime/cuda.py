@@ -45,9 +45,12 @@ class CudaArena:
         with self._cuda.waiting():
             for theirs, mine in zip(there, here, strict=True):
                 self._cuda.copy_rows(
-                    *(mine + skipped, self._head_bytes),
-                    *(theirs + skipped, source._head_bytes),
-                    *(width, self._heads),
+                    to=mine + skipped,
+                    to_pitch=self._head_bytes,
+                    source=theirs + skipped,
+                    source_pitch=source._head_bytes,
+                    width=width,
+                    height=self._heads,
                 )
 
     def move(self, row: int, positions: Positions, start: int) -> None:
@@ -56,9 +59,12 @@ class CudaArena:
                 # One by one and in order, so that none is overwritten before it was moved.
                 for target, position in enumerate(positions.tolist(), start):
                     self._cuda.copy_rows(
-                        *(tensor + target * self._token_bytes, self._head_bytes),
-                        *(tensor + position * self._token_bytes, self._head_bytes),
-                        *(self._token_bytes, self._heads),
+                        to=tensor + target * self._token_bytes,
+                        to_pitch=self._head_bytes,
+                        source=tensor + position * self._token_bytes,
+                        source_pitch=self._head_bytes,
+                        width=self._token_bytes,
+                        height=self._heads,
                     )
 
 

@@ -50,10 +50,12 @@ class CudaLibrary:
         self._call("cudaMemset", address, 0, size)
 
     def copy_rows(
-        self, to: int, to_pitch: int, by: int, by_pitch: int, width: int, height: int
+        self, *, to: int, to_pitch: int, source: int, source_pitch: int, width: int, height: int
     ) -> None:
         """Copy `height` rows of `width` bytes, which begin a pitch apart. Inside `waiting`."""
-        self._call("cudaMemcpy2D", to, to_pitch, by, by_pitch, width, height, DEVICE_TO_DEVICE)
+        self._call(
+            "cudaMemcpy2D", to, to_pitch, source, source_pitch, width, height, DEVICE_TO_DEVICE
+        )
 
     def write(self, address: int, value: NDArray[Any]) -> None:
         """Copy a contiguous array to the device. Inside `waiting`."""
