@@ -11,7 +11,7 @@ import pytest
 
 import gpt2onnx
 from gpt2onnx import demo, models
-from gpt2onnx.errors import OutputExistsError
+from gpt2onnx.errors import OutputExistsError, StorageError
 from gpt2onnx.runtime.folder import open_folder
 from tests.checkpoints import make_checkpoint
 
@@ -27,14 +27,14 @@ def bundled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_the_demo_is_exported_on_first_use(bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpt2onnx.load().generate("a", max_new_tokens=2).token_ids
-    monkeypatch.setattr("gpt2onnx.export.export", None)  # it isn't exported again
+    monkeypatch.setattr("gpt2onnx.export.cached.export", None)  # it isn't exported again
     assert demo.exported() == gpt2onnx.load("demo").folder.path
     assert demo.exported().is_relative_to(bundled / "cache")
 
 
 def test_the_draft_is_exported_on_first_use(bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draft = gpt2onnx.load("demo-draft")
-    monkeypatch.setattr("gpt2onnx.export.export", None)  # it isn't exported again
+    monkeypatch.setattr("gpt2onnx.export.cached.export", None)  # it isn't exported again
     assert demo.exported("demo-draft") == draft.folder.path == demo.folder("demo-draft")
     assert draft.folder.path.is_relative_to(bundled / "cache")
     assert draft.folder.config["n_layer"] == 1
@@ -64,8 +64,18 @@ def test_another_process_was_faster(bundled: Path, monkeypatch: pytest.MonkeyPat
     def late(*args: Any, **kwargs: Any) -> None:
         raise OutputExistsError("somebody else has just written it")
 
-    monkeypatch.setattr("gpt2onnx.export.export", late)
+    monkeypatch.setattr("gpt2onnx.export.cached.export", late)
     assert demo.exported().name == "int8-cpu"
+
+
+@pytest.mark.parametrize("cache", ["file", "x" * 300])
+def test_a_cache_that_cannot_be_written(
+    cache: str, bundled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bundled / "file").touch()
+    monkeypatch.setenv("GPT2ONNX_CACHE", str(bundled / cache))
+    with pytest.raises(StorageError, match=f"{cache}: no cache can be made .*; set GPT2ONNX_CACHE"):
+        demo.exported()
 
 
 def test_two_processes_at_once(bundled: Path) -> None:

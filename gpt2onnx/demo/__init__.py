@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from gpt2onnx.errors import OutputExistsError
 from gpt2onnx.export_digest import export_digest
 from gpt2onnx.paths import cache_folder
 
@@ -24,13 +23,13 @@ HELD_OUT = Path(__file__).parent / "held_out.txt"
 def exported(name: str = DEMO, precision: str = "int8", device: str = "cpu") -> Path:
     """A bundled model's folder in the user's cache, exported now where it isn't there yet."""
     out = folder(name, precision, device)
-    if not out.exists():
-        # Only a first use needs the export's packages.
-        from gpt2onnx.export import export
+    with contextlib.suppress(OSError):  # the export says what is wrong with the cache
+        if out.exists():
+            return out
+    # Only a first use needs the export's packages.
+    from gpt2onnx.export.cached import export_once
 
-        with contextlib.suppress(OutputExistsError):  # another process was faster
-            export(BUNDLED[name], out, precision=precision, device=device, verify=False)
-    return out
+    return export_once(BUNDLED[name], out, precision=precision, device=device)
 
 
 def folder(name: str = DEMO, precision: str = "int8", device: str = "cpu") -> Path:

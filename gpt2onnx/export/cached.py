@@ -1,12 +1,13 @@
-"""A checkpoint's model folders in the user's cache: exported when first asked for."""
+"""Model folders in the user's cache: exported when first asked for."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 from pathlib import Path
+from typing import Any
 
-from gpt2onnx.errors import OutputExistsError
+from gpt2onnx.errors import OutputExistsError, StorageError
 from gpt2onnx.export.checkpoint import open_checkpoint
 from gpt2onnx.export.exporter import export
 from gpt2onnx.export.precision import choose
@@ -33,16 +34,29 @@ class CachedExports:
     def __call__(self, precision: str, device: str) -> Path:
         """The model folder. Errors: as `export`; at once for what the fused graph can't do."""
         choose(precision, device)
-        out = self._folder / f"{precision}-{device}"
-        if not out.exists():
-            out.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(OutputExistsError):  # another process was faster
-                export(
-                    self._checkpoint.folder.resolve(),  # for the manifest, read anywhere
-                    out,
-                    precision=precision,
-                    device=device,
-                    verify=False,
-                    progress=self._progress,
-                )
-        return out
+        return export_once(
+            self._checkpoint.folder.resolve(),  # for the manifest, read anywhere
+            self._folder / f"{precision}-{device}",
+            precision=precision,
+            device=device,
+            progress=self._progress,
+        )
+
+
+def export_once(source: Path, out: Path, **options: Any) -> Path:
+    """`out`, a folder in the cache, exported there now where it isn't yet.
+
+    Errors: as `export`; StorageError where the cache can't be written.
+    """
+    try:
+        if out.exists():
+            return out
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{cache_folder()}: no cache can be made there: {error.strerror}; set "
+            "GPT2ONNX_CACHE to a folder that can be written"
+        ) from error
+    with contextlib.suppress(OutputExistsError):  # another process was faster
+        export(source, out, verify=False, **options)
+    return out

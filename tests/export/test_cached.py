@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import ParameterError, StorageError
 from gpt2onnx.export.cached import CachedExports
 
 
@@ -27,3 +27,13 @@ def test_an_export_is_made_once_and_again_for_other_weights(
 def test_what_the_fused_graph_cannot_do_is_said(checkpoint: Path) -> None:
     with pytest.raises(ParameterError, match="'int8-dynamic' has no CUDA kernels"):
         CachedExports(checkpoint)("int8-dynamic", "cuda")
+
+
+@pytest.mark.parametrize("cache", ["file", "x" * 300])
+def test_a_cache_that_cannot_be_written(
+    cache: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GPT2ONNX_CACHE", str(tmp_path / cache))
+    with pytest.raises(StorageError, match=f"{cache}: no cache can be made .*; set GPT2ONNX_CACHE"):
+        CachedExports(checkpoint)("fp32", "cpu")
