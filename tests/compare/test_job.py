@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,3 +79,29 @@ def test_modules_of_the_working_directory_are_not_pythons(
 def test_what_a_library_prints_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     as_child(monkeypatch, "print('loading…'); print('{\"result\": 1}')")
     assert job.apart({}) == {"result": 1}
+
+
+def runs(pid: int) -> bool:
+    """Whether a process does; one that has ended, though nobody has waited for it, doesn't."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and ") Z " not in stat.read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_a_measurement_does_not_outlive_who_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # the second thread is the one that watches
+    code = (
+        "import subprocess; from gpt2onnx.compare.job import COMMAND; "
+        "child = subprocess.Popen(COMMAND); print(child.pid, flush=True); child.wait()"
+    )
+    command = [sys.executable, "-c", code]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as asking:  # a job that never comes
+        child = int(asking.stdout.readline())
+        deadline = time.monotonic() + 20
+        while len(list(Path(f"/proc/{child}/task").iterdir())) == 1 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        asking.kill()
+        while runs(child) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not runs(child)
