@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import json
+import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gpt2onnx import demo
 from gpt2onnx.cli.bar import Bar
 from gpt2onnx.cli.parser import Parser
+from gpt2onnx.cli.report_folder import ReportFolder, earlier
+from gpt2onnx.cli.signals import ending_signals
 from gpt2onnx.cli.table import table
 from gpt2onnx.cli.text import read_file
-from gpt2onnx.cli.whole_file import WholeFile
 from gpt2onnx.compare.answers import encoded
 from gpt2onnx.compare.comparison import Comparison
-from gpt2onnx.compare.cost import Prices, add_costs, crossovers
+from gpt2onnx.compare.cost import Prices
 from gpt2onnx.compare.findings import findings
 from gpt2onnx.compare.grid import Grid
 from gpt2onnx.compare.machine import machine
-from gpt2onnx.compare.markdown import markdown
 from gpt2onnx.compare.models import Exported, Given
-from gpt2onnx.compare.page import render
 from gpt2onnx.compare.prompts import PROMPTS
 from gpt2onnx.compare.record import Record, head
 from gpt2onnx.compare.report import tables
 from gpt2onnx.demo import DEMO
-from gpt2onnx.errors import OutputExistsError, ParameterError, PromptError, StorageError
-from gpt2onnx.runtime.folder import open_folder
+from gpt2onnx.errors import ParameterError, PromptError
+from gpt2onnx.runtime.folder import has_graph, open_folder
 from gpt2onnx.runtime.opening import open_tokenizer
 from gpt2onnx.runtime.session import known_provider
 
@@ -47,6 +47,8 @@ EXAMPLES = [
     "gpt2onnx compare gpt2-fp32 gpt2-int8 --providers cpu --out gpt2-report",
 ]
 PRECISIONS = ("fp32", "int8")
+# What transformers names the files of a checkpoint's weights, their shards and indices.
+WEIGHTS = ("model*.safetensors*", "pytorch_model*.bin*")
 
 
 def parser() -> Parser:
@@ -99,7 +101,12 @@ def _add_grid(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    prices = Prices(args.cpu_price, args.gpu_price)
+    with ending_signals():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    given = Prices(args.cpu_price, args.gpu_price)
     prompts = _prompts(args.prompts)
     providers = _providers(args.providers)
     models = _models(args.sources, args.precisions)
@@ -108,8 +115,7 @@ def run(args: argparse.Namespace) -> int:
         *(providers, precisions, args.batch, args.context),
         *(args.new_tokens, args.threads, args.tf32, args.cuda_graph),
     )
-    out = _Out(Path(args.out), prices)
-    before = out.read(args.resume)
+    before = earlier(Path(args.out), args.resume)
     folder = open_folder(models.folder(models.reference))
     grid.check_positions(folder.n_positions)
     encoded(open_tokenizer(folder), prompts, folder.n_positions, grid.new_tokens)
@@ -117,9 +123,11 @@ def run(args: argparse.Namespace) -> int:
     record = Record(head(grid.as_dict(), model, machine(), models.reference, prompts))
     if before is not None:
         record.resume(before)
+        given = _with_earlier(given, before["prices"])
+    out = ReportFolder(Path(args.out), given)
     try:
         _compare(Comparison(grid, models, record), out)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         if record.answers:
             kept = f"what is done is kept: --resume goes on with {args.out}"
             print(f"gpt2onnx: {kept}", file=sys.stderr)
@@ -128,7 +136,15 @@ def run(args: argparse.Namespace) -> int:
     return 0 if any(each["status"] == "ok" for each in record.runs) else 1
 
 
-def _compare(comparison: Comparison, out: _Out) -> None:
+def _with_earlier(given: Prices, earlier: Mapping[str, float | None]) -> Prices:
+    """The call's prices, and an earlier record's where the call gives none."""
+    return Prices(
+        earlier["cpu"] if given.cpu is None else given.cpu,
+        earlier["gpu"] if given.gpu is None else given.gpu,
+    )
+
+
+def _compare(comparison: Comparison, out: ReportFolder) -> None:
     """Run what is left; whatever ends it, all files show what was done."""
     try:
         with Bar("comparing") as bar:
@@ -140,59 +156,6 @@ def _compare(comparison: Comparison, out: _Out) -> None:
     finally:
         out.save(comparison.record)
         out.show(comparison.record)
-
-
-class _Out:
-    """The folder that is written, and what is written into it."""
-
-    def __init__(self, folder: Path, prices: Prices) -> None:
-        self._folder, self._prices = folder, prices
-        self._json = folder / "compare.json"
-
-    def read(self, resume: bool) -> dict[str, Any] | None:
-        """The record to go on with. Errors: OutputExistsError, ParameterError."""
-        if self._folder.exists() and not self._folder.is_dir():
-            raise OutputExistsError(f"out={self._folder}: expected a folder, this is a file")
-        if not resume:
-            if self._json.exists():
-                raise OutputExistsError(
-                    f"{self._json} exists: give resume=True to go on with it, or another out"
-                )
-            return None
-        try:
-            found = json.loads(self._json.read_text(encoding="utf-8"))
-            if not isinstance(found, dict):
-                raise ValueError(f"expected a JSON object, found {type(found).__name__}")
-        except (OSError, ValueError) as error:
-            raise ParameterError(
-                f"resume=True: {self._json} can't be gone on with: {error}; leave resume out"
-            ) from error
-        return found
-
-    def save(self, record: Record) -> None:
-        content = json.dumps(self.data(record), ensure_ascii=False, indent=1)
-        self._write("compare.json", f"{content}\n")
-
-    def show(self, record: Record) -> None:
-        self._write("compare.md", markdown(self.data(record)))
-        self._write("compare.html", render(self.data(record)))
-
-    def data(self, record: Record) -> dict[str, Any]:
-        """The record with what follows from it and the prices."""
-        add_costs(record.runs, self._prices)
-        return {
-            "complete": False,
-            **record.as_dict(),
-            "prices": {"cpu": self._prices.cpu, "gpu": self._prices.gpu},
-            "crossovers": crossovers(record.runs),
-        }
-
-    def _write(self, name: str, content: str) -> None:
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"{self._folder}: {error.strerror}") from error
-        WholeFile("out", str(self._folder / name)).write(content)
 
 
 def _terminal(data: dict[str, Any]) -> str:
@@ -221,7 +184,9 @@ def _models(sources: list[str], precisions: tuple[str, ...] | None) -> Exported 
 
 
 def _is_model_folder(path: Path) -> bool:
-    return any(path.glob("*.onnx")) or any(path.glob("onnx/*.onnx"))
+    """A checkpoint may have graphs beside its weights, as the hub's clones do."""
+    weights = (file for kind in WEIGHTS for file in path.glob(kind))
+    return has_graph(path) and not any(weights)
 
 
 def _providers(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -234,8 +199,9 @@ def _providers(names: tuple[str, ...]) -> tuple[str, ...]:
 def _prompts(file: str | None) -> list[str]:
     if file is None:
         return list(PROMPTS)
-    lines = (line.replace("\\n", "\n") for line in read_file(file).splitlines())
-    prompts = [line for line in lines if line]
+    text = read_file(file).removeprefix("\ufeff")  # the mark that some editors begin UTF-8 with
+    lines = (line for line in re.split("\r?\n", text) if line.strip())
+    prompts = [line.replace("\\n", "\n") for line in lines]
     if not prompts:
         raise PromptError(f"{file}: no prompts: expected one a line")
     return prompts

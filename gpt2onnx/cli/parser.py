@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 # A name, alone or with what it is set to; not a part of a path, nor a value in quotation marks.
-_PARAMETER = re.compile(r"(?<![\w/.'-])([a-z]+(?:_[a-z]+)*)(=(?:True|False)?|\b)(?![/.]\w)")
+_PARAMETER = re.compile(
+    r"(?<![\w/.'-])([a-z][a-z\d]*(?:_[a-z\d]+)*)(=(?:True|False)?|\b(?![/.]\w))"
+)
 
 
 class Parser(argparse.ArgumentParser):

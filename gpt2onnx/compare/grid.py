@@ -69,7 +69,7 @@ class Grid:
             )
         if self.threads is not None and self.threads < 1:
             raise ParameterError(f"threads={self.threads}: expected at least 1")
-        for asked, name in ((self.tf32, "TF32"), (self.cuda_graph, "cuda_graph=True")):
+        for asked, name in ((self.tf32, "tf32=True"), (self.cuda_graph, "cuda_graph=True")):
             if asked and "cuda" not in self.providers:
                 raise ParameterError(
                     f"{name} has no effect on {', '.join(self.providers)}: it is CUDA's; leave it "

@@ -11,6 +11,7 @@ from typing import Any
 
 import gpt2onnx
 from gpt2onnx.compare.grid import Cell, Configuration
+from gpt2onnx.compare.shape import RECORD, problems
 from gpt2onnx.errors import ParameterError
 
 SCHEMA_VERSION = 1
@@ -38,14 +39,22 @@ class Record:
         return {**self.head, "answers": self.answers, "runs": self.runs}
 
     def resume(self, before: Mapping[str, Any]) -> None:
-        """Take over what went well in an earlier record. Errors: ParameterError for another's."""
+        """Take over what went well in an earlier record.
+
+        Errors: ParameterError for another's, and for a damaged one.
+        """
         for name in SAME:
-            if before.get(name) != self.head[name]:
+            if _compared(name, before.get(name)) != _compared(name, self.head[name]):
                 raise ParameterError(
                     f"the record to go on with is another's: its {name} is "
                     f"{_short(before.get(name))}, here {_short(self.head[name])}; ask for the "
-                    "same, or give another out"
+                    "same, or give another out=DIR"
                 )
+        if damage := next(problems(before, RECORD), None):
+            raise ParameterError(
+                f"the record to go on with is damaged: {damage}; remove the file, or give another "
+                "out=DIR"
+            )
         self.answers = [each for each in before["answers"] if each["status"] == "ok"]
         self.runs = [each for each in before["runs"] if each["status"] == "ok"]
 
@@ -81,6 +90,11 @@ def _configuration(entry: Mapping[str, Any]) -> Configuration:
 
 def _cell(entry: Mapping[str, Any]) -> Cell:
     return Cell(_configuration(entry), entry["batch"], entry["context"])
+
+
+def _compared(name: str, value: Any) -> Any:
+    """A field as it must be the same: a model by its identity, for a folder has several paths."""
+    return value.get("identity") if name == "model" and isinstance(value, Mapping) else value
 
 
 def _short(value: object) -> str:

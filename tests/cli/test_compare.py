@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import gpt2onnx
 from gpt2onnx.cli import compare
+from gpt2onnx.cli.signals import ending_signals
 from gpt2onnx.compare.jobs import answer
 from gpt2onnx.errors import ProviderError
 from gpt2onnx.runtime.session import require_provider
@@ -99,7 +103,7 @@ def test_folders(
     assert "Not there" not in shown
     again = run("compare", *folders, *SMALL, *given)
     assert again[0] == 2
-    assert "compare.json exists: give --resume to go on with it, or another" in again[2]
+    assert "compare.json exists: give --resume to go on with it, or another --out" in again[2]
 
 
 def test_an_interrupt_keeps_what_is_done_and_resuming_goes_on(
@@ -141,26 +145,142 @@ def test_an_interrupt_keeps_what_is_done_and_resuming_goes_on(
     assert "the record to go on with is another's: its grid is" in err
 
 
-def test_ctrl_c_ends_the_processes_as_well(
+@pytest.fixture
+def comparing(
     models: Callable[[str], Path], prompts: Path, tmp_path: Path
-) -> None:
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has measured a run into tmp_path/out and has more before it."""
     out = tmp_path / "out"
     many = ("--batch", ",".join(map(str, range(1, 30))), "--context", "8", "--new-tokens", "6")
     call = ["compare", str(models("fp32")), "--providers", "cpu", *many, "--threads", "1"]
+    (tmp_path / "tmp").mkdir()
     with subprocess.Popen(
         [sys.executable, "-c", START, *call, "--prompts", str(prompts), "--out", str(out)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
     ) as process:
         deadline = time.monotonic() + 60
         written = out / "compare.json"
         while not (written.exists() and read(out)["runs"]) and time.monotonic() < deadline:
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
+        yield process
+
+
+def children(process: subprocess.Popen[bytes]) -> list[int]:
+    threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return [int(pid) for thread in threads for pid in thread.read_text().split()]
+
+
+def vanish(pids: list[int]) -> bool:
+    """Whether processes end within some seconds; one that nobody has waited for counts as ended."""
+    deadline = time.monotonic() + 10
+    while any(_runs(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not any(_runs(pid) for pid in pids)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_processes_as_well(
+    number: int, comparing: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    out, measuring = tmp_path / "out", children(comparing)
+    comparing.send_signal(number)
+    _, err = comparing.communicate(timeout=30)
+    assert comparing.returncode == 128 + number
     assert err.decode() == f"gpt2onnx: what is done is kept: --resume goes on with {out}\n"
     assert 1 <= len(read(out)["runs"]) < 29
+    assert vanish(measuring)
+    assert not list((tmp_path / "tmp").glob("gpt2onnx-*"))
+
+
+def test_signals_are_as_before_behind_the_block() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ending_signals():
+            assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # nohup's
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_prices_of_the_record_are_kept_and_those_of_the_call_go_before(
+    run: Run, here: None, models: Callable[[str], Path], prompts: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    given = ("--providers", "cpu", "--prompts", prompts, "--out", out)
+    call = ("compare", models("fp32"), *SMALL, *given)
+    assert run(*call, "--cpu-price", 0.1, "--gpu-price", 1)[0] == 0
+    before = read(out)
+    assert run(*call, "--resume")[0] == 0
+    assert read(out) == before
+    assert run(*call, "--resume", "--cpu-price", 0.2)[0] == 0
+    after = read(out)
+    assert after["prices"] == {"cpu": 0.2, "gpu": 1}
+    dollars = [record["runs"][0]["dollars_per_million_tokens"] for record in (before, after)]
+    assert dollars[1] == pytest.approx(2 * dollars[0])
+
+
+def test_a_checkpoint_with_graphs_beside_its_weights(
+    run: Run,
+    here: None,
+    checkpoint: Path,
+    models: Callable[[str], Path],
+    prompts: Path,
+    tmp_path: Path,
+) -> None:
+    """As in a clone of openai-community/gpt2."""
+    clone = shutil.copytree(checkpoint, tmp_path / "gpt2")
+    (clone / "onnx").mkdir()
+    for name in ("decoder_model.onnx", "decoder_with_past_model.onnx"):
+        shutil.copy(models("fp32") / "model.onnx", clone / "onnx" / name)
+    given = ("--providers", "cpu", "--prompts", prompts, "--out", tmp_path / "out")
+    assert run("compare", clone, *SMALL, *given, "--precisions", "fp32")[0] == 0
+    assert [each["precision"] for each in read(tmp_path / "out")["answers"]] == ["fp32"]
+
+
+def test_a_portable_folder_is_no_checkpoint(
+    run: Run, here: None, checkpoint: Path, prompts: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "portable"
+    gpt2onnx.export(checkpoint, folder, precision="fp32", graph="portable", verify=False)
+    (folder / "manifest.json").unlink()  # as Optimum writes it
+    given = ("--providers", "cpu", "--prompts", prompts, "--out", tmp_path / "out")
+    assert run("compare", folder, *SMALL, *given)[0] == 0
+    assert [each["precision"] for each in read(tmp_path / "out")["answers"]] == ["portable"]
+
+
+def test_the_same_folder_by_another_path(
+    run: Run,
+    here: None,
+    models: Callable[[str], Path],
+    prompts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = models("fp32")
+    monkeypatch.chdir(folder.parent)
+    given = (*SMALL, "--providers", "cpu", "--prompts", prompts, "--out", tmp_path / "out")
+    assert run("compare", folder.name, *given)[0] == 0
+    assert run("compare", folder, *given, "--resume")[0] == 0
+
+
+def test_prompts_are_split_at_newlines_alone(
+    run: Run, here: None, models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_bytes("\ufeffone\r\n  \t\n  two\u2028and\fhalf \n\r\nthree".encode())
+    given = (*SMALL, "--providers", "cpu", "--prompts", file, "--out", tmp_path / "out")
+    assert run("compare", models("fp32"), *given)[0] == 0
+    assert read(tmp_path / "out")["prompts"] == ["one", "  two\u2028and\fhalf ", "three"]
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium on the PATH")
@@ -190,10 +310,10 @@ def test_a_browser_finds_the_plots(
         (("--batch", ""), "argument --batch: expected at least one, got ''"),
         (("--precisions", ","), "argument --precisions: expected at least one, got ','"),
         (("--context", "60"), "--context 60 and --new-tokens 64 are more than the model's 64"),
-        (("--tf32", "--providers", "cpu"), "TF32 has no effect on cpu"),
+        (("--tf32", "--providers", "cpu"), "--tf32 has no effect on cpu"),
         (("--cuda-graph", "--providers", "cpu"), "--cuda-graph has no effect on cpu: it is CUDA's"),
         (("--gpu-price", "0"), "--gpu-price 0.0: expected dollars an hour, above 0"),
-        (("--resume",), "--resume: compare/compare.json can't be gone on with: "),
+        (("--resume",), "there is no compare/compare.json to go on with: leave --resume out"),
         (("--prompts", "none"), "none: No such file or directory"),
         (("--new-tokens", "1"), "--new-tokens 1: expected at least 2"),
     ],
@@ -218,6 +338,9 @@ def test_mistakes(
     [
         (("--out", "list.json"), "--out list.json: expected a folder, this is a file"),
         (("--resume", "--out", "list"), "--resume: list/compare.json can't be gone on with: exp"),
+        (("--resume", "--out", "deep"), "--resume: deep/compare.json can't be gone on with: max"),
+        (("--resume", "--out", "cut"), "--resume: cut/compare.json can't be gone on with: Exp"),
+        (("--out", "/dev/null"), "--out /dev/null: expected a folder, this is a file"),
     ],
 )
 def test_what_is_at_out_already(
@@ -229,12 +352,15 @@ def test_what_is_at_out_already(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "list").mkdir()
-    for file in ("list.json", "list/compare.json"):
-        (tmp_path / file).write_text("[]")
+    (tmp_path / "list.json").touch()
+    for name, content in {"list": "[]", "deep": "[" * 100_000, "cut": '{"answers": '}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "compare.json").write_text(content)
     status, out, err = run("compare", folder, "--context", 8, "--new-tokens", 8, *given)
     assert (status, out) == (2, "")
     assert err.startswith(f"gpt2onnx: error: {message}")
+    if "--resume" in given:
+        assert err.endswith("; remove the file, or give another --out DIR\n")
 
 
 def test_a_prompt_without_room_is_told_before_anything_is_measured(

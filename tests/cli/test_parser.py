@@ -14,6 +14,7 @@ def parser() -> Parser:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--do-sample", action=argparse.BooleanOptionalAction)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--tf32", action="store_true")
     parser.add_argument("--option", dest="provider_options", action=Pairs, type=lambda t: t.split())
     return parser
 
@@ -29,6 +30,9 @@ def parser() -> Parser:
         ("provider_options={} is empty", "--option {} is empty"),
         ("seed=3", "--seed 3"),
         ("json=True", "--json"),
+        ("top_k=/dev/null: expected", "--top-k /dev/null: expected"),
+        ("seed=../x.y, seed=.x", "--seed ../x.y, --seed .x"),
+        ("tf32=True has no effect", "--tf32 has no effect"),
         # not a parameter, or not said of one
         ("a seed, and json of any kind", "a seed, and json of any kind"),
         ("bos_token_id=3", "bos_token_id=3"),

@@ -37,7 +37,7 @@ def compared(
     models = Given(folders)
     record = Record(head(grid.as_dict(), {}, {}, models.reference, PROMPTS))
     if before is not None:
-        record.resume(before)
+        record.resume({**before, "prices": {"cpu": None, "gpu": None}})
     comparing = Comparison(grid, models, record, do)
     assert len(list(comparing.run())) == comparing.steps
     return record

@@ -25,7 +25,7 @@ def test_every_provider_with_every_precision_at_every_batch_and_context() -> Non
         ({"batch": (1, 1)}, "batch=1,1: expected each of them once"),
         ({"new_tokens": 1}, "new_tokens=1: expected at least 2"),
         ({"threads": 0}, "threads=0: expected at least 1"),
-        ({"tf32": True}, "TF32 has no effect on cpu"),
+        ({"tf32": True}, "tf32=True has no effect on cpu"),
         ({"cuda_graph": True}, "cuda_graph=True has no effect on cpu"),
     ],
 )
