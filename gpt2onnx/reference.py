@@ -15,7 +15,7 @@ from gpt2onnx import models
 from gpt2onnx.demo import BUNDLED
 from gpt2onnx.errors import InstallationError
 from gpt2onnx.runtime.decoder import Ids
-from gpt2onnx.runtime.folder import has_graph
+from gpt2onnx.runtime.folder import is_model_folder
 from gpt2onnx.runtime.model import Model
 from gpt2onnx.runtime.opening import bos_token_id
 from gpt2onnx.runtime.prompts import Prompt, PromptReader
@@ -45,7 +45,7 @@ def open_reference(
     Errors: as `load`, or CheckpointError and its kinds, and InstallationError where torch,
     transformers or the export's packages are missing.
     """
-    if name not in BUNDLED and has_graph(Path(name)):
+    if name not in BUNDLED and is_model_folder(Path(name)):
         return of_model(open_model(name))
     return of_checkpoint(name)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from gpt2onnx.compare.record import Record, head
 from gpt2onnx.compare.report import tables
 from gpt2onnx.demo import DEMO
 from gpt2onnx.errors import ParameterError, PromptError
-from gpt2onnx.runtime.folder import has_graph, open_folder
+from gpt2onnx.runtime.folder import is_model_folder, open_folder
 from gpt2onnx.runtime.opening import open_tokenizer
 from gpt2onnx.runtime.session import known_provider
 
@@ -47,8 +46,6 @@ EXAMPLES = [
     "gpt2onnx compare gpt2-fp32 gpt2-int8 --providers cpu --out gpt2-report",
 ]
 PRECISIONS = ("fp32", "int8")
-# What transformers names the files of a checkpoint's weights, their shards and indices.
-WEIGHTS = ("model*.safetensors*", "pytorch_model*.bin*")
 
 
 def parser() -> Parser:
@@ -106,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    given = Prices(args.cpu_price, args.gpu_price)
+    out = ReportFolder(Path(args.out), Prices(args.cpu_price, args.gpu_price))
     prompts = _prompts(args.prompts)
     providers = _providers(args.providers)
     models = _models(args.sources, args.precisions)
@@ -122,9 +119,7 @@ def _run(args: argparse.Namespace) -> int:
     model = {"name": models.name, "identity": models.identity}
     record = Record(head(grid.as_dict(), model, machine(), models.reference, prompts))
     if before is not None:
-        record.resume(before)
-        given = _with_earlier(given, before["prices"])
-    out = ReportFolder(Path(args.out), given)
+        out.resume(record, before)
     try:
         _compare(Comparison(grid, models, record), out)
     except (KeyboardInterrupt, SystemExit):
@@ -134,14 +129,6 @@ def _run(args: argparse.Namespace) -> int:
         raise
     print(_terminal(out.data(record)))
     return 0 if any(each["status"] == "ok" for each in record.runs) else 1
-
-
-def _with_earlier(given: Prices, earlier: Mapping[str, float | None]) -> Prices:
-    """The call's prices, and an earlier record's where the call gives none."""
-    return Prices(
-        earlier["cpu"] if given.cpu is None else given.cpu,
-        earlier["gpu"] if given.gpu is None else given.gpu,
-    )
 
 
 def _compare(comparison: Comparison, out: ReportFolder) -> None:
@@ -164,7 +151,7 @@ def _terminal(data: dict[str, Any]) -> str:
 
 
 def _models(sources: list[str], precisions: tuple[str, ...] | None) -> Exported | Given:
-    if len(sources) > 1 or _is_model_folder(Path(sources[0])):
+    if len(sources) > 1 or is_model_folder(Path(sources[0])):
         if precisions is not None:
             raise ParameterError(
                 f"precisions={','.join(precisions)} has no effect on model folders, which have "
@@ -181,12 +168,6 @@ def _models(sources: list[str], precisions: tuple[str, ...] | None) -> Exported 
     (source,) = sources
     exports = CachedExports(demo.CHECKPOINT if source == DEMO else source, sys.stderr.isatty())
     return Exported(source, exports.identity, exports)
-
-
-def _is_model_folder(path: Path) -> bool:
-    """A checkpoint may have graphs beside its weights, as the hub's clones do."""
-    weights = (file for kind in WEIGHTS for file in path.glob(kind))
-    return has_graph(path) and not any(weights)
 
 
 def _providers(names: tuple[str, ...]) -> tuple[str, ...]:

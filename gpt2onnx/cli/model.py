@@ -93,7 +93,7 @@ def open_model(args: argparse.Namespace, name: str | None = None) -> Model:
 
 def find_model(name: str, provider: str = "auto") -> Path:
     """The folder of a model; says so where finding it takes a while."""
-    if name in BUNDLED and not demo.folder(name, device=device(provider)).exists():
+    if name in BUNDLED and not demo.is_there(demo.folder(name, device=device(provider))):
         kind = "model" if name == DEMO else "draft"
         print(f"gpt2onnx: exporting the bundled {kind}, once", file=sys.stderr)
     return resolve(name, provider)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ from gpt2onnx.compare.cost import Prices, add_costs, crossovers
 from gpt2onnx.compare.markdown import markdown
 from gpt2onnx.compare.page import render
 from gpt2onnx.compare.record import Record
-from gpt2onnx.errors import OutputExistsError, ParameterError, StorageError
+from gpt2onnx.errors import Gpt2OnnxError, OutputExistsError, ParameterError, StorageError
 
 JSON = "compare.json"
+
+
+# What Python raises where a part of a record is missing or is something else.
+DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 def earlier(folder: Path, resume: bool) -> dict[str, Any] | None:
@@ -37,11 +42,15 @@ def _read(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ParameterError(f"there is no {file} to go on with: leave resume=True out") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ParameterError(
-            f"resume=True: {file} can't be gone on with: {error}; remove the file, or give another "
-            "out=DIR"
-        ) from error
+        raise _damaged(file, str(error)) from error
     return found
+
+
+def _damaged(file: Path, why: str) -> ParameterError:
+    return ParameterError(
+        f"resume=True: {file} can't be gone on with: {why}; remove the file, or give another "
+        "out=DIR"
+    )
 
 
 class ReportFolder:
@@ -55,8 +64,28 @@ class ReportFolder:
         self._write(JSON, f"{content}\n")
 
     def show(self, record: Record) -> None:
-        self._write("compare.md", markdown(self.data(record)))
-        self._write("compare.html", render(self.data(record)))
+        for name, content in self._shown(record).items():
+            self._write(name, content)
+
+    def resume(self, record: Record, before: Mapping[str, Any]) -> None:
+        """Go on with an earlier record, and with its prices where none are given.
+
+        It must be one that can be shown. Errors: ParameterError.
+        """
+        try:
+            record.resume(before)
+            theirs, ours = before["prices"], self._prices
+            self._prices = Prices(ours.cpu or theirs["cpu"], ours.gpu or theirs["gpu"])
+            self._shown(record)
+        except Gpt2OnnxError:
+            raise
+        except DAMAGE as error:
+            why = f"it is damaged ({type(error).__name__}: {error})"
+            raise _damaged(self._folder / JSON, why) from error
+
+    def _shown(self, record: Record) -> dict[str, str]:
+        data = self.data(record)
+        return {"compare.md": markdown(data), "compare.html": render(data)}
 
     def data(self, record: Record) -> dict[str, Any]:
         add_costs(record.runs, self._prices)

@@ -11,7 +11,6 @@ from typing import Any
 
 import gpt2onnx
 from gpt2onnx.compare.grid import Cell, Configuration
-from gpt2onnx.compare.shape import RECORD, problems
 from gpt2onnx.errors import ParameterError
 
 SCHEMA_VERSION = 1
@@ -39,10 +38,7 @@ class Record:
         return {**self.head, "answers": self.answers, "runs": self.runs}
 
     def resume(self, before: Mapping[str, Any]) -> None:
-        """Take over what went well in an earlier record.
-
-        Errors: ParameterError for another's, and for a damaged one.
-        """
+        """Take over what went well in an earlier record. Errors: ParameterError for another's."""
         for name in SAME:
             if _compared(name, before.get(name)) != _compared(name, self.head[name]):
                 raise ParameterError(
@@ -50,11 +46,6 @@ class Record:
                     f"{_short(before.get(name))}, here {_short(self.head[name])}; ask for the "
                     "same, or give another out=DIR"
                 )
-        if damage := next(problems(before, RECORD), None):
-            raise ParameterError(
-                f"the record to go on with is damaged: {damage}; remove the file, or give another "
-                "out=DIR"
-            )
         self.answers = [each for each in before["answers"] if each["status"] == "ok"]
         self.runs = [each for each in before["runs"] if each["status"] == "ok"]
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 from gpt2onnx.export_digest import export_digest
@@ -23,13 +22,20 @@ HELD_OUT = Path(__file__).parent / "held_out.txt"
 def exported(name: str = DEMO, precision: str = "int8", device: str = "cpu") -> Path:
     """A bundled model's folder in the user's cache, exported now where it isn't there yet."""
     out = folder(name, precision, device)
-    with contextlib.suppress(OSError):  # the export says what is wrong with the cache
-        if out.exists():
-            return out
+    if is_there(out):
+        return out
     # Only a first use needs the export's packages.
     from gpt2onnx.export.cached import export_once
 
     return export_once(BUNDLED[name], out, precision=precision, device=device)
+
+
+def is_there(out: Path) -> bool:
+    """Whether it is exported already. What is wrong with the cache is the export's to say."""
+    try:
+        return out.exists()
+    except OSError:
+        return False
 
 
 def folder(name: str = DEMO, precision: str = "int8", device: str = "cpu") -> Path:

@@ -22,6 +22,8 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 # Where other exporters put a decoder with a cache: Optimum, its older merged form, transformers.js.
 GRAPHS = ("model.onnx", "decoder_model_merged.onnx", "onnx/model.onnx")
+# What transformers names the files of a checkpoint's weights, their shards and indices.
+WEIGHTS = ("model*.safetensors*", "pytorch_model*.bin*")
 
 
 @dataclass(frozen=True)
@@ -140,9 +142,18 @@ def open_folder(path: str | Path) -> ModelFolder:
     return ModelFolder(path, graph, manifest, config, settings)
 
 
-def has_graph(path: Path) -> bool:
-    """Whether this is a model folder, whole or not, rather than a checkpoint or no folder."""
-    return (path / MANIFEST).exists() or any(path.glob("*.onnx")) or any(path.glob("onnx/*.onnx"))
+def is_model_folder(path: Path) -> bool:
+    """Whether this is a model folder, whole or not, rather than a checkpoint or no folder.
+
+    A checkpoint may have graphs beside its weights, as clones from the hub do.
+    """
+    if (path / MANIFEST).exists():
+        return True
+    return _holds(path, "*.onnx", "onnx/*.onnx") and not _holds(path, *WEIGHTS)
+
+
+def _holds(path: Path, *patterns: str) -> bool:
+    return any(True for pattern in patterns for _ in path.glob(pattern))
 
 
 def _read_manifest(path: Path) -> Mapping[str, Any] | None:

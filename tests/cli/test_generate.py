@@ -300,6 +300,15 @@ def test_without_a_model_it_is_the_bundled_one(
     assert run(*given) == wanted
 
 
+def test_a_cache_that_cannot_be_looked_at(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GPT2ONNX_CACHE", str(tmp_path / ("a" * 300)))
+    status, out, err = run("generate", "hello")
+    assert (status, out) == (1, "")
+    assert "a: no cache can be made there: File name too long; set GPT2ONNX_CACHE" in err
+
+
 def test_the_bundled_models_first_use_is_announced(
     run: Run, folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

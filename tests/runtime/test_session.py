@@ -354,7 +354,10 @@ def test_runs_are_captured_only_where_they_are_numbered(monkeypatch, model: Path
 def test_cuda_graphs_that_a_model_cannot_have(monkeypatch, model: Path) -> None:
     error = "This session cannot use the graph capture feature as requested by the user as x"
     fake(monkeypatch, WORK, error=error)
-    with pytest.raises(ParameterError, match=r"enable_cuda_graph .* leave it out, or use a model of .*--device cuda"):
+    with pytest.raises(
+        ParameterError,
+        match=r"enable_cuda_graph .* leave it out, or use a model of .*--device cuda",
+    ):
         open_session(model, "cuda", {"enable_cuda_graph": 1})
 
 
