@@ -3,9 +3,9 @@
 Each command is a module of this package, with `parser()` and `run(args)`, imported when called:
 `gpt2onnx --help` needs neither numpy nor ONNX Runtime. Nothing in here knows models.
 
-Exit status: 0; 1 where the machine or the network failed; 2 for a mistake in the call; 130 after
-Ctrl-C; 141 where the reader of the output went away. What is none of these is a bug, and keeps its
-traceback.
+Exit status: 0; 1 where the machine or the network failed; 2 for a mistake in the call; 128 and the
+signal's number where one ended it: 130 after Ctrl-C, 141 where the reader of the output went away.
+What is none of these is a bug, and keeps its traceback.
 """
 
 from __future__ import annotations
