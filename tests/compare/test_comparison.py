@@ -23,6 +23,7 @@ from gpt2onnx.compare.record import Record, head
 from gpt2onnx.errors import ParameterError, ProviderError
 from gpt2onnx.export.cached import CachedExports
 from gpt2onnx.runtime.session import require_provider
+from tests.checkpoints import make_checkpoint
 
 PROMPTS = ["hello there", "one two three"]
 CUDA_MISSING = "cuda can't run here: "
@@ -254,7 +255,8 @@ def test_another_grids_record_is_refused(models: Callable[[str], Path]) -> None:
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("cuda_graph", [False, True])
-def test_on_a_gpu_the_answers_hold(cuda_graph: bool, checkpoint: Path, tmp_path: Path) -> None:
+def test_on_a_gpu_the_answers_hold(cuda_graph: bool, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", n_embd=128, n_head=2)  # heads as GPT-2's
     half = gpt2onnx.export(checkpoint, tmp_path / "m", precision="fp16", device="cuda").folder
     grid_ = Grid(("cuda",), ("fp16",), (1,), (8,), new_tokens=6, cuda_graph=cuda_graph)
     record = compared(grid_, [half])
