@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gpt2onnx import demo
 from gpt2onnx.demo import BUNDLED, DEMO
 from gpt2onnx.runtime.opening import open_model
-from gpt2onnx.runtime.session import short_name
+from gpt2onnx.runtime.session import device_of
 
 if TYPE_CHECKING:
     from gpt2onnx.runtime.model import Model
@@ -24,12 +24,7 @@ def resolve(name: str | Path, provider: str = "auto") -> Path:
 
     For CUDA where that is the provider: it wants a graph of its own.
     """
-    return demo.exported(str(name), device=device(provider)) if name in BUNDLED else Path(name)
-
-
-def device(provider: str) -> str:
-    """What a model that a provider runs is exported for: "cuda" or "cpu"."""
-    return "cuda" if short_name(provider) == "cuda" else "cpu"
+    return demo.exported(str(name), device=device_of(provider)) if name in BUNDLED else Path(name)
 
 
 def load(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from gpt2onnx import demo
 from gpt2onnx.cli.parser import Pairs, Parser
 from gpt2onnx.demo import BUNDLED, DEMO
-from gpt2onnx.models import device, load, resolve
-from gpt2onnx.runtime.session import require_provider
+from gpt2onnx.models import load, resolve
+from gpt2onnx.runtime.session import device_of, require_provider
 
 if TYPE_CHECKING:
     from gpt2onnx.runtime.model import Model
@@ -94,7 +94,7 @@ def open_model(args: argparse.Namespace, name: str | None = None) -> Model:
 
 def find_model(name: str, provider: str = "auto") -> Path:
     """The folder of a model; says so where finding it takes a while."""
-    if name in BUNDLED and not demo.is_there(demo.folder(name, device=device(provider))):
+    if name in BUNDLED and not demo.is_there(demo.folder(name, device=device_of(provider))):
         if provider != "auto":
             require_provider(provider)  # before it is exported in vain
         kind = "model" if name == DEMO else "draft"

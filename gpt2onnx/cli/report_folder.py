@@ -15,8 +15,6 @@ from gpt2onnx.compare.record import Record
 from gpt2onnx.errors import Gpt2OnnxError, OutputExistsError, ParameterError, StorageError
 
 JSON = "compare.json"
-
-
 # What Python raises where a part of a record is missing or is something else.
 DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 

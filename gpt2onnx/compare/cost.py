@@ -99,8 +99,8 @@ def crossovers(runs: Sequence[Run]) -> list[dict[str, Any]]:
                 "provider": provider,
                 "precision": precision,
                 "context": context,
-                "by_speed": _first(batches, [run["batch"] for run in mine if _faster(runs, run)]),
-                "by_price": _first(batches, [run["batch"] for run in mine if _cheaper(runs, run)]),
+                "by_speed": _first(batches, [run["batch"] for run in mine if faster(runs, run)]),
+                "by_price": _first(batches, [run["batch"] for run in mine if cheaper(runs, run)]),
             }
         )
     return found
@@ -121,12 +121,14 @@ def _first(batches: Collection[int], paying: Collection[int]) -> int | None:
     return first
 
 
-def _faster(runs: Sequence[Run], run: Run) -> bool:
+def faster(runs: Sequence[Run], run: Run) -> bool:
+    """Whether a run writes more tokens a second than the best CPU run; not where there is none."""
     best = best_cpu(runs, run)
     return best is not None and bool(run["tokens_per_s"] > best["tokens_per_s"])
 
 
-def _cheaper(runs: Sequence[Run], run: Run) -> bool:
+def cheaper(runs: Sequence[Run], run: Run) -> bool:
+    """Whether its tokens cost fewer dollars than that one's; not where a price isn't known."""
     best = best_cpu(runs, run)
     mine = run["dollars_per_million_tokens"]
     theirs = best["dollars_per_million_tokens"] if best else None

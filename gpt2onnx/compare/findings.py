@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gpt2onnx.compare.cost import cheaper, faster
 from gpt2onnx.compare.report import VERDICTS, Data, name_of, number, ok_runs
 
 # What a run's `energy.reasons` are of.
@@ -49,18 +50,13 @@ def _doubts(record: Data) -> list[str]:
 
 def _pays(cross: Data, record: Data) -> str:
     """At which batches a GPU configuration pays, by speed and where prices are known by them."""
-    runs = [
-        run
-        for run in ok_runs(record)
-        if (name_of(run), run["context"]) == (name_of(cross), cross["context"])
-        and run["speedup_over_best_cpu"]
-    ]
-    faster = [run["batch"] for run in runs if run["speedup_over_best_cpu"] > 1]
-    said = [_where("faster than the CPU", cross["by_speed"], faster)]
+    runs, here = ok_runs(record), (name_of(cross), cross["context"])
+    mine = [run for run in runs if (name_of(run), run["context"]) == here]
+    where_faster = [run["batch"] for run in mine if faster(runs, run)]
+    said = [_where("faster than the CPU", cross["by_speed"], where_faster)]
     if all(record["prices"].values()):
-        gpu = record["prices"]["gpu"]
-        cheaper = [run["batch"] for run in runs if gpu < run["break_even_price"]]
-        said.append(_where("cheaper", cross["by_price"], cheaper))
+        where_cheaper = [run["batch"] for run in mine if cheaper(runs, run)]
+        said.append(_where("cheaper", cross["by_price"], where_cheaper))
     return f"{name_of(cross)}, context {cross['context']}: {', '.join(said)}."
 
 

@@ -15,6 +15,7 @@ from typing import Protocol, TypeAlias
 from gpt2onnx.compare.grid import CPU, REFERENCE, Configuration
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime.folder import ModelFolder, open_folder
+from gpt2onnx.runtime.session import device_of
 
 # What a config.json says of a model's shape, whoever exported it and in whatever precision.
 SHAPE = ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size")
@@ -49,9 +50,7 @@ class Exported:
     reference: Configuration = REFERENCE
 
     def folder(self, configuration: Configuration) -> Path:
-        return self.export(
-            configuration.precision, "cuda" if configuration.provider == "cuda" else "cpu"
-        )
+        return self.export(configuration.precision, device_of(configuration.provider))
 
 
 class Given:

@@ -6,8 +6,10 @@ when that import fails. It knows nothing of models and sessions.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
+import io
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -133,6 +135,19 @@ def _importable() -> bool:
 
 def _release(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+
+
+def preload_cuda(ort: Any) -> None:
+    """Have onnxruntime load CUDA's libraries from pip's packages, wherever on sys.path they lie.
+
+    ONNX Runtime alone looks beside its own package only, and then where the system looks.
+    """
+    nvidia = importlib.util.find_spec("nvidia")
+    roots = (nvidia and nvidia.submodule_search_locations) or ()
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it doesn't find
+        for folder in (folder for root in roots for folder in sorted(Path(root).glob("*/lib"))):
+            ort.preload_dlls(directory=str(folder))
+        ort.preload_dlls()
 
 
 def cuda_obstacle(capi: Path, built_for: str, load: Callable[..., Any] = ctypes.CDLL) -> str | None:

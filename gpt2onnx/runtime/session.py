@@ -8,8 +8,6 @@ caches, tokens or GPT-2.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +21,12 @@ from gpt2onnx.errors import InstallationError, ModelFolderError, ParameterError,
 from gpt2onnx.runtime.background import Background
 from gpt2onnx.runtime.ort_errors import explained, out_of_memory
 from gpt2onnx.runtime.packing import packing_settings, saving_settings
-from gpt2onnx.runtime.providers import cuda_obstacle, replacement, require_onnxruntime
+from gpt2onnx.runtime.providers import (
+    cuda_obstacle,
+    preload_cuda,
+    replacement,
+    require_onnxruntime,
+)
 from gpt2onnx.runtime.threads import default_threads
 
 if TYPE_CHECKING:
@@ -197,6 +200,11 @@ def short_name(provider: str) -> str:
     return provider.removesuffix(SUFFIX).lower()
 
 
+def device_of(provider: str) -> str:
+    """What a model that a provider runs is exported for: "cuda" or "cpu"."""
+    return "cuda" if short_name(provider) == "cuda" else "cpu"
+
+
 @cache
 def _onnxruntime() -> Any:
     package = require_onnxruntime()
@@ -314,23 +322,10 @@ def _require_provider(ort: Any, name: str) -> None:
         )
     if short != "cuda":
         return
-    _preload_cuda(ort)
+    preload_cuda(ort)
     capi = Path(ort.__file__).parent / "capi"
     if obstacle := cuda_obstacle(capi, ort.cuda_version):
         raise ProviderError(f"cuda can't run here: {obstacle}")
-
-
-def _preload_cuda(ort: Any) -> None:
-    """Load CUDA's libraries from pip's packages, wherever on sys.path they lie.
-
-    ONNX Runtime alone looks beside its own package only, and then where the system looks.
-    """
-    nvidia = importlib.util.find_spec("nvidia")
-    roots = (nvidia and nvidia.submodule_search_locations) or ()
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it doesn't find
-        for folder in (folder for root in roots for folder in sorted(Path(root).glob("*/lib"))):
-            ort.preload_dlls(directory=str(folder))
-        ort.preload_dlls()
 
 
 def _session_options(ort: Any, how: _How, save_to: Path | None, optimised: bool) -> Any:
