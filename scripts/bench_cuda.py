@@ -38,6 +38,7 @@ from cuda_bench.answers import agreement, beams, graphs, independence
 from cuda_bench.bench import Bench, keep
 from cuda_bench.pytorch import torch_agreement, torch_time
 from cuda_bench.times import loop_time, prompt_time, step_time
+from markdown_table import table
 
 import gpt2onnx
 
@@ -104,17 +105,16 @@ def machine() -> dict[str, Any]:
 
 def tables(found: dict[str, Any]) -> str:
     """Agreement and times as Markdown."""
-    lines = ["| | largest error | allowed | top-1 | KL |", "| --- | --- | --- | --- | --- |"]
+    answers, times = [], []
     for name, value in found.items():
         if "allowed" in value:
-            of_logits = f"{value['top1']:.2%} | {value['kl']:.2g}" if "kl" in value else "- | -"
-            lines.append(f"| {name} | {value['max']:.3g} | {value['allowed']:.3g} | {of_logits} |")
-    lines += ["", "| | ms | p95 | tokens/s |", "| --- | --- | --- | --- |"]
-    for name, value in found.items():
+            of_logits = [f"{value['top1']:.2%}", f"{value['kl']:.2g}"] if "kl" in value else "--"
+            answers.append([name, f"{value['max']:.3g}", f"{value['allowed']:.3g}", *of_logits])
         if "tokens/s" in value:
-            figures = f"{value['ms']:.3f} | {value['p95 ms']:.3f} | {value['tokens/s']:,.0f}"
-            lines.append(f"| {name} | {figures} |")
-    return "\n".join(lines)
+            ms, p95, speed = value["ms"], value["p95 ms"], value["tokens/s"]
+            times.append([name, f"{ms:.3f}", f"{p95:.3f}", f"{speed:,.0f}"])
+    agreement = table(["", "largest error", "allowed", "top-1", "KL"], answers)
+    return f"{agreement}\n\n{table(['', 'ms', 'p95', 'tokens/s'], times)}"
 
 
 def apart(bench: Bench, group: str) -> None:

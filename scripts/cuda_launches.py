@@ -29,11 +29,12 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cuda_stand_in import build, record
+from markdown_table import table
 
 NOTE = (
     "Launches and copies over a stand-in for CUDA's libraries that calls itself an H200 and has no "
@@ -174,9 +175,9 @@ def report(found: Sequence[Watched], kernels: bool) -> Iterator[str]:
         return
     yield from (NOTE, "")
     yield from dict.fromkeys(f"- {watched.model.name}: {watched.said}" for watched in whole)
-    yield from ("", *table(["", *COLUMNS], rows(whole)))
+    yield from ("", *table(["", *COLUMNS], rows(whole)).splitlines())
     for watched in whole if kernels else []:
-        yield from ("", *kernel_table(watched))
+        yield from ("", *kernel_table(watched).splitlines())
 
 
 def rows(found: Sequence[Watched]) -> Iterator[list[str]]:
@@ -206,7 +207,7 @@ def _cell(events: Sequence[record.Event]) -> str:
     return f"{len(events)}" + (f" ({size:,} B)" if size else "")
 
 
-def kernel_table(watched: Watched) -> list[str]:
+def kernel_table(watched: Watched) -> str:
     """Kernels by how often a step launches them, or its graph holds them."""
     step = (watched.captured if watched.captures else watched.step).kernels()
     prompt = watched.prompt.kernels()
@@ -217,10 +218,6 @@ def kernel_table(watched: Watched) -> list[str]:
 
 def _cut(name: str) -> str:
     return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
-
-
-def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)]
 
 
 if __name__ == "__main__":

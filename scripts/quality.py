@@ -22,6 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import markdown_table
 import onnxruntime
 import tokenizers
 
@@ -137,8 +138,8 @@ def held_out_modules() -> list[Path]:
 
 
 def table(exports: list[Exported], results: list[Evaluation]) -> str:
-    rows = [cells(exports[0], *pair) for pair in zip(exports, results, strict=True)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (HEADER, ["---"] * len(HEADER), *rows))
+    pairs = zip(exports, results, strict=True)
+    return markdown_table.table(HEADER, (cells(exports[0], *pair) for pair in pairs))
 
 
 def cells(fp32: Exported, exported: Exported, result: Evaluation) -> list[str]:

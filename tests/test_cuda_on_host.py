@@ -63,6 +63,15 @@ def python(stand_in: tuple[Path, dict[str, str]]) -> Run:
     return lambda *arguments, **more: run([sys.executable, *arguments], stand_in[1] | more)
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled model for CUDA in fp32, whose logits are the CPU's but for rounding."""
+    out = tmp_path_factory.mktemp("models") / "model"
+    return gpt2onnx.export(
+        demo.CHECKPOINT, out, precision="fp32", device="cuda", verify=False
+    ).folder
+
+
 def test_what_is_captured_is_done_when_its_graph_is_launched(
     stand_in: tuple[Path, dict[str, str]],
 ) -> None:
@@ -95,10 +104,7 @@ def test_the_answers_are_the_cpus(python: Run) -> None:
     assert "skipped" not in done.stdout
 
 
-def test_the_bundled_models_texts_are_the_cpus(python: Run, tmp_path: Path) -> None:
-    model = gpt2onnx.export(
-        demo.CHECKPOINT, tmp_path / "model", precision="fp32", device="cuda", verify=False
-    ).folder
+def test_the_bundled_models_texts_are_the_cpus(python: Run, model: Path) -> None:
     for settings in ([], ["--do-sample", "--seed", "3", "--num-return-sequences", "3"]):
         texts = []
         for provider in PROVIDERS:
@@ -110,11 +116,8 @@ def test_the_bundled_models_texts_are_the_cpus(python: Run, tmp_path: Path) -> N
         assert texts == texts[:1] * len(PROVIDERS)
 
 
-def test_a_full_device_is_told_and_used_on(python: Run, tmp_path: Path) -> None:
+def test_a_full_device_is_told_and_used_on(python: Run, model: Path) -> None:
     """The cache of 16 rows doesn't fit, one row's does, and is written to as if nothing was."""
-    model = gpt2onnx.export(
-        demo.CHECKPOINT, tmp_path / "model", precision="fp32", device="cuda", verify=False
-    ).folder
     asks = f"""
 import gpt2onnx
 model = gpt2onnx.load({str(model)!r}, "cuda")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 import gpt2onnx
 from cuda_bench.bench import PROMPT, STEPS, Bench
+from gpt2onnx.agreement import Agreement
 
 # How far logits may be off, as a share of the reference's deviation: several times what rounding
 # does, and a fraction of what wrong logits are off by.
@@ -20,13 +22,13 @@ UNEQUAL = (1, 37, 64, 9)
 
 def difference(logits: np.ndarray, others: np.ndarray, share: float) -> dict[str, float]:
     """How far two pieces of logits [n, vocab] are apart; `share` of a deviation is allowed."""
-    p, q = (np.exp(x - x.max(-1, keepdims=True)) for x in (others, logits))
-    p, q = (x / x.sum(-1, keepdims=True) for x in (p.astype(np.float64), q.astype(np.float64)))
+    found = Agreement()
+    found.add(others, logits)
     return {
-        "max": float(np.abs(logits - others).max()),
+        "max": found.max_logit_difference,
         "allowed": share * float(others.std()),
-        "top1": float((logits.argmax(-1) == others.argmax(-1)).mean()),
-        "kl": float((p * np.log(p / q)).sum(-1).mean()),
+        "top1": found.top1_agreement,
+        "kl": found.kl_mean,
     }
 
 
@@ -42,8 +44,13 @@ def stepped(model: gpt2onnx.Model, ids: np.ndarray, prompt: int) -> np.ndarray:
 
 def agreement(bench: Bench, precision: str, mode: str) -> dict[str, float]:
     ours = stepped(bench.open(precision, mode), bench.ids, PROMPT)
-    expected = stepped(bench.reference(), bench.ids, PROMPT)
-    return difference(ours, expected, FROM_FP32[precision])
+    return difference(ours, expected(bench), FROM_FP32[precision])
+
+
+@cache
+def expected(bench: Bench) -> np.ndarray:
+    """What the CPU gives in fp32, which all modes are compared with."""
+    return stepped(bench.reference(), bench.ids, PROMPT)
 
 
 def graphs(bench: Bench, precision: str) -> dict[str, float]:

@@ -34,10 +34,8 @@ class Bench:
         self.modes = MODES if args.device == "cuda" else {"plain": None}
         self.found: dict[str, Any] = {}
         self.open = cache(self._open)  # models stay open until the end
-        self.exported = cache(self._exported)
 
     @property
-    @cache  # noqa: B019 - one object, as long as the process
     def checkpoint(self) -> Path:
         if self.args.quick or self.args.checkpoint:
             return self.args.checkpoint or DEMO
@@ -53,7 +51,7 @@ class Bench:
         random_checkpoint.write_tokenizer(unfinished, None)
         return unfinished.rename(out)
 
-    def _exported(self, precision: str, device: str = "cuda") -> Path:
+    def exported(self, precision: str, device: str = "cuda") -> Path:
         """What runs here is made for CUDA, the reference alone for the CPU."""
         out = self.folder / f"{precision}-{device}"
         if not out.exists():
@@ -67,7 +65,7 @@ class Bench:
         print(f"# {precision}, {mode}: {model.decoder.session.choice}")
         return model
 
-    @cache  # noqa: B019
+    @cache  # noqa: B019 - one object, as long as the process
     def reference(self, precision: str = "fp32") -> gpt2onnx.Model:
         """On the CPU fp32 as made for it; any other as made for CUDA."""
         made = self.exported("fp32", "cpu") if precision == "fp32" else self.exported(precision)

@@ -30,7 +30,7 @@ def main(folder: str, batch: int, context: int, options: dict[str, str]) -> None
     print(model.session.choice)
     decoder: Any = model.decoder
     steps = {"step": decoder.step}
-    if getattr(decoder, "top", 0):  # as greedy decoding takes it
+    if decoder.top:  # as greedy decoding takes it
         steps["greedy step"] = decoder.step_largest
     decoder.reserve(batch + 1, context + STEPS * len(steps))
     prompt = np.arange(context) % decoder.vocab_size

@@ -89,16 +89,22 @@ inline void transpose_4d(Grid grid, TArray<long> input_strides, const void* inpu
               static_cast<const int4*>(input)[place(input_strides, i, j, k, l)];
 }
 
+// [rows][first][second][width] -> [rows][second][first][width].
+template <typename Type>
+void swap_middle(long rows, long first, long second, int width, const Type* input, Type* output) {
+  for (long row = 0; row < rows; ++row)
+    for (long i = 0; i < first; ++i)
+      for (long j = 0; j < second; ++j)
+        std::copy_n(input + ((row * first + i) * second + j) * width, width,
+                    output + ((row * second + j) * first + i) * width);
+}
+
 // BxNxSxH -> BxSxNxH; `width` is H in Type.
 template <typename Type>
 void transpose_context(Grid grid, int width, bool reversed, const Type* input, Type* output) {
   expect(!reversed, "TransposeCtx to BxSxNxH");
   const long length = grid.blocks.x, rows = grid.blocks.y, heads = grid.threads.y;
-  for (long row = 0; row < rows; ++row)
-    for (long head = 0; head < heads; ++head)
-      for (long at = 0; at < length; ++at)
-        std::copy_n(input + ((row * heads + head) * length + at) * width, width,
-                    output + ((row * length + at) * heads + head) * width);
+  swap_middle(rows, heads, length, width, input, output);
 }
 
 // BxSxNxH -> BxNxSxH, of one matrix alone.
@@ -107,11 +113,7 @@ void transpose_qkv(Grid grid, int width, bool reversed, const Type* input, Type*
                    int matrices) {
   expect(!reversed && matrices == 1, "TransposeQKV of one BxSxNxH");
   const long length = grid.blocks.x, rows = grid.blocks.y, heads = grid.threads.y;
-  for (long row = 0; row < rows; ++row)
-    for (long head = 0; head < heads; ++head)
-      for (long at = 0; at < length; ++at)
-        std::copy_n(input + ((row * length + at) * heads + head) * width, width,
-                    output + ((row * heads + head) * length + at) * width);
+  swap_middle(rows, length, heads, width, input, output);
 }
 
 // Writes `length` new positions of each prefix into the cache's `capacity`.
