@@ -31,9 +31,26 @@ from typing import ClassVar
 
 
 class Gpt2OnnxError(Exception):
-    """Base of all errors of this package. Its message is one line, made to be shown to a user."""
+    """Base of all errors of this package. Its message is one line, made to be shown to a user.
+
+    Whatever a file's name, a tensor's or a library's own message brings along, a terminal gets
+    nothing but text: line breaks become spaces, other control characters their escapes.
+    """
 
     exit_status: ClassVar[int] = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+def one_line(text: str) -> str:
+    """The same text on one line, with printable characters alone."""
+    joined = " ".join(line.strip() for line in text.splitlines() if line.strip())
+    return joined if joined.isprintable() else "".join(map(_printable, joined))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else ascii(character)[1:-1]
 
 
 class InstallationError(Gpt2OnnxError):

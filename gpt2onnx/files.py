@@ -1,0 +1,144 @@
+"""Files that somebody else wrote: what may be read of them, and what is said where that fails.
+
+Everything that reads a checkpoint's, a model folder's or a user's file comes through here. A pipe,
+a device or a folder in a file's place is refused without waiting for it; a size is compared with a
+bound before anything is read; a byte order mark is no part of a text; and whatever the system or
+Python says of a path or a file becomes one line, as the caller's kind of error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from gpt2onnx.errors import Gpt2OnnxError
+
+# The largest text or JSON file that is read whole; GPT-2's tokenizer.json has 2 MB.
+MAX_TEXT_BYTES = 100_000_000
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+# In JSON's text: where a lone half of a surrogate pair may be.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def as_path(value: object, what: str, error: type[Gpt2OnnxError]) -> Path:
+    """A path that the system can be asked about. `what` names it: "folder", "out=".
+
+    Raises `error` for what is no path, and for names that no file can have.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise error(f"{what}: expected a path, got {value!r:.200}")
+    name = os.fspath(value)
+    try:
+        valid = isinstance(name, str) and b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        valid = False
+    if not valid:
+        raise error(f"{what}: expected a path, got {name!r:.200}, a name that no file can have")
+    return Path(name)
+
+
+@contextmanager
+def path_errors(path: Path | str, error: type[Gpt2OnnxError], advice: str = "") -> Iterator[None]:
+    """What the system says of a path, as `error` in one line; `advice` says what to do."""
+    try:
+        yield
+    except OSError as cause:
+        if cause.errno is None:  # a library's own, not the system's
+            raise
+        said = f"{_shortened(cause.filename or path)}: {cause.strerror}"
+        raise error(f"{said}; {advice}" if advice else said) from cause
+
+
+@contextmanager
+def open_regular(path: Path, error: type[Gpt2OnnxError]) -> Iterator[BinaryIO]:
+    """A file, open for reading bytes. Raises `error` where it can't be, or isn't a regular file."""
+    with path_errors(path, error):
+        # Without O_NONBLOCK opening a pipe waits for its writer.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        try:
+            mode = os.fstat(descriptor).st_mode
+        except OSError:
+            os.close(descriptor)
+            raise
+        if not stat.S_ISREG(mode):
+            os.close(descriptor)
+            kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+            raise error(f"{_shortened(path)}: expected a file, found {kind}")
+        with os.fdopen(descriptor, "rb") as file:
+            yield file
+
+
+def require_regular(path: Path, error: type[Gpt2OnnxError]) -> None:
+    """Raise `error` unless a regular file is there that can be read: for libraries that open it."""
+    with open_regular(path, error):
+        pass
+
+
+def read_bytes(path: Path, error: type[Gpt2OnnxError], most: int = MAX_TEXT_BYTES) -> bytes:
+    """What a file holds. Raises `error` where it can't be read or has more than `most` bytes."""
+    with open_regular(path, error) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(most + 1) if size <= most else b""
+        if max(size, len(content)) > most:
+            raise error(f"{_shortened(path)}: expected at most {most:,} bytes, found {size:,}")
+        return content
+
+
+def decoded(content: bytes, name: object, error: type[Gpt2OnnxError]) -> str:
+    """UTF-8 as text, without a byte order mark. Raises `error` with the first wrong byte."""
+    try:
+        return content.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as cause:
+        byte = f"byte {cause.start} is 0x{content[cause.start]:02x}"
+        raise error(f"{_shortened(name)}: expected UTF-8, found something else: {byte}") from cause
+
+
+def read_text(path: Path, error: type[Gpt2OnnxError], most: int = MAX_TEXT_BYTES) -> str:
+    """A file's text, in UTF-8. Raises `error`, as `read_bytes` and `decoded` do."""
+    return decoded(read_bytes(path, error, most), path, error)
+
+
+def read_json(path: Path, error: type[Gpt2OnnxError], most: int = MAX_TEXT_BYTES) -> dict[str, Any]:
+    """The JSON object in a file. Raises `error` where there is none, and says the place."""
+    content = read_bytes(path, error, most)
+    return json_object(content, path, error)
+
+
+def json_object(content: bytes, name: object, error: type[Gpt2OnnxError]) -> dict[str, Any]:
+    """The JSON object in UTF-8. Raises `error`; `name` says where the text is from."""
+    try:
+        found = json.loads(decoded(content, name, error))
+        if _SURROGATE.search(content):
+            json.dumps(found, ensure_ascii=False).encode()
+    except json.JSONDecodeError as cause:
+        place = f"line {cause.lineno}, column {cause.colno}"
+        raise error(
+            f"{_shortened(name)}: expected JSON, found a mistake at {place}: {cause.msg}"
+        ) from cause
+    except UnicodeEncodeError as cause:
+        raise error(f"{_shortened(name)}: expected Unicode, found half a surrogate pair") from cause
+    except RecursionError as cause:
+        raise error(f"{_shortened(name)}: expected JSON, found it nested too deeply") from cause
+    except ValueError as cause:  # a number of thousands of digits
+        raise error(f"{_shortened(name)}: expected JSON, found something else: {cause}") from cause
+    if not isinstance(found, dict):
+        raise error(f"{_shortened(name)}: expected a JSON object, found a {type(found).__name__}")
+    return found
+
+
+def _shortened(name: object) -> str:
+    """A path as a message shows it: of a very long one the beginning and the end."""
+    text = os.fsdecode(name) if isinstance(name, bytes) else str(name)
+    return text if len(text) <= 300 else f"{text[:140]}…{text[-140:]}"
