@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import math
 import re
-import reprlib
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.flags import flag as flag
+from gpt2onnx.flags import refusal as refusal
 
 Check = Callable[[str, Any], Any]
 
@@ -23,11 +23,6 @@ Check = Callable[[str, Any], Any]
 _LARGEST_TOKEN = 2**31 - 1
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def refusal(name: str, value: object, expected: str) -> ParameterError:
-    """The error for a value that isn't what was expected."""
-    return ParameterError(f"{name}={reprlib.repr(value)}: expected {expected}")
 
 
 def integer(minimum: int, expected: str) -> Check:
@@ -81,13 +76,6 @@ def order(*names: str) -> Check:
         return tuple(known)
 
     return check
-
-
-def flag(name: str, value: Any) -> bool:
-    """True or False, nothing that merely counts as one."""
-    if not isinstance(value, bool | np.bool_):
-        raise refusal(name, value, "True or False")
-    return bool(value)
 
 
 def function(answer: str) -> Check:
