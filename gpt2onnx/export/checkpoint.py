@@ -19,9 +19,9 @@ from tokenizers import Tokenizer
 from gpt2onnx.errors import CheckpointError, UnsupportedConfigError, WeightsError
 from gpt2onnx.export.config import Gpt2Config
 from gpt2onnx.export.hub import ADAPTER, fetch
-from gpt2onnx.export.json_file import read_json
 from gpt2onnx.export.tensors import Tensors, open_tensors
 from gpt2onnx.export.tokenizer import check_size, load_tokenizer
+from gpt2onnx.files import read_json
 
 PREFIX = "transformer."
 HEAD = "lm_head.weight"
@@ -174,7 +174,7 @@ def open_checkpoint(source: str | Path, revision: str | None = None) -> Checkpoi
         raise CheckpointError(
             f"{folder}: expected a checkpoint of transformers, found no config.json"
         )
-    config_json = read_json(folder / "config.json")
+    config_json = read_json(folder / "config.json", CheckpointError)
     config = Gpt2Config.from_json(config_json)
     generation = folder / "generation_config.json"
     tensors = open_tensors(folder)
@@ -186,7 +186,7 @@ def open_checkpoint(source: str | Path, revision: str | None = None) -> Checkpoi
         folder=folder,
         config=config,
         config_json=config_json,
-        generation_config=read_json(generation) if generation.exists() else None,
+        generation_config=read_json(generation, CheckpointError) if generation.exists() else None,
         tokenizer=tokenizer,
         tensors=tensors,
     )

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from gpt2onnx.errors import CheckpointError, HubError, InstallationError
 from gpt2onnx.export.config import Gpt2Config
-from gpt2onnx.export.json_file import read_json
 from gpt2onnx.export.tensors import WEIGHTS_FILES
 from gpt2onnx.export.tokenizer import TOKENIZER_FILES
+from gpt2onnx.files import read_json
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -74,7 +74,7 @@ def _download(api: HfApi, repo_id: str, revision: str | None, names: Collection[
     if "config.json" not in names:
         raise HubError(f"{repo_id!r} has no config.json, so it is no checkpoint of transformers")
     config = Path(api.hf_hub_download(repo_id, "config.json", revision=revision))
-    Gpt2Config.from_json(read_json(config))
+    Gpt2Config.from_json(read_json(config, CheckpointError))
     weights = _weights(names)
     if not weights:
         raise HubError(

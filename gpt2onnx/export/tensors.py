@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import WeightsError
-from gpt2onnx.export.json_file import read_json
 from gpt2onnx.export.safetensors_file import SafetensorsFile
 from gpt2onnx.export.torch_file import TorchFile
+from gpt2onnx.files import read_json
 
 LFS_POINTER = b"version https://git-lfs"
 

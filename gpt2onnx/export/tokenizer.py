@@ -20,7 +20,7 @@ from tokenizers.processors import TemplateProcessing
 
 from gpt2onnx.errors import TokenizerError
 from gpt2onnx.export.config import Gpt2Config
-from gpt2onnx.export.json_file import read_json
+from gpt2onnx.files import read_json
 
 TOKENIZER_FILES = (
     "tokenizer.json",
