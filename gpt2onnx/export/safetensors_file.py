@@ -20,15 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import WeightsError
+from gpt2onnx.export.floats import FLOATS, as_float32
 from gpt2onnx.files import open_regular, path_errors
-
-FLOATS: Mapping[str, np.dtype[Any]] = {
-    "F64": np.dtype("<f8"),
-    "F32": np.dtype("<f4"),
-    "F16": np.dtype("<f2"),
-    "BF16": np.dtype("<u2"),
-}
-"""The types that can be read. numpy has no bfloat16: its bits are taken as whole numbers."""
 
 LENGTH_BYTES = 8
 MAX_HEADER = 100_000_000  # the format's own bound
@@ -92,8 +85,7 @@ class SafetensorsFile:
         # Mapped for this tensor alone, so that its pages leave memory with it.
         with path_errors(self._path, WeightsError):
             mapped = np.memmap(self._path, FLOATS[dtype], "r", self._start + begin, shape)
-        stored = np.asarray(mapped)
-        return _from_bfloat16(stored) if dtype == "BF16" else _from_floats(stored)
+        return as_float32(np.asarray(mapped), dtype)
 
 
 def _read_entries(path: Path, header: bytes) -> dict[str, Entry]:
@@ -146,16 +138,3 @@ def _check_places(path: Path, entries: Mapping[str, Entry]) -> int:
             )
         at, before = entry.end, name
     return at
-
-
-def _from_floats(stored: NDArray[Any]) -> NDArray[np.float32]:
-    """The same array where it is float32 already."""
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinity, as in PyTorch
-        return stored.astype(np.float32, copy=False)
-
-
-def _from_bfloat16(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """A bfloat16 is the upper half of the float32 of the same value."""
-    wide = bits.astype(np.uint32)
-    wide <<= 16
-    return wide.view(np.float32)
