@@ -41,7 +41,7 @@ def as_path(value: object, what: str, error: type[Gpt2OnnxError]) -> Path:
         raise error(f"{what}: expected a path, got {value!r:.200}")
     name = os.fspath(value)
     try:
-        valid = isinstance(name, str) and b"\0" not in os.fsencode(name)
+        valid = isinstance(name, str) and name != "" and b"\0" not in os.fsencode(name)
     except UnicodeEncodeError:
         valid = False
     if not valid:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.checkpoint import Checkpoint
+from gpt2onnx.files import as_path
 
 Ids = NDArray[np.int64]
 
@@ -48,10 +49,12 @@ class CalibrationText:
 
 def _read(file: str | Path) -> str:
     try:
-        with Path(file).open("rb") as text:
+        # A pipe will do: whoever names one means to write to it.
+        with as_path(file, "calibration", ParameterError).open("rb") as text:
             start = text.read(ENOUGH)
         # A character may be cut where the reading ends, but not where the file does.
-        return codecs.getincrementaldecoder("utf-8")().decode(start, final=len(start) < ENOUGH)
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        return decoder.decode(start, final=len(start) < ENOUGH).removeprefix("\ufeff")
     except OSError as error:
         raise ParameterError(f"calibration={str(file)!r}: {error.strerror}") from error
     except UnicodeDecodeError as error:
