@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol, TypeAlias
 
 import tokenizers
@@ -44,6 +45,7 @@ class Assistance:
     def __init__(self, model: Assistant, load: Callable[[str | Path], Assistant]) -> None:
         self._model, self._load = model, load
         self._opened: dict[Path, Assistant] = {}
+        self._opening = Lock()
         self._fitting: Assistant | None = None
 
     def speculation(self, draft: Draft | None, params: GenerationParams) -> Speculation | None:
@@ -70,9 +72,10 @@ class Assistance:
                 raise ParameterError(f"draft={draft!r}: expected an open model, or its folder")
             return draft
         folder = Path(draft).resolve()
-        if folder not in self._opened:
-            self._opened[folder] = self._load(draft)
-        return self._opened[folder]
+        with self._opening:
+            if folder not in self._opened:
+                self._opened[folder] = self._load(draft)
+            return self._opened[folder]
 
     def _fit(self, draft: Assistant) -> Assistant:
         """The same draft, which speaks of the same tokens and reaches as far as the model."""

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from gpt2onnx.runtime.cuda import CudaArenas
 from gpt2onnx.runtime.decoder import Hidden, Ids, Logits, Mask, Top
 from gpt2onnx.runtime.session import Session
 from gpt2onnx.runtime.step_graphs import StepGraphs
+from gpt2onnx.runtime.turns import Turns, in_turn
 
 INPUTS = (
     *("input_ids", "position_ids", "seqlens_k", "total_sequence_length", "logits_index"),
@@ -39,9 +41,13 @@ DEVICE_CHUNK = 1024
 
 
 class FusedDecoder:
-    """Rows of a KV cache, advanced by one ONNX Runtime session. For one thread at a time."""
+    """Rows of a KV cache, advanced by one ONNX Runtime session.
+
+    Threads may share it, each with rows of its own: every method has its turn.
+    """
 
     def __init__(self, session: Session, n_positions: int) -> None:
+        self.turns = Turns()
         self.session = session
         self.n_positions = n_positions
         self.cache = KVCache(cache_shape(session, n_positions), arena_of(session))
@@ -49,7 +55,7 @@ class FusedDecoder:
         self.hidden_size = self._width("hidden_states")
         self.top = self._width("top_ids")
         self._whole = WHOLE if self.hidden_size else WHOLE[:1]
-        self.hidden_states: Hidden = np.empty((0, self.hidden_size), np.float32)
+        self._latest = local()  # of each thread
         self.can_branch = BIAS in session.inputs
         bind = partial(Binding, session, self.cache.shape)
         self._bindings: dict[tuple[str, ...], Binding] = defaultdict(bind)  # by outputs
@@ -57,24 +63,35 @@ class FusedDecoder:
         if session.captures and not self.can_branch:  # a bias has another size every step
             self._graphs = StepGraphs(session, self.cache.shape)
 
+    @property
+    def hidden_states(self) -> Hidden:
+        states: Hidden = self._latest.hidden_states
+        return states
+
+    @in_turn
     def new_row(self) -> CacheRow:
         return self.cache.new_row()
 
+    @in_turn
     def fork(self, row: CacheRow) -> CacheRow:
         return self.cache.fork(row)
 
+    @in_turn
     def copy(self, source: CacheRow, target: CacheRow, start: int) -> None:
         self.cache.copy(source, target, start)
 
+    @in_turn
     def truncate(self, row: CacheRow, length: int) -> None:
         self.cache.truncate(row, length)
 
     def free(self, row: CacheRow) -> None:
-        self.cache.free(row)
+        self.turns.soon(partial(self.cache.free, row))
 
+    @in_turn
     def reserve(self, rows: int, length: int) -> None:
         self.cache.reserve(len(self.cache.rows) + rows, length)
 
+    @in_turn
     def prefill(self, row: CacheRow, ids: Ids) -> Logits:
         self.cache.make_room(row, len(ids))
         outputs = self._empty(1)
@@ -86,6 +103,7 @@ class FusedDecoder:
         logits: Logits = outputs["logits"].reshape(self.vocab_size)
         return logits
 
+    @in_turn
     def extend(self, row: CacheRow, ids: Ids) -> Logits:
         self.cache.make_room(row, len(ids))
         outputs = self._empty(len(ids))
@@ -94,14 +112,17 @@ class FusedDecoder:
             self._append(row, ids[chunk], wanted, _part(outputs, chunk))
         return self._given(outputs)
 
+    @in_turn
     def step(self, rows: Sequence[CacheRow], ids: Ids) -> Logits:
         return self._given(self._stepped(rows, ids, self._whole))
 
+    @in_turn
     def step_largest(self, rows: Sequence[CacheRow], ids: Ids) -> Top:
         outputs = self._stepped(rows, ids, TOP)
         tokens, logits, logprobs = (outputs[name] for name in TOP)
         return tokens, logits, logprobs
 
+    @in_turn
     def branch(self, row: CacheRow, ids: Ids, sees: Mask, wanted: Ids) -> Logits:
         self.cache.make_room(row, len(ids))
         dtype = self.session.inputs[BIAS].dtype
@@ -113,6 +134,7 @@ class FusedDecoder:
         self._append(row, ids, wanted, outputs, told)
         return self._given(outputs)
 
+    @in_turn
     def keep(self, row: CacheRow, start: int, offsets: Ids) -> None:
         self.cache.keep(row, start, offsets)
 
@@ -160,7 +182,8 @@ class FusedDecoder:
 
     def _given(self, outputs: Arrays) -> Logits:
         """The logits, to be given; the hidden states behind them are kept."""
-        self.hidden_states = outputs.get("hidden_states", self.hidden_states)
+        if self.hidden_size:
+            self._latest.hidden_states = outputs["hidden_states"]
         logits: Logits = outputs["logits"]
         return logits
 

@@ -44,7 +44,11 @@ Strategy: TypeAlias = Speculation | Lookahead | Guidance | Contrastive
 
 
 class Model:
-    """An open model folder. For one thread at a time."""
+    """An open model folder.
+
+    Threads may share it: their calls take turns step by step, so that streams of several threads
+    interleave, and each gets what it gets alone.
+    """
 
     def __init__(
         self,
