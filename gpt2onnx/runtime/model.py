@@ -18,7 +18,7 @@ import tokenizers
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime import beam_writer, ranking
 from gpt2onnx.runtime.assistance import Assistance, Draft
-from gpt2onnx.runtime.beams import Observer
+from gpt2onnx.runtime.beams import Observer, check_observer
 from gpt2onnx.runtime.breakers import BreakerFinder
 from gpt2onnx.runtime.contrastive import Contrastive, contrastive_of
 from gpt2onnx.runtime.decoder import Decoder, Ids
@@ -138,10 +138,11 @@ class Model:
         params, strategy = self._understand(draft, negative_prompt, parameters)
         top = TopTokens(self.tokenizer, self.decoder.vocab_size, top_logprobs)
         flag("prompt_logprobs", prompt_logprobs)
+        check_observer(observe)
         prompts = as_batch(prompt)
         if params.num_beams > 1:
             groups = self._search(prompts, params, top, observe)
-        elif observe:
+        elif observe is not None:
             raise ParameterError("observe has no effect without num_beams above 1: leave it out")
         else:
             groups = self._draw(prompts, params, top, strategy)
@@ -194,7 +195,7 @@ class Model:
 
     def to_score(self, text: Prompt, add_bos: bool = True) -> Ids:
         """The token ids that `score` reads, all but the first of which it scores: [n], n >= 2."""
-        return self._prompts.to_score(text, add_bos)
+        return self._prompts.to_score(text, flag("add_bos", add_bos))
 
     def params(self, given: Mapping[str, Any]) -> GenerationParams:
         """The parameters of a call, over the model's own defaults. Errors: ParameterError."""

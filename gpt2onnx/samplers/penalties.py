@@ -8,12 +8,12 @@ puts them in order.
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import ParameterError, shown
+from gpt2onnx.samplers.asking import ask
 from gpt2onnx.samplers.candidates import FloatArray, IntArray
 
 Penalty = Callable[[IntArray, FloatArray], FloatArray]
@@ -137,11 +137,14 @@ def prefix_allowed_tokens(
     Raises ParameterError where it returns none, or something that isn't token ids of this
     vocabulary.
     """
-    answer = allowed_fn(sequence_index, history)
-    allowed = np.asarray(answer)
+    answer = ask(allowed_fn, sequence_index, history)
+    try:
+        allowed = np.asarray(answer)
+    except ValueError:  # lists of several lengths
+        allowed = np.empty(0)
     if allowed.ndim != 1 or not len(allowed) or allowed.dtype.kind not in "iu":
         raise ParameterError(
-            f"prefix_allowed_tokens_fn returned {reprlib.repr(answer)} for sequence "
+            f"prefix_allowed_tokens_fn returned {shown(answer)} for sequence "
             f"{sequence_index}: expected a non-empty list of token ids; where nothing may follow, "
             "return the end token"
         )

@@ -20,6 +20,7 @@ from gpt2onnx.samplers.checks import (
     number,
     order,
     phrases,
+    seed,
     strings,
     text,
     texts,
@@ -51,7 +52,7 @@ CHECKS: Final[dict[str, Check]] = {
     "num_return_sequences": integer(1, "an integer of at least 1"),
     "best_of": integer(1, "an integer of at least 1"),
     "return_alternatives": flag,
-    "seed": integer(0, "an integer of at least 0"),
+    "seed": seed,
     # Logits divided by less would overflow float32.
     "temperature": number(lambda v: v >= 1e-30, f"a number above 0; {_GREEDY_ADVICE}"),
     "dynatemp_range": number(lambda v: v >= 0, _OFF_AT_0),

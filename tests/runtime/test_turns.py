@@ -101,10 +101,8 @@ def nested(model: Model, other: Model) -> Any:
     def ask(sequence: int, history: Any) -> bool:
         return not model.score("ab").logprobs
 
-    inner = []
-    for _ in model.stream("hello", stop_fn=ask, max_new_tokens=3):
-        inner.append(told(model.generate("x", max_new_tokens=2)))
-    return inner
+    stream = model.stream("hello", stop_fn=ask, max_new_tokens=3)
+    return [told(model.generate("x", max_new_tokens=2)) for _ in stream]
 
 
 CALLS: dict[str, Call] = {
