@@ -7,7 +7,7 @@ cache's size is ever copied. Knows the graph's inputs (export/graph.py lists the
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from threading import local
@@ -21,7 +21,7 @@ from gpt2onnx.runtime.binding import Binding
 from gpt2onnx.runtime.cache import ArenaFactory, CacheRow, CacheShape, HostArena, KVCache
 from gpt2onnx.runtime.cuda import CudaArenas
 from gpt2onnx.runtime.decoder import Hidden, Ids, Logits, Mask, Top
-from gpt2onnx.runtime.session import Session
+from gpt2onnx.runtime.session import Session, TensorSpec
 from gpt2onnx.runtime.step_graphs import StepGraphs
 from gpt2onnx.runtime.turns import Turns, in_turn
 
@@ -29,6 +29,7 @@ INPUTS = (
     *("input_ids", "position_ids", "seqlens_k", "total_sequence_length", "logits_index"),
     *("past_key_values.0.key", "past_key_values.0.value"),
 )
+PAST = "past_key_values."
 BIAS = "attention_bias"
 WHOLE = ("logits", "hidden_states")  # the second where the graph gives it
 TOP = ("top_ids", "top_logits", "top_logprobs")  # as decoder.Top has them
@@ -236,20 +237,44 @@ def arena_of(session: Session) -> ArenaFactory:
 
 def cache_shape(session: Session, n_positions: int) -> CacheShape:
     """The cache that a fused graph wants, read from its own inputs. Errors: ModelFolderError."""
-    if missing := [name for name in INPUTS if name not in session.inputs]:
+    _require_names("inputs", session.inputs, INPUTS)
+    layers = sum(PAST in name for name in session.inputs) // 2
+    names = [f"{n}.{kind}" for n in range(layers) for kind in ("key", "value")]
+    _require_names("inputs", session.inputs, [f"{PAST}{name}" for name in names])
+    _require_names("outputs", session.outputs, ["logits", *(f"present.{name}" for name in names)])
+    dtype, shape = session.inputs[f"{PAST}0.key"]
+    heads, head_dim = (_size(session.inputs, f"{PAST}0.key", 4, axis) for axis in (1, 3))
+    for name in names:
+        if session.inputs[f"{PAST}{name}"] != (dtype, shape):
+            raise ModelFolderError(
+                f"{PAST}{name} isn't {PAST}0.key's like: expected one type and shape for all; "
+                "export the model again"
+            )
+    for name in ("logits", "hidden_states", *TOP):
+        if name in session.outputs:
+            _size(session.outputs, name, 2, 1)
+    return CacheShape(layers, heads, head_dim, n_positions, dtype)
+
+
+def _require_names(what: str, given: Iterable[str], wanted: Iterable[str]) -> None:
+    if missing := [name for name in wanted if name not in given]:
         raise ModelFolderError(
-            f"the graph's inputs are {', '.join(session.inputs)}: expected {', '.join(missing)}, "
-            "too; export the model again"
+            f"the graph's {what} are {', '.join(given)}: expected {', '.join(missing)}, too; "
+            "export the model again"
         )
-    keys = [name for name in session.inputs if name.endswith(".key")]
-    dtype, shape = session.inputs["past_key_values.0.key"]
-    _, heads, _, head_dim = shape
-    if not (isinstance(heads, int) and isinstance(head_dim, int)):
+
+
+def _size(specs: Mapping[str, TensorSpec], name: str, rank: int, axis: int) -> int:
+    """A size that the graph must fix, of a tensor of `rank` dimensions."""
+    shape = specs[name].shape
+    size = shape[axis] if len(shape) == rank else None
+    if not isinstance(size, int) or size < 1:
+        layout = {2: "[positions, width]", 4: "[batch, heads, capacity, head_dim]"}[rank]
         raise ModelFolderError(
-            f"past_key_values.0.key has the shape {shape}: expected [batch, heads, capacity, "
-            "head_dim] with numbers for heads and head_dim; export the model again"
+            f"{name} has the shape {shape}: expected {layout} with a number on axis {axis}; "
+            "export the model again"
         )
-    return CacheShape(len(keys), heads, head_dim, n_positions, dtype)
+    return size
 
 
 def _chunks(ids: Ids, size: int) -> Iterator[slice]:

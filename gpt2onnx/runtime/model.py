@@ -26,6 +26,7 @@ from gpt2onnx.runtime.folder import ModelFolder
 from gpt2onnx.runtime.generation import Continuation, run
 from gpt2onnx.runtime.guidance import Guidance, guidance_of
 from gpt2onnx.runtime.guided import GrammarCompiler
+from gpt2onnx.runtime.load_params import check_load
 from gpt2onnx.runtime.lookahead import Lookahead, lookahead_of
 from gpt2onnx.runtime.opening import bos_token_id, generation_defaults, open_model
 from gpt2onnx.runtime.prompts import Prompt, PromptReader, as_batch, is_batch
@@ -301,6 +302,7 @@ def load(
     startup_cache: bool = True,
 ) -> Model:
     """`gpt2onnx.load`, of a folder only, whose docstring has the parameters and errors."""
+    check_load(provider, provider_options, threads, startup_cache)
     alike = partial(
         load,
         provider=provider,

@@ -183,7 +183,7 @@ def _names(session: Session) -> tuple[list[str], list[str], list[str]]:
 def _size(name: str, spec: TensorSpec, axis: int, layout: str) -> int:
     """A size that the graph must fix."""
     size = spec.shape[axis] if axis < len(spec.shape) else None
-    if isinstance(size, int):
+    if isinstance(size, int) and size > 0 and len(spec.shape) == len(layout.split(", ")):
         return size
     raise ModelFolderError(
         f"{name} has the shape {spec.shape}: expected [{layout}] with a number on axis {axis}"
