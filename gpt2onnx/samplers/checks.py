@@ -23,6 +23,9 @@ _LARGEST_TOKEN = 2**31 - 1
 # numpy's integers end here. No count of anything comes near it.
 LARGEST_INTEGER = 2**63 - 1
 
+# No GPT-2 has more positions, and each phrase that must come takes one.
+MOST_PHRASES = 2**17
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -153,6 +156,11 @@ def early_stopping(name: str, value: Any) -> bool | str:
 def phrases(name: str, value: Any) -> tuple[tuple[tuple[int, ...], ...], ...] | None:
     """A list of phrases, or of lists of alternative ones -> of each its alternatives, or None."""
     members = _members(value)
+    if members is not None and len(members) > MOST_PHRASES:
+        raise ParameterError(
+            f"{name} holds {len(members):,} phrases: expected at most {MOST_PHRASES:,}, as many as "
+            "a text may have tokens"
+        )
     alternatives = [_token_sequences(m) or _token_sequences([m]) for m in members or ()]
     if members is None or not all(alternatives):
         raise refusal(

@@ -14,7 +14,7 @@ import numpy as np
 
 from gpt2onnx.errors import ParameterError, shown
 from gpt2onnx.samplers.asking import ask
-from gpt2onnx.samplers.candidates import FloatArray, IntArray
+from gpt2onnx.samplers.candidates import FloatArray, IntArray, bounded
 
 Penalty = Callable[[IntArray, FloatArray], FloatArray]
 AllowedTokens = Callable[[int, IntArray], Sequence[int] | IntArray]
@@ -25,7 +25,7 @@ def logit_bias(
 ) -> FloatArray:  # [n], [vocab], [k], [k] -> [vocab]
     """Adds `values` to the logits of `ids`: transformers' sequence_bias for single tokens."""
     biased = logits.copy()
-    biased[ids] += values
+    biased[ids] = bounded(biased[ids] + values)
     return biased
 
 
@@ -39,7 +39,8 @@ def repetition_penalty(
     penalized = logits.copy()
     seen = logits[history]
     # A token that occurs twice is written twice, with the same value.
-    penalized[history] = np.where(seen < 0, seen * penalty, seen / penalty)
+    with np.errstate(over="ignore"):
+        penalized[history] = bounded(np.where(seen < 0, seen * penalty, seen / penalty))
     return penalized
 
 
