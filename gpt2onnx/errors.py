@@ -27,6 +27,7 @@ machine or the network failed.
 
 from __future__ import annotations
 
+import reprlib
 from typing import ClassVar
 
 
@@ -47,6 +48,26 @@ def one_line(text: str) -> str:
     """The same text on one line, with printable characters alone."""
     joined = " ".join(line.strip() for line in text.splitlines() if line.strip())
     return joined if joined.isprintable() else "".join(map(_printable, joined))
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: Python's own form, a long one shortened."""
+    try:
+        return _SHORT.repr(value)
+    except Exception:  # of a value's own __repr__
+        return f"a {type(value).__name__}"
+
+
+class _Short(reprlib.Repr):
+    """As reprlib.repr, which fails on integers of thousands of digits."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        if x.bit_length() > 256:
+            return f"an integer of {x.bit_length()} bits"
+        return super().repr_int(x, level)
+
+
+_SHORT = _Short()
 
 
 def _printable(character: str) -> str:

@@ -8,14 +8,16 @@ Python says of a path or a file becomes one line, as the caller's kind of error.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from gpt2onnx.errors import Gpt2OnnxError
 
@@ -62,7 +64,7 @@ def path_errors(path: Path | str, error: type[Gpt2OnnxError], advice: str = "") 
 
 
 @contextmanager
-def open_regular(path: Path, error: type[Gpt2OnnxError]) -> Iterator[BinaryIO]:
+def open_regular(path: Path, error: type[Gpt2OnnxError]) -> Iterator[BufferedReader]:
     """A file, open for reading bytes. Raises `error` where it can't be, or isn't a regular file."""
     with path_errors(path, error):
         # Without O_NONBLOCK opening a pipe waits for its writer.
@@ -94,6 +96,12 @@ def read_bytes(path: Path, error: type[Gpt2OnnxError], most: int = MAX_TEXT_BYTE
         if max(size, len(content)) > most:
             raise error(f"{_shortened(path)}: expected at most {most:,} bytes, found {size:,}")
         return content
+
+
+def sha256(path: Path, error: type[Gpt2OnnxError]) -> str:
+    """The SHA-256 of a file of any size, in hexadecimal digits. Raises `error`."""
+    with open_regular(path, error) as file, path_errors(path, error):
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def decoded(content: bytes, name: object, error: type[Gpt2OnnxError]) -> str:

@@ -5,14 +5,10 @@ Needs no numpy, so that every part can ask here.
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Collection
 from typing import Any
 
-from gpt2onnx.errors import ParameterError
-
-_SHORTENED = reprlib.Repr()
-_SHORTENED.maxstring = _SHORTENED.maxother = 100
+from gpt2onnx.errors import ParameterError, shown
 
 
 def flag(name: str, value: Any) -> bool:
@@ -32,14 +28,6 @@ def one_of(name: str, value: Any, names: Collection[str]) -> str:
 def refusal(name: str, value: object, expected: str) -> ParameterError:
     """The error for a value that isn't what was expected."""
     return ParameterError(f"{name}={shown(value)}: expected {expected}")
-
-
-def shown(value: object) -> str:
-    """A value as a message shows it: shortened, whatever it is."""
-    try:
-        return _SHORTENED.repr(value)
-    except ValueError:  # an integer of more digits than Python writes
-        return f"a {type(value).__name__} of thousands of digits"
 
 
 def _is_numpys(value: object) -> bool:

@@ -23,7 +23,7 @@ ROOT = Path(gpt2onnx.__file__).parent
 # What each part may import of the others; "gpt2onnx" is the package's own __init__.
 ARROWS = {
     "errors": set(),
-    "paths": set(),
+    "paths": {"errors"},
     "files": {"errors"},
     "flags": {"errors"},
     "export_digest": set(),

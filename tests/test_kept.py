@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpt2onnx import kept
-from gpt2onnx.runtime.entries import UNFINISHED
+from gpt2onnx.runtime.entries import ENTRY, UNFINISHED
 from gpt2onnx.runtime.startup import startup_entries
 
 DEMO = {"source": {"name": "/demo/model", "revision": None}}
@@ -97,3 +97,12 @@ def test_a_cache_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("GPT2ONNX_CACHE", str(tmp_path / "none"))
     assert (kept.kept(), kept.clear()) == ([], 0)
     assert not (tmp_path / "none").exists()
+
+
+def test_damaged_entries_stop_neither_listing_nor_clearing(folder: Path) -> None:
+    (entry,) = (each for each in startup_entries() if each.files)
+    (entry.path / ENTRY).write_text('{"made_of": 1e999}')
+    (damaged,) = (each for each in kept.kept() if "damaged" in each.name)
+    assert (damaged.kind, damaged.path) == ("startup", str(entry.path))
+    kept.clear()
+    assert [path.name for path in folder.iterdir()] == ["thesis"]

@@ -5,7 +5,6 @@ Knows the tokenizer, the vocabulary's size and the number of positions; knows no
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeGuard, cast
@@ -14,7 +13,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import PromptError, PromptTooLongError, TokenRangeError
+from gpt2onnx.errors import PromptError, PromptTooLongError, TokenRangeError, shown
 from gpt2onnx.runtime.decoder import Ids
 from gpt2onnx.runtime.generation import kept_by_slide
 from gpt2onnx.samplers import GenerationParams
@@ -126,13 +125,17 @@ class PromptReader:
 
     def _checked(self, prompt: Sequence[int] | NDArray[np.integer[Any]]) -> Ids:
         if not _are_integers(prompt):
-            got = " ".join(reprlib.repr(prompt).split())
-            raise PromptError(f"expected a text, or token ids in a list or an array [n], got {got}")
+            raise PromptError(
+                f"expected a text, or token ids in a list or an array [n], got {shown(prompt)}"
+            )
         ids = np.asarray(prompt)
+        if len(ids) and ids.dtype.kind not in "iu":  # beyond numpy's integers
+            ids = np.array(prompt, object)
         wrong = ids[(ids < 0) | (ids >= self.vocab_size)]
         if wrong.size:
             raise TokenRangeError(
-                f"token id {wrong[0]}: expected 0 to {self.vocab_size - 1}, the model's vocabulary"
+                f"token id {shown(wrong[0].item() if ids.dtype != object else wrong[0])}: expected "
+                f"0 to {self.vocab_size - 1}, the model's vocabulary"
             )
         return ids.astype(np.int64)
 

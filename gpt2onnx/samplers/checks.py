@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from gpt2onnx.errors import ParameterError
 from gpt2onnx.flags import flag as flag
 from gpt2onnx.flags import refusal as refusal
 
@@ -21,6 +22,11 @@ Check = Callable[[str, Any], Any]
 
 # No vocabulary is larger, and an id beyond int64 wouldn't fit an array.
 _LARGEST_TOKEN = 2**31 - 1
+# numpy's integers end here. No count of anything comes near it.
+LARGEST_INTEGER = 2**63 - 1
+
+# No GPT-2 has more positions, and each phrase that must come takes one.
+MOST_PHRASES = 2**17
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -30,12 +36,24 @@ def integer(minimum: int, expected: str) -> Check:
     return integer_where(lambda value: value >= minimum, expected)
 
 
+def seed(name: str, value: Any) -> int:
+    """An int from 0, or numpy's; a hash of 64 bytes is one."""
+    if not _is_integer(value) or not 0 <= value < 2**512:
+        raise refusal(name, value, "an integer of at least 0, and of at most 512 bits")
+    return int(value)
+
+
 def integer_where(holds: Callable[[int], bool], expected: str) -> Check:
-    """An int, or numpy's, for which `holds` is true. A bool is no int."""
+    """An int, or numpy's, for which `holds` is true, and no larger than an int64 can be.
+
+    A bool is no int.
+    """
 
     def check(name: str, value: Any) -> int:
         if not _is_integer(value) or not holds(int(value)):
             raise refusal(name, value, expected)
+        if value > LARGEST_INTEGER:
+            raise refusal(name, value, f"{expected}, and at most 2**63 - 1")
         return int(value)
 
     return check
@@ -45,7 +63,7 @@ def number(holds: Callable[[float], bool], expected: str) -> Check:
     """A finite int or float, or numpy's, for which `holds` is true. A bool is no number."""
 
     def check(name: str, value: Any) -> float:
-        if not _is_number(value) or not math.isfinite(value) or not holds(float(value)):
+        if not _is_finite(value) or not holds(float(value)):
             raise refusal(name, value, expected)
         return float(value)
 
@@ -128,6 +146,11 @@ def early_stopping(name: str, value: Any) -> bool | str:
 def phrases(name: str, value: Any) -> tuple[tuple[tuple[int, ...], ...], ...] | None:
     """A list of phrases, or of lists of alternative ones -> of each its alternatives, or None."""
     members = _members(value)
+    if members is not None and len(members) > MOST_PHRASES:
+        raise ParameterError(
+            f"{name} holds {len(members):,} phrases: expected at most {MOST_PHRASES:,}, as many as "
+            "a text may have tokens"
+        )
     alternatives = [_token_sequences(m) or _token_sequences([m]) for m in members or ()]
     if members is None or not all(alternatives):
         raise refusal(
@@ -142,7 +165,7 @@ def phrases(name: str, value: Any) -> tuple[tuple[tuple[int, ...], ...], ...] | 
 def biases(name: str, value: Any) -> dict[int, float] | None:
     """A mapping from token ids to finite numbers -> a dict of its own; an empty one -> None."""
     if not isinstance(value, Mapping) or not all(
-        _is_token(key) and _is_number(bias) and math.isfinite(bias) for key, bias in value.items()
+        _is_token(key) and _is_finite(bias) for key, bias in value.items()
     ):
         raise refusal(
             name,
@@ -216,8 +239,14 @@ def _is_integer(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
-    return _is_integer(value) or isinstance(value, float | np.floating)
+def _is_finite(value: Any) -> bool:
+    """Whether this is a number, and a float can hold it."""
+    if not _is_integer(value) and not isinstance(value, float | np.floating):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
 
 
 def _is_text(value: object) -> bool:

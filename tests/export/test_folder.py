@@ -19,6 +19,7 @@ from gpt2onnx.export import folder
 from gpt2onnx.export.checkpoint import open_checkpoint
 from gpt2onnx.export.folder import check_replaceable, staged, write_manifest, write_settings
 from gpt2onnx.runtime import folder as runtime_folder
+from gpt2onnx.runtime import manifest
 from tests.checkpoints import make_checkpoint
 
 
@@ -263,8 +264,8 @@ def test_the_manifest_lists_files_and_versions(tmp_path: Path) -> None:
 
 
 def test_the_runtime_reads_the_same_format() -> None:
-    assert folder.FORMAT_VERSION == runtime_folder.FORMAT_VERSION
-    assert folder.MANIFEST == runtime_folder.MANIFEST
+    assert folder.FORMAT_VERSION == manifest.FORMAT_VERSION
+    assert folder.MANIFEST == manifest.MANIFEST
     assert runtime_folder.GRAPHS[0] == folder.MODEL
 
 
