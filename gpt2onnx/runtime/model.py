@@ -238,12 +238,12 @@ class Model:
         observe: Observer | None,
     ) -> list[list[Generation]]:
         """What beams find for each prompt. Errors: PromptError, ParameterError."""
-        ids = [self._prompts.fit(self._prompts.read(prompt), params) for prompt in prompts]
+        ids = [self._prompts.context(prompt, params) for prompt in prompts]
         return beam_writer.write(self.decoder, self.tokenizer, ids, params, top, observe)
 
     def _writers(self, prompts: Sequence[Prompt], params: GenerationParams) -> list[Writer]:
         """One for each sequence of each prompt. Errors: PromptError, ParameterError."""
-        ids = [self._prompts.fit(self._prompts.read(prompt), params) for prompt in prompts]
+        ids = [self._prompts.context(prompt, params) for prompt in prompts]
         grammar = self._grammars.grammar(params)
         draws = [(prompt, draw) for prompt in ids for draw in range(params.num_drawn)]
         return [
