@@ -17,24 +17,23 @@ _LARGEST_INTEGER: Final = 2**63 - 1024
 _LARGEST: Final = 9 * 10**18
 # It follows the remainders, so many take a second; a day's seconds should be possible.
 LARGEST_FACTOR: Final = 86_400
-# What an exclusive bound is moved by: llguidance lets 0 through above 0 and up to 0.1.
+# What an exclusive bound is moved by, away from 0: llguidance lets 0 through above 0 and up to 0.1.
 _STEP: Final = Decimal("1e-12")
 
 
 def exact(value: int | Decimal) -> bool:
     """Whether a number of const or enum is written as what it is."""
-    try:
-        near = float(value)
-    except OverflowError:
-        return False
-    return math.isfinite(near) and abs(near) < _LARGEST and _readings(near) == {value}
+    if isinstance(value, int):
+        return abs(value) <= _LARGEST_INTEGER and int(float(value)) == value
+    return abs(value) <= _LARGEST and _readings(float(value)) == {value}
 
 
-def inclusive(value: int | Decimal, lower: bool, integer: bool) -> int | Decimal:
-    """A bound that is no part of what it bounds, as one that is."""
+def inclusive(value: int | Decimal, lower: bool, integer: bool) -> int | Decimal | None:
+    """A bound that is no part of what it bounds, as one that is; None where it can stay."""
     if integer:
         return math.floor(value) + 1 if lower else math.ceil(value) - 1
-    return Decimal(value) + (_STEP if lower else -_STEP)
+    away = value >= 0 if lower else value <= 0
+    return Decimal(value) + (_STEP if lower else -_STEP) if away and value % 1 == 0 else None
 
 
 def common_factor(values: Iterable[int | Decimal]) -> int:

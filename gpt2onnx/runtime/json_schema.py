@@ -173,9 +173,9 @@ def _with_exact_numbers(schema: Schema, place: str) -> Schema:
 def _set_bound(schema: Schema, key: str, value: int | Decimal, place: str) -> None:
     """Put a bound into a schema, as one that llguidance keeps."""
     integer, lower = schema.get("type") == "integer", key.lower().endswith("minimum")
-    if key.startswith("exclusive"):
+    if key.startswith("exclusive") and (moved := inclusive(value, lower, integer)) is not None:
         del schema[key]
-        key, value = key[len("exclusive") :].lower(), inclusive(value, lower, integer)
+        key, value = key[len("exclusive") :].lower(), moved
     limit = bound(value, lower, integer)
     if limit is None:
         raise _refusal(f"{place}/{key}", f"a number within 9e18 of 0, got {value}")

@@ -198,7 +198,8 @@ def json_object(name: str, value: Any) -> str:
         if isinstance(json.loads(written, parse_constant=_no_constant), dict):
             return written
     except (TypeError, ValueError, RecursionError) as error:
-        raise refusal(name, value, f"a JSON object: {error}") from error
+        given = value if isinstance(value, str) else type(value)  # what is in it has no JSON
+        raise refusal(name, given, f"a JSON object: {error}") from error
     raise refusal(name, value, "a JSON object, as a dict or as its text")
 
 
