@@ -67,6 +67,7 @@ MORE_ARROWS = {
 MORE_THIRD_PARTY = {
     "gpt2onnx.runtime.session": {"onnxruntime"},
     "gpt2onnx.runtime.guided": {"llguidance"},
+    "gpt2onnx.runtime.json_patterns": {"llguidance"},
 }
 # Imported where they are used, since exporting works without.
 IN_FUNCTIONS_ONLY = {"torch", "transformers", "optimum", "onnxruntime", "llguidance"}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.flags import flag, shown
+from gpt2onnx.flags import flag
 
 
 @pytest.mark.parametrize("value", [True, np.True_])
@@ -21,8 +21,3 @@ def test_false(value: object) -> None:
 def test_what_merely_counts_as_one(value: object) -> None:
     with pytest.raises(ParameterError, match=r"force=.*: expected True or False"):
         flag("force", value)
-
-
-def test_what_is_shown_is_short() -> None:
-    assert len(shown("x" * 10_000)) <= 100
-    assert shown(10**5000) == "a int of thousands of digits"

@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from gpt2onnx.errors import CheckpointError, UnsupportedConfigError, WeightsError
+from gpt2onnx.errors import CheckpointError, UnsupportedConfigError, WeightsError, shown
 from gpt2onnx.export.config import Gpt2Config
 from gpt2onnx.export.hub import ADAPTER, fetch
 from gpt2onnx.export.tensor_names import without_prefix
 from gpt2onnx.export.tensors import Tensors, open_tensors
 from gpt2onnx.export.tokenizer import check_size, load_tokenizer
 from gpt2onnx.files import as_path, path_errors, read_json
-from gpt2onnx.flags import shown
 
 PREFIX = "transformer."
 HEAD = "lm_head.weight"

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpt2onnx.errors import UnsupportedConfigError
-from gpt2onnx.flags import shown
+from gpt2onnx.errors import UnsupportedConfigError, shown
 
 ACTIVATIONS = frozenset(
     {

@@ -19,12 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt2onnx.errors import CheckpointError, HubError, InstallationError
+from gpt2onnx.errors import CheckpointError, HubError, InstallationError, shown
 from gpt2onnx.export.config import Gpt2Config
 from gpt2onnx.export.tensors import WEIGHTS_FILES
 from gpt2onnx.export.tokenizer import TOKENIZER_FILES
 from gpt2onnx.files import read_json
-from gpt2onnx.flags import shown
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import WeightsError
+from gpt2onnx.errors import WeightsError, shown
 from gpt2onnx.export.tensors import Tensors
-from gpt2onnx.flags import shown
 
 PEFT = "base_model.model."
 PREFIXES = (

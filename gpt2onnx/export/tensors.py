@@ -12,11 +12,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import WeightsError
+from gpt2onnx.errors import WeightsError, shown
 from gpt2onnx.export.safetensors_file import SafetensorsFile
 from gpt2onnx.export.torch_file import TorchFile
 from gpt2onnx.files import as_path, open_regular, read_json
-from gpt2onnx.flags import shown
 
 LFS_POINTER = b"version https://git-lfs"
 

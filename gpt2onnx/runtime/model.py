@@ -257,7 +257,7 @@ class Model:
         self, prompts: Sequence[Prompt], params: GenerationParams, rows_each: int
     ) -> list[Ids]:
         """The ids [n] of each prompt, with room for its rows. Errors: PromptError and its kinds."""
-        ids = [self._prompts.fit(self._prompts.read(prompt), params) for prompt in prompts]
+        ids = [self._prompts.context(prompt, params) for prompt in prompts]
         longest = max(map(len, ids), default=0)
         length = params.max_length or longest + params.max_new_tokens
         self._room.require(rows_each * len(ids), max(longest, length))

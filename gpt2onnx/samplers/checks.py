@@ -184,10 +184,11 @@ def strings(name: str, value: Any) -> tuple[str, ...] | None:
 
 
 def text(name: str, value: Any) -> str:
-    """A non-empty string that UTF-8 can hold."""
-    if not _is_text(value):
+    """A non-empty string that UTF-8 can hold; a byte order mark is no part of it."""
+    content = value.removeprefix("\ufeff") if isinstance(value, str) else value
+    if not _is_text(content):
         raise refusal(name, value, "a non-empty string of Unicode")
-    return str(value)
+    return str(content)
 
 
 def texts(name: str, value: Any) -> tuple[str, ...]:
@@ -199,14 +200,34 @@ def texts(name: str, value: Any) -> tuple[str, ...]:
 
 
 def json_object(name: str, value: Any) -> str:
-    """A JSON object, as its text or as a mapping -> its text, in the order that it has."""
+    """A JSON object, as its text or as a mapping -> its text, with the numbers that it has."""
     try:
-        content = json.loads(value) if isinstance(value, str) else value
-        if isinstance(content, Mapping):
-            return json.dumps(dict(content), allow_nan=False)
+        if isinstance(value, Mapping):
+            _check_keys(value)
+            return json.dumps(dict(value), allow_nan=False)
+        written = value.removeprefix("\ufeff") if isinstance(value, str) else "null"
+        if isinstance(json.loads(written, parse_constant=_no_constant), dict):
+            return written
     except (TypeError, ValueError, RecursionError) as error:
-        raise refusal(name, value, f"a JSON object: {error}") from error
+        given = value if isinstance(value, str) else type(value)  # what is in it has no JSON
+        raise refusal(name, given, f"a JSON object: {error}") from error
     raise refusal(name, value, "a JSON object, as a dict or as its text")
+
+
+def _check_keys(value: Any) -> None:
+    """Raise TypeError for a key that is no string: json.dumps would make one of it."""
+    inner = list(value.values()) if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"keys must be strings, not {key!r:.100}")
+    if isinstance(inner, list | tuple):
+        for each in inner:
+            _check_keys(each)
+
+
+def _no_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON's")
 
 
 def texts_or_tokens(name: str, value: Any) -> tuple[str | int, ...]:

@@ -35,6 +35,10 @@ def constraint_of(params: GenerationParams) -> tuple[str, str | tuple[str, ...]]
 
 def check_constraint(params: GenerationParams) -> None:
     """Raises ParameterError for two constraints, and for what doesn't go with one."""
+    if params.json_layout is not None and params.json_schema is None:
+        raise ParameterError(
+            f"json_layout={params.json_layout!r} has no effect without json_schema: leave it out"
+        )
     constraint = constraint_of(params)
     if constraint is None:
         return

@@ -129,6 +129,7 @@ class GenerationParams:
     # what the whole text must be, and then ends: at most one of these
     regex: str | None = None  # Rust's syntax: Python's without look-around and backreferences
     json_schema: str | Mapping[str, Any] | None = None  # kept as JSON text
+    json_layout: Literal["spaced", "compact", "free"] | None = None  # of its texts; None: spaced
     grammar: str | None = None  # Lark's, as llguidance takes it
     choices: Sequence[str] | None = None  # one of these texts
 

@@ -115,6 +115,7 @@ CHECKS: Final[dict[str, Check]] = {
     "prefix_allowed_tokens_fn": function("allowed token ids"),
     "regex": text,
     "json_schema": json_object,
+    "json_layout": choice("spaced", "compact", "free"),
     "grammar": text,
     "choices": texts,
 }
