@@ -59,7 +59,7 @@ class Model:
         self.decoder = decoder
         self.session = session
         self.defaults = generation_defaults(folder)
-        bos = bos_token_id(folder.generation_config, folder.config)
+        bos = bos_token_id(folder.generation_config or {}, folder.config)
         self._prompts = PromptReader(tokenizer, decoder.vocab_size, decoder.n_positions, bos)
         self._breakers = BreakerFinder(tokenizer, decoder.vocab_size)
         self._assistance = Assistance(self, open_draft or load)
