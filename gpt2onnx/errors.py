@@ -156,3 +156,7 @@ class OutOfMemoryError(Gpt2OnnxError, MemoryError):
     """The device, or the machine, has no memory for the KV cache or for a run."""
 
     exit_status = 1
+
+
+class SettingsWarning(UserWarning):
+    """A setting of a checkpoint that its model folder doesn't get, or can't be used with."""

@@ -1,7 +1,7 @@
 """The architecture's arrows, held by parsing every import: at the top of a module or in a function.
 
 cli -> compare -> runtime -> samplers -> numpy
-cli -> export; export and runtime meet at the model folder on disk
+cli -> export; export and runtime meet at the model folder on disk, and open its tokenizer alike
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ ARROWS = {
     "export_digest": set(),
     "agreement": set(),
     "samplers": {"errors", "flags"},
-    "runtime": {"errors", "files", "flags", "paths", "samplers"},
-    "export": {"errors", "export_digest", "files", "flags", "paths"},
+    "tokenizer": {"errors", "files"},
+    "runtime": {"errors", "files", "flags", "paths", "samplers", "tokenizer"},
+    "export": {"errors", "export_digest", "files", "flags", "paths", "tokenizer"},
     "demo": {"errors", "paths", "export", "export_digest"},
     "models": {"errors", "files", "demo", "runtime"},
     "reference": {"errors", "demo", "models", "runtime", "export"},
@@ -49,6 +50,7 @@ ARROWS = {
 }
 THIRD_PARTY = {
     "samplers": {"numpy"},
+    "tokenizer": {"tokenizers"},
     "runtime": {"numpy", "tokenizers"},
     "agreement": {"numpy"},
     "evaluation": {"numpy"},
@@ -63,6 +65,7 @@ THIRD_PARTY = {
 MORE_ARROWS = {
     "gpt2onnx.export.verify": {"runtime", "agreement"},
     "gpt2onnx.export.cached": {"gpt2onnx"},
+    "gpt2onnx.export.settings": {"samplers"},
 }
 MORE_THIRD_PARTY = {
     "gpt2onnx.runtime.session": {"onnxruntime"},

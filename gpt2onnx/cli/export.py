@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
+from typing import Any
 
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.demo import CHECKPOINT, DEMO
+from gpt2onnx.errors import SettingsWarning
 
 DESCRIPTION = """\
 Makes a model folder, ONNX graph, tokenizer and settings, of a GPT-2 checkpoint:
@@ -72,6 +75,11 @@ def parser() -> Parser:
     parser.add_argument(
         "--force", action="store_true", help="replace the model folder that is at OUT"
     )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="end with an error, not with a warning, where a setting of generation can't be kept",
+    )
     return parser
 
 
@@ -79,20 +87,30 @@ def run(args: argparse.Namespace) -> int:
     # Raises InstallationError where the export's packages are missing.
     from gpt2onnx.export import export
 
-    made = export(
-        CHECKPOINT if args.source == DEMO else args.source,
-        args.out,
-        precision=args.precision,
-        graph=args.graph,
-        device=args.device,
-        revision=args.revision,
-        with_hidden_states=args.with_hidden_states,
-        with_attention_bias=args.with_attention_bias,
-        kv_cache=args.kv_cache,
-        calibration=args.calibration,
-        verify=args.verify,
-        force=args.force,
-        progress=sys.stderr.isatty(),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SettingsWarning)
+        warnings.showwarning = _warn  # of which catch_warnings has kept the old one
+        made = export(
+            CHECKPOINT if args.source == DEMO else args.source,
+            args.out,
+            precision=args.precision,
+            graph=args.graph,
+            device=args.device,
+            revision=args.revision,
+            with_hidden_states=args.with_hidden_states,
+            with_attention_bias=args.with_attention_bias,
+            kv_cache=args.kv_cache,
+            calibration=args.calibration,
+            verify=args.verify,
+            force=args.force,
+            strict=args.strict,
+            progress=sys.stderr.isatty(),
+        )
     print(made)
     return 0
+
+
+def _warn(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    """Print what a warning says in one line, and of a library's nothing."""
+    if issubclass(category, SettingsWarning):
+        print(f"gpt2onnx: warning: {message}", file=sys.stderr)

@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     found = {
         "folder": str(folder.path),
         "checked": args.check,
+        "edited": folder.edited_settings(),
         "manifest": folder.manifest,
         "config": folder.config,
         "kv_cache": _cache(session.inputs, folder.n_positions),
@@ -75,7 +76,8 @@ def _as_text(found: Mapping[str, Any]) -> str:
     cache = found["kv_cache"]
     about = [
         ("folder", found["folder"]),
-        *([("checked", "every file has the manifest's sha256")] if found["checked"] else []),
+        *([("checked", _checked(found["edited"]))] if found["checked"] else []),
+        *(("edited", f"{name}, since the export") for name in found["edited"]),
         *((name, _words(value)) for name, value in manifest.items() if name != "files"),
         ("model", _words(shape)),
         (
@@ -92,6 +94,12 @@ def _as_text(found: Mapping[str, Any]) -> str:
             *(f"\n{title}\n{table(rows)}" for title, rows in {**sections, "files": files}.items()),
         ]
     )
+
+
+def _checked(edited: list[str]) -> str:
+    """What was compared; settings that were edited were not."""
+    but = f" but {', '.join(edited)}" if edited else ""
+    return f"every file{but} has the manifest's sha256"
 
 
 def _words(value: Any) -> str:

@@ -30,6 +30,7 @@ from gpt2onnx.export.portable import PRECISIONS as PORTABLE_PRECISIONS
 from gpt2onnx.export.portable import export_portable
 from gpt2onnx.export.precision import DEVICES, PRECISIONS, ROUNDED, Precision, choose
 from gpt2onnx.export.progress import bar, silent
+from gpt2onnx.export.settings import kept_settings
 from gpt2onnx.export.smoothing import smooth
 from gpt2onnx.export.verify import Verification, can_verify, require_packages, verify_folder
 from gpt2onnx.files import as_path
@@ -72,6 +73,7 @@ def export(
     calibration: str | Path | None = None,
     verify: bool | None = None,
     force: bool = False,
+    strict: bool = False,
     progress: bool = False,
 ) -> Export:
     """Write a GPT-2 checkpoint as an ONNX model folder.
@@ -91,6 +93,8 @@ def export(
     (int8, int8-dynamic and int4, an int8 cache); random tokens do without.
     verify: compare with PyTorch; by default where torch, transformers and onnxruntime are there.
     force: replace a model folder that is there already.
+    strict: raise UnsupportedConfigError for settings of generation that can't be kept, of which a
+    SettingsWarning tells otherwise; the model folder does without them.
 
     `out` is written beside its place and renamed: where anything fails it stays as it was.
 
@@ -124,6 +128,10 @@ def export(
     track = bar if progress else silent
     checkpoint = open_checkpoint(source, revision)
     checkpoint.check()
+    settings = kept_settings(
+        checkpoint.config_json, checkpoint.generation_config, checkpoint.config.vocab_size
+    )
+    settings.tell(strict)
     with staged(out, force) as stage:
         started = time.perf_counter()
         weights: Weights = checkpoint
@@ -142,16 +150,17 @@ def export(
                 op = GraphBuilder(data, DATA, kind.opset)
                 model = build(weights, recipe, op, track, extras, grids, kind)
             (stage / MODEL).write_bytes(model.SerializeToString())
-        write_settings(checkpoint, stage)
+        write_settings(checkpoint, settings.generation_config, stage)
         written = time.perf_counter()
         verification = None
         if verify or (verify is None and can_verify()):
             verification = verify_folder(checkpoint, stage, precision, track, kv_cache)
         verified = time.perf_counter()
         fused = {} if recipe is None else _describe_fused(recipe, extras, device, kind)
-        write_manifest(
-            stage, _describe(checkpoint, graph, precision, fused, calibration, verification)
-        )
+        about = _describe(checkpoint, graph, precision, fused, calibration, verification)
+        if settings.left_out:
+            about["settings_left_out"] = list(settings.left_out)
+        write_manifest(stage, about)
         size = sum(path.stat().st_size for path in stage.iterdir())
     return Export(
         folder=out,

@@ -120,11 +120,13 @@ def _replace(out: Path, new: Path, old: Path, force: bool) -> None:
             old.rename(out)
 
 
-def write_settings(checkpoint: Checkpoint, folder: Path) -> None:
-    """The checkpoint's own config.json and generation_config.json, and its tokenizer."""
+def write_settings(
+    checkpoint: Checkpoint, generation_config: Mapping[str, Any] | None, folder: Path
+) -> None:
+    """The checkpoint's own config.json, its tokenizer, and generation_config.json unless None."""
     write_json(folder / "config.json", checkpoint.config_json)
-    if checkpoint.generation_config is not None:
-        write_json(folder / "generation_config.json", checkpoint.generation_config)
+    if generation_config is not None:
+        write_json(folder / "generation_config.json", generation_config)
     # Tokenizer.save() would tell of a full disk by a plain Exception.
     (folder / "tokenizer.json").write_text(checkpoint.tokenizer.to_str(), encoding="utf-8")
 

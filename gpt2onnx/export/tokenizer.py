@@ -7,9 +7,7 @@ runtime needs. Knows nothing of the model but its vocabulary's size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
@@ -20,7 +18,17 @@ from tokenizers.processors import TemplateProcessing
 
 from gpt2onnx.errors import TokenizerError
 from gpt2onnx.export.config import Gpt2Config
-from gpt2onnx.files import read_json
+from gpt2onnx.export.tokenizer_settings import TokenizerSettings
+from gpt2onnx.files import path_errors, read_json, read_text
+from gpt2onnx.tokenizer.file import (
+    MAX_BYTES,
+    largest_id,
+    read_tokenizer_json,
+    require_harmless,
+    require_ids,
+    tokenizer_of,
+)
+from gpt2onnx.tokenizer.library import library_errors
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -31,153 +39,119 @@ TOKENIZER_FILES = (
     "added_tokens.json",
 )
 
-END_OF_TEXT = "<|endoftext|>"
-
-SPECIAL_TOKENS = (
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-)
-"""The settings that name a special token, in the order in which transformers adds them."""
-
-FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
-
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """Read tokenizer.json, or else GPT-2's vocab.json and merges.txt, and the settings beside them.
 
     Raises TokenizerError where there is no tokenizer, or an unreadable one.
     """
-    settings = _read_settings(folder)
-    try:
+    settings = TokenizerSettings(folder)
+    with library_errors(TokenizerError, f"{folder}: the tokenizer can't be read"):
         tokenizer = _read_tokenizer(folder, settings)
         _add_tokens(tokenizer, settings)
         if hasattr(tokenizer.pre_tokenizer, "add_prefix_space"):
-            tokenizer.pre_tokenizer.add_prefix_space = settings.get("add_prefix_space", False)
-    except TokenizerError:
-        raise
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise TokenizerError(f"{folder}: the tokenizer can't be read: {error}") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+            tokenizer.pre_tokenizer.add_prefix_space = settings.add_prefix_space
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
     return tokenizer
 
 
 def check_size(tokenizer: Tokenizer, config: Gpt2Config) -> None:
-    """Refuse a tokenizer with ids beyond the model's. Fewer are common: vocabularies get padded."""
-    largest, token = max((index, token) for token, index in tokenizer.get_vocab().items())
-    if largest >= config.vocab_size:
-        raise TokenizerError(
-            f"the tokenizer's id {largest}, {token!r}, is beyond the model's vocab_size"
-            f" {config.vocab_size}; take that token out of the tokenizer's files, or give the model"
-            " a row for it by resize_token_embeddings()"
-        )
+    """Refuse a tokenizer with ids beyond the model's. Raises TokenizerError."""
+    require_ids(largest_id(tokenizer), config.vocab_size, "tokenizer", TokenizerError)
 
 
-def _read_settings(folder: Path) -> dict[str, Any]:
-    """tokenizer_config.json and, where it leaves them their say, the older files beside it."""
-    settings = _read_optional(folder / "tokenizer_config.json")
-    if settings.get("split_special_tokens"):
-        raise TokenizerError(
-            f"{folder}: tokenizer_config.json sets split_special_tokens, which the exported"
-            " tokenizer.json can't hold; set it to false"
-        )
-    if "added_tokens_decoder" not in settings:
-        additional = settings.get("additional_special_tokens") or []
-        settings |= _read_optional(folder / "special_tokens_map.json")
-        settings["additional_special_tokens"] = [
-            *additional,
-            *(settings.get("additional_special_tokens") or []),
-        ]
-        settings["added_tokens"] = _read_optional(folder / "added_tokens.json")
-    return settings
-
-
-def _read_optional(path: Path) -> dict[str, Any]:
-    return read_json(path, TokenizerError) if path.exists() else {}
-
-
-def _read_tokenizer(folder: Path, settings: Mapping[str, Any]) -> Tokenizer:
-    if (folder / "tokenizer.json").exists():
-        return Tokenizer.from_file(str(folder / "tokenizer.json"))
-    vocab, merges = folder / "vocab.json", folder / "merges.txt"
-    if not (vocab.exists() and merges.exists()):
+def _read_tokenizer(folder: Path, settings: TokenizerSettings) -> Tokenizer:
+    file, vocab, merges = (folder / name for name in TOKENIZER_FILES[:3])
+    with path_errors(folder, TokenizerError):
+        whole, parts = file.exists(), vocab.exists() and merges.exists()
         found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+    if whole:
+        text = read_tokenizer_json(file, TokenizerError)
+        require_harmless(text, file, TokenizerError)
+        return tokenizer_of(text, file, TokenizerError)
+    advice = "load the tokenizer in transformers and save it there by save_pretrained()"
+    if not parts:
         raise TokenizerError(
-            f"{folder}: expected tokenizer.json, or vocab.json and merges.txt, found {found};"
-            " load the tokenizer in transformers and save it there by save_pretrained()"
+            f"{folder}: expected tokenizer.json, or vocab.json and merges.txt, found {found:.300};"
+            f" {advice}"
         )
-    if not _is_gpt2(settings):
+    if not settings.is_gpt2:
         raise TokenizerError(
-            f"{folder}: expected a tokenizer.json for {settings['tokenizer_class']}, found none;"
-            " load the tokenizer in transformers and save it there by save_pretrained()"
+            f"{folder}: expected a tokenizer.json for {settings.tokenizer_class}, found none;"
+            f" {advice}"
         )
     return _byte_level_bpe(vocab, merges, settings)
 
 
-def _byte_level_bpe(vocab: Path, merges: Path, settings: Mapping[str, Any]) -> Tokenizer:
+def _byte_level_bpe(vocab: Path, merges: Path, settings: TokenizerSettings) -> Tokenizer:
     """GPT-2's own tokenizer: byte-pair merges of text as bytes."""
-    tokenizer = Tokenizer(BPE.from_file(str(vocab), str(merges)))
+    tokenizer = Tokenizer(BPE(_read_vocab(vocab), _read_merges(merges)))
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     tokenizer.decoder = ByteLevelDecoder()
     tokenizer.post_processor = ByteLevelProcessor(trim_offsets=False)
-    if settings.get("add_bos_token"):
-        bos = _added_token(settings.get("bos_token", END_OF_TEXT)).content
+    if settings.add_bos_token:
+        bos = settings.bos_token
+        if bos is None or tokenizer.token_to_id(bos) is None:
+            raise TokenizerError(
+                f"{vocab}: the tokenizer's settings have add_bos_token, but bos_token {bos!r} isn't"
+                " in the vocabulary; set add_bos_token to false"
+            )
         tokenizer.post_processor = TemplateProcessing(
             single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]
         )
     return tokenizer
 
 
-def _is_gpt2(settings: Mapping[str, Any]) -> bool:
-    """GPT2Tokenizer is also what transformers takes for a GPT-2 that names no tokenizer_class."""
-    name = settings.get("tokenizer_class") or "GPT2Tokenizer"
-    return name in ("GPT2Tokenizer", "GPT2TokenizerFast")
+def _read_vocab(path: Path) -> dict[str, int]:
+    """Ids by token. Raises TokenizerError where they can't be ids."""
+    vocab = read_json(path, TokenizerError, MAX_BYTES)
+    for token, index in vocab.items():
+        if type(index) is not int or not 0 <= index < 2**32:
+            raise TokenizerError(
+                f"{path}: expected token ids from 0 up, found {index!r:.50} for {token!r:.100}"
+            )
+    return vocab
 
 
-def _add_tokens(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> None:
-    """Add the tokens that the settings tell of. A new one has the next free id."""
-    special = {token.content: token for token in _special_tokens(settings)}
-    if _is_gpt2(settings) and tokenizer.token_to_id(END_OF_TEXT) is not None:
-        special.setdefault(END_OF_TEXT, AddedToken(END_OF_TEXT, special=True))
+def _read_merges(path: Path) -> list[tuple[str, str]]:
+    """The pairs of a merges.txt, one a line, in order. Raises TokenizerError."""
+    merges = []
+    for number, line in enumerate(read_text(path, TokenizerError, MAX_BYTES).split("\n"), 1):
+        line = line.removesuffix("\r")
+        if not line or line.startswith("#version"):
+            continue
+        first, *rest = line.split(" ")
+        if len(rest) != 1:
+            raise TokenizerError(
+                f"{path}: expected two tokens on line {number}, found {line!r:.100}"
+            )
+        merges.append((first, rest[0]))
+    return merges
+
+
+def _add_tokens(tokenizer: Tokenizer, settings: TokenizerSettings) -> None:
+    """Add the tokens that the settings tell of. A new one has the next free id.
+
+    A default of GPT2Tokenizer that the vocabulary lacks isn't added: the model has no row for it.
+    """
+    special: dict[str, AddedToken] = {}
+    for token, named in settings.special_tokens():
+        if named or tokenizer.token_to_id(token.content) is not None:
+            special.setdefault(token.content, token)
     known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    for index, token in _declared_tokens(settings, known):
+    for index, token in settings.declared_tokens(known):
         token.special |= token.content in special
         tokenizer.add_tokens([token])
         known.add(token.content)
-        if tokenizer.token_to_id(token.content) != index:
-            raise TokenizerError(
-                f"the added token {token.content!r} has id {index} in the tokenizer's settings, but"
-                f" {tokenizer.token_to_id(token.content)} in its vocabulary; save it anew in"
-                " transformers by save_pretrained()"
-            )
+        _require_id(tokenizer, token, index)
     tokenizer.add_tokens([token for token in special.values() if token.content not in known])
 
 
-def _special_tokens(settings: Mapping[str, Any]) -> list[AddedToken]:
-    named = [settings.get(name) for name in SPECIAL_TOKENS]
-    additional = settings.get("additional_special_tokens") or []
-    tokens = [_added_token(value) for value in [*named, *additional] if value is not None]
-    for token in tokens:
-        token.special = True
-    return tokens
-
-
-def _declared_tokens(settings: Mapping[str, Any], known: set[str]) -> list[tuple[int, AddedToken]]:
-    """The tokens that the settings give ids, by id. Older settings don't change those `known`."""
-    if "added_tokens_decoder" in settings:
-        declared = settings["added_tokens_decoder"]
-        return sorted((int(index), _added_token(value)) for index, value in declared.items())
-    added = settings["added_tokens"].items()
-    return sorted((index, AddedToken(name)) for name, index in added if name not in known)
-
-
-def _added_token(value: str | Mapping[str, Any]) -> AddedToken:
-    if isinstance(value, str):
-        return AddedToken(value, special=True)
-    flags = {flag: value[flag] for flag in FLAGS if flag in value}
-    return AddedToken(value["content"], special=value.get("special", False), **flags)
+def _require_id(tokenizer: Tokenizer, token: AddedToken, index: int) -> None:
+    found = tokenizer.token_to_id(token.content)
+    if found != index:
+        raise TokenizerError(
+            f"the added token {token.content!r} has id {index} in the tokenizer's settings, but"
+            f" {found} in its vocabulary; save it anew in transformers by save_pretrained()"
+        )

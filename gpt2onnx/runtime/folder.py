@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from gpt2onnx.errors import CorruptModelError, ModelFolderError, StorageError, shown
 from gpt2onnx.files import as_path, path_errors, read_json, require_regular, sha256
 from gpt2onnx.paths import cache_folder
-from gpt2onnx.runtime.manifest import MANIFEST, read_manifest
+from gpt2onnx.runtime.manifest import MANIFEST, SETTINGS, read_manifest
 
 # Where other exporters put a decoder with a cache: Optimum, its older merged form, transformers.js.
 GRAPHS = ("model.onnx", "decoder_model_merged.onnx", "onnx/model.onnx")
@@ -36,7 +36,7 @@ class ModelFolder:
     graph: Path
     manifest: Mapping[str, Any] | None
     config: Mapping[str, Any]
-    generation_config: Mapping[str, Any]
+    generation_config: Mapping[str, Any] | None
 
     @property
     def tokenizer(self) -> Path:
@@ -66,7 +66,7 @@ class ModelFolder:
         """What tells this graph with its weights from any other, in JSON's types.
 
         The manifest's checksums, wherever the folder lies; they are the files' once
-        `check_hashes_once` has passed. Without a manifest sizes and times of the files there.
+        `check_once` has passed. Without a manifest sizes and times of the files there.
         """
         files = self._graph_files()
         if self.manifest:
@@ -84,7 +84,7 @@ class ModelFolder:
         return [self.graph, *(file for file in weights if not file.name.startswith("."))]
 
     def check_hashes(self) -> None:
-        """Compare every file with the manifest's sha256.
+        """Compare every file with the manifest's sha256, but for the settings, which may be edited.
 
         Errors: CorruptModelError for the first file that differs, ModelFolderError where the folder
         has no manifest to compare with.
@@ -94,6 +94,8 @@ class ModelFolder:
                 f"{self.path}: no {MANIFEST}, so there are no checksums to check"
             )
         for name, entry in self.manifest["files"].items():
+            if name in SETTINGS:
+                continue
             found = _sha256(self.path / name)
             if found != entry["sha256"]:
                 raise CorruptModelError(
@@ -101,31 +103,43 @@ class ModelFolder:
                     f"{entry['sha256'][:16]}…: the file was changed; export the model again"
                 )
 
-    def check_hashes_once(self) -> None:
-        """`check_hashes`, unless the same files passed it before.
+    def edited_settings(self) -> list[str]:
+        """The files of settings that aren't as the export wrote them; without a manifest none."""
+        listed = self.manifest["files"] if self.manifest else {}
+        return [
+            name
+            for name in SETTINGS
+            if name in listed and _sha256(self.path / name) != listed[name]["sha256"]
+        ]
 
-        Sizes and times of the files stand for their content from then on; that is remembered in the
-        user's cache folder. Without one, or where it can't be written to, they are checked again
-        the next time.
+    def check_once(self, largest_token_id: Callable[[], int]) -> int:
+        """`check_hashes` where there is a manifest, and what `largest_token_id` finds.
+
+        Of files that passed before both are remembered in the user's cache folder: sizes and times
+        of the files stand for their content. Without a cache, or where it can't be written to, they
+        are checked again the next time.
         """
-        if self.manifest is None:
-            return
         try:
             passed = cache_folder() / "checked" / self._fingerprint()
         except StorageError:
-            self.check_hashes()
-            return
-        with contextlib.suppress(OSError):
-            if passed.exists():
-                return
-        self.check_hashes()
+            return self._check(largest_token_id)
+        with contextlib.suppress(OSError, ValueError):
+            return int(passed.read_bytes())
+        largest = self._check(largest_token_id)
         with contextlib.suppress(OSError):
             passed.parent.mkdir(parents=True, exist_ok=True)
-            passed.touch()
+            passed.write_bytes(b"%d" % largest)
+        return largest
+
+    def _check(self, largest_token_id: Callable[[], int]) -> int:
+        if self.manifest is not None:
+            self.check_hashes()
+        return largest_token_id()
 
     def _fingerprint(self) -> str:
-        """Changes when any file of the folder is written to."""
-        names = [MANIFEST, *sorted(self.manifest["files"])] if self.manifest else []
+        """Changes when any file of the folder is written to but its settings."""
+        listed = {MANIFEST, *self.manifest["files"]} if self.manifest else set()
+        names = sorted((listed | {self.tokenizer.name}) - set(SETTINGS))
         marks = [_marks(self.path / name) for name in names]
         return hashlib.sha256(json.dumps([str(self.path.resolve()), marks]).encode()).hexdigest()
 
@@ -153,7 +167,7 @@ def open_folder(path: str | Path) -> ModelFolder:
             )
         require_regular(path / "tokenizer.json", ModelFolderError)
         generation = path / "generation_config.json"
-        settings = _read_json(generation) if generation.exists() else {}
+        settings = read_json(generation, ModelFolderError) if generation.exists() else None
     return ModelFolder(path, graph, manifest, config, settings)
 
 

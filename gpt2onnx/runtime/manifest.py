@@ -17,6 +17,8 @@ from gpt2onnx.runtime.memory import total_memory
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+# Files that their owner may edit: they say how the model is used, not what it is.
+SETTINGS = ("generation_config.json",)
 # Files that are larger than so many times the machine's memory aren't read to be checked: a graph
 # whose weights don't fit can't run, wherever it runs.
 TIMES_MEMORY = 4
@@ -43,7 +45,7 @@ def read_manifest(path: Path) -> Mapping[str, Any] | None:
         if not file.exists():
             raise CorruptModelError(f"{file}: missing, though the manifest lists it; export again")
         require_regular(file, CorruptModelError)
-        if file.stat().st_size != entry["size"]:
+        if name not in SETTINGS and file.stat().st_size != entry["size"]:
             raise CorruptModelError(
                 f"{file}: {file.stat().st_size} bytes, the manifest says {entry['size']}: "
                 "truncated or changed; copy or export the model again"

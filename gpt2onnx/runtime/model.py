@@ -66,7 +66,7 @@ class Model:
         self.decoder = decoder
         self.session = session
         self.defaults = generation_defaults(folder)
-        bos = bos_token_id(folder.generation_config, folder.config)
+        bos = bos_token_id(folder.generation_config or {}, folder.config)
         self._prompts = PromptReader(tokenizer, decoder.vocab_size, decoder.n_positions, bos)
         # On another device it isn't the machine's memory that the cache takes.
         token_bytes = cache_bytes_per_token(session.inputs) * (session.device_type == "cpu")

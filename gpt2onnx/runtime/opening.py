@@ -23,6 +23,13 @@ from gpt2onnx.runtime.memory import give_back_memory
 from gpt2onnx.runtime.portable import PortableDecoder
 from gpt2onnx.runtime.session import Session, open_session
 from gpt2onnx.runtime.startup import StartupCache
+from gpt2onnx.tokenizer.file import (
+    largest_id,
+    read_tokenizer_json,
+    require_harmless,
+    require_ids,
+    tokenizer_of,
+)
 
 # What transformers' GPT2Config has where config.json is silent.
 GPT2_END_OF_TEXT = 50256
@@ -53,9 +60,9 @@ def open_model(
     `beside` is something else to do while ONNX Runtime is at work.
     """
     opened = open_folder(folder)
-    opened.check_hashes_once()
-    startup = StartupCache(opened, partial(first_logits, opened)) if startup_cache else None
     tokenizer = cache(partial(open_tokenizer, opened))
+    largest = opened.check_once(lambda: largest_token_id(opened, tokenizer))
+    startup = StartupCache(opened, partial(first_logits, opened)) if startup_cache else None
 
     def meanwhile() -> None:
         began = time.perf_counter()
@@ -67,7 +74,9 @@ def open_model(
         opened.graph, provider, provider_options, threads, startup, meanwhile=meanwhile
     )
     decoder = open_decoder(opened, session)
-    require_vocabulary(opened, tokenizer(), decoder.vocab_size)
+    if largest >= decoder.vocab_size:
+        found = largest_id(tokenizer())
+        require_ids(found, decoder.vocab_size, opened.tokenizer, ModelFolderError)
     give_back_memory()
     return Opened(opened, tokenizer(), decoder, session)
 
@@ -92,33 +101,35 @@ def first_logits(folder: ModelFolder, session: Session) -> NDArray[np.float32]:
 
 def open_tokenizer(folder: ModelFolder) -> tokenizers.Tokenizer:
     """The folder's tokenizer. Errors: ModelFolderError."""
-    try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(folder.tokenizer))
-    except Exception as error:  # tokenizers raises plain Exception
-        raise ModelFolderError(f"{folder.tokenizer}: can't be read: {error}") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
+    text = read_tokenizer_json(folder.tokenizer, ModelFolderError)
+    return tokenizer_of(text, folder.tokenizer, ModelFolderError)
 
 
-def require_vocabulary(
-    folder: ModelFolder, tokenizer: tokenizers.Tokenizer, vocab_size: int
-) -> None:
-    """Raise ModelFolderError if the tokenizer has tokens that the model hasn't."""
-    size = tokenizer.get_vocab_size()
-    if size > vocab_size:
-        raise ModelFolderError(
-            f"{folder.tokenizer}: has {size} tokens, the model {vocab_size}: the tokenizer is "
-            "another model's"
-        )
+def largest_token_id(folder: ModelFolder, tokenizer: Callable[[], tokenizers.Tokenizer]) -> int:
+    """The largest id that the folder's tokenizer gives, once it has shown that it does no harm.
+
+    Errors: ModelFolderError.
+    """
+    text = read_tokenizer_json(folder.tokenizer, ModelFolderError)
+    require_harmless(text, folder.tokenizer, ModelFolderError)
+    found = largest_id(tokenizer())
+    require_ids(found, found[0] + 1, folder.tokenizer, ModelFolderError)
+    return found[0]
 
 
 def generation_defaults(folder: ModelFolder) -> dict[str, Any]:
-    """What the checkpoint's own settings say of generation: GenerationParams' fields."""
-    from gpt2onnx.samplers import defaults_from_generation_config  # imported meanwhile
+    """What the checkpoint's own settings say of generation: GenerationParams' fields.
 
+    Errors: ParameterError for what can't be heeded, with the file and its key.
+    """
+    from gpt2onnx.samplers.generation_config import (  # imported meanwhile
+        defaults_from_generation_config,
+        settings_in_force,
+    )
+
+    settings, file = settings_in_force(folder.config, folder.generation_config)
     eos = {"eos_token_id": folder.config.get("eos_token_id", GPT2_END_OF_TEXT)}
-    return {**eos, **defaults_from_generation_config(folder.generation_config)}
+    return {**eos, **defaults_from_generation_config(settings, str(folder.path / file))}
 
 
 def bos_token_id(*settings_files: Mapping[str, Any]) -> int | None:

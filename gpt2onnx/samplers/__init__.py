@@ -12,8 +12,8 @@ from gpt2onnx.samplers.chain import (
     penalty_steps,
     warper_steps,
 )
-from gpt2onnx.samplers.defaults import defaults_from_generation_config
 from gpt2onnx.samplers.draw import categorical, generator, greedy
+from gpt2onnx.samplers.generation_config import defaults_from_generation_config
 from gpt2onnx.samplers.hypotheses import Finished, Hypothesis
 from gpt2onnx.samplers.largest import Largest
 from gpt2onnx.samplers.logprobs import entropy, log_softmax, token_logprobs, top_logprobs

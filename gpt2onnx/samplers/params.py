@@ -221,7 +221,7 @@ class GenerationParams:
         eos_token_id is exempt: many a fine-tune keeps GPT-2's 50256 in its configuration beside a
         smaller vocabulary.
         """
-        for name, ids in self._named_tokens():
+        for name, ids in self.named_tokens():
             for token in ids:
                 if token >= size:
                     raise ParameterError(
@@ -232,9 +232,10 @@ class GenerationParams:
     @property
     def largest_token(self) -> int:
         """The largest token id that `check_vocabulary` looks at, -1 where there is none."""
-        return max((token for _, ids in self._named_tokens() for token in ids), default=-1)
+        return max((token for _, ids in self.named_tokens() for token in ids), default=-1)
 
-    def _named_tokens(self) -> Iterator[tuple[str, Sequence[int]]]:
+    def named_tokens(self) -> Iterator[tuple[str, Sequence[int]]]:
+        """The parameters that name tokens of the vocabulary, with their ids."""
         yield "logit_bias", tuple(self.logit_bias or ())
         yield "bad_words_ids", tuple(token for word in self.bad_words_ids or () for token in word)
         ids = [each for each in self.dry_breakers if isinstance(each, int)]

@@ -43,7 +43,17 @@ def test_a_model_folder_is_made(run: Run, checkpoint: Path, tmp_path: Path) -> N
 def test_options_reach_the_library(run: Run, calls: list[Any]) -> None:
     assert run("export", "a/b", "out") == (0, "made\n", "")
     run(
-        *("export", "a/b", "out", "--precision", "fp16", "--graph", "portable", "--force"),
+        *(
+            "export",
+            "a/b",
+            "out",
+            "--precision",
+            "fp16",
+            "--graph",
+            "portable",
+            "--force",
+            "--strict",
+        ),
         *("--device", "cuda", "--revision", "main", "--verify", "--with-hidden-states"),
         *("--with-attention-bias", "--kv-cache", "int8", "--calibration", "FILE"),
     )
@@ -61,6 +71,7 @@ def test_options_reach_the_library(run: Run, calls: list[Any]) -> None:
             "calibration": None,
             "verify": None,
             "force": False,
+            "strict": False,
             "progress": False,
         },
     )
@@ -77,6 +88,7 @@ def test_options_reach_the_library(run: Run, calls: list[Any]) -> None:
             "calibration": "FILE",
             "verify": True,
             "force": True,
+            "strict": True,
             "progress": False,
         },
     )

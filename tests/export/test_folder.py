@@ -222,7 +222,7 @@ def test_a_mount_point_is_refused(out: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_settings_are_the_checkpoints_own(tmp_path: Path) -> None:
     source = make_checkpoint(tmp_path / "checkpoint")
     checkpoint = open_checkpoint(source)
-    write_settings(checkpoint, tmp_path)
+    write_settings(checkpoint, checkpoint.generation_config, tmp_path)
     for name in ("config.json", "generation_config.json"):
         assert json.loads((tmp_path / name).read_text()) == json.loads((source / name).read_text())
     tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
@@ -234,7 +234,7 @@ def test_settings_are_the_checkpoints_own(tmp_path: Path) -> None:
 def test_no_generation_config_where_the_checkpoint_has_none(tmp_path: Path) -> None:
     source = make_checkpoint(tmp_path / "checkpoint")
     (source / "generation_config.json").unlink()
-    write_settings(open_checkpoint(source), tmp_path)
+    write_settings(open_checkpoint(source), None, tmp_path)
     assert not (tmp_path / "generation_config.json").exists()
 
 

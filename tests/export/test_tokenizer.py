@@ -236,11 +236,11 @@ def test_none_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("tokenizer.json", "{", "can't be read"),
+        ("tokenizer.json", "{", "line 1, column 2"),
         ("tokenizer.json", "{}", "can't be read"),
         ("tokenizer_config.json", '{"a":}', "line 1, column 6"),
         ("tokenizer_config.json", "[]", "expected a JSON object, found a list"),
-        ("tokenizer_config.json", '{"added_tokens_decoder": {"256": {}}}', "can't be read"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"256": {}}}', "expected a token"),
         ("tokenizer_config.json", '{"split_special_tokens": true}', "split_special_tokens"),
     ],
 )

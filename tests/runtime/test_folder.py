@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 
 import gpt2onnx
-from gpt2onnx.errors import CorruptModelError, ModelFolderError, StorageError
+from gpt2onnx.errors import (
+    CorruptModelError,
+    ModelFolderError,
+    ParameterError,
+    StorageError,
+)
 from gpt2onnx.runtime import folder as folder_module
 from gpt2onnx.runtime.folder import open_folder
 from gpt2onnx.runtime.manifest import MANIFEST
@@ -46,6 +51,8 @@ FILES = [
     "model.onnx.data",
     "tokenizer.json",
 ]
+# Settings may be edited; the others are the model.
+CHECKED = [name for name in FILES if name != "generation_config.json"]
 
 
 def change_json(path: Path, **changes: Any) -> None:
@@ -66,6 +73,7 @@ def test_what_a_folder_holds(folder: Path) -> None:
     assert opened.tokenizer == folder / "tokenizer.json"
     assert opened.n_positions == 64
     assert opened.config["vocab_size"] == 257
+    assert opened.generation_config is not None
     assert opened.generation_config["eos_token_id"] == 256
     assert opened.manifest is not None
     assert sorted(opened.manifest["files"]) == FILES
@@ -79,7 +87,7 @@ def test_a_missing_file(folder: Path, name: str) -> None:
         gpt2onnx.load(folder)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", CHECKED)
 def test_a_truncated_file(folder: Path, name: str) -> None:
     size = (folder / name).stat().st_size
     os.truncate(folder / name, size - 1)
@@ -87,7 +95,7 @@ def test_a_truncated_file(folder: Path, name: str) -> None:
         gpt2onnx.load(folder)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", CHECKED)
 def test_other_bytes_of_the_same_size(folder: Path, name: str) -> None:
     flip_a_byte(folder / name)
     with pytest.raises(
@@ -98,18 +106,18 @@ def test_other_bytes_of_the_same_size(folder: Path, name: str) -> None:
 
 def test_checksums_are_computed_once(folder: Path, hashed: list[str]) -> None:
     gpt2onnx.load(folder)
-    assert sorted(hashed) == FILES
+    assert sorted(hashed) == CHECKED
     gpt2onnx.load(folder)
     gpt2onnx.load(folder)
-    assert len(hashed) == len(FILES)
+    assert len(hashed) == len(CHECKED)
 
 
-@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+@pytest.mark.parametrize("name", [*CHECKED, MANIFEST])
 def test_a_touched_file_is_checked_again(folder: Path, hashed: list[str], name: str) -> None:
     gpt2onnx.load(folder)
     os.utime(folder / name, ns=(1, 1))
     gpt2onnx.load(folder)
-    assert len(hashed) == 2 * len(FILES)
+    assert len(hashed) == 2 * len(CHECKED)
 
 
 def test_a_change_that_hides_its_time_is_found(folder: Path, hashed: list[str]) -> None:
@@ -128,10 +136,53 @@ def test_what_failed_is_checked_again(folder: Path, hashed: list[str]) -> None:
             gpt2onnx.load(folder)
 
 
+def test_what_was_found_is_remembered(folder: Path, hashed: list[str]) -> None:
+    opened = open_folder(folder)
+    assert opened.check_once(lambda: 256) == 256
+    assert opened.check_once(lambda: pytest.fail("asked again")) == 256
+
+
+def test_edited_settings_are_used(folder: Path, hashed: list[str]) -> None:
+    assert open_folder(folder).edited_settings() == []
+    gpt2onnx.load(folder)
+    change_json(folder / "generation_config.json", max_new_tokens=3, repetition_penalty=1.5)
+    hashed.clear()
+    model = gpt2onnx.load(folder)
+    assert hashed == []
+    assert len(model.generate("abc", eos_token_id=None).token_ids) == 3
+    assert model.params({}).repetition_penalty == 1.5
+    assert open_folder(folder).edited_settings() == ["generation_config.json"]
+    open_folder(folder).check_hashes()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("temprature", 0.5), ("sequence_bias", [[[5], 1.0]]), ("top_h", 0.5)]
+)
+def test_doing_what_the_error_says_of_a_setting_works(folder: Path, key: str, value: Any) -> None:
+    file = folder / "generation_config.json"
+    change_json(file, **{key: value})
+    with pytest.raises(ParameterError, match=f"{file} has .*{key}.*; remove it from {file}"):
+        gpt2onnx.load(folder)
+    change_json(file, **{key: None})
+    assert gpt2onnx.load(folder).generate("a", max_new_tokens=1).token_ids
+
+
+def test_edited_settings_that_are_no_json(folder: Path) -> None:
+    (folder / "generation_config.json").write_text("{'max_new_tokens': 3}")
+    with pytest.raises(ModelFolderError, match=r"generation_config\.json: expected JSON, found"):
+        gpt2onnx.load(folder)
+
+
+def test_settings_with_a_byte_order_mark(folder: Path) -> None:
+    file = folder / "generation_config.json"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert gpt2onnx.load(folder).params({}).eos_token_ids == (256,)
+
+
 def test_a_copy_is_checked_by_itself(folder: Path, hashed: list[str]) -> None:
     gpt2onnx.load(folder)
     gpt2onnx.load(shutil.copytree(folder, folder.with_name("copy")))
-    assert len(hashed) == 2 * len(FILES)
+    assert len(hashed) == 2 * len(CHECKED)
 
 
 @pytest.mark.parametrize("where", ["/dev/null/cache", "/proc/cache", "a file"])
@@ -144,19 +195,19 @@ def test_a_cache_that_cannot_be_written(
     monkeypatch.setenv("GPT2ONNX_CACHE", where)
     gpt2onnx.load(folder)
     gpt2onnx.load(folder)
-    assert len(hashed) == 2 * len(FILES)
+    assert len(hashed) == 2 * len(CHECKED)
 
 
 def test_a_cache_that_cannot_be_read(
     folder: Path, hashed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(path: Path) -> bool:
+    def refused(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
 
     opened = open_folder(folder)
-    monkeypatch.setattr(Path, "exists", refused)
-    opened.check_hashes_once()
-    assert sorted(hashed) == FILES
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    assert opened.check_once(lambda: 7) == 7
+    assert sorted(hashed) == CHECKED
 
 
 @pytest.mark.parametrize(
@@ -227,7 +278,7 @@ def test_a_folder_of_another_exporter_that_lacks_a_file(folder: Path, name: str)
 def test_generation_config_may_be_missing(folder: Path) -> None:
     (folder / MANIFEST).unlink()
     (folder / "generation_config.json").unlink()
-    assert open_folder(folder).generation_config == {}
+    assert open_folder(folder).generation_config is None
 
 
 def test_no_model_folder(checkpoint: Path, tmp_path: Path) -> None:
@@ -248,7 +299,7 @@ def test_a_tokenizer_of_another_size(folder: Path) -> None:
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["model"]["vocab"]["more"] = 300
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(ModelFolderError, match="has 258 tokens, the model 257"):
+    with pytest.raises(ModelFolderError, match=r"id 300, 'more', is beyond .* vocab_size 257"):
         gpt2onnx.load(folder)
 
 

@@ -1,0 +1,30 @@
+"""What the `tokenizers` library raises, as this package's errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gpt2onnx.errors import Gpt2OnnxError
+
+
+@contextmanager
+def library_errors(error: type[Gpt2OnnxError], what: str) -> Iterator[None]:
+    """Whatever the library says, as `error` in one line that begins with `what`.
+
+    It raises plain Exception and, where its Rust code panics, PanicException: a BaseException that
+    can be known by its module's name alone. What isn't the library's passes.
+    """
+    try:
+        yield
+    except (Gpt2OnnxError, MemoryError):
+        raise
+    except BaseException as cause:
+        if not (isinstance(cause, Exception) or is_panic(cause)):
+            raise
+        raise error(f"{what}: {cause}") from cause
+
+
+def is_panic(raised: BaseException) -> bool:
+    """Whether Rust code panicked; KeyboardInterrupt and SystemExit are none."""
+    return type(raised).__module__ == "pyo3_runtime"
