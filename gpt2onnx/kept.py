@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2onnx.paths import cache_folder
-from gpt2onnx.runtime.entries import UNFINISHED, Entry
+from gpt2onnx.runtime.checked import CHECKED
+from gpt2onnx.runtime.entries import Entry
 from gpt2onnx.runtime.folder import MANIFEST
 from gpt2onnx.runtime.startup import FOLDER as STARTUP
 from gpt2onnx.runtime.startup import startup_entries
+from gpt2onnx.staging import is_stage
 
-CHECKED = "checked"
 EXPORTS = ("demo", "demo-draft", "compare")
 
 
@@ -68,7 +69,7 @@ def _entry_name(entry: Entry) -> str:
 
 def _unfinished() -> Iterator[Kept]:
     """What a process is writing, or left when it died."""
-    for path in (cache_folder() / STARTUP).glob(f"{UNFINISHED}*"):
+    for path in filter(is_stage, (cache_folder() / STARTUP).glob("*")):
         yield from _folder("startup", f"{path.name}: being written, or abandoned", path)
 
 
@@ -89,7 +90,7 @@ def _source(path: Path) -> str:
 
 
 def _checked() -> Iterator[Kept]:
-    """Which folders' checksums were compared: all together, for they are empty files."""
+    """Which folders' checksums were compared: all together, for they are a line each."""
     path = cache_folder() / CHECKED
     if path.is_dir():
         yield from _folder(

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from gpt2onnx.cli.parser import Parser
+from gpt2onnx.cli.streams import is_terminal
 from gpt2onnx.demo import CHECKPOINT, DEMO
 
 DESCRIPTION = """\
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         calibration=args.calibration,
         verify=args.verify,
         force=args.force,
-        progress=sys.stderr.isatty(),
+        progress=is_terminal(sys.stderr),
     )
     print(made)
     return 0

@@ -1,8 +1,8 @@
 """What the start-up cache holds on disk: bounded, whole or not there, safe with several processes.
 
-An entry is a folder named by a hash of what it was made of. It is written under another name and
-renamed when it is complete, so that nobody sees a part of it; of two that were made at once the
-later one gives way. Knows files and times; knows nothing of models or ONNX Runtime.
+An entry is a folder named by a hash of what it was made of. It is written in a stage and renamed
+when it is complete, so that nobody sees a part of it; of two that were made at once the later one
+gives way. Knows files and times; knows nothing of models or ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gpt2onnx.errors import ParameterError
+from gpt2onnx.staging import NEW, stage
 
 ENTRY = "entry.json"
-UNFINISHED = "unfinished-"
-# A folder without its entry.json that is older than this was left by a process that died.
-ABANDONED_AFTER = 3600.0
+# What entries are for as long as they are written, each in a stage of its own.
+UNFINISHED = "unfinished"
 SIZE, DEFAULT_SIZE = "GPT2ONNX_STARTUP_CACHE_SIZE", "4G"
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -87,16 +86,13 @@ class Entries:
         raises leaves nothing behind. Errors: OSError.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._sweep()
-        unfinished = self.folder / f"{UNFINISHED}{os.getpid()}-{time.time_ns()}"
-        unfinished.mkdir()
-        try:
+        with stage(self.folder / UNFINISHED) as temporary:
+            unfinished = temporary / NEW
+            unfinished.mkdir()
             refused = write(unfinished)
             for file in list(unfinished.iterdir()) if refused else []:
                 file.unlink()
             self._finish(unfinished, made_of, about, refused)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
 
     def remove(self, path: Path) -> None:
         """Remove an entry. A process that has it open keeps it open."""
@@ -133,13 +129,6 @@ class Entries:
         entries = list(self)
         while entries and sum(entry.size for entry in entries) + size > self.limit:
             self.remove(entries.pop().path)
-
-    def _sweep(self) -> None:
-        """Remove what processes that died have left."""
-        for path in self.folder.glob(f"{UNFINISHED}*"):
-            with contextlib.suppress(OSError):  # its process has just finished it
-                if time.time() - path.stat().st_mtime > ABANDONED_AFTER:
-                    self.remove(path)
 
 
 def size_limit() -> int:

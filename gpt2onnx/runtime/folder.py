@@ -7,7 +7,6 @@ graph's inputs.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2onnx.errors import CorruptModelError, ModelFolderError
-from gpt2onnx.paths import cache_folder
+from gpt2onnx.runtime.checked import agreed, remember
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -101,14 +100,10 @@ class ModelFolder:
         """
         if self.manifest is None:
             return
-        passed = cache_folder() / "checked" / self._fingerprint()
-        with contextlib.suppress(OSError):
-            if passed.exists():
-                return
-        self.check_hashes()
-        with contextlib.suppress(OSError):
-            passed.parent.mkdir(parents=True, exist_ok=True)
-            passed.touch()
+        fingerprint = self._fingerprint()
+        if not agreed(self.path, fingerprint):
+            self.check_hashes()
+            remember(self.path, fingerprint)
 
     def _fingerprint(self) -> str:
         """Changes when any file of the folder is written to."""

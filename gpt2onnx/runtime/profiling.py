@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from gpt2onnx.runtime.opening import open_decoder
 from gpt2onnx.runtime.recording import OperatorTime, Run, by_operator, read_runs, weight_bytes
 from gpt2onnx.runtime.session import Profiler, Session, open_session
 from gpt2onnx.runtime.threads import default_threads
+from gpt2onnx.staging import work_folder
 
 PROMPTS = 5
 
@@ -152,8 +152,8 @@ def _recorded(
     packed: bool = True,
 ) -> list[Run]:
     """The runs of some work in a session of its own, as ONNX Runtime's profiler has them."""
-    with TemporaryDirectory(prefix="gpt2onnx-") as records:
-        session = open_(profiler=Profiler(Path(records, "profile"), packed))
+    with work_folder("profile") as records:
+        session = open_(profiler=Profiler(records / "profile", packed))
         do(open_decoder(folder, session))
         return read_runs(Path(session.raw.end_profiling()))
 

@@ -147,11 +147,11 @@ def test_a_cache_that_cannot_be_written(
 def test_a_cache_that_cannot_be_read(
     folder: Path, hashed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(path: Path) -> bool:
+    def refused(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
 
     opened = open_folder(folder)
-    monkeypatch.setattr(Path, "exists", refused)
+    monkeypatch.setattr(Path, "read_bytes", refused)
     opened.check_hashes_once()
     assert sorted(hashed) == FILES
 
