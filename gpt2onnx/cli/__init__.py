@@ -96,6 +96,8 @@ def _name(options: Parser, arguments: Sequence[str]) -> str:
     """The command's name, and its threads."""
     import os
 
+    if any("\0" in each for each in arguments):  # none that a system would pass on
+        options.error("an argument holds a NUL character, which no file's name and no option has")
     name: str = options.parse_args(arguments[:1]).command
     if name not in WITH_BLAS:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -175,8 +175,7 @@ def _providers(names: tuple[str, ...]) -> tuple[str, ...]:
 def _prompts(file: str | None) -> list[str]:
     if file is None:
         return list(PROMPTS)
-    text = read_file(file).removeprefix("\ufeff")  # the mark that some editors begin UTF-8 with
-    lines = (line for line in re.split("\r?\n", text) if line.strip())
+    lines = (line for line in re.split("\r?\n", read_file(file)) if line.strip())
     prompts = [line.replace("\\n", "\n") for line in lines]
     if not prompts:
         raise PromptError(f"{file}: no prompts: expected one a line")

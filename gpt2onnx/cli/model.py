@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt2onnx import demo
-from gpt2onnx.cli.parser import Pairs, Parser
+from gpt2onnx.cli.parser import Pairs, Parser, utf8
 from gpt2onnx.cli.streams import say
 from gpt2onnx.demo import BUNDLED, DEMO
 from gpt2onnx.models import load, resolve
@@ -74,6 +74,7 @@ def add_beside(parser: Parser) -> None:
     )
     parser.add_argument(
         "--negative-prompt",
+        type=utf8,
         metavar="TEXT",
         help="what --guidance-scale leads away from (default: the prompt's last token alone)",
     )
@@ -103,7 +104,7 @@ def find_model(name: str, provider: str = "auto") -> Path:
 
 
 def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
+    key, equals, value = utf8(text).partition("=")
     if not (key and equals):
         raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
     return key, value

@@ -27,6 +27,8 @@ from gpt2onnx.runtime.threads import default_threads
 from gpt2onnx.staging import work_folder
 
 PROMPTS = 5
+# More than the profiler's record has room for.
+MOST_STEPS = 100_000
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ class Work:
                 raise ParameterError(
                     f"{name}={value}: expected 1 to {most}, by the model's {n_positions} positions"
                 )
-        if self.steps < 1:
-            raise ParameterError(f"steps={self.steps}: expected at least 1")
+        if not 1 <= self.steps <= MOST_STEPS:
+            raise ParameterError(f"steps={self.steps}: expected 1 to {MOST_STEPS:,}")
 
     def prompts(self, decoder: Decoder[Any]) -> list[float]:
         """Seconds of each prompt, the first of which warms up."""
