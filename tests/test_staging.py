@@ -14,9 +14,11 @@ from gpt2onnx.staging import LOCK, NEW, OLD, any_open, is_stage, stage, sweep
 
 # Stages what it is told, says so, and waits to be killed.
 HOLD = """
-import sys
+import signal, sys
 from pathlib import Path
 from gpt2onnx.staging import stage
+for number in (signal.SIGTERM, signal.SIGHUP):  # nohup has the latter ignored
+    signal.signal(number, signal.SIG_DFL)
 with stage(Path(sys.argv[1])) as folder:
     (folder / "new").mkdir()
     (folder / "new" / "part").write_text("half")

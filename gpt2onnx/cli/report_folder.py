@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,11 @@ DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeErro
 def earlier(folder: Path, resume: bool) -> dict[str, Any] | None:
     """The record to go on with. Errors: OutputExistsError, ParameterError."""
     with path_errors(folder, OutputExistsError, "give another out=DIR"):
-        if folder.exists() and not folder.is_dir():
-            raise OutputExistsError(f"out={folder}: expected a folder, this is a file")
+        above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not above.is_dir():
+            raise OutputExistsError(f"out={folder}: expected a folder, {_name(above, folder)}")
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise StorageError(f"out={folder}: the folder {above} can't be written to")
         there = (folder / JSON).exists()
     if resume and not there:
         raise ParameterError(f"there is no {folder / JSON} to go on with: leave resume=True out")
@@ -33,6 +37,10 @@ def earlier(folder: Path, resume: bool) -> dict[str, Any] | None:
             f"{folder / JSON} exists: give resume=True to go on with it, or another out=DIR"
         )
     return _read(folder / JSON) if resume else None
+
+
+def _name(file: Path, folder: Path) -> str:
+    return f"{'this' if file == folder else file} is a file"
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html
 from __future__ import annotations
 
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,6 @@ from gpt2onnx.runtime.folder import open_folder
 from gpt2onnx.runtime.opening import open_decoder
 from gpt2onnx.runtime.recording import is_kernel
 from gpt2onnx.runtime.session import Profiler, open_session, short_name
-from gpt2onnx.staging import work_folder
 
 COPIES = ("MemcpyFromHost", "MemcpyToHost")
 Nodes: TypeAlias = Mapping[str, Mapping[str, int]]  # how many of each operator, by provider
@@ -67,13 +67,13 @@ def measure(job: Job) -> dict[str, Any]:
     Errors: as opening a model; ProviderError where CUDA graphs were asked for and none was made.
     """
     folder = open_folder(job["folder"])
-    with work_folder("profile") as place:
+    with tempfile.TemporaryDirectory(dir=job["work"]) as place:
         session = open_session(
             folder.graph,
             job["provider"],
             provider_options(job),
             job["threads"],
-            profiler=Profiler(place / "profile", packed=True),
+            profiler=Profiler(Path(place) / "profile", packed=True),
         )
         decoder = open_decoder(folder, session)
         row = decoder.new_row()

@@ -11,6 +11,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from gpt2onnx.errors import StorageError
 from gpt2onnx.paths import cache_folder
 
 CHECKED = "checked"
@@ -18,14 +19,14 @@ CHECKED = "checked"
 
 def agreed(folder: Path, fingerprint: str) -> bool:
     """Whether the folder was remembered with that fingerprint; no, where none can be read."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, StorageError):
         return _mark(folder).read_bytes() == _content(folder, fingerprint)
     return False
 
 
 def remember(folder: Path, fingerprint: str) -> None:
     """Remember a folder, as far as the cache can be written to, and forget those that are gone."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, StorageError):
         mark = _mark(folder)
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.write_bytes(_content(folder, fingerprint))
