@@ -38,13 +38,16 @@ _open: set[Path] = set()
 def stage(target: Path) -> Iterator[Path]:
     """A new, private folder beside `target`, gone when the block ends. Errors: OSError."""
     sweep(target)
-    with contextlib.ExitStack() as stack:
-        made, lock = _make(target)
-        stack.callback(os.close, lock)  # the last: whoever sees the lock sees a living process
-        _open.add(made)
-        stack.callback(_open.discard, made)
-        stack.callback(_remove, made)
-        yield made
+    while True:
+        path = target.with_name(f".{_short(target.name)}.gpt2onnx-{secrets.token_hex(4)}")
+        lock: list[int] = []
+        _open.add(path)
+        try:
+            if _make(path, lock):
+                yield path
+                return
+        finally:  # an interrupt may come between any two steps of making it
+            _end(path, target, lock)
 
 
 def work_folder(name: str) -> contextlib.AbstractContextManager[Path]:
@@ -93,26 +96,35 @@ def _sweep_one(path: Path, target: Path) -> None:
         os.close(lock)
 
 
-def _make(target: Path) -> tuple[Path, int]:
-    """A stage and its lock, held. A sweep of another process may take one before it is locked."""
-    while True:
-        path = target.with_name(f".{_short(target.name)}.gpt2onnx-{secrets.token_hex(4)}")
-        try:
-            path.mkdir(mode=0o700)
-        except FileExistsError:
-            continue
-        try:
-            lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileNotFoundError:
-            continue
-        except BaseException:
-            path.rmdir()
-            raise
-        if _lock(lock) is not False:
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(lock), (path / LOCK).stat()):
-                    return path, lock
-        os.close(lock)
+def _make(path: Path, lock: list[int]) -> bool:
+    """Make a stage and hold its lock; False where another process has swept it before it was held.
+
+    The lock's descriptor goes into `lock` at once, to be closed whatever happens.
+    """
+    try:
+        path.mkdir(mode=0o700)
+        lock.append(os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        if _lock(lock[0]) is False:
+            return False
+        return os.path.samestat(os.fstat(lock[0]), (path / LOCK).stat())
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        if path.parent.is_dir():
+            return False
+        raise
+
+
+def _end(path: Path, target: Path, lock: list[int]) -> None:
+    """Remove a stage; the lock is let go last, so that whoever sees it sees a living process."""
+    with contextlib.suppress(OSError):
+        if lock:
+            _remove(path)
+        else:
+            _sweep_one(path, target)
+    for descriptor in lock:
+        os.close(descriptor)
+    _open.discard(path)
 
 
 def _lock(descriptor: int) -> bool | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,16 @@ import pytest
 from gpt2onnx.cli import signals
 from gpt2onnx.cli.signals import ENDING, ending_signals
 from gpt2onnx.staging import stage
+
+
+@pytest.fixture(autouse=True)
+def _as_a_terminal_starts_it() -> Iterator[None]:
+    """Python's own handlers, also where nohup or a shell's background has a signal ignored."""
+    plain = dict.fromkeys(ENDING, signal.SIG_DFL) | {signal.SIGINT: signal.default_int_handler}
+    before = {each: signal.signal(each, handler) for each, handler in plain.items()}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
 
 
 @pytest.fixture
