@@ -11,7 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from gpt2onnx.samplers.candidates import Candidates, FloatArray, IntArray
-from gpt2onnx.samplers.chain import compose_penalties, penalty_steps, warper_steps
+from gpt2onnx.samplers.chain import (
+    beyond_float32,
+    compose_penalties,
+    penalty_steps,
+    warper_steps,
+)
 from gpt2onnx.samplers.choose import largest
 from gpt2onnx.samplers.hypotheses import Hypothesis
 from gpt2onnx.samplers.params import GenerationParams
@@ -35,12 +40,13 @@ class BeamScores:
 
         `taken` are the tokens that earlier groups took at this step, one a beam.
         """
-        scores = np.empty_like(logprobs)
-        for score, hypothesis, row in zip(
-            scores, running, self._diverse(logprobs, taken), strict=True
-        ):
-            processed = self._warp(self._penalize(hypothesis.tokens, row))
-            np.add(processed, hypothesis.score, out=score)
+        scores = np.full_like(logprobs, -np.inf)
+        with beyond_float32():
+            diverse = self._diverse(logprobs, taken)
+            for score, hypothesis, row in zip(scores, running, diverse, strict=True):
+                processed = self._warp(self._penalize(hypothesis.tokens, row))
+                possible = processed > -np.inf if hypothesis.score == np.inf else True
+                np.add(processed, hypothesis.score, out=score, where=possible)
         return scores
 
     def _diverse(self, logprobs: FloatArray, taken: IntArray) -> FloatArray:

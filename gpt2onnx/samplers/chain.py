@@ -27,6 +27,11 @@ from gpt2onnx.samplers.xtc import xtc
 State = TypeVar("State")
 
 
+def beyond_float32() -> np.errstate:
+    """What parameters make larger than any float32 is infinity, as in PyTorch; numpy would warn."""
+    return np.errstate(over="ignore")
+
+
 def penalty_steps(
     params: GenerationParams, prompt_length: int, sequence_index: int
 ) -> Iterator[Penalty]:
@@ -37,7 +42,8 @@ def penalty_steps(
     llama.cpp, and all of them precede the constraints: what is forbidden stays forbidden.
     """
     if params.logit_bias:
-        values = np.array(tuple(params.logit_bias.values()), np.float32)
+        with beyond_float32():
+            values = np.array(tuple(params.logit_bias.values()), np.float32)
         yield partial(penalties.logit_bias, ids=_ids(params.logit_bias), values=values)
     if params.repetition_penalty not in (None, 1.0):
         yield partial(penalties.repetition_penalty, penalty=params.repetition_penalty)
@@ -193,9 +199,10 @@ def compose_penalties(steps: Iterable[Penalty]) -> Penalty:
     chain = tuple(steps)
 
     def penalize(history: IntArray, logits: FloatArray) -> FloatArray:  # [n], [vocab] -> [vocab]
-        for step in chain:
-            logits = step(history, logits)
-        return logits
+        with beyond_float32():
+            for step in chain:
+                logits = step(history, logits)
+            return logits
 
     return penalize
 
@@ -205,9 +212,10 @@ def compose_warpers(steps: Iterable[Warper]) -> Warper:
     chain = tuple(steps)
 
     def warp(candidates: Candidates) -> Candidates:  # [n] -> [kept]
-        for step in chain:
-            candidates = step(candidates)
-        return candidates
+        with beyond_float32():
+            for step in chain:
+                candidates = step(candidates)
+            return candidates
 
     return warp
 

@@ -122,7 +122,10 @@ def top_n_sigma(candidates: Candidates, *, n: float) -> Candidates:  # [m] -> [k
     possible = logits if logits.min() > -np.inf else logits[logits > -np.inf]
     if len(possible) == 1:
         return candidates
-    return candidates.where(logits >= logits.max() - n * possible.std(ddof=1))
+    deviation = possible.std(ddof=1)
+    if deviation == np.inf:  # beyond float32
+        return candidates
+    return candidates.where(logits >= logits.max() - n * deviation)
 
 
 def tail_free(candidates: Candidates, *, z: float) -> Candidates:  # [n] -> [kept]

@@ -69,10 +69,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, folder: str) -> Iterator[Pat
     (place / "loop").symlink_to("loop")
     if hasattr(os, "mkfifo"):
         os.mkfifo(place / "pipe")
-    before = Path.cwd()
-    os.chdir(place)
-    yield place
-    os.chdir(before)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        yield place
 
 
 PATHS = st.sampled_from(
