@@ -30,6 +30,8 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+# The byte order marks of its two kinds.
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 # In JSON's text: where a lone half of a surrogate pair may be.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -109,8 +111,9 @@ def decoded(content: bytes, name: object, error: type[Gpt2OnnxError]) -> str:
     try:
         return content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as cause:
-        byte = f"byte {cause.start} is 0x{content[cause.start]:02x}"
-        raise error(f"{_shortened(name)}: expected UTF-8, found something else: {byte}") from cause
+        byte = f"something else: byte {cause.start} is 0x{content[cause.start]:02x}"
+        found = "UTF-16; save it as UTF-8" if content.startswith(_UTF16) else byte
+        raise error(f"{_shortened(name)}: expected UTF-8, found {found}") from cause
 
 
 def read_text(path: Path, error: type[Gpt2OnnxError], most: int = MAX_TEXT_BYTES) -> str:

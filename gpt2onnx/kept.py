@@ -15,12 +15,13 @@ from pathlib import Path
 from gpt2onnx.errors import CorruptModelError
 from gpt2onnx.files import read_json
 from gpt2onnx.paths import cache_folder
-from gpt2onnx.runtime.entries import UNFINISHED, Entry
+from gpt2onnx.runtime.checked import CHECKED
+from gpt2onnx.runtime.entries import Entry
 from gpt2onnx.runtime.manifest import MANIFEST
 from gpt2onnx.runtime.startup import FOLDER as STARTUP
 from gpt2onnx.runtime.startup import startup_entries
+from gpt2onnx.staging import is_stage
 
-CHECKED = "checked"
 EXPORTS = ("demo", "demo-draft", "compare")
 
 
@@ -70,8 +71,9 @@ def _entry_name(entry: Entry) -> str:
 def _unfinished() -> Iterator[Kept]:
     """What a process is writing, or left when it died; and entries that were damaged."""
     for path in startup_entries().others():
-        unfinished = path.name.startswith(UNFINISHED)
-        what = "being written, or abandoned" if unfinished else "damaged, made again when needed"
+        what = (
+            "being written, or abandoned" if is_stage(path) else "damaged, made again when needed"
+        )
         yield from _folder("startup", f"{path.name}: {what}", path)
 
 
@@ -92,7 +94,7 @@ def _source(path: Path) -> str:
 
 
 def _checked() -> Iterator[Kept]:
-    """Which folders' checksums were compared: all together, for they are empty files."""
+    """Which folders' checksums were compared: all together, for they are a line each."""
     path = cache_folder() / CHECKED
     if path.is_dir():
         yield from _folder(

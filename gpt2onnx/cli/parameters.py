@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gpt2onnx.cli.parser import Pairs, Parser
+from gpt2onnx.cli.parser import Pairs, Parser, utf8
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.files import as_path, read_text
 
@@ -66,7 +66,7 @@ INTEGER = {"type": int, "metavar": "N"}
 NUMBER = {"type": float, "metavar": "X"}
 CHOICE = {"metavar": "NAME"}
 NAMES = {"type": _names, "metavar": "NAME,NAME"}
-TEXTS = {"action": "append", "metavar": "TEXT"}
+TEXTS = {"action": "append", "type": utf8, "metavar": "TEXT"}
 TOKENS = {"action": "extend", "type": _ids, "metavar": "ID,ID"}
 WORDS = {"action": "extend", "type": _words, "metavar": "ID,ID;ID"}
 PHRASES = {"action": "extend", "type": _phrases, "metavar": "ID,ID|ID;ID"}
@@ -196,7 +196,7 @@ GROUPS: dict[str, dict[str, tuple[dict[str, Any], str]]] = {
         ),
         "forced_eos_token_id": (TOKENS, "end with one of these tokens at the length limit"),
         "regex": (
-            {"metavar": "REGEX"},
+            {"type": utf8, "metavar": "REGEX"},
             "write a text that matches it, in Rust's syntax, and end; of regex, json-schema, "
             "grammar and choices one at most, and where a limit comes first the text is cut short",
         ),

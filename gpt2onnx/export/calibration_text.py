@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.checkpoint import Checkpoint
-from gpt2onnx.files import as_path
+from gpt2onnx.files import as_path, decoded, open_regular
 
 Ids = NDArray[np.int64]
 
@@ -32,9 +32,7 @@ class CalibrationText:
         self._config = checkpoint.config
         self._ids = [] if file is None else checkpoint.tokenizer.encode(_read(file)).ids
         if file is not None and not self._ids:
-            raise ParameterError(
-                f"calibration={str(file)!r}: expected a text, found no token in it"
-            )
+            raise ParameterError(f"{file}: expected a text, found no token in it")
 
     def windows(self, tokens: int = TOKENS) -> Ids:
         """At least that many: ids [texts, n_positions], which fill all positions.
@@ -48,15 +46,12 @@ class CalibrationText:
 
 
 def _read(file: str | Path) -> str:
+    path = as_path(file, "calibration", ParameterError)
+    with open_regular(path, ParameterError) as text:
+        start = text.read(ENOUGH)
     try:
-        # A pipe will do: whoever names one means to write to it.
-        with as_path(file, "calibration", ParameterError).open("rb") as text:
-            start = text.read(ENOUGH)
         # A character may be cut where the reading ends, but not where the file does.
         decoder = codecs.getincrementaldecoder("utf-8")()
         return decoder.decode(start, final=len(start) < ENOUGH).removeprefix("\ufeff")
-    except OSError as error:
-        raise ParameterError(f"calibration={str(file)!r}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        byte = f"the byte 0x{error.object[error.start]:02x} at {error.start}"
-        raise ParameterError(f"calibration={str(file)!r}: expected UTF-8, found {byte}") from error
+    except UnicodeDecodeError:
+        return decoded(start, path, ParameterError)  # says what is wrong with it

@@ -1,7 +1,7 @@
 """What the start-up cache holds on disk: bounded, whole or not there, safe with several processes.
 
-An entry is a folder named by a hash of what it was made of. It is written under another name and
-renamed when it is complete, so that nobody sees a part of it; of two that were made at once the
+An entry is a folder named by a hash of what it was made of. It is written in a stage and renamed
+when it is complete, so that nobody sees a part of it; of two that were made at once the
 later one gives way.
 
 A file's size and times stand for its content. One of them, st_ctime, is the system's own: it tells
@@ -29,10 +29,12 @@ from typing import Any, NamedTuple
 
 from gpt2onnx.errors import ParameterError, StorageError, shown
 from gpt2onnx.files import read_json, sha256
+from gpt2onnx.staging import NEW, is_stage, stage
 
 ENTRY = "entry.json"
-UNFINISHED = "unfinished-"
-# A folder that is no entry, and older than this, was left by a process that died, or was damaged.
+# What entries are for as long as they are written, each in a stage of its own.
+UNFINISHED = "unfinished"
+# What is neither an entry nor being written, and older than this, was damaged.
 ABANDONED_AFTER = 3600.0
 SIZE, DEFAULT_SIZE = "GPT2ONNX_STARTUP_CACHE_SIZE", "4G"
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -133,15 +135,13 @@ class Entries:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._sweep()
-        unfinished = self.folder / f"{UNFINISHED}{_unique()}-{time.time_ns()}"
-        unfinished.mkdir()
-        try:
+        with stage(self.folder / UNFINISHED) as temporary:
+            unfinished = temporary / NEW
+            unfinished.mkdir()
             refused = write(unfinished)
             for file in list(unfinished.iterdir()) if refused else []:
                 file.unlink()
             self._finish(unfinished, made_of, about, refused)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
 
     def remove(self, path: Path) -> None:
         """Remove an entry. A process that has it open keeps it open."""
@@ -185,10 +185,10 @@ class Entries:
         yield from (path for path in paths if _read(path) is None)
 
     def _sweep(self) -> None:
-        """Remove what processes that died have left, and what was damaged."""
+        """Remove what was damaged, and what is no entry of this version's."""
         for path in self.others():
-            with contextlib.suppress(OSError):  # its process has just finished it
-                if time.time() - path.stat().st_mtime > ABANDONED_AFTER:
+            with contextlib.suppress(OSError):  # another process has just removed it
+                if not is_stage(path) and time.time() - path.stat().st_mtime > ABANDONED_AFTER:
                     self.remove(path)
 
 

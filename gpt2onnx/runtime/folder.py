@@ -7,7 +7,6 @@ graph's inputs.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -15,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2onnx.errors import CorruptModelError, ModelFolderError, StorageError, shown
+from gpt2onnx.errors import CorruptModelError, ModelFolderError, shown
 from gpt2onnx.files import as_path, path_errors, read_json, require_regular, sha256
-from gpt2onnx.paths import cache_folder
+from gpt2onnx.runtime.checked import recall, remember
 from gpt2onnx.runtime.manifest import MANIFEST, SETTINGS, read_manifest
 
 # Where other exporters put a decoder with a cache: Optimum, its older merged form, transformers.js.
@@ -119,22 +118,14 @@ class ModelFolder:
         of the files stand for their content. Without a cache, or where it can't be written to, they
         are checked again the next time.
         """
-        try:
-            passed = cache_folder() / "checked" / self._fingerprint()
-        except StorageError:
-            return self._check(largest_token_id)
-        with contextlib.suppress(OSError, ValueError):
-            return int(passed.read_bytes())
-        largest = self._check(largest_token_id)
-        with contextlib.suppress(OSError):
-            passed.parent.mkdir(parents=True, exist_ok=True)
-            passed.write_bytes(b"%d" % largest)
-        return largest
-
-    def _check(self, largest_token_id: Callable[[], int]) -> int:
+        fingerprint = self._fingerprint()
+        if (known := recall(self.path, fingerprint)) is not None:
+            return known
         if self.manifest is not None:
             self.check_hashes()
-        return largest_token_id()
+        largest = largest_token_id()
+        remember(self.path, fingerprint, largest)
+        return largest
 
     def _fingerprint(self) -> str:
         """Changes when any file of the folder is written to but its settings."""

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import platform
-import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -114,11 +113,15 @@ def test_a_librarys_own_os_error_stays_what_it_is(out: Path) -> None:
 
 
 def test_a_folder_that_may_not_be_written_to(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(suffix: str, prefix: str, dir: Path) -> NoReturn:
-        raise PermissionError(errno.EACCES, "Permission denied", str(dir / prefix))
+    mkdir = Path.mkdir
 
-    monkeypatch.setattr(tempfile, "mkdtemp", denied)
-    with pytest.raises(StorageError, match=r"\.model\.: Permission denied; "):
+    def denied(path: Path, *given: object, **named: object) -> None:
+        if not named.get("exist_ok"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        mkdir(path, *given, **named)
+
+    monkeypatch.setattr(Path, "mkdir", denied)
+    with pytest.raises(StorageError, match=r"\.model\.gpt2onnx-\w+: Permission denied; "):
         fail(out, RuntimeError("the block was entered"))
 
 
