@@ -18,6 +18,7 @@ from gpt2onnx.errors import PromptError, PromptTooLongError, TokenRangeError
 from gpt2onnx.runtime.decoder import Ids
 from gpt2onnx.runtime.generation import kept_by_slide
 from gpt2onnx.samplers import GenerationParams
+from gpt2onnx.tokenizer.codec import encode
 
 Prompt: TypeAlias = str | Sequence[int] | NDArray[np.integer[Any]]
 
@@ -76,7 +77,7 @@ class PromptReader:
             prompt.encode()
         except UnicodeEncodeError as error:  # half a surrogate pair, as of a badly decoded argument
             raise PromptError(f"the text can't be written as UTF-8: {error}") from error
-        return np.array(self.tokenizer.encode(prompt).ids, np.int64)
+        return np.array(encode(self.tokenizer, prompt), np.int64)
 
     def to_score(self, text: Prompt, add_bos: bool) -> Ids:
         """Token ids [n], n >= 2, all but the first of which can be scored; behind BOS if asked.

@@ -11,6 +11,7 @@ from copy import copy
 from typing import TYPE_CHECKING
 
 from gpt2onnx.errors import ParameterError
+from gpt2onnx.tokenizer.codec import decode
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -135,8 +136,7 @@ class _Detokenizer:
         return id_ not in self._silent and bool(self._tokenizer.id_to_token(id_))
 
     def _decode(self, ids: list[int]) -> str:
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
-        return text
+        return decode(self._tokenizer, ids, skip_special_tokens=True)
 
 
 class _StopStrings:
