@@ -25,6 +25,7 @@ from gpt2onnx.runtime.prompts import Prompt
 from gpt2onnx.runtime.scoring import walk
 from gpt2onnx.samplers import token_logprobs
 from gpt2onnx.samplers.checks import integer
+from gpt2onnx.tokenizer.codec import decode
 
 # Told how many tokens of how many are done.
 Progress: TypeAlias = Callable[[int, int], object]
@@ -98,7 +99,7 @@ def evaluate(
         ids = ids[: max_tokens + 1]
     total, other_total, agreement = _read(model, other, ids, stride, progress)
     tokens = len(ids) - 1
-    text_bytes = len(model.tokenizer.decode(ids[1:], skip_special_tokens=False).encode())
+    text_bytes = len(decode(model.tokenizer, ids[1:].tolist()).encode())
     manifest = model.folder.manifest or {}
     return Evaluation(
         str(model.folder.path),

@@ -36,15 +36,19 @@ ARROWS = {
     "demo": {"errors", "paths", "export", "export_digest"},
     "models": {"errors", "files", "demo", "runtime"},
     "reference": {"errors", "demo", "models", "runtime", "export"},
-    "evaluation": {"errors", "agreement", "models", "reference", "runtime", "samplers"},
+    "evaluation": {
+        *("errors", "agreement", "models", "reference", "runtime", "samplers", "tokenizer"),
+    },
     "doctor": {"gpt2onnx", "errors", "paths", "runtime"},
     "kept": {"errors", "files", "paths", "runtime", "staging"},
-    "compare": {"gpt2onnx", "errors", "files", "agreement", "page", "runtime", "staging"},
+    "compare": {
+        *("gpt2onnx", "errors", "files", "agreement", "page", "runtime", "staging", "tokenizer"),
+    },
     "page": set(),
     "cli": {
         *("gpt2onnx", "errors", "files", "flags", "paths", "agreement", "samplers", "runtime"),
         *("demo", "export", "models", "reference", "evaluation", "doctor", "kept", "compare"),
-        *("page", "staging"),
+        *("page", "staging", "tokenizer"),
     },
     "gpt2onnx": {"errors", "export"},
     "__main__": {"cli"},

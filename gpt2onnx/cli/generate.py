@@ -15,6 +15,7 @@ from gpt2onnx.cli.streams import say
 from gpt2onnx.cli.table import table
 from gpt2onnx.cli.text import add_text, read_prompt
 from gpt2onnx.errors import ParameterError
+from gpt2onnx.tokenizer.codec import encode
 
 if TYPE_CHECKING:
     from gpt2onnx.runtime.model import Model
@@ -146,7 +147,7 @@ def _stream(
     ended.sort(key=lambda token: token.sequence)
     first, steps, seconds = times[1] - times[0], len(times) - 2, times[-1] - times[1]
     speed = f", {steps / seconds:.1f} tokens/s after the first" if steps else ""
-    length = len(model.tokenizer.encode(prompt).ids) or 1  # BOS
+    length = len(encode(model.tokenizer, prompt)) or 1  # BOS
     return [
         ("prompt", f"{length} tokens, the first new one after {first:.3f} s"),
         ("text", f"{steps + 1} tokens{speed}"),

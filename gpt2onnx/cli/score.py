@@ -11,6 +11,7 @@ from gpt2onnx.cli.model import add_model, open_model
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.table import table
 from gpt2onnx.cli.text import add_text, read_text
+from gpt2onnx.tokenizer.codec import decode
 
 if TYPE_CHECKING:
     from gpt2onnx.runtime.model import Model
@@ -76,5 +77,4 @@ def _as_json(model: Model, score: Score) -> str:
 
 
 def _text(model: Model, token: int) -> str:
-    text: str = model.tokenizer.decode([token], skip_special_tokens=False)
-    return text
+    return decode(model.tokenizer, [token])

@@ -15,6 +15,7 @@ from gpt2onnx.errors import ParameterError
 from gpt2onnx.page import Node, Option, Run, Step, render
 from gpt2onnx.runtime.model import Model
 from gpt2onnx.runtime.results import Generation, Token
+from gpt2onnx.tokenizer.codec import decode, encode
 
 DESCRIPTION = """\
 Writes on from a prompt, a line for each step as it happens: the step, the
@@ -83,7 +84,7 @@ class _Trace:
         self._end: str | None = None
         self._args, self._model, self._prompt = args, model, prompt
         self._parameters, self._beside = given_parameters(args), given_beside(args)
-        self._length = len(model.tokenizer.encode(prompt).ids) or 1  # BOS
+        self._length = len(encode(model.tokenizer, prompt)) or 1  # BOS
 
     def run(self) -> None:
         tokens = self._model.stream(
@@ -120,8 +121,7 @@ class _Trace:
         return Step(self._text_of(token.id), math.exp(token.logprob), others, bits)
 
     def _text_of(self, token: int) -> str:
-        text: str = self._model.tokenizer.decode([token], skip_special_tokens=False)
-        return text
+        return decode(self._model.tokenizer, [token])
 
     def _print(self, number: int) -> None:
         step = self.steps[number - 1]

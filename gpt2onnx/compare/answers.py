@@ -20,6 +20,7 @@ from gpt2onnx.compare.texts import parting
 from gpt2onnx.errors import PromptTooLongError, ProviderError
 from gpt2onnx.runtime.decoder import Ids, Logits
 from gpt2onnx.runtime.model import Model
+from gpt2onnx.tokenizer.codec import encode
 
 
 def reference(job: Job) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def encoded(
     tokenizer: tokenizers.Tokenizer, texts: Sequence[str], n_positions: int, new_tokens: int
 ) -> list[Ids]:
     """Prompts as token ids, each [n]. Errors: PromptTooLongError where no room is left behind."""
-    prompts = [np.array(tokenizer.encode(text).ids, np.int64) for text in texts]
+    prompts = [np.array(encode(tokenizer, text), np.int64) for text in texts]
     room = n_positions - new_tokens
     for number, ids in enumerate(prompts, 1):
         if len(ids) > room:

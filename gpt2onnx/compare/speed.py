@@ -17,6 +17,7 @@ from gpt2onnx.compare.job import Job
 from gpt2onnx.compare.meter import Meter
 from gpt2onnx.compare.opening import open_model
 from gpt2onnx.runtime.model import Model
+from gpt2onnx.tokenizer.codec import encode
 
 
 def measure(job: Job) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def measure(job: Job) -> dict[str, Any]:
 
 def prompts_of(model: Model, texts: list[str], batch: int, context: int) -> list[list[int]]:
     """`batch` prompts of `context` tokens: the texts, over and over, from a place each."""
-    ids = [token for text in texts for token in model.tokenizer.encode(text).ids]
+    ids = [token for text in texts for token in encode(model.tokenizer, text)]
     return [[ids[(start + place) % len(ids)] for place in range(context)] for start in range(batch)]
 
 

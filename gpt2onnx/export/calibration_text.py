@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import ParameterError, TokenizerError
 from gpt2onnx.export.checkpoint import Checkpoint
 from gpt2onnx.files import as_path, decoded, open_regular
+from gpt2onnx.tokenizer.codec import encode
 
 Ids = NDArray[np.int64]
 
@@ -30,7 +31,9 @@ class CalibrationText:
     def __init__(self, checkpoint: Checkpoint, file: str | Path | None) -> None:
         """Errors: ParameterError where the file can't be read or holds no token."""
         self._config = checkpoint.config
-        self._ids = [] if file is None else checkpoint.tokenizer.encode(_read(file)).ids
+        self._ids = (
+            [] if file is None else encode(checkpoint.tokenizer, _read(file), TokenizerError)
+        )
         if file is not None and not self._ids:
             raise ParameterError(f"{file}: expected a text, found no token in it")
 

@@ -34,7 +34,7 @@ class KeptSettings(NamedTuple):
         for said in map(one_line, self.problems):
             if strict:
                 raise UnsupportedConfigError(f"{said} (strict)")
-            warn(said, SettingsWarning, stacklevel=3)
+            warn(said, SettingsWarning, stacklevel=4)
 
 
 def kept_settings(

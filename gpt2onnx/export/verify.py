@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.agreement import Agreement
-from gpt2onnx.errors import InstallationError, VerificationError
+from gpt2onnx.errors import InstallationError, TokenizerError, VerificationError
 from gpt2onnx.export.checkpoint import Checkpoint
 from gpt2onnx.export.progress import Track
 from gpt2onnx.export.torch_model import TorchModel, missing
 from gpt2onnx.runtime.folder import open_folder
 from gpt2onnx.runtime.opening import open_decoder
 from gpt2onnx.runtime.session import open_session
+from gpt2onnx.tokenizer.codec import encode
 
 PACKAGES = ("torch", "transformers", "onnxruntime")
 
@@ -126,7 +127,7 @@ def _text_ids(checkpoint: Checkpoint) -> NDArray[np.int64]:
     Where its tokenizer makes little of the text, the first ids of the vocabulary come after it.
     """
     config = checkpoint.config
-    ids = checkpoint.tokenizer.encode(TEXT).ids + list(range(config.vocab_size))
+    ids = encode(checkpoint.tokenizer, TEXT, TokenizerError) + list(range(config.vocab_size))
     return np.array(ids[: min(PROMPT + STEPS, config.n_positions)], np.int64)
 
 

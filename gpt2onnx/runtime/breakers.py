@@ -11,6 +11,7 @@ from functools import cached_property
 import tokenizers
 
 from gpt2onnx.errors import ParameterError
+from gpt2onnx.tokenizer.codec import decode_each
 
 
 class BreakerFinder:
@@ -43,6 +44,4 @@ class BreakerFinder:
 
     @cached_property
     def _texts(self) -> list[str]:  # [vocab]
-        each = [[token] for token in range(self._vocab_size)]
-        texts: list[str] = self._tokenizer.decode_batch(each, skip_special_tokens=False)
-        return texts
+        return decode_each(self._tokenizer, range(self._vocab_size))

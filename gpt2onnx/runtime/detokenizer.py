@@ -11,6 +11,8 @@ from copy import copy
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from gpt2onnx.tokenizer.codec import decode
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -38,8 +40,7 @@ class Decoding:
         return bool(self._tokenizer.id_to_token(id_))
 
     def _decode(self, ids: tuple[int, ...]) -> str:
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=False)
-        return text
+        return decode(self._tokenizer, ids)
 
 
 class Detokenizer:

@@ -17,6 +17,8 @@ from typing import Any, Final
 import tokenizers
 from tokenizers import models, pre_tokenizers
 
+from gpt2onnx.tokenizer.codec import encode
+
 # Characters of a text that is encoded at once, whatever the tokenizer.
 _LONG: Final = 65_536
 # Where " ?\p{L}+" ends at one letter and begins again.
@@ -32,9 +34,8 @@ class LongTexts:
     def encode(self, text: str) -> list[int]:
         """The ids that the tokenizer makes of a text."""
         if len(text) <= _LONG or not self._is_gpt2s:
-            ids: list[int] = self._tokenizer.encode(text).ids
-            return ids
-        return [id_ for piece in _pieces(text) for id_ in self._tokenizer.encode(piece).ids]
+            return encode(self._tokenizer, text)
+        return [id_ for piece in _pieces(text) for id_ in encode(self._tokenizer, piece)]
 
     def fewest(self, text: str) -> int:
         """A number of tokens that a text has at least, known without encoding it; 0 for a short."""

@@ -42,6 +42,7 @@ from gpt2onnx.samplers import GenerationParams, entropy
 from gpt2onnx.samplers.checks import flag
 from gpt2onnx.samplers.ranking_params import check_stream
 from gpt2onnx.samplers.speculation_params import LOOKAHEAD, check_no_draft
+from gpt2onnx.tokenizer.codec import decode
 
 Strategy: TypeAlias = Speculation | Lookahead | Guidance | Contrastive
 
@@ -197,7 +198,7 @@ class Model:
         """
         ids = self.to_score(text, add_bos)
         scored = ids[1:].tolist()
-        text_bytes = len(self.tokenizer.decode(scored, skip_special_tokens=False).encode())
+        text_bytes = len(decode(self.tokenizer, scored).encode())
         return Score(scored, score(self.decoder, ids).tolist(), text_bytes)
 
     def to_score(self, text: Prompt, add_bos: bool = True) -> Ids:

@@ -11,6 +11,7 @@ from gpt2onnx.runtime.decoder import Ids, Logits
 from gpt2onnx.runtime.results import Alternative
 from gpt2onnx.samplers import Candidates, top_logprobs
 from gpt2onnx.samplers.checks import integer_where
+from gpt2onnx.tokenizer.codec import decode
 
 
 class TopTokens:
@@ -43,6 +44,6 @@ class TopTokens:
 
     def _named(self, ids: Ids, logprobs: Logits) -> tuple[Alternative, ...]:  # [n], [n]
         return tuple(
-            Alternative(token, self._tokenizer.decode([token], skip_special_tokens=False), logprob)
+            Alternative(token, decode(self._tokenizer, [token]), logprob)
             for token, logprob in zip(ids.tolist(), logprobs.tolist(), strict=True)
         )

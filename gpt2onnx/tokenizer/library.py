@@ -22,7 +22,7 @@ def library_errors(error: type[Gpt2OnnxError], what: str) -> Iterator[None]:
     except BaseException as cause:
         if not (isinstance(cause, Exception) or is_panic(cause)):
             raise
-        raise error(f"{what}: {cause}") from cause
+        raise error(f"{what}: {cause!s:.300}") from cause
 
 
 def is_panic(raised: BaseException) -> bool:

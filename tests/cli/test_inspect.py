@@ -53,6 +53,18 @@ def test_what_verification_measured(run: Run, folder: str, tmp_path: Path) -> No
     assert "verification    positions 64, mean_kl 1.23e-07\n" in run("inspect", copy)[1]
 
 
+def test_edited_settings(run: Run, folder: str, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "model")
+    (copy / "generation_config.json").write_text('{"max_new_tokens": 3}')
+    status, out, err = run("inspect", copy, "--check")
+    assert (status, err) == (0, "")
+    assert (
+        "checked         every file but generation_config.json has the manifest's sha256\n" in out
+    )
+    assert "edited          generation_config.json, since the export\n" in out
+    assert json.loads(run("inspect", copy, "--json")[1])["edited"] == ["generation_config.json"]
+
+
 def test_check(run: Run, folder: str, tmp_path: Path) -> None:
     assert (
         "checked         every file has the manifest's sha256\n"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
-from transformers import GPT2TokenizerFast
+from transformers import AutoTokenizer, GPT2TokenizerFast
 
 from gpt2onnx.errors import TokenizerError
 from gpt2onnx.export.config import Gpt2Config
 from gpt2onnx.export.tokenizer import check_size, load_tokenizer
-from tests.checkpoints import write_tokenizer
+from tests.checkpoints import END_OF_TEXT, write_tokenizer
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 TEXTS = [
@@ -272,9 +273,172 @@ def test_added_token_with_another_id_than_its_own(bytes_folder: Path) -> None:
         load_tokenizer(bytes_folder)
 
 
+# --- which tokens are special: the settings' and, of GPT2Tokenizer, the defaults -----------------
+
+OTHERS = {"bos_token": "a", "eos_token": "b", "unk_token": "c"}
+FLAGS = {"lstrip": True, "rstrip": False, "normalized": False, "single_word": False}
+TYPED = {**FLAGS, "__type": "AddedToken"}  # what transformers wants in tokenizer_config.json
+MASK = {"content": "<mask>", **FLAGS}
+CONFIGS: dict[str, dict[str, Any] | None] = {
+    "none": None,
+    "others": OTHERS,
+    "two others": {"bos_token": "a", "eos_token": "b"},
+    "null": {"bos_token": None, "eos_token": None, "unk_token": None},
+    "another class": {"tokenizer_class": "PreTrainedTokenizerFast"},
+    "another class's": {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": END_OF_TEXT},
+    "flags": {"bos_token": {"content": END_OF_TEXT, **TYPED}},
+    "extra": {
+        "extra_special_tokens": {"image_token": "[a]", "boi_token": {"content": "[b]", **TYPED}},
+        "additional_special_tokens": ["<mask>"],
+    },
+    "ids": {**OTHERS, "added_tokens_decoder": {"256": {"content": END_OF_TEXT, **FLAGS}}},
+}
+MAPS: dict[str, dict[str, Any] | None] = {
+    "no map": None,
+    "others": OTHERS,
+    "mask": {"mask_token": MASK, "pad_token": END_OF_TEXT},
+    "null": {"unk_token": None},
+}
+SPECIAL_TEXTS = ["a<|endoftext|> b", " <|endoftext|>  <mask>z [a]  [b]  q", "<s>x</s> <unk>"]
+
+
+@pytest.mark.parametrize("model_class", [None, "PreTrainedTokenizerFast"])
+@pytest.mark.parametrize("keep", ["vocab.json merges.txt", "tokenizer.json", "plain"])
+@pytest.mark.parametrize("config", CONFIGS)
+def test_special_tokens_are_transformers(
+    bytes_folder: Path, config: str, keep: str, model_class: str | None
+) -> None:
+    """`plain` is a tokenizer.json whose vocabulary has <|endoftext|> as an entry like others."""
+    if keep == "plain":
+        change_json(bytes_folder / "tokenizer.json", added_tokens=[])
+        keep = "tokenizer.json"
+    for path in bytes_folder.iterdir():
+        if path.name not in keep.split():
+            path.unlink()
+    write_json(bytes_folder / "config.json", {"model_type": "gpt2", "tokenizer_class": model_class})
+    if CONFIGS[config] is not None:
+        write_json(bytes_folder / "tokenizer_config.json", CONFIGS[config])
+    for name, special in MAPS.items():
+        if name == "mask" and "others" in config and keep != "tokenizer.json":
+            continue  # "a" is a token within "<mask>"
+        (bytes_folder / "special_tokens_map.json").unlink(missing_ok=True)
+        if special is not None:
+            write_json(bytes_folder / "special_tokens_map.json", special)
+        compare_with_auto_tokenizer(bytes_folder)
+
+
+def compare_with_auto_tokenizer(folder: Path) -> None:
+    """The same ids, and the same text without the special ones; or neither can read it."""
+    try:
+        reference = AutoTokenizer.from_pretrained(folder)
+    except Exception:
+        with pytest.raises(TokenizerError):
+            load_tokenizer(folder)
+        return
+    tokenizer = load_tokenizer(folder)
+    for text in SPECIAL_TEXTS:
+        ids = tokenizer.encode(text).ids
+        assert ids == reference(text)["input_ids"]
+        assert tokenizer.decode(ids) == reference.decode(
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+
+
+def test_end_of_text_as_a_plain_entry_is_text(bytes_folder: Path) -> None:
+    only_vocab_and_merges(bytes_folder)
+    write_json(bytes_folder / "tokenizer_config.json", OTHERS)
+    ids = load_tokenizer(bytes_folder).encode("<|endoftext|>").ids
+    assert ids[:3] == [27, 91, 68]  # "<", "|", "e" of a vocabulary without merges
+
+
+def test_extra_special_tokens_as_transformers_5_writes_them(bytes_folder: Path) -> None:
+    change_json(bytes_folder / "tokenizer_config.json", extra_special_tokens=["<one>", "<two>"])
+    tokenizer = load_tokenizer(bytes_folder)
+    assert tokenizer.encode("<two><one>").ids == [258, 257]
+    assert tokenizer.decode([258, 257], skip_special_tokens=True) == ""
+
+
+# --- ids beyond the model's -----------------------------------------------------------------------
+
+
+def template_token(index: int) -> dict[str, Any]:
+    special = {"SpecialToken": {"id": "<t>", "type_id": 0}}
+    text = {"Sequence": {"id": "A", "type_id": 0}}
+    token = {"id": "<t>", "ids": [index], "tokens": ["<t>"]}
+    return {
+        "type": "TemplateProcessing",
+        "single": [special, text],
+        "pair": [],
+        "special_tokens": {"<t>": token},
+    }
+
+
+@pytest.mark.parametrize("index", [257, 4096, 2**31 - 1])
+@pytest.mark.parametrize("nested", [False, True])
+def test_template_tokens_beyond_the_vocabulary(
+    bytes_folder: Path, index: int, nested: bool
+) -> None:
+    template = template_token(index)
+    sequence = {"type": "Sequence", "processors": [template]}
+    change_json(bytes_folder / "tokenizer.json", post_processor=sequence if nested else template)
+    tokenizer = load_tokenizer(bytes_folder)
+    assert tokenizer.encode("a").ids[0] == index
+    with pytest.raises(TokenizerError, match=rf"id {index}, '<t>', is beyond .* 257;"):
+        check_size(tokenizer, Gpt2Config.from_json({"vocab_size": 257}))
+
+
+@pytest.mark.parametrize("index", [257, 5_000_000, 2**32 - 1])
+def test_a_sparse_vocabulary(bytes_folder: Path, index: int) -> None:
+    only_vocab_and_merges(bytes_folder)
+    change_json(bytes_folder / "vocab.json", far=index)
+    tokenizer = load_tokenizer(bytes_folder)
+    assert tokenizer.get_vocab_size() == 258
+    with pytest.raises(TokenizerError, match=rf"id {index}, 'far', is beyond .*"):
+        check_size(tokenizer, Gpt2Config.from_json({"vocab_size": 257 if index == 257 else 300}))
+
+
 def test_check_size(bytes_folder: Path) -> None:
     tokenizer = load_tokenizer(bytes_folder)
     check_size(tokenizer, Gpt2Config.from_json({"vocab_size": 257}))
     check_size(tokenizer, Gpt2Config.from_json({"vocab_size": 50304}))
     with pytest.raises(TokenizerError, match=r"id 256, '<\|endoftext\|>', is beyond .* 256"):
         check_size(tokenizer, Gpt2Config.from_json({"vocab_size": 256}))
+
+
+def test_an_empty_vocabulary(bytes_folder: Path) -> None:
+    model = {"type": "BPE", "vocab": {}, "merges": []}
+    (bytes_folder / "tokenizer_config.json").unlink()
+    (bytes_folder / "special_tokens_map.json").unlink()
+    change_json(bytes_folder / "tokenizer.json", added_tokens=[], model=model)
+    with pytest.raises(TokenizerError, match="a tokenizer without any token"):
+        check_size(load_tokenizer(bytes_folder), Gpt2Config.from_json({"vocab_size": 257}))
+
+
+@pytest.mark.parametrize(
+    "name", ["vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"]
+)
+def test_a_byte_order_mark_is_no_part_of_a_file(bytes_folder: Path, name: str) -> None:
+    (bytes_folder / "tokenizer.json").unlink()
+    expected = load_tokenizer(bytes_folder).to_str()
+    content = (bytes_folder / name).read_bytes()
+    (bytes_folder / name).write_bytes(b"\xef\xbb\xbf" + content)
+    assert load_tokenizer(bytes_folder).to_str() == expected
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "vocab.json", "merges.txt", "config.json"])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "large"])
+def test_no_file_that_can_be_read(bytes_folder: Path, name: str, kind: str) -> None:
+    if name in ("vocab.json", "merges.txt"):
+        (bytes_folder / "tokenizer.json").unlink()
+    (bytes_folder / "tokenizer_config.json").unlink()
+    (bytes_folder / name).unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(bytes_folder / name)
+    elif kind == "folder":
+        (bytes_folder / name).mkdir()
+    else:
+        with (bytes_folder / name).open("wb") as file:
+            file.truncate(2**40)
+    message = {"pipe": "found a pipe", "folder": "found a folder", "large": "at most 1?.*bytes"}
+    with pytest.raises(TokenizerError, match=f"{name}: .*{message[kind]}"):
+        load_tokenizer(bytes_folder)

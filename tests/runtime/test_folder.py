@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from gpt2onnx.errors import (
     CorruptModelError,
     ModelFolderError,
     ParameterError,
+    PromptError,
     StorageError,
 )
 from gpt2onnx.runtime import folder as folder_module
@@ -301,6 +303,49 @@ def test_a_tokenizer_of_another_size(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(ModelFolderError, match=r"id 300, 'more', is beyond .* vocab_size 257"):
         gpt2onnx.load(folder)
+
+
+@pytest.mark.parametrize("index", [257, 4096, 2**31 - 1])
+@pytest.mark.parametrize("known", [False, True])
+def test_a_template_token_beyond_the_vocabulary(folder: Path, index: int, known: bool) -> None:
+    """Whatever the manifest says of the file, and each time."""
+    path = folder / "tokenizer.json"
+    token = {"id": "<t>", "ids": [index], "tokens": ["<t>"]}
+    template = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<t>", "type_id": 0}}],
+        "pair": [],
+        "special_tokens": {"<t>": token},
+    }
+    change_json(path, post_processor=template)
+    if known:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        manifest["files"][path.name] = {"size": path.stat().st_size, "sha256": digest}
+        (folder / MANIFEST).write_text(json.dumps(manifest))
+    else:
+        (folder / MANIFEST).unlink()
+    for _ in range(2):
+        with pytest.raises(ModelFolderError, match=rf"json: .*id {index}, '<t>', is beyond"):
+            gpt2onnx.load(folder)
+
+
+def test_a_tokenizer_that_kills_a_process(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+    table = {"type": "Precompiled", "precompiled_charsmap": "/////////////w=="}
+    change_json(folder / "tokenizer.json", normalizer=table)
+    with pytest.raises(ModelFolderError, match="expected a tokenizer that can be used, but the"):
+        gpt2onnx.load(folder)
+
+
+def test_a_text_that_the_tokenizer_cannot_read(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+    model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "<unk>"}
+    change_json(folder / "tokenizer.json", model=model, added_tokens=[])
+    opened = gpt2onnx.load(folder)
+    assert opened.generate([0], max_new_tokens=1).token_ids
+    with pytest.raises(PromptError, match=r"the model's tokenizer can't read the text: .*Missing"):
+        opened.generate("b")
 
 
 def test_a_tokenizer_that_is_none(folder: Path) -> None:
