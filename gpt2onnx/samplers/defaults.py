@@ -97,7 +97,7 @@ def defaults_from_generation_config(config: Mapping[str, Any]) -> dict[str, Any]
 def _require_neutral(key: str, value: object) -> None:
     if key not in _NEUTRAL:
         raise ParameterError(
-            f"generation_config.json has the unknown key {key!r}: expected parameters of "
+            f"generation_config.json has the unknown key {shown(key)}: expected parameters of "
             "GenerationParams; remove it"
         )
     if value is not None and value not in _NEUTRAL[key]:
