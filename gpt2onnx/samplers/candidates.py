@@ -23,9 +23,9 @@ BoolArray = npt.NDArray[np.bool_]
 LARGEST = 1e35
 
 
-def bounded(logits: FloatArray) -> FloatArray:  # [n] -> [n]
-    """The same between -LARGEST and LARGEST, but for -inf, which forbids."""
-    near = np.clip(logits, -LARGEST, LARGEST)
+def bounded(changed: FloatArray, logits: FloatArray) -> FloatArray:  # [n], [n] -> [n]
+    """What became of logits, between -LARGEST and LARGEST; what was -inf, forbidden, stays so."""
+    near = np.clip(changed, -LARGEST, LARGEST)
     near[logits == -np.inf] = -np.inf
     return near
 

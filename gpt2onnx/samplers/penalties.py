@@ -25,7 +25,7 @@ def logit_bias(
 ) -> FloatArray:  # [n], [vocab], [k], [k] -> [vocab]
     """Adds `values` to the logits of `ids`: transformers' sequence_bias for single tokens."""
     biased = logits.copy()
-    biased[ids] = bounded(biased[ids] + values)
+    biased[ids] = bounded(logits[ids] + values, logits[ids])
     return biased
 
 
@@ -40,7 +40,8 @@ def repetition_penalty(
     seen = logits[history]
     # A token that occurs twice is written twice, with the same value.
     with np.errstate(over="ignore"):
-        penalized[history] = bounded(np.where(seen < 0, seen * penalty, seen / penalty))
+        changed = np.where(seen < 0, seen * penalty, seen / penalty)
+    penalized[history] = bounded(changed, seen)
     return penalized
 
 

@@ -93,7 +93,7 @@ CHECKS: Final[dict[str, Check]] = {
     "guidance_scale": number(lambda v: abs(v) < 1e30, "a number within 1e30 of 0; 1 is off"),
     # Beyond these float32 knows no logit to multiply by them.
     "repetition_penalty": number(
-        lambda v: 1e-30 <= v <= 1e30, "a number above 0, from 1e-30 to 1e30; 1 is off"
+        lambda v: 1e-30 <= v <= 1e30, "a number from 1e-30 to 1e30; 1 is off"
     ),
     "frequency_penalty": _OPENAI_PENALTY,
     "presence_penalty": _OPENAI_PENALTY,

@@ -37,7 +37,8 @@ def temperature(candidates: Candidates, *, t: float) -> Candidates:  # [n] -> [n
     if t >= _SAFE:
         return Candidates(candidates.ids, candidates.logits / min(t, LARGEST))
     with np.errstate(over="ignore"):
-        return Candidates(candidates.ids, bounded(candidates.logits / t))
+        divided = candidates.logits / t
+    return Candidates(candidates.ids, bounded(divided, candidates.logits))
 
 
 def dynamic_temperature(

@@ -224,7 +224,8 @@ def score(model: Model, text: Any, add_bos: Any, stride: Any) -> None:
 
 def create(given: dict[str, Any], defaults: dict[str, Any]) -> None:
     tried(lambda: GenerationParams.create(given, defaults))
-    tried(lambda: GenerationParams(**given))
+    known = {name: value for name, value in given.items() if name in PARAMETERS}
+    tried(lambda: GenerationParams(**known))
     tried(lambda: GenerationParams.create({}, defaults_from_generation_config(_as_json(defaults))))
 
 

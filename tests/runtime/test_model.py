@@ -420,3 +420,68 @@ def test_a_graph_of_another_kind(model: Model) -> None:
     session: Any = SimpleNamespace(inputs={"pixel_values": spec}, outputs={})
     with pytest.raises(ModelFolderError, match="the graph's inputs are pixel_values: expected"):
         open_decoder(model.folder, session)
+
+
+# --- flags and functions -------------------------------------------------------------------------
+
+NO_FLAGS: list[Any] = ["no", "yes", 0, 1, None, [], np.array([True, False])]
+
+
+@pytest.mark.parametrize("value", NO_FLAGS, ids=repr)
+def test_a_flag_is_true_or_false(model: Model, value: Any) -> None:
+    calls = {
+        "add_bos": lambda: model.score("abc", add_bos=value),
+        "prompt_logprobs": lambda: model.generate("a", prompt_logprobs=value),
+        "entropies": lambda: model.stream("a", entropies=value),
+        "startup_cache": lambda: gpt2onnx.load(model.folder.path, startup_cache=value),
+    }
+    if value is not None:
+        calls["do_sample"] = lambda: model.generate("a", do_sample=value)
+    for name, call in calls.items():
+        with pytest.raises(ParameterError, match=f"{name}=.*: expected True or False"):
+            call()
+
+
+@pytest.mark.parametrize("observe", [[], 0, "", "no", np.array([1, 2])], ids=repr)
+def test_an_observer_is_a_function(model: Model, observe: Any) -> None:
+    with pytest.raises(ParameterError, match=r"observe=.*: expected a function \(prompt_index"):
+        model.generate("a", num_beams=2, observe=observe)
+
+
+def test_an_observer_can_not_write_to_hypotheses(model: Model) -> None:
+    def observe(index: int, logits: Any, branches: Any) -> None:
+        branches[0].hypothesis.tokens[0] = 1
+
+    with pytest.raises(ValueError, match="read-only"):
+        model.generate("a", num_beams=2, observe=observe)
+
+
+def test_what_stop_fn_writes_to_is_not_the_text(model: Model) -> None:
+    def stop(sequence: int, history: Any) -> bool:
+        history[:] = 0
+        return False
+
+    with pytest.raises(ValueError, match="read-only"):
+        model.generate("a", stop_fn=stop)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("do_sample", np.array([1, 2])),
+        ("num_beams", np.array([1, 2])),
+        ("guidance_scale", np.array([1.0, 2.0])),
+        ("prompt_lookup_num_tokens", np.array([1, 2])),
+        ("max_new_tokens", "1" * 5000),
+        ("temperature", 10**400),
+        ("top_k", -(10**5000)),
+        ("logit_bias", {5: 10**400}),
+        ("seed", 2**512),
+        ("x" * 5000, 1),
+    ],
+    ids=lambda value: repr(value)[:30] if not isinstance(value, int) else "an integer",
+)
+def test_what_no_parameter_is(model: Model, name: str, value: Any) -> None:
+    with pytest.raises(ParameterError) as raised:
+        model.generate("a", **{name: value})
+    assert len(str(raised.value)) < 3000

@@ -223,3 +223,29 @@ def test_what_comes_after_long_prompts(model: Model) -> None:
     assert model.generate(ids, overflow="slide", **settings).prompt_token_ids == list(
         range(68, 100)
     )
+
+
+@pytest.mark.parametrize(
+    "ids", [[10**400], [-(10**5000)], [2**63, -1], np.array([2**63], np.uint64), [2**64]]
+)
+def test_ids_beyond_every_integer(reader: PromptReader, ids: Any) -> None:
+    with pytest.raises(TokenRangeError, match="expected 0 to 256, the model's vocabulary"):
+        reader.read(ids)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        *(None, 3, 1.5, True, {}, {"a": 1}, {1, 2}, b"a", object(), [None], [True], [1.0]),
+        *(np.array([1.0]), np.array(3), np.array(["a"]), np.zeros((1, 1, 1)), [[[1]]], [1, "a"]),
+        *(np.array([True]), np.array([None]), "\ud800"),
+    ],
+    ids=lambda prompt: repr(prompt).encode("ascii", "backslashreplace").decode(),
+)
+def test_what_is_no_prompt(model: Model, prompt: Any) -> None:
+    for call in (model.generate, model.stream, model.score):
+        with pytest.raises(PromptError):
+            call(prompt)
+    if prompt is not None:
+        with pytest.raises(PromptError):
+            model.generate("a", negative_prompt=prompt, guidance_scale=2)

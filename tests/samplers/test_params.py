@@ -174,7 +174,11 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("dry_sequence_breakers", [-1], "dry_sequence_breakers="),
     ("dry_sequence_breakers", [1.5], "dry_sequence_breakers="),
     ("dry_sequence_breakers", True, "dry_sequence_breakers=True"),
-    ("repetition_penalty", 0, "repetition_penalty=0: expected a number above 0; 1 is off"),
+    (
+        "repetition_penalty",
+        0,
+        "repetition_penalty=0: expected a number from 1e-30 to 1e30",
+    ),
     ("repetition_penalty", float("nan"), "repetition_penalty=nan"),
     ("frequency_penalty", 2.1, "frequency_penalty=2.1: expected a number from -2 to 2"),
     ("presence_penalty", -2.1, "presence_penalty=-2.1"),
