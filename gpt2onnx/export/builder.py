@@ -71,8 +71,11 @@ class GraphBuilder:
     ) -> None:
         """Add a node whose outputs are named by the caller; an empty input is an absent one.
 
-        The node itself is called as its first output is.
+        The node itself is called as its first output is. Absent inputs at the end are left out, as
+        a runtime whose operator has fewer of them wants.
         """
+        while inputs and not inputs[-1]:
+            inputs = inputs[:-1]
         domain = MICROSOFT if op_type in CONTRIB_OPERATORS else ""
         self._nodes.append(
             helper.make_node(op_type, inputs, outputs, name=outputs[0], domain=domain, **attributes)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.export.blocks import BlockTable, cast, store_blocks
+from gpt2onnx.export.blocks import BlockTable, CudaBlockTable, cast, store_blocks
 from gpt2onnx.export.builder import GraphBuilder
 from gpt2onnx.export.dynamic import multiply, multiply_finely, multiply_hidden
 
@@ -105,7 +105,8 @@ class Blockwise:
         return matrix.multiply_finely(x) if self.fine else matrix.multiply(x)
 
     def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
-        return BlockTable(store_blocks(op, name, weight, 8, self.dtype))
+        kind = CudaBlockTable if self.dtype == np.float16 else BlockTable
+        return kind(store_blocks(op, name, weight, 8, self.dtype))
 
 
 @dataclass(frozen=True)
