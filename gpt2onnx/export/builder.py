@@ -96,19 +96,6 @@ class GraphBuilder:
         total = self.MatMul(self.constant([1, 1], np.float32), halves)
         return self.Reshape(total, self.constant([-1, width], np.int64))
 
-    @property
-    def nodes(self) -> Sequence[onnx.NodeProto]:
-        """Those added so far."""
-        return self._nodes
-
-    def keep(self, node: onnx.NodeProto) -> None:
-        """Add another graph's node as it is."""
-        self._nodes.append(node)
-
-    def keep_initializer(self, tensor: onnx.TensorProto) -> None:
-        """Add another graph's initializer as it is."""
-        self._initializers[tensor.name] = tensor
-
     def rename(self, value: str, name: str) -> None:
         """Give `value`, which the newest node puts out, the name of a graph output."""
         outputs = self._nodes[-1].output
@@ -166,10 +153,13 @@ class GraphBuilder:
     def model(
         self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
     ) -> onnx.ModelProto:
-        """The finished model; its external tensors lie in the data file."""
-        graph = helper.make_graph(
-            self._nodes, "gpt2", inputs, outputs, list(self._initializers.values())
-        )
+        """The finished model; its external tensors lie in the data file.
+
+        Of initializers, those that a node reads: a view may stand for what it was made of.
+        """
+        read = {name for node in self._nodes for name in node.input}
+        stored = [tensor for name, tensor in self._initializers.items() if name in read]
+        graph = helper.make_graph(self._nodes, "gpt2", inputs, outputs, stored)
         versions = {"": self.opset, MICROSOFT: 1}
         used = {"", *(node.domain for node in self._nodes)}
         opsets = [helper.make_opsetid(name, versions[name]) for name in sorted(used)]
