@@ -39,7 +39,7 @@ def parser() -> Parser:
         "--graph",
         metavar="NAME",
         default="fused",
-        help="fused, made for ONNX Runtime (default); portable, in standard operators, by Optimum",
+        help="fused, made for ONNX Runtime (default); portable, in standard operators alone",
     )
     parser.add_argument(
         "--device", metavar="NAME", default="cpu", help="made for cpu (default) or cuda"

@@ -1,7 +1,7 @@
 """A matrix of 8- or 4-bit blocks: how it is stored, and the operators that read it.
 
-MatMulNBits rounds activations to 8 bits with a scale for each block; GatherBlockQuantized reads
-rows of the same bytes. Knows operators and shapes; knows nothing of layers.
+MatMulNBits rounds activations to 8 bits with a scale for each block; an embedding reads rows of the
+same bytes. Knows operators and shapes; knows nothing of layers.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from onnx import TensorProto
 from gpt2onnx.errors import WeightsError
 from gpt2onnx.export.builder import GraphBuilder
 from gpt2onnx.export.feedback import quantize_with_feedback
-from gpt2onnx.export.quantize import quantize_blocks
+from gpt2onnx.export.quantize import SMALLEST_SCALE, quantize_blocks
 
 Float = NDArray[np.float32]
 
 # With one scale for 32 weights, rows come out bit-identical at every batch size; with 128 not.
 BLOCK_SIZE = 32
+# The level of 8 bits that stands for zero.
+MIDDLE = 128
 # MatMulNBits rounds activations to 8 bits; without this its CPU kernel is 100 times slower.
 ACCURACY_LEVEL = 4
 
@@ -64,14 +66,12 @@ class BlockMatrix:
         What rounding x leaves are further rows of the same call, which reads the weights once. The
         first part is on the operator's own grid, so that it isn't rounded again.
         """
-        op, x = self.op, self._filled_up(x)
-        blocks = op.Reshape(x, op.constant([0, -1, BLOCK_SIZE], np.int64))
-        largest = op.ReduceMax(op.Abs(blocks), op.constant([-1], np.int64), keepdims=0)
-        scales = op.Mul(largest, op.constant(1 / 127, np.float32))
-        grid = {"axis": 1, "block_size": BLOCK_SIZE}
-        rounded = op.QuantizeLinear(x, scales, **grid, output_dtype=TensorProto.INT8)
-        first = op.DequantizeLinear(rounded, scales, **grid)
-        product = self._multiply(op.Concat(first, op.Sub(x, first), axis=0), self.padded)
+        op = self.op
+        blocks = op.Reshape(self._filled_up(x), op.constant([0, -1, BLOCK_SIZE], np.int64))
+        first = round_activations(op, blocks)
+        both = op.Concat(first, op.Sub(blocks, first), axis=0)
+        rows = op.Reshape(both, op.constant([-1, self.padded], np.int64))
+        product = self._multiply(rows, self.padded)
         return op.sum_of_halves(product, self.out)
 
     def _filled_up(self, x: str) -> str:
@@ -81,6 +81,14 @@ class BlockMatrix:
         op = self.op
         pads = op.constant([0, self.padded - self.width], np.int64)
         return op.Pad(x, pads, "", op.constant([-1], np.int64))
+
+    def cut(self, x: str) -> str:
+        """x [..., padded] -> [..., width]."""
+        if self.padded == self.width:
+            return x
+        op = self.op
+        start, end, axis = (op.constant([n], np.int64) for n in (0, self.width, -1))
+        return op.Slice(x, start, end, axis)
 
 
 class StandardBlockMatrix(BlockMatrix):
@@ -98,11 +106,42 @@ class StandardBlockMatrix(BlockMatrix):
         return self.op.MatMul(x, self.op.DequantizeLinear(self.values, self.scales, **grid))
 
 
+def round_activations(op: GraphBuilder, blocks: str) -> str:
+    """blocks [tokens, blocks, block] -> the same shape, each block on 8 bits of its own scale.
+
+    The floor keeps a block of nothing but zeros from being divided by zero.
+    """
+    largest = op.ReduceMax(op.Abs(blocks), op.constant([-1], np.int64), keepdims=1)
+    scales = op.Mul(largest, op.constant(1 / 127, np.float32))
+    scales = op.Max(scales, op.constant(SMALLEST_SCALE, np.float32))
+    return op.Mul(op.Round(op.Div(blocks, scales)), scales)
+
+
 @dataclass(frozen=True)
 class BlockTable:
-    """A matrix of 8-bit blocks whose bytes serve the embedding, and MatMulNBits as the head."""
+    """A matrix of 8-bit blocks whose bytes serve the embedding, and MatMulNBits as the head.
+
+    Rows are gathered before they are multiplied out, in operators that every provider has: the
+    browser's has no GatherBlockQuantized, which takes no less time on the CPU.
+    """
 
     matrix: BlockMatrix
+
+    def gather(self, ids: str) -> str:
+        op, matrix = self.matrix.op, self.matrix
+        shape = [matrix.out, matrix.padded // BLOCK_SIZE, 1]
+        scales = op.view(f"{matrix.scales}_column", matrix.scales, shape)
+        levels = op.Cast(op.Gather(matrix.values, ids), to=TensorProto.FLOAT)
+        steps = op.Sub(levels, op.constant(MIDDLE, np.float32))
+        rows = op.Mul(steps, op.Gather(scales, ids))
+        return matrix.cut(op.Reshape(rows, op.constant([-1, matrix.padded], np.int64)))
+
+    def project(self, hidden: str) -> str:
+        return self.matrix.multiply(hidden)
+
+
+class CudaBlockTable(BlockTable):
+    """The same on CUDA, where one kernel gathers and multiplies out."""
 
     def gather(self, ids: str) -> str:
         op, matrix = self.matrix.op, self.matrix
@@ -111,13 +150,7 @@ class BlockTable:
         gathered = op.GatherBlockQuantized(
             rows, ids, matrix.scales, bits=8, block_size=BLOCK_SIZE, quantize_axis=1
         )
-        if matrix.padded == matrix.width:
-            return gathered
-        start, end, axis = (op.constant([n], np.int64) for n in (0, matrix.width, 1))
-        return op.Slice(gathered, start, end, axis)
-
-    def project(self, hidden: str) -> str:
-        return self.matrix.multiply(hidden)
+        return matrix.cut(gathered)
 
 
 def store_blocks(

@@ -71,8 +71,11 @@ class GraphBuilder:
     ) -> None:
         """Add a node whose outputs are named by the caller; an empty input is an absent one.
 
-        The node itself is called as its first output is.
+        The node itself is called as its first output is. Absent inputs at the end are left out, as
+        a runtime whose operator has fewer of them wants.
         """
+        while inputs and not inputs[-1]:
+            inputs = inputs[:-1]
         domain = MICROSOFT if op_type in CONTRIB_OPERATORS else ""
         self._nodes.append(
             helper.make_node(op_type, inputs, outputs, name=outputs[0], domain=domain, **attributes)
@@ -92,19 +95,6 @@ class GraphBuilder:
         halves = self.Reshape(rows, self.constant([2, -1], np.int64))
         total = self.MatMul(self.constant([1, 1], np.float32), halves)
         return self.Reshape(total, self.constant([-1, width], np.int64))
-
-    @property
-    def nodes(self) -> Sequence[onnx.NodeProto]:
-        """Those added so far."""
-        return self._nodes
-
-    def keep(self, node: onnx.NodeProto) -> None:
-        """Add another graph's node as it is."""
-        self._nodes.append(node)
-
-    def keep_initializer(self, tensor: onnx.TensorProto) -> None:
-        """Add another graph's initializer as it is."""
-        self._initializers[tensor.name] = tensor
 
     def rename(self, value: str, name: str) -> None:
         """Give `value`, which the newest node puts out, the name of a graph output."""
@@ -163,10 +153,13 @@ class GraphBuilder:
     def model(
         self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
     ) -> onnx.ModelProto:
-        """The finished model; its external tensors lie in the data file."""
-        graph = helper.make_graph(
-            self._nodes, "gpt2", inputs, outputs, list(self._initializers.values())
-        )
+        """The finished model; its external tensors lie in the data file.
+
+        Of initializers, those that a node reads: a view may stand for what it was made of.
+        """
+        read = {name for node in self._nodes for name in node.input}
+        stored = [tensor for name, tensor in self._initializers.items() if name in read]
+        graph = helper.make_graph(self._nodes, "gpt2", inputs, outputs, stored)
         versions = {"": self.opset, MICROSOFT: 1}
         used = {"", *(node.domain for node in self._nodes)}
         opsets = [helper.make_opsetid(name, versions[name]) for name in sorted(used)]

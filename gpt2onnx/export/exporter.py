@@ -26,8 +26,8 @@ from gpt2onnx.export.folder import (
 from gpt2onnx.export.graph import Decoder, Extras, build
 from gpt2onnx.export.kv_cache import CacheGrid, calibrate, check_kv_cache
 from gpt2onnx.export.moments import MOMENT_TOKENS, Moments
-from gpt2onnx.export.portable import PRECISIONS as PORTABLE_PRECISIONS
-from gpt2onnx.export.portable import export_portable
+from gpt2onnx.export.portable import DATA as PORTABLE_DATA
+from gpt2onnx.export.portable import choose_portable, portable_decoder
 from gpt2onnx.export.precision import DEVICES, PRECISIONS, ROUNDED, Precision, choose
 from gpt2onnx.export.progress import bar, silent
 from gpt2onnx.export.settings import kept_settings
@@ -81,8 +81,8 @@ def export(
     source: a folder that transformers wrote, or a hub's model id, then at `revision`.
     precision: fp32, fp16, int8, int8-dynamic or int4. With device="cuda", int8 and int4 have
     activations and cache in half precision.
-    graph: "fused" is made for ONNX Runtime; "portable" goes through Optimum in standard operators,
-    in fp32 or int8.
+    graph: "fused" is made for ONNX Runtime; "portable" is in standard operators, in fp32 or int8,
+    with Optimum's inputs and outputs.
     with_hidden_states: let the fused graph give the last hidden states as well, which contrastive
     search goes by.
     with_attention_bias: let the fused graph be told what each token sees, which lookahead decoding
@@ -110,7 +110,7 @@ def export(
     ):
         flag(name, value)
     recipe = _choose(graph, precision, device)
-    kind = _decoder(device, precision)
+    kind = _decoder(graph, device, precision)
     check_kv_cache(kv_cache, graph, precision, device)
     if calibration is not None:
         calibration = as_path(calibration, "calibration", ParameterError)
@@ -138,25 +138,23 @@ def export(
         text = CalibrationText(checkpoint, calibration)
         if precision in ROUNDED:
             weights = smooth(checkpoint, text.windows(), track)
-            if recipe is not None:  # moments cost nothing before a matrix asks for its own
+            if graph == "fused":  # moments cost nothing before a matrix asks for its own
                 recipe = choose(precision, device, Moments(weights, text.windows(MOMENT_TOKENS)))
         grids: list[CacheGrid] = []
         if kv_cache == "int8":
             grids = calibrate(weights, text.windows(), track)
-        if recipe is None:
-            export_portable(checkpoint, weights, stage, precision)
-        else:
-            with (stage / DATA).open("wb") as data:
-                op = GraphBuilder(data, DATA, kind.opset)
-                model = build(weights, recipe, op, track, extras, grids, kind)
-            (stage / MODEL).write_bytes(model.SerializeToString())
+        data = DATA if graph == "fused" else PORTABLE_DATA
+        with (stage / data).open("wb") as file:
+            op = GraphBuilder(file, data, kind.opset)
+            model = build(weights, recipe, op, track, extras, grids, kind)
+        (stage / MODEL).write_bytes(model.SerializeToString())
         write_settings(checkpoint, settings.generation_config, stage)
         written = time.perf_counter()
         verification = None
         if verify or (verify is None and can_verify()):
             verification = verify_folder(checkpoint, stage, precision, track, kv_cache)
         verified = time.perf_counter()
-        fused = {} if recipe is None else _describe_fused(recipe, extras, device, kind)
+        fused = _describe_fused(recipe, extras, device, kind) if graph == "fused" else {}
         about = _describe(checkpoint, graph, precision, fused, calibration, verification)
         if settings.left_out:
             about["settings_left_out"] = list(settings.left_out)
@@ -173,27 +171,25 @@ def export(
     )
 
 
-def _choose(graph: str, precision: str, device: str) -> Precision | None:
-    """The recipe of a fused graph; a portable one has Optimum's. Errors: ParameterError."""
+def _choose(graph: str, precision: str, device: str) -> Precision:
+    """The recipe of a graph. Errors: ParameterError."""
     one_of("graph", graph, GRAPHS)
     if graph == "fused":
         return choose(precision, device)
     one_of("precision", precision, PRECISIONS)
     one_of("device", device, DEVICES)
-    if precision not in PORTABLE_PRECISIONS:
-        raise ParameterError(
-            f"precision={precision!r}: the portable graph has {', '.join(PORTABLE_PRECISIONS)}; "
-            "graph='fused' has them all"
-        )
+    recipe = choose_portable(precision)
     if device != "cpu":
         raise ParameterError(
             f"device={device!r}: the portable graph is the same for every device; leave it out"
         )
-    return None
+    return recipe
 
 
-def _decoder(device: str, precision: str) -> type[Decoder]:
-    """What writes a fused graph."""
+def _decoder(graph: str, device: str, precision: str) -> type[Decoder]:
+    """What writes a graph."""
+    if graph == "portable":
+        return portable_decoder(precision)
     if device == "cpu":
         return Decoder
     return SingleCudaDecoder if precision == "fp32" else CudaDecoder

@@ -31,7 +31,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from gpt2onnx.export.activations import ACTIVATIONS
+from gpt2onnx.export.activations import ACTIVATIONS, Activation
 from gpt2onnx.export.blocks import cast
 from gpt2onnx.export.builder import OPSET, GraphBuilder
 from gpt2onnx.export.checkpoint import Weights
@@ -44,6 +44,7 @@ Float = NDArray[np.float32]
 Weight: TypeAlias = tuple[Float, Float]  # a linear layer's matrix [in, out] and bias [out]
 
 BIAS = "attention_bias"
+QKV_SHAPE = "/embedding/qkv_shape"  # of what `attend` takes
 
 
 @dataclass(frozen=True)
@@ -71,28 +72,39 @@ class Decoder:
     def write(self) -> None:
         """GPT2LMHeadModel.forward."""
         op, config = self.op, self.checkpoint.config
-        with op.scope("embedding"):
-            flat = op.constant([-1], np.int64)
-            tokens, positions = self.table("wte"), self.position_table()
-            hidden = op.Add(
-                tokens.gather(op.Reshape("input_ids", flat)),
-                positions.gather(op.Reshape("position_ids", flat)),
-            )
-            qkv_shape = op.Concat(op.Shape("input_ids"), self.qkv_sizes, axis=0)
+        tokens = self.table("wte")
+        hidden = self.embed(tokens)
         norms = [*(f"h.{layer}.ln_1" for layer in range(config.n_layer)), "ln_f"]
         normed = self.norm(norms[0], hidden)
         for layer in self.track(range(config.n_layer), "exporting"):
             with op.scope(f"h.{layer}"):
-                rows, name = self.attention(layer, normed, qkv_shape), f"h.{layer}.attn.c_proj"
+                rows, name = self.attention(layer, normed), f"h.{layer}.attn.c_proj"
                 hidden, normed = self.add(hidden, rows, name, self.projection, f"h.{layer}.ln_2")
                 rows, name = self.mlp(layer, normed), f"h.{layer}.mlp.c_proj"
                 hidden, normed = self.add(hidden, rows, name, self.weights, norms[layer + 1])
         with op.scope("lm_head"):
-            hidden = op.Gather(normed, "logits_index")
-            if self.extras.hidden_states:
-                op.rename(op.Cast(hidden, to=TensorProto.FLOAT), "hidden_states")
-            head = tokens if config.tie_word_embeddings else self.table("lm_head")
-            self.put_out_logits(head.project(hidden))
+            self.head(normed, tokens)
+
+    def embed(self, tokens: Table) -> str:
+        """The embeddings of the tokens and of their positions, together [tokens, n_embd]."""
+        op, positions = self.op, self.position_table()
+        with op.scope("embedding"):
+            flat = op.constant([-1], np.int64)
+            sizes = [op.Shape("input_ids"), self.qkv_sizes]
+            op.node("Concat", sizes, [QKV_SHAPE], axis=0)
+            return op.Add(
+                tokens.gather(op.Reshape("input_ids", flat)),
+                positions.gather(op.Reshape("position_ids", flat)),
+            )
+
+    def head(self, normed: str, tokens: Table) -> None:
+        """The graph's outputs, from the last layer norm's [tokens, n_embd] and the embedding."""
+        op = self.op
+        hidden = op.Gather(normed, "logits_index")
+        if self.extras.hidden_states:
+            op.rename(op.Cast(hidden, to=TensorProto.FLOAT), "hidden_states")
+        tied = self.checkpoint.config.tie_word_embeddings
+        self.put_out_logits((tokens if tied else self.table("lm_head")).project(hidden))
 
     def put_out_logits(self, logits: str) -> None:
         """The head's product [count, vocab] as the graph's output."""
@@ -100,17 +112,16 @@ class Decoder:
             logits = self.op.Cast(logits, to=TensorProto.FLOAT)
         self.op.rename(logits, "logits")
 
-    def attention(self, layer: int, x: str, qkv_shape: str) -> str:
+    def attention(self, layer: int, x: str) -> str:
         """Causal self-attention over the cache, up to its last matrix.
 
-        x [tokens, n_embd] -> [tokens, heads * head_dim]. qkv_shape: [batch, sequence,
-        3 * heads * head_dim], as `attend` wants its input.
+        x [tokens, n_embd] -> [tokens, heads * head_dim].
         """
         op, name = self.op, f"h.{layer}.attn"
         qkv = self.linear(f"{name}.c_attn", x, *self.qkv(layer))
         with op.scope(name):
             rows = op.Reshape(
-                self.attend(layer, op.Reshape(qkv, qkv_shape)),
+                self.attend(layer, op.Reshape(qkv, QKV_SHAPE)),
                 op.constant([-1, self.checkpoint.config.n_head * self.head_dim], np.int64),
             )
             if self.grids:
@@ -148,8 +159,10 @@ class Decoder:
         name = f"h.{layer}.mlp"
         hidden = self.linear(f"{name}.c_fc", x, *self.weights(f"{name}.c_fc"))
         with self.op.scope(name):
-            activation = ACTIVATIONS[self.checkpoint.config.activation_function]
-            return activation(self.op, hidden, self.precision.dtype)
+            return self.activation()(self.op, hidden, self.precision.dtype)
+
+    def activation(self) -> Activation:
+        return ACTIVATIONS[self.checkpoint.config.activation_function]
 
     def add(
         self, hidden: str, rows: str, name: str, weights: Callable[[str], Weight], norm: str

@@ -1,108 +1,194 @@
-"""The same model through Optimum: a graph in standard ONNX operators, for any runtime.
+"""The same decoder in standard ONNX operators, for any runtime; the interface is Optimum's.
 
-Optimum traces transformers' own code; this says how, and portable_int8.py rounds the weights of
-what it wrote. Knows Optimum's exporter; writes the graph and nothing else of the folder.
-runtime/portable.py lists the graph's inputs and outputs.
+Inputs                    shape
+  input_ids               int64 [batch_size, sequence_length]
+  attention_mask          int64 [batch_size, past_sequence_length + sequence_length], 0 where padded
+  position_ids            int64 [batch_size, sequence_length]
+  past_key_values.N.key   [batch_size, heads, past_sequence_length, head_dim], and .value
+Outputs
+  logits                  float32 [batch_size, sequence_length, vocab]
+  present.N.key           the past with the new tokens' behind it, and .value
+
+Knows GPT-2; portable_int8.py says how a matrix is stored in 8 bits.
+https://huggingface.co/docs/optimum-onnx/onnx/package_reference/export
 """
 
 from __future__ import annotations
 
-import importlib
-import logging
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from gpt2onnx.errors import InstallationError, UnsupportedConfigError
-from gpt2onnx.export.checkpoint import PREFIX, Checkpoint, Weights
-from gpt2onnx.export.portable_int8 import quantize
-from gpt2onnx.export.torch_model import load_model
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from gpt2onnx.errors import ParameterError
+from gpt2onnx.export import activations
+from gpt2onnx.export.activations import Activation
+from gpt2onnx.export.builder import GraphBuilder
+from gpt2onnx.export.graph import Decoder, Float, Weight
+from gpt2onnx.export.portable_int8 import StandardBlockwise
+from gpt2onnx.export.precision import Floating, Mixed, Precision, Table
 
 PRECISIONS = ("fp32", "int8")
-MODEL = "model.onnx"
-TRACED_DATA = "model.onnx_data"  # Optimum's name for the weights of a model beyond 2 GB
-EMBEDDING = f"{PREFIX}wte.weight"
-MIN_POSITIONS = 4
-NEEDS = ("torch", "optimum.exporters.onnx")
+DATA = "model.onnx_data"  # as Optimum and the hub's libraries name a graph's weights
+# What is added to the score of a token that isn't seen, and of each that is.
+HIDDEN, SEEN = np.finfo(np.float32).min, 0
+MASK = "/mask/bias"  # [batch_size, 1, sequence_length, total]
+BATCH, NEW, PAST = "batch_size", "sequence_length", "past_sequence_length"
+TOTAL = f"{PAST} + {NEW}"
 
 
-def export_portable(checkpoint: Checkpoint, weights: Weights, folder: Path, precision: str) -> None:
-    """Write a checkpoint's graph with these weights as `folder`/model.onnx.
+class PortableDecoder(Decoder):
+    """Writes the nodes of one checkpoint in operators of opset 18."""
 
-    precision: fp32, with a data file beside the graph beyond 2 GB; or int8, always with one.
-    Errors: UnsupportedConfigError for any other, and for a model of less than 4 positions;
-    InstallationError where Optimum is missing; WeightsError.
-    """
+    opset: ClassVar[int] = 18
+
+    def embed(self, tokens: Table) -> str:
+        with self.op.scope("mask"):
+            self._mask()
+        return super().embed(tokens)
+
+    def _mask(self) -> None:
+        """MASK: a token sees those before it and itself, except where attention_mask is 0."""
+        op = self.op
+        axis, zero, one = (op.constant(n, np.int64) for n in ([0], 0, 1))
+        total = op.Squeeze(op.Shape("attention_mask", start=1, end=2), axis)
+        new = op.Squeeze(op.Shape("input_ids", start=1, end=2), axis)
+        keys = op.Range(zero, total, one)
+        queries = op.Unsqueeze(op.Range(op.Sub(total, new), total, one), op.constant([1], np.int64))
+        given = op.Unsqueeze("attention_mask", op.constant([1, 2], np.int64))
+        sees = op.And(op.LessOrEqual(keys, queries), op.Cast(given, to=TensorProto.BOOL))
+        values = (op.constant(n, np.float32) for n in (SEEN, HIDDEN))
+        op.node("Where", [sees, *values], [MASK])
+
+    def attend(self, layer: int, qkv: str) -> str:
+        """qkv [batch, sequence, 3 * heads, head_dim] -> [batch, sequence, heads, head_dim]."""
+        op, heads = self.op, self.checkpoint.config.n_head
+        by_head = op.Transpose(qkv, perm=[0, 2, 1, 3])
+        query, *new = op.split(by_head, 3 * [heads], axis=1)
+        pasts, presents = (self.cached(layer, name) for name in ("past_key_values", "present"))
+        for past, value, present in zip(pasts, new, presents, strict=True):
+            op.node("Concat", [past, value], [present], axis=2)
+        keys, values = presents
+        scores = op.MatMul(query, op.Transpose(keys, perm=[0, 1, 3, 2]))
+        weights = op.Softmax(op.Add(scores, MASK), axis=-1)
+        return op.Transpose(op.MatMul(weights, values), perm=[0, 2, 1, 3])
+
+    def qkv(self, layer: int) -> Weight:
+        """c_attn with the scores' scale in the queries' columns: a rounding fewer than behind."""
+        weight, bias = self.weights(f"h.{layer}.attn.c_attn")
+        factor = np.ones(len(bias), np.float32)
+        factor[: len(bias) // 3] = self.checkpoint.config.scale(layer)
+        return weight * factor, bias * factor
+
+    def activation(self) -> Activation:
+        return standard(super().activation())
+
+    def head(self, normed: str, tokens: Table) -> None:
+        op, config = self.op, self.checkpoint.config
+        logits = self.project(normed, tokens)
+        shape = op.Concat(op.Shape("input_ids"), op.constant([config.vocab_size], np.int64), axis=0)
+        op.rename(op.Reshape(logits, shape), "logits")
+
+    def project(self, normed: str, tokens: Table) -> str:
+        """The language model's head: normed [tokens, n_embd] -> [tokens, vocab]."""
+        tied = self.checkpoint.config.tie_word_embeddings
+        return (tokens if tied else self.table("lm_head")).project(normed)
+
+    @property
+    def head_dim(self) -> int:
+        return self.checkpoint.config.head_dim
+
+    def pad_heads(self, value: Float) -> Float:
+        return value
+
+    @property
+    def qkv_sizes(self) -> str:
+        return self.op.constant([3 * self.checkpoint.config.n_head, self.head_dim], np.int64)
+
+    def inputs(self) -> Iterator[onnx.ValueInfoProto]:
+        for name, length in (("input_ids", NEW), ("attention_mask", TOTAL), ("position_ids", NEW)):
+            yield helper.make_tensor_value_info(name, TensorProto.INT64, [BATCH, length])
+        yield from self.keys_and_values("past_key_values", PAST)
+
+    def outputs(self) -> Iterator[onnx.ValueInfoProto]:
+        shape = [BATCH, NEW, self.checkpoint.config.vocab_size]
+        yield helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)
+        yield from self.keys_and_values("present", TOTAL)
+
+    def keys_and_values(self, prefix: str, length: str) -> Iterator[onnx.ValueInfoProto]:
+        shape = [BATCH, self.checkpoint.config.n_head, length, self.head_dim]
+        for layer in range(self.checkpoint.config.n_layer):
+            for name in self.cached(layer, prefix):
+                yield helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+class RoundedPortableDecoder(PortableDecoder):
+    """The same in 8 bits, whose DequantizeLinear has blocks from opset 21 on."""
+
+    opset: ClassVar[int] = 21
+
+    def project(self, normed: str, tokens: Table) -> str:
+        """Gather and DequantizeLinear want their matrices turned, so the head is stored anew."""
+        name = "wte" if self.checkpoint.config.tie_word_embeddings else "lm_head"
+        weight = self.checkpoint.tensor(f"{name}.weight")
+        return self.precision.product(self.op, "lm_head", normed, weight.T)
+
+
+def standard(activation: Activation) -> Activation:
+    """The same function without ONNX Runtime's own operators, or those of later opsets."""
+    return STANDARD.get(activation, activation)
+
+
+def _gelu(op: GraphBuilder, x: str, dtype: np.dtype[Any]) -> str:
+    half, one, root = (op.constant(n, dtype) for n in (0.5, 1, 2**0.5))
+    return op.Mul(op.Mul(x, op.Add(op.Erf(op.Div(x, root)), one)), half)
+
+
+def _gelu_tanh(op: GraphBuilder, x: str, dtype: np.dtype[Any]) -> str:
+    half, one, three = (op.constant(n, dtype) for n in (0.5, 1, 3))
+    cubed = op.Mul(op.Pow(x, three), op.constant(0.044715, dtype))
+    inner = op.Mul(op.Add(x, cubed), op.constant((2 / np.pi) ** 0.5, dtype))
+    return op.Mul(op.Mul(x, half), op.Add(op.Tanh(inner), one))
+
+
+def _clipped_gelu(op: GraphBuilder, x: str, dtype: np.dtype[Any]) -> str:
+    low, high = (op.constant(n, dtype) for n in (-10, 10))
+    return op.Clip(_gelu(op, x, dtype), low, high)
+
+
+def _sigmoid_gate(alpha: float) -> Activation:
+    def gate(op: GraphBuilder, x: str, dtype: np.dtype[Any]) -> str:
+        scaled = x if alpha == 1 else op.Mul(x, op.constant(alpha, dtype))
+        return op.Mul(x, op.Sigmoid(scaled))
+
+    return gate
+
+
+STANDARD: dict[Activation, Activation] = {
+    activations.gelu: _gelu,
+    activations.gelu_tanh: _gelu_tanh,
+    activations.clipped_gelu: _clipped_gelu,
+    activations.quick_gelu: _sigmoid_gate(1.702),
+    activations.silu: _sigmoid_gate(1),
+}
+
+
+def choose_portable(precision: str) -> Precision:
+    """The recipe by its name. Errors: ParameterError."""
     if precision not in PRECISIONS:
-        raise UnsupportedConfigError(
-            f"precision={precision!r}: through Optimum there are {' and '.join(PRECISIONS)}; "
-            "the fused graph has the others"
+        raise ParameterError(
+            f"precision={precision!r}: the portable graph has {', '.join(PRECISIONS)}; "
+            "graph='fused' has them all"
         )
-    if checkpoint.config.n_positions < MIN_POSITIONS:
-        raise UnsupportedConfigError(
-            f"config.json: n_positions {checkpoint.config.n_positions} is too small to be traced, "
-            f"which takes {MIN_POSITIONS}; the fused graph takes any"
-        )
-    with _quiet():
-        _require_packages()
-        model = load_model(checkpoint, weights)
-        trace(model, folder / MODEL)
-        if precision == "int8":
-            quantize(folder / MODEL, folder / TRACED_DATA, EMBEDDING)
-        elif model.config.tie_word_embeddings:
-            tie_head(folder)
+    single = np.dtype(np.float32)
+    if precision == "fp32":
+        return Floating(single)
+    attention = StandardBlockwise(8, single, fine=True)
+    return Mixed(StandardBlockwise(8, single), {".attn.": attention})
 
 
-def trace(model: Any, path: Path) -> None:
-    """Export a GPT2LMHeadModel with a past, as Optimum's task text-generation-with-past does."""
-    from optimum.exporters.onnx import export
-    from optimum.exporters.onnx.model_configs import GPT2OnnxConfig
-
-    config = GPT2OnnxConfig(
-        model.config, task="text-generation", use_past=True, use_past_in_inputs=True
-    )
-    # Two tokens on top of a past of two: Optimum's own sixteen on sixteen need 32 positions, and of
-    # one alone it says that the graph may be wrong for more.
-    export(model, config, path, input_shapes={"sequence_length": MIN_POSITIONS // 2})
-
-
-def tie_head(folder: Path) -> None:
-    """Let the head read the embedding table, which tracing has stored a second time, transposed."""
-    import onnx
-
-    path, data = folder / MODEL, folder / TRACED_DATA
-    model = onnx.load(path)
-    head = next(node for node in model.graph.node if "logits" in node.output)
-    for copy in [tensor for tensor in model.graph.initializer if tensor.name in head.input]:
-        model.graph.initializer.remove(copy)
-        transpose = onnx.helper.make_node("Transpose", [EMBEDDING], [copy.name], perm=[1, 0])
-        model.graph.node.insert(0, transpose)
-    beside = data.exists()
-    data.unlink(missing_ok=True)  # onnx would append to it
-    onnx.save_model(model, path, save_as_external_data=beside, location=data.name)
-
-
-def _require_packages() -> None:
-    for module in NEEDS:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise InstallationError(
-                f"the portable graph is made by {module}, which can't be imported ({error}): "
-                "pip install 'gpt2onnx[optimum]'"
-            ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Drop the warnings and log lines of tracing; what fails raises."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
+def portable_decoder(precision: str) -> type[PortableDecoder]:
+    """What writes the graph."""
+    return PortableDecoder if precision == "fp32" else RoundedPortableDecoder

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.export.blocks import BlockTable, cast, store_blocks
+from gpt2onnx.export.blocks import BlockMatrix, BlockTable, CudaBlockTable, cast, store_blocks
 from gpt2onnx.export.builder import GraphBuilder
 from gpt2onnx.export.dynamic import multiply, multiply_finely, multiply_hidden
 from gpt2onnx.flags import one_of
@@ -101,12 +101,17 @@ class Blockwise:
         return op.Add(product, op.vector(f"{name}.bias", cast(bias, self.dtype, name)))
 
     def product(self, op: GraphBuilder, name: str, x: str, weight: Float) -> str:
-        moments = self.moments(name) if self.moments else None
-        matrix = store_blocks(op, name, weight.T, self.bits, self.dtype, moments)
+        matrix = self.store(op, name, weight)
         return matrix.multiply_finely(x) if self.fine else matrix.multiply(x)
 
+    def store(self, op: GraphBuilder, name: str, weight: Float) -> BlockMatrix:
+        """A linear layer's weight [in, out], rounded."""
+        moments = self.moments(name) if self.moments else None
+        return store_blocks(op, name, weight.T, self.bits, self.dtype, moments)
+
     def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
-        return BlockTable(store_blocks(op, name, weight, 8, self.dtype))
+        kind = CudaBlockTable if self.dtype == np.float16 else BlockTable
+        return kind(store_blocks(op, name, weight, 8, self.dtype))
 
 
 @dataclass(frozen=True)

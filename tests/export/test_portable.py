@@ -1,10 +1,7 @@
-"""Graphs that go through Optimum, against transformers and in Optimum's own runtime."""
+"""Graphs in standard operators: against transformers, Optimum's own and ONNX's reference."""
 
 from __future__ import annotations
 
-import logging
-import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,47 +16,54 @@ from transformers import GPT2LMHeadModel
 
 import gpt2onnx
 from gpt2onnx.demo import CHECKPOINT
-from gpt2onnx.errors import InstallationError, UnsupportedConfigError
-from gpt2onnx.export.checkpoint import open_checkpoint
-from gpt2onnx.export.folder import write_settings
-from gpt2onnx.export.portable import PRECISIONS, export_portable
+from gpt2onnx.errors import ParameterError
+from gpt2onnx.export.builder import GraphBuilder
+from gpt2onnx.export.checkpoint import Weights, open_checkpoint
+from gpt2onnx.export.config import Gpt2Config
+from gpt2onnx.export.graph import build
+from gpt2onnx.export.portable import DATA, PRECISIONS, choose_portable, portable_decoder
 from gpt2onnx.export.quantize import quantize_blocks
+from gpt2onnx.runtime import session
 from gpt2onnx.runtime.portable import PortableDecoder
 from gpt2onnx.runtime.session import open_session
-from tests.checkpoints import make_checkpoint
-from tests.export.logits import mean_kl
+from tests.checkpoints import DEFAULTS, make_checkpoint
+from tests.export.logits import assert_close, load_reference, mean_kl, reference_logits
+from tests.export.test_graph import OPTIONS, CountingCheckpoint, described, some_ids
 from tests.export.test_quantize import dequantize
 from tests.export.test_smoothing import KL, held_out_ids, outlier_checkpoint
 
-pytest.importorskip("optimum.exporters.onnx", reason="needs gpt2onnx[optimum]")
 IDS = np.random.default_rng(0).integers(0, 257, 28)
 Float = NDArray[np.float32]
+Ids = NDArray[np.int64]
 
 
 def export(checkpoint: Path, folder: Path, precision: str = "fp32") -> Path:
-    """A model folder without its manifest."""
-    folder.mkdir(exist_ok=True)
-    opened = open_checkpoint(checkpoint)
-    export_portable(opened, opened, folder, precision)
-    write_settings(opened, folder)
-    return folder
+    options = {"precision": precision, "graph": "portable", "verify": False}
+    return gpt2onnx.export(checkpoint, folder, **options).folder
 
 
-def exported_logits(folder: Path, n_positions: int) -> Float:
+def write(weights: Weights, folder: Path, precision: str) -> Path:
+    """The graph of these weights, rounded as they are."""
+    kind = portable_decoder(precision)
+    with (folder / DATA).open("wb") as data:
+        op = GraphBuilder(data, DATA, kind.opset)
+        model = build(weights, choose_portable(precision), op, kind=kind)
+    onnx.save(model, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def exported_logits(folder: Path, ids: Ids) -> Float:
     """Logits [length, vocab]: of a prompt at once, then of one cached step a token."""
-    decoder = PortableDecoder(open_session(folder / "model.onnx", "cpu", threads=1), n_positions)
-    row, ids = decoder.new_row(), IDS[:n_positions]
-    prompt = len(ids) * 2 // 3
+    decoder = PortableDecoder(open_session(folder / "model.onnx", "cpu", threads=1), len(ids))
+    row = decoder.new_row()
+    prompt = max(1, len(ids) * 2 // 3)
     logits = [decoder.extend(row, ids[:prompt])]
     logits += [decoder.step([row], token[None]) for token in ids[prompt:]]
     return np.concatenate(logits)
 
 
-def torch_logits(checkpoint: Path, n_positions: int) -> Float:
-    model = GPT2LMHeadModel.from_pretrained(checkpoint, attn_implementation="eager").float()
-    with torch.inference_mode():
-        logits: Float = model(torch.from_numpy(IDS[None, :n_positions])).logits[0].numpy()
-    return logits
+def torch_logits(checkpoint: Path, ids: Ids) -> Float:
+    return reference_logits(load_reference(checkpoint), ids)
 
 
 def tensors(folder: Path) -> dict[str, Float]:
@@ -67,10 +71,14 @@ def tensors(folder: Path) -> dict[str, Float]:
     return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 
-def matrices(folder: Path, dtype: str) -> list[tuple[int, ...]]:
-    """The shapes of the matrices that are stored in a type."""
-    stored = tensors(folder).values()
-    return sorted(value.shape for value in stored if value.ndim == 2 and value.dtype == dtype)
+def sizes(folder: Path) -> list[int]:
+    """Bytes of the matrices, each once."""
+    graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
+    places = [
+        {p.key: int(p.value) for p in t.external_data if p.key != "location"}
+        for t in graph.initializer
+    ]
+    return sorted({place["offset"]: place["length"] for place in places if place}.values())
 
 
 @pytest.fixture(scope="module")
@@ -80,38 +88,110 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fp32(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(checkpoint, tmp_path_factory.mktemp("fp32"))
+    return export(checkpoint, tmp_path_factory.mktemp("fp32") / "out")
 
 
 @pytest.fixture(scope="module")
 def int8(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(checkpoint, tmp_path_factory.mktemp("int8"), "int8")
+    return export(checkpoint, tmp_path_factory.mktemp("int8") / "out", "int8")
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"scale_attn_weights": False},
-        {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True},
-        {"tie_word_embeddings": False, "n_inner": 50, "activation_function": "relu"},
-        {"n_positions": 4, "use_cache": False},
-        {"dtype": "bfloat16", "format": "sharded"},
-    ],
-)
+@pytest.fixture(scope="module")
+def traced(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The graph that Optimum traces."""
+    reason = "Optimum is the reference: pip install 'gpt2onnx[dev]'"
+    exporters = pytest.importorskip("optimum.exporters.onnx", reason=reason)
+    from optimum.exporters.onnx.model_configs import GPT2OnnxConfig
+
+    model = load_reference(checkpoint)
+    path = tmp_path_factory.mktemp("traced") / "model.onnx"
+    task = {"task": "text-generation", "use_past": True, "use_past_in_inputs": True}
+    exporters.export(model, GPT2OnnxConfig(model.config, **task), path)
+    return path
+
+
+@pytest.mark.parametrize("options", [*OPTIONS.values(), {"n_positions": 1}])
 def test_fp32_gives_pytorchs_logits(options: dict[str, Any], tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint", **options)
-    positions = options.get("n_positions", 64)
-    logits = exported_logits(export(checkpoint, tmp_path / "out"), positions)
-    expected = torch_logits(checkpoint, positions)
-    np.testing.assert_allclose(logits, expected, atol=1e-4, rtol=0)
+    config = DEFAULTS | options
+    ids = some_ids(config["n_positions"], config["vocab_size"])
+    found = exported_logits(export(checkpoint, tmp_path / "out"), ids)
+    assert_close(found, torch_logits(checkpoint, ids))
 
 
-def test_int8_stays_near_pytorchs_logits(checkpoint: Path, int8: Path) -> None:
-    reference = torch.from_numpy(torch_logits(checkpoint, 64)).log_softmax(-1)
-    candidate = torch.from_numpy(exported_logits(int8, 64)).log_softmax(-1)
-    kl = torch.nn.functional.kl_div(candidate, reference, reduction="batchmean", log_target=True)
-    assert 0 < kl < 0.01
+@pytest.mark.parametrize("options", [{}, {"tie_word_embeddings": False, "n_embd": 36}])
+def test_int8_stays_near_pytorchs_logits(options: dict[str, Any], tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", **options)
+    found = exported_logits(export(checkpoint, tmp_path / "out", "int8"), IDS)
+    assert 0 < mean_kl(torch_logits(checkpoint, IDS), found) < 0.01
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's, of tracing
+def test_the_interface_and_the_logits_are_optimums(fp32: Path, traced: Path) -> None:
+    ours, theirs = (onnx.load(path).graph for path in (fp32 / "model.onnx", traced))
+    for mine, reference in ((ours.input, theirs.input), (ours.output, theirs.output)):
+        expected = {value.name: described(value) for value in reference}
+        assert {value.name: described(value) for value in mine} == expected
+    np.testing.assert_allclose(
+        exported_logits(fp32, IDS), exported_logits(traced.parent, IDS), atol=1e-5, rtol=0
+    )
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_padded_batch_gives_each_rows_own_logits(
+    precision: str, side: str, request: pytest.FixtureRequest
+) -> None:
+    """Of unequal prompts at once, then of a step for all, which sees what padding left."""
+    folder = request.getfixturevalue(precision)
+    raw = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    texts = [IDS[:7], IDS[9:12], IDS[20:26]]
+    mask = np.zeros((3, 7), np.int64)
+    for row, text in zip(mask, texts, strict=True):
+        row[slice(-len(text), None) if side == "left" else slice(len(text))] = 1
+    ids = np.full((3, 7), 5)
+    ids[mask == 1] = np.concatenate(texts)
+    empty = np.empty((3, 4, 0, 8), np.float32)
+    past = {i.name: empty for i in raw.get_inputs() if i.name.startswith("past")}
+    positions = np.maximum(mask.cumsum(1) - 1, 0)
+    feeds = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+    logits, *present = raw.run(None, feeds | past)
+    later = np.concatenate([mask, np.ones((3, 1), np.int64)], axis=1)
+    feeds = {"input_ids": np.full((3, 1), 77), "attention_mask": later}
+    feeds |= {"position_ids": later.sum(1, keepdims=True) - 1}
+    step, *_ = raw.run(None, feeds | dict(zip(past, present, strict=True)))
+    for row, text in enumerate(texts):
+        expected = exported_logits(folder, np.append(text, 77))
+        found = np.concatenate([logits[row][mask[row] == 1], step[row]])
+        if precision == "fp32":
+            assert_close(found, expected, 1e-5)
+        else:  # steps differ from prompts by what products round
+            assert mean_kl(expected, found) < 1e-3
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(
+    checkpoint: Path, int8: Path, tmp_path: Path
+) -> None:
+    again = export(checkpoint, tmp_path / "out", "int8")
+    for name in ("model.onnx", "model.onnx_data"):
+        assert (again / name).read_bytes() == (int8 / name).read_bytes()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_weights_stream_through(tmp_path: Path, precision: str) -> None:
+    weights = CountingCheckpoint(Gpt2Config.from_json({**DEFAULTS, "n_layer": 5, "n_embd": 20}))
+    write(weights, tmp_path, precision)
+    assert weights.most == 2  # a matrix and its bias
+
+
+def test_int8_runs_where_unsigned_weights_are_asked_for(
+    int8: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on processors whose products of 8 bits saturate."""
+    expected = exported_logits(int8, IDS)
+    settings = {"session.x64quantprecision": "1"}
+    monkeypatch.setattr(session, "packing_settings", lambda: settings)
+    np.testing.assert_array_equal(exported_logits(int8, IDS), expected)
 
 
 def test_int8_holds_with_outliers(tmp_path: Path) -> None:
@@ -131,14 +211,12 @@ def test_int8_holds_with_outliers(tmp_path: Path) -> None:
 def test_another_runtime_multiplies_out_what_was_rounded(n_embd: int, tmp_path: Path) -> None:
     """ONNX's own reference, whose products are single precision: weights alone are rounded."""
     checkpoint = make_checkpoint(tmp_path / "checkpoint", n_embd=n_embd, n_inner=70)
-    folder = export(checkpoint, tmp_path / "out", "int8")
-    evaluator = ReferenceEvaluator(str(folder / "model.onnx"))
+    evaluator = ReferenceEvaluator(str(write(open_checkpoint(checkpoint), tmp_path, "int8")))
     ids, empty = IDS[None, :20], np.empty((1, 4, 0, n_embd // 4), np.float32)
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
     feeds |= {"position_ids": np.arange(20)[None]}
     past = {name: empty for name in evaluator.input_names if name.startswith("past")}
-    with np.errstate(over="ignore"):  # the traced mask adds the lowest number to itself
-        logits = evaluator.run(["logits"], feeds | past)[0][0]
+    logits = evaluator.run(["logits"], feeds | past)[0][0]
     exact = GPT2LMHeadModel.from_pretrained(checkpoint, attn_implementation="eager")
     rounded = GPT2LMHeadModel.from_pretrained(checkpoint, attn_implementation="eager")
     with torch.inference_mode():
@@ -165,11 +243,11 @@ def test_onnx_runtime_fuses_every_product(int8: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("tied", [True, False])
 def test_int8_takes_a_byte_a_weight(tied: bool, tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint", n_layer=1, tie_word_embeddings=tied)
-    folder = export(checkpoint, tmp_path / "out", "int8")
-    layer = [(32, 32), (32, 96), (32, 128), (128, 32)]
-    assert matrices(folder, "int8") == sorted([*layer, (32, 257), (257, 32)])
-    scales = [(1, 32), (1, 96), (1, 128), (4, 32), (1, 257), (257, 1)]
-    assert matrices(folder, "float32") == sorted([(64, 32), *scales])
+    layer = [32 * 32, 32 * 96, 32 * 128, 128 * 32]
+    tables = [257 * 32, 257 * 32]
+    scales = [4 * size // 32 for size in (*layer, *tables)]
+    expected = sorted([*layer, *tables, *scales, 4 * 64 * 32])
+    assert sizes(export(checkpoint, tmp_path / "out", "int8")) == expected
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -189,7 +267,9 @@ def test_a_tied_head_is_stored_once(fp32: Path) -> None:
     assert [value.shape for value in tensors(fp32).values() if 257 in value.shape] == [(257, 32)]
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_optimum_writes_what_transformers_writes(checkpoint: Path, fp32: Path) -> None:
+    pytest.importorskip("optimum.onnxruntime")
     from optimum.onnxruntime import ORTModelForCausalLM
 
     prompts = torch.from_numpy(IDS[:18].reshape(2, 9))
@@ -206,59 +286,21 @@ def test_optimum_writes_what_transformers_writes(checkpoint: Path, fp32: Path) -
     )
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_int8_in_optimums_runtime_gives_the_same_logits(int8: Path) -> None:
+    pytest.importorskip("optimum.onnxruntime")
     from optimum.onnxruntime import ORTModelForCausalLM
 
     ids = torch.from_numpy(IDS[None, :18])
     logits = ORTModelForCausalLM.from_pretrained(int8)(ids, torch.ones_like(ids)).logits[0].numpy()
-    np.testing.assert_allclose(exported_logits(int8, 64)[:18], logits, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(exported_logits(int8, IDS)[:18], logits, atol=1e-5, rtol=0)
 
 
-def test_large_weights_go_to_one_file_beside_the_graph(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("options", [{"precision": "int4"}, {"device": "cuda"}])
+def test_what_it_has_not_is_refused(
+    options: dict[str, str], checkpoint: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("FORCE_ONNX_EXTERNAL_DATA", "1")  # what Optimum does beyond 2 GB
-    folder = tmp_path / "out"
-    folder.mkdir()
-    opened = open_checkpoint(checkpoint)
-    export_portable(opened, opened, folder, "fp32")
-    graph, data = sorted(folder.iterdir())
-    assert graph.name == "model.onnx"
-    assert 0.9 < data.stat().st_size / 140_000 < 1  # a head of its own would be 33,000 more
-    exported_logits(folder, 64)
-
-
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_nothing_is_said(
-    precision: str, checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    handlers = logging.root.handlers.copy()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        export(checkpoint, tmp_path, precision)
-    assert not caught
-    assert capfd.readouterr() == ("", "")
-    assert logging.root.handlers == handlers
-    assert logging.root.manager.disable == logging.NOTSET
-
-
-def test_other_precisions_are_refused(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedConfigError, match="'int4': through Optimum there are fp32 and"):
-        export(checkpoint, tmp_path, "int4")
+    precision = {"precision": "fp32"} | options
+    with pytest.raises(ParameterError, match=r"the portable graph (has fp32, int8|is the same)"):
+        gpt2onnx.export(checkpoint, tmp_path / "out", graph="portable", **precision)
     assert not any(tmp_path.iterdir())
-
-
-def test_too_few_positions_are_refused(tmp_path: Path) -> None:
-    checkpoint = make_checkpoint(tmp_path / "checkpoint", n_positions=3)
-    with pytest.raises(UnsupportedConfigError, match="n_positions 3 is too small to be traced"):
-        export(checkpoint, tmp_path, "fp32")
-
-
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_missing_package_is_named(
-    precision: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "optimum.exporters.onnx", None)
-    with pytest.raises(InstallationError, match=r"optimum.*pip install 'gpt2onnx\[optimum\]'"):
-        export(checkpoint, tmp_path, precision)
-    assert logging.root.manager.disable == logging.NOTSET

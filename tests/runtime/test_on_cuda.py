@@ -205,7 +205,6 @@ def test_no_work_is_left_to_the_cpu(opened: Callable[..., Model], precision: str
 
 def test_a_portable_graph_is_not_captured(wide_checkpoint: Path, tmp_path: Path) -> None:
     """Its shapes change with every step."""
-    pytest.importorskip("optimum.exporters.onnx")
     folder = gpt2onnx.export(
         wide_checkpoint, tmp_path / "model", graph="portable", precision="fp32", verify=False
     ).folder

@@ -77,7 +77,6 @@ def test_int8_reads_less(wide_models: Callable[[str], Path]) -> None:
 
 
 def test_a_portable_folder(checkpoint: Path, tmp_path: Path) -> None:
-    pytest.importorskip("optimum")
     made = gpt2onnx.export(
         checkpoint, tmp_path / "portable", precision="fp32", graph="portable", verify=False
     )

@@ -82,7 +82,6 @@ def made() -> list[entries.Entry]:
     return list(startup.startup_entries())
 
 
-@pytest.mark.filterwarnings("ignore")  # torch's, of Optimum's export
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_logits_bit_for_bit(folders: Callable[[str], Path], kind: str) -> None:
     plain = load(folders(kind), startup_cache=False)
