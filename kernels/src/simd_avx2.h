@@ -135,8 +135,11 @@ inline I16 dot(I16 sum, const Weights& w, const Level* x) {
   int32_t both;
   __builtin_memcpy(&both, x, 4);
   __m256i pair = _mm256_set1_epi32(both);
-  return {_mm256_add_epi32(sum.a, _mm256_madd_epi16(w.a, pair)),
-          _mm256_add_epi32(sum.b, _mm256_madd_epi16(w.b, pair))};
+  sum.a = _mm256_add_epi32(sum.a, _mm256_madd_epi16(w.a, pair));
+  sum.b = _mm256_add_epi32(sum.b, _mm256_madd_epi16(w.b, pair));
+  // Keeps GCC from multiplying all before it adds, for which registers don't suffice.
+  asm("" : "+x"(sum.a), "+x"(sum.b));
+  return sum;
 }
 inline I16 combine(I16, I16 low) { return low; }
 
