@@ -39,7 +39,9 @@ def ours(bits: int, activation_bits: int, by_token: bool) -> Callable[[int], lis
     def nodes(copy: int) -> list[Any]:
         levels, scales = blocks(bits)
         names = [f"w{copy}", f"s{copy}"]
-        given = [numpy_helper.from_array(v, n) for n, v in zip(names, (levels, scales), strict=True)]
+        given = [
+            numpy_helper.from_array(v, n) for n, v in zip(names, (levels, scales), strict=True)
+        ]
         options = {"bits": bits, "block_size": BLOCK, "activation_bits": activation_bits}
         options["activation_block"] = 0 if by_token else BLOCK
         node = helper.make_node("Linear", ["x", *names], [f"y{copy}"], domain=OURS, **options)
@@ -62,7 +64,9 @@ def theirs(bits: int) -> Callable[[int], list[Any]]:
     def nodes(copy: int) -> list[Any]:
         levels, scales = blocks(bits)
         names = [f"w{copy}", f"s{copy}"]
-        given = [numpy_helper.from_array(v, n) for n, v in zip(names, (levels, scales), strict=True)]
+        given = [
+            numpy_helper.from_array(v, n) for n, v in zip(names, (levels, scales), strict=True)
+        ]
         options = {"K": WIDTH, "N": OUT, "bits": bits, "block_size": BLOCK, "accuracy_level": 4}
         node = helper.make_node(
             "MatMulNBits", ["x", *names], [f"y{copy}"], domain="com.microsoft", **options

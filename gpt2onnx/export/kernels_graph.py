@@ -99,9 +99,7 @@ class _Writer:
     def mlp(self, layer: int, hidden: str) -> str:
         name = f"h.{layer}.mlp"
         activation = ACTIVATIONS[self.config.activation_function]
-        units = self.linear(
-            f"{name}.c_fc", hidden, norm=f"h.{layer}.ln_2", activation=activation
-        )
+        units = self.linear(f"{name}.c_fc", hidden, norm=f"h.{layer}.ln_2", activation=activation)
         return self.linear(f"{name}.c_proj", units, residual=hidden)
 
     def head(self, hidden: str) -> None:

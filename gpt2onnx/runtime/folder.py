@@ -22,6 +22,8 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 # Where other exporters put a decoder with a cache: Optimum, its older merged form, transformers.js.
 GRAPHS = ("model.onnx", "decoder_model_merged.onnx", "onnx/model.onnx")
+# The same decoder in the operators of gpt2onnx-kernels, beside model.onnx.
+KERNELS_GRAPH = "model.kernels.onnx"
 # What transformers names the files of a checkpoint's weights, their shards and indices.
 WEIGHTS = ("model*.safetensors*", "pytorch_model*.bin*")
 

@@ -29,13 +29,19 @@ class Operator:
         **attributes: Any,
     ) -> None:
         self.fed = {k: v for k, v in inputs.items() if v is not None and k not in constants}
-        fixed = [numpy_helper.from_array(v, k) for k, v in inputs.items() if k in constants and v is not None]
+        fixed = [
+            numpy_helper.from_array(v, k)
+            for k, v in inputs.items()
+            if k in constants and v is not None
+        ]
         names = [k if v is not None else "" for k, v in inputs.items()]
         node = helper.make_node(
             op_type, names, ["out"], name="tested", domain=gpt2onnx_kernels.DOMAIN, **attributes
         )
         infos = [
-            helper.make_tensor_value_info(k, helper.np_dtype_to_tensor_dtype(v.dtype), [None] * v.ndim)
+            helper.make_tensor_value_info(
+                k, helper.np_dtype_to_tensor_dtype(v.dtype), [None] * v.ndim
+            )
             for k, v in self.fed.items()
         ]
         out = helper.make_tensor_value_info("out", 1, [None, None])

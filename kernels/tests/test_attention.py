@@ -16,7 +16,9 @@ KERNELS = gpt2onnx_kernels.kernels_here()
 STORES = {"float32": 2e-6, "float16": 2e-3, "int8": 0.6}  # how far off a stored number may be
 
 
-def expected_attention(inputs: dict[str, Any], heads: int, scale: float) -> tuple[Array, Array, Array]:
+def expected_attention(
+    inputs: dict[str, Any], heads: int, scale: float
+) -> tuple[Array, Array, Array]:
     """The output, keys and values, of inputs whose keys and values are in double precision."""
     keys, values = inputs["keys"].copy(), inputs["values"].copy()
     tokens, (_, _, _, head_dim) = len(inputs["rows"]), keys.shape
@@ -106,7 +108,9 @@ def as_stored(inputs: dict[str, Any], heads: int) -> dict[str, Any]:
 @given(CASES)
 def test_is_what_numpy_says(case: dict[str, Any]) -> None:
     inputs = made(case)
-    expected, keys, values = expected_attention(as_stored(inputs, case["heads"]), case["heads"], case["scale"])
+    expected, keys, values = expected_attention(
+        as_stored(inputs, case["heads"]), case["heads"], case["scale"]
+    )
     found = operator(case, inputs)()
     spread = 1 if case["store"] != "int8" else 30
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5 * spread)
@@ -141,7 +145,14 @@ def test_chunks_and_steps_have_a_whole_prompts_bits(store: str, head_dim: int) -
 
 def test_rows_that_share_a_run_do_not_meet() -> None:
     case = {"runs": [(5, 9), (40, 1), (0, 35), (17, 3)], "heads": 2, "head_dim": 24}
-    case |= {"store": "float32", "scale": 0.2, "sees": False, "steps": False, "kernels": "", "seed": 3}
+    case |= {
+        "store": "float32",
+        "scale": 0.2,
+        "sees": False,
+        "steps": False,
+        "kernels": "",
+        "seed": 3,
+    }
     together = made(case)
     run = operator(case, together)
     expected, alone = run(), made(case)
@@ -167,7 +178,10 @@ CASE |= {"scale": 1.0, "sees": False, "steps": False, "kernels": "", "seed": 5}
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"qkv": np.zeros((4, 47), np.float32)}, r"qkv has the shape \[4, 47\], expected \[tokens, 48"),
+        (
+            {"qkv": np.zeros((4, 47), np.float32)},
+            r"qkv has the shape \[4, 47\], expected \[tokens, 48",
+        ),
         ({"rows": np.zeros(3, np.int64)}, r"rows and slots have the shapes \[3\] and \[4\]"),
         ({"rows": np.array([0, 0, 9, 9])}, "row 9 and slot 3"),
         ({"rows": np.array([-1, -1, 1, 1])}, "row -1 and slot 0"),
