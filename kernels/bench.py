@@ -17,11 +17,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import gpt2onnx_kernels
 import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-
-import gpt2onnx_kernels
 
 WIDTH, OUT, COPIES = 768, 3072, 24
 ROWS = (1, 8, 32, 128)
@@ -132,7 +131,8 @@ def main() -> None:
             operations = 2 * rows * WIDTH * OUT
             size = 4 if "fp32" in name else (1 if "8 bits" in name else 0.5) + 4 / BLOCK
             print(
-                f"{rows:4} {name:30} {seconds[1] * 1e3:8.3f} ms  median {operations / seconds[1] / 1e9:7.1f}"
+                f"{rows:4} {name:30} {seconds[1] * 1e3:8.3f} ms"
+                f"  median {operations / seconds[1] / 1e9:7.1f}"
                 f"  best {operations / seconds[0] / 1e9:7.1f} GOPS"
                 + (f"  {WIDTH * OUT * size / seconds[1] / 1e9:5.1f} GB/s" if rows == 1 else "")
             )

@@ -92,8 +92,8 @@ class _Writer:
         cache = [f"past_key_values.{layer}.{part}" for part in ("key", "value")]
         told = [qkv, "rows", "slots", *cache, "sees"]
         told += [self.tensor(steps)] if steps in self.there else []
-        options = {"heads": self.config.n_head, "scale": self.config.scale(layer)}
-        rows = self.node("Attention", told, name, **options)
+        heads, scale = self.config.n_head, self.config.scale(layer)
+        rows = self.node("Attention", told, name, heads=heads, scale=scale)
         return self.linear(f"{name}.c_proj", rows, residual=hidden)
 
     def mlp(self, layer: int, hidden: str) -> str:
@@ -104,15 +104,18 @@ class _Writer:
 
     def head(self, hidden: str) -> None:
         name = "wte" if self.config.tie_word_embeddings else "lm_head"
+        epsilon = self.config.layer_norm_epsilon
         if any(output.name == "hidden_states" for output in self.fused.graph.output):
             rows = self.node("Gather", [hidden, "logits_index"], "last", domain="")
-            options = {"epsilon": self.config.layer_norm_epsilon, "axis": -1, "domain": ""}
-            told = [rows, *self.norm("ln_f")]
-            rows = self.node("LayerNormalization", told, "hidden_states", **options)
+            norm = [rows, *self.norm("ln_f")]
+            rows = self.node(
+                "LayerNormalization", norm, "hidden_states", domain="", epsilon=epsilon, axis=-1
+            )
             self.linear(name, rows, out="logits", transposed=1)
         else:
-            told = {"norm": "ln_f", "selection": "logits_index", "out": "logits"}
-            self.linear(name, hidden, **told, transposed=1)
+            self.linear(
+                name, hidden, norm="ln_f", selection="logits_index", out="logits", transposed=1
+            )
 
     def linear(
         self,

@@ -70,8 +70,9 @@ class FlatDecoder:
         for start in range(0, len(ids), CHUNK):
             chunk = ids[start : start + CHUNK]
             last = start + CHUNK >= len(ids)
-            logits = self._append(row, chunk, np.array([len(chunk) - 1]) if last else NO_POSITIONS)
-        return logits[0]
+            wanted = np.array([len(chunk) - 1]) if last else NO_POSITIONS
+            logits = self._append(row, chunk, wanted).reshape(-1)
+        return logits
 
     def extend(self, row: CacheRow, ids: Ids) -> Logits:
         self.cache.make_room(row, len(ids))

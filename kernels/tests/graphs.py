@@ -6,12 +6,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
+import gpt2onnx_kernels
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-
-import gpt2onnx_kernels
 
 Array = NDArray[Any]
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import gpt2onnx_kernels
 import numpy as np
 import pytest
 from graphs import Array, Operator
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-import gpt2onnx_kernels
 
 KERNELS = gpt2onnx_kernels.kernels_here()
 STORES = {"float32": 2e-6, "float16": 2e-3, "int8": 0.6}  # how far off a stored number may be

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import gpt2onnx_kernels
 import numpy as np
 import pytest
 from graphs import Array, Operator
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-import gpt2onnx_kernels
 
 KERNELS = gpt2onnx_kernels.kernels_here()
 LEVELS = {8: 127, 16: 127 * 256}
@@ -181,9 +180,19 @@ def test_every_processor_has_the_same_bits(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("bits", [8, 16])
 def test_a_row_does_not_depend_on_what_shares_its_run(weights: str, bits: int) -> None:
     case = {
-        **{"tokens": 64, "width": 768, "out": 100, "weights": weights, "block": 32},
-        **{"activation_bits": bits, "by_token": True, "bias": True, "norm": True},
-        **{"residual": False, "selection": False, "activation": "gelu_tanh", "kernels": ""},
+        "tokens": 64,
+        "width": 768,
+        "out": 100,
+        "weights": weights,
+        "block": 32,
+        "activation_bits": bits,
+        "by_token": True,
+        "bias": True,
+        "norm": True,
+        "residual": False,
+        "selection": False,
+        "activation": "gelu_tanh",
+        "kernels": "",
         "seed": 1,
     }
     inputs, attributes, *_ = made(case)
@@ -273,5 +282,5 @@ def test_a_weight_that_is_fed_is_refused() -> None:
 
 def test_kernels_that_are_unknown_are_refused() -> None:
     inputs = {"x": X, "weight": np.zeros((64, 3), np.float32)}
-    with pytest.raises(Exception, match="GPT2ONNX_KERNELS is mmx, this processor runs .*scalar"):
+    with pytest.raises(Exception, match=r"GPT2ONNX_KERNELS is mmx, this processor runs .*scalar"):
         Operator("Linear", inputs, frozenset({"weight"}), "mmx")
