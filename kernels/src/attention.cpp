@@ -159,7 +159,7 @@ void Attention::attend(const Task& task, const Part& part) const {
     for (int64_t row = 0; row < part.count; row += kernels_.float_rows) {
       int rows = int(std::min<int64_t>(kernels_.float_rows, part.count - row));
       kernels_.float_product({queries + row * 3 * width, 3 * width, rows, turned, LANES, LANES,
-                              Store::float32, head_dim, scores + row * stride + slot, stride});
+                              Store::float32, head_dim, scores + row * stride + slot, stride, false});
     }
   }
   float factors[QUERIES];
@@ -179,7 +179,7 @@ void Attention::attend(const Task& task, const Part& part) const {
       kernels_.float_product({scores + row * stride, stride, rows,
                               values + column * width_of(task.store), head_dim,
                               int(std::min<int64_t>(LANES, head_dim - column)), task.store, length,
-                              gathered + row * head_dim + column, head_dim});
+                              gathered + row * head_dim + column, head_dim, false});
     }
   const float* steps = task.steps ? task.steps + part.head * head_dim : nullptr;
   for (int64_t row = 0; row < part.count; ++row)

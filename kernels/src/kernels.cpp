@@ -230,7 +230,8 @@ void product(const Rounded& x, int64_t row, int rows, const Packed& w, int64_t p
 template <int COUNT, class T, bool WHOLE>
 void float_tile(const FloatTile& t) {
   F16 sums[COUNT];
-  UNROLL for (int r = 0; r < COUNT; ++r) sums[r] = set1(0.0f);
+  UNROLL for (int r = 0; r < COUNT; ++r)
+    sums[r] = t.onward ? load_some(t.out + r * t.out_stride, t.columns) : set1(0.0f);
   auto* w = static_cast<const T*>(t.w);
   for (int64_t k = 0; k < t.inputs; ++k, w += t.w_stride) {
     F16 some = WHOLE ? load(w) : load_some(w, t.columns);

@@ -52,18 +52,19 @@ struct Packed {
   int64_t groups() const { return padded / group; }
 };
 
-// A product's tile: `rows` rows from `x` on times panels, to out [rows, panels * 16].
+// A product of `rows` rows from `x` on, and up to 16 columns.
 struct FloatTile {
   const float* x;
   int64_t x_stride;
   int rows;
   const void* w;       // [inputs, w_stride] of `store`
   int64_t w_stride;
-  int columns;         // 1 to 16 of the tile's one panel; others are not read
+  int columns;         // 1 to 16; others are neither read nor written
   Store store;
   int64_t inputs;
   float* out;          // [rows, out_stride]
   int64_t out_stride;
+  bool onward;         // the sums go on from what `out` holds
 };
 
 // What comes behind a product, for rows of 16 outputs.

@@ -8,12 +8,14 @@ namespace gpt2onnx {
 namespace {
 
 // Scratch buffers by number.
-enum : size_t { NORMALIZED, LEVELS, SCALES, SUMS, ROW };
+enum : size_t { NORMALIZED, LEVELS, SCALES, SUMS, ROW, SUMS_OF_ROWS };
 
 // Rows and weights of one task fit the second-level cache, and are worth starting it.
-constexpr int64_t ROW_BYTES = 128 << 10, WEIGHT_BYTES = 96 << 10;
+constexpr int64_t ROW_BYTES = 256 << 10, WEIGHT_BYTES = 96 << 10;
 // So few rows are normalized and rounded sooner than other threads begin.
 constexpr int64_t FEW_ROWS = 4;
+// Inputs of a panel of floats that stay in the second-level cache beside rows.
+constexpr int64_t FLOAT_INPUTS = 768;
 constexpr int MOST_ROWS = 16, MOST_PANELS = 4;
 
 int64_t up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
@@ -250,58 +252,67 @@ Rounded Linear::rounded(const Run& run, const Task& task) const {
   return x;
 }
 
-// Cuts a product into tasks of rows and panels: each(row, rows, panel, panels), a tile's of `rows`
-// at most and `panels` at most.
+// Cuts a product into tasks of rows and panels: each(row, row end, panel, panels), with
+// `tile_panels` panels or one.
 template <class Each>
-static void for_tiles(const Run& run, int64_t rows, int64_t panels, int64_t row_bytes,
-                      int64_t panel_bytes, int tile_rows, int tile_panels, const Each& each) {
+static void for_blocks(const Run& run, int64_t rows, int64_t panels, int64_t row_bytes,
+                       int64_t panel_bytes, int tile_rows, int tile_panels, const Each& each) {
   int64_t row_block = std::max<int64_t>(ROW_BYTES / row_bytes / tile_rows, 1) * tile_rows;
   int64_t panel_block =
       std::max<int64_t>(WEIGHT_BYTES / panel_bytes / tile_panels, 1) * tile_panels;
   int64_t across = (panels + panel_block - 1) / panel_block;
   int64_t down = (rows + row_block - 1) / row_block;
   run.parallel(size_t(across * down), [&](size_t part) {
-    int64_t panel0 = int64_t(part) % across * panel_block, row0 = int64_t(part) / across * row_block;
-    int64_t panel_end = std::min(panel0 + panel_block, panels);
-    int64_t row_end = std::min(row0 + row_block, rows);
-    for (int64_t panel = panel0; panel < panel_end;) {
-      int some = panel_end - panel >= tile_panels ? tile_panels : 1;
-      for (int64_t row = row0; row < row_end; row += tile_rows)
-        each(row, int(std::min<int64_t>(tile_rows, row_end - row)), panel, some);
-      panel += some;
+    int64_t panel = int64_t(part) % across * panel_block, row = int64_t(part) / across * row_block;
+    int64_t panel_end = std::min(panel + panel_block, panels);
+    for (int some; panel < panel_end; panel += some) {
+      some = panel_end - panel >= tile_panels ? tile_panels : 1;
+      each(row, std::min(row + row_block, rows), panel, some);
     }
   });
+}
+
+// Bias, activation and residual of a panel's rows.
+void Linear::finish(const Task& task, int64_t row, int rows, int64_t panel, const float* tile,
+                    int64_t tile_stride) const {
+  int64_t n = panel * LANES, at = row * out_ + n;
+  kernels_.finish(tile, tile_stride, rows,
+                  {task.bias ? task.bias + n : nullptr, activation_,
+                   task.residual ? task.residual + at : nullptr, task.out + at, out_,
+                   int(std::min<int64_t>(LANES, out_ - n))});
 }
 
 void Linear::multiply(const Run& run, const Task& task, const Rounded& x) const {
   Packed w{padded_, group_, panels(), int(bits_), by_column_, weights_.as<uint8_t>(),
            scales_.as<float>()};
-  for_tiles(run, task.rows, panels(), x.row_bytes, w.panel_bytes(), kernels_.rows, kernels_.panels,
-            [&](int64_t row, int rows, int64_t panel, int some) {
+  const int most = kernels_.rows;
+  for_blocks(run, task.rows, panels(), x.row_bytes, w.panel_bytes(), most, kernels_.panels,
+             [&](int64_t row, int64_t row_end, int64_t panel, int some) {
     alignas(64) float tile[MOST_ROWS * MOST_PANELS * LANES];
-    kernels_.product(x, row, rows, w, panel, some, tile);
-    for (int p = 0; p < some; ++p) {
-      int64_t n = (panel + p) * LANES, at = row * out_ + n;
-      kernels_.finish(tile + p * LANES, some * LANES, rows,
-                      {task.bias ? task.bias + n : nullptr, activation_,
-                       task.residual ? task.residual + at : nullptr, task.out + at, out_,
-                       int(std::min<int64_t>(LANES, out_ - n))});
+    for (; row < row_end; row += most) {
+      int rows = int(std::min<int64_t>(most, row_end - row));
+      kernels_.product(x, row, rows, w, panel, some, tile);
+      for (int p = 0; p < some; ++p)
+        finish(task, row, rows, panel + p, tile + p * LANES, some * LANES);
     }
   });
 }
 
 void Linear::multiply(const Run& run, const Task& task, const float* x) const {
   const int64_t in_bytes = in_ * int64_t(sizeof(float));
-  for_tiles(run, task.rows, panels(), in_bytes, in_bytes * LANES, kernels_.float_rows, 1,
-            [&](int64_t row, int rows, int64_t panel, int) {
-    alignas(64) float tile[MOST_ROWS * LANES];
-    kernels_.float_product({x + row * in_, in_, rows, weights_.as<float>() + panel * in_ * LANES,
-                            LANES, LANES, Store::float32, in_, tile, LANES});
-    int64_t n = panel * LANES, at = row * out_ + n;
-    kernels_.finish(tile, LANES, rows,
-                    {task.bias ? task.bias + n : nullptr, activation_,
-                     task.residual ? task.residual + at : nullptr, task.out + at, out_,
-                     int(std::min<int64_t>(LANES, out_ - n))});
+  const int most = kernels_.float_rows;
+  for_blocks(run, task.rows, panels(), in_bytes, in_bytes * LANES, most, 1,
+             [&](int64_t row, int64_t row_end, int64_t panel, int) {
+    // Of one tile's rows all inputs at once; of more so many that their weights stay near.
+    const int64_t inputs = row_end - row > most ? FLOAT_INPUTS : in_;
+    auto* sums = Scratch::of<float>(SUMS_OF_ROWS, size_t((row_end - row) * LANES));
+    for (int64_t k = 0; k < in_; k += inputs)
+      for (int64_t r = row; r < row_end; r += most)
+        kernels_.float_product({x + r * in_ + k, in_, int(std::min<int64_t>(most, row_end - r)),
+                                weights_.as<float>() + (panel * in_ + k) * LANES, LANES, LANES,
+                                Store::float32, std::min(inputs, in_ - k),
+                                sums + (r - row) * LANES, LANES, k > 0});
+    finish(task, row, int(row_end - row), panel, sums, LANES);
   });
 }
 
