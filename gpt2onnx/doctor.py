@@ -21,6 +21,7 @@ import gpt2onnx
 from gpt2onnx.errors import Gpt2OnnxError, InstallationError, StorageError
 from gpt2onnx.paths import cache_folder
 from gpt2onnx.runtime import providers, threads
+from gpt2onnx.runtime.kernels import PACKAGE, installed_kernels
 from gpt2onnx.runtime.processor import Processor, processor
 from gpt2onnx.runtime.session import available_providers, open_session, quiet, short_name
 
@@ -86,6 +87,7 @@ class Report:
     providers: tuple[Provider, ...]
     processor: Processor
     threads: Threads
+    kernels: str
     cache: CacheFolder
     extras: tuple[Extra, ...]
     advice: tuple[str, ...]
@@ -108,6 +110,7 @@ def report() -> Report:
         providers=found,
         processor=processor(),
         threads=_threads(),
+        kernels=_kernels(),
         cache=cache,
         extras=tuple(_extra(name, packages) for name, packages in EXTRAS.items()),
         advice=tuple(_advice(found, complaint, cache)),
@@ -152,6 +155,14 @@ def _threads() -> Threads:
         threads.physical_cores(),
         threads.default_threads(),
     )
+
+
+def _kernels() -> str:
+    """Which of gpt2onnx-kernels run here, or why none do."""
+    try:
+        return f"{installed_kernels().name}: {PACKAGE} {metadata.version(PACKAGE)}"
+    except (InstallationError, metadata.PackageNotFoundError) as error:
+        return f"none: {error}"
 
 
 def _cache() -> CacheFolder:
@@ -207,6 +218,7 @@ def _lines(report: Report) -> list[str]:
             f"{threads.default}: {threads.physical_cores} cores, {threads.affinity} processors "
             f"allowed, {limit}",
         ),
+        ("kernels", report.kernels),
         ("cache", f"{report.cache.path}, {'' if report.cache.writable else 'not '}writable"),
         *((extra.name, _extra_text(extra)) for extra in report.extras),
         *(("to do", advice) for advice in report.advice),

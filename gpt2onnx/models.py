@@ -38,6 +38,7 @@ def load(
     provider_options: Mapping[str, object] | None = None,
     threads: int | None = None,
     startup_cache: bool = True,
+    graph: str = "auto",
 ) -> Model:
     """Open a model folder, one of `gpt2onnx export` or of Optimum's.
 
@@ -45,6 +46,8 @@ def load(
     provider's name, with its `provider_options`. threads: for the CPU; by default what the process
     may use. startup_cache: on the CPU, keep the optimised and packed model in the user's cache
     folder, and map it from there the next time; `gpt2onnx cache` lists what is kept.
+    graph: "kernels" is the one in gpt2onnx-kernels' operators, "onnx" that in ONNX Runtime's;
+    "auto" the first on the CPU, where the package is installed and has something for the processor.
 
     Errors: ModelFolderError, CorruptModelError, ProviderError, InstallationError.
     """
@@ -55,6 +58,7 @@ def load(
         provider_options=provider_options,
         threads=threads,
         startup_cache=startup_cache,
+        graph=graph,
     )
     opened = open_model(
         resolve(folder, provider),
@@ -63,6 +67,7 @@ def load(
         threads,
         startup_cache,
         beside=_model_class,
+        graph=graph,
     )
     return _model_class()(*opened, alike)
 

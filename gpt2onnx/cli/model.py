@@ -11,6 +11,7 @@ from gpt2onnx.cli.parser import Pairs, Parser, utf8
 from gpt2onnx.cli.streams import say
 from gpt2onnx.demo import BUNDLED, DEMO
 from gpt2onnx.models import load, resolve
+from gpt2onnx.runtime.kernels import GRAPHS
 from gpt2onnx.runtime.session import device_of, require_provider
 
 if TYPE_CHECKING:
@@ -28,6 +29,13 @@ def add_model(parser: Parser) -> None:
     )
     add_provider(group)
     add_startup_cache(group)
+    group.add_argument(
+        "--graph",
+        choices=GRAPHS,
+        default="auto",
+        help="on the CPU, the model's graph in gpt2onnx-kernels' operators or in ONNX Runtime's "
+        "(default: auto, kernels where that package is installed)",
+    )
 
 
 def add_provider(group: argparse._ArgumentGroup) -> None:
@@ -90,7 +98,14 @@ def given_beside(args: argparse.Namespace) -> dict[str, Any]:
 def open_model(args: argparse.Namespace, name: str | None = None) -> Model:
     """The model of a name, --model's if none is given, where the options have it run."""
     folder = find_model(args.model if name is None else name, args.provider)
-    return load(folder, args.provider, args.provider_options, args.threads, args.startup_cache)
+    return load(
+        folder,
+        args.provider,
+        args.provider_options,
+        args.threads,
+        args.startup_cache,
+        args.graph,
+    )
 
 
 def find_model(name: str, provider: str = "auto") -> Path:

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from gpt2onnx.errors import ExportError, ParameterError
+from gpt2onnx.export import kernels_graph
 from gpt2onnx.export.builder import GraphBuilder
 from gpt2onnx.export.calibration_text import CalibrationText
 from gpt2onnx.export.checkpoint import Checkpoint, Weights, open_checkpoint
 from gpt2onnx.export.cuda_graph import CudaDecoder, SingleCudaDecoder
 from gpt2onnx.export.folder import (
     DATA,
+    KERNELS_MODEL,
     MODEL,
     check_replaceable,
     staged,
@@ -148,6 +150,9 @@ def export(
             op = GraphBuilder(file, data, kind.opset)
             model = build(weights, recipe, op, track, extras, grids, kind)
         (stage / MODEL).write_bytes(model.SerializeToString())
+        if graph == "fused" and precision in kernels_graph.PRECISIONS and device == "cpu":
+            flat = kernels_graph.build(model, checkpoint.config)
+            (stage / KERNELS_MODEL).write_bytes(flat.SerializeToString())
         write_settings(checkpoint, settings.generation_config, stage)
         written = time.perf_counter()
         verification = None

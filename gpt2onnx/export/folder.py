@@ -21,6 +21,7 @@ from gpt2onnx.staging import NEW, OLD, stage
 
 FORMAT_VERSION = 1
 MODEL, DATA, MANIFEST = "model.onnx", "model.onnx.data", "manifest.json"
+KERNELS_MODEL = "model.kernels.onnx"
 TOOLS = (
     "gpt2onnx",
     "numpy",

@@ -21,6 +21,8 @@ from gpt2onnx.runtime.manifest import MANIFEST, SETTINGS, read_manifest
 
 # Where other exporters put a decoder with a cache: Optimum, its older merged form, transformers.js.
 GRAPHS = ("model.onnx", "decoder_model_merged.onnx", "onnx/model.onnx")
+# The same decoder in the operators of gpt2onnx-kernels, beside model.onnx.
+KERNELS_GRAPH = "model.kernels.onnx"
 # What transformers names the files of a checkpoint's weights, their shards and indices.
 WEIGHTS = ("model*.safetensors*", "pytorch_model*.bin*")
 # No model has as many positions, and their numbers are int32 in many a graph.

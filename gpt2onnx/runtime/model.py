@@ -320,6 +320,7 @@ def load(
     provider_options: Mapping[str, object] | None = None,
     threads: int | None = None,
     startup_cache: bool = True,
+    graph: str = "auto",
 ) -> Model:
     """`gpt2onnx.load`, of a folder only, whose docstring has the parameters and errors."""
     check_load(provider, provider_options, threads, startup_cache)
@@ -329,6 +330,7 @@ def load(
         provider_options=provider_options,
         threads=threads,
         startup_cache=startup_cache,
+        graph=graph,
     )
-    opened = open_model(folder, provider, provider_options, threads, startup_cache)
+    opened = open_model(folder, provider, provider_options, threads, startup_cache, graph=graph)
     return Model(*opened, alike)

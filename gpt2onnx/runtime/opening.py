@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 
 from gpt2onnx.errors import ModelFolderError
 from gpt2onnx.runtime.decoder import Decoder
-from gpt2onnx.runtime.folder import ModelFolder, open_folder
+from gpt2onnx.runtime.flat import FlatDecoder
+from gpt2onnx.runtime.folder import KERNELS_GRAPH, ModelFolder, open_folder
 from gpt2onnx.runtime.fused import FusedDecoder
+from gpt2onnx.runtime.kernels import chosen_kernels
 from gpt2onnx.runtime.memory import give_back_memory
 from gpt2onnx.runtime.portable import PortableDecoder
 from gpt2onnx.runtime.session import Session, open_session
@@ -54,12 +57,16 @@ def open_model(
     threads: int | None,
     startup_cache: bool,
     beside: Callable[[], object] = lambda: None,
+    graph: str = "auto",
 ) -> Opened:
     """Open a model folder; parameters and errors as `runtime.model.load`'s.
 
     `beside` is something else to do while ONNX Runtime is at work.
     """
     opened = open_folder(folder)
+    kernels = chosen_kernels(opened, graph, provider)
+    if kernels:  # they pack for themselves
+        opened, startup_cache = replace(opened, graph=opened.path / KERNELS_GRAPH), False
     tokenizer = cache(partial(open_tokenizer, opened))
     largest = opened.check_once(lambda: largest_token_id(opened, tokenizer))
     startup = StartupCache(opened, partial(first_logits, opened)) if startup_cache else None
@@ -71,8 +78,16 @@ def open_model(
         tokenizer()
 
     session = open_session(
-        opened.graph, provider, provider_options, threads, startup, meanwhile=meanwhile
+        opened.graph,
+        provider,
+        provider_options,
+        threads,
+        startup,
+        meanwhile=meanwhile,
+        operators=kernels and kernels.library,
     )
+    if kernels:
+        session = replace(session, choice=f"{session.choice}; {kernels.name} kernels")
     decoder = open_decoder(opened, session)
     if largest >= decoder.vocab_size:
         found = largest_id(tokenizer())
@@ -83,6 +98,8 @@ def open_model(
 
 def open_decoder(folder: ModelFolder, session: Session) -> Decoder[Any]:
     """The decoder for a folder's graph, recognised by its inputs. Errors: ModelFolderError."""
+    if "slots" in session.inputs:
+        return FlatDecoder(session, folder.n_positions)
     if "seqlens_k" in session.inputs:
         return FusedDecoder(session, folder.n_positions)
     return PortableDecoder(session, folder.n_positions)

@@ -147,6 +147,7 @@ def open_session(
     startup_cache: StartupCache | None = None,
     meanwhile: Callable[[], object] | None = None,
     profiler: Profiler | None = None,
+    operators: Path | None = None,
 ) -> Session:
     """Open a model, a file or its bytes, on a provider: "auto", "cpu", "cuda" or another built in.
 
@@ -155,6 +156,7 @@ def open_session(
     on the CPU, by default one a physical core that the process may use. `startup_cache` is the
     model's, and of use on the CPU alone. `meanwhile` is called while ONNX Runtime is at work, once
     or more. With a `profiler` the session's `raw.end_profiling()` gives the file with its record.
+    `operators` is a library of custom ones that the model wants.
 
     Raises ProviderError where the provider can't run here or leaves this model's work to the CPU,
     CorruptModelError or ModelFolderError where the model is at fault, ParameterError for options
@@ -166,7 +168,14 @@ def open_session(
     if isinstance(model, str | Path) and not Path(model).is_file():
         raise ModelFolderError(f"{model}: there is no such file, expected an ONNX model")
     how = _How(
-        name, provider_options or {}, threads, "as asked", startup_cache, meanwhile, profiler
+        name,
+        provider_options or {},
+        threads,
+        "as asked",
+        startup_cache,
+        meanwhile,
+        profiler,
+        operators,
     )
     if name != "auto":
         return _open(model, how)
@@ -258,6 +267,7 @@ class _How:
     startup_cache: StartupCache | None
     meanwhile: Callable[[], object] | None
     profiler: Profiler | None
+    operators: Path | None
 
 
 def _open(model: Model, how: _How) -> Session:
@@ -355,6 +365,8 @@ def _session_options(ort: Any, how: _How, save_to: Path | None, optimised: bool)
         options.optimized_model_filepath = str(save_to)
     if optimised:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if how.operators:
+        options.register_custom_ops_library(str(how.operators))
     if how.profiler:
         options.enable_profiling, options.profile_file_prefix = True, str(how.profiler.prefix)
         if not how.profiler.packed:

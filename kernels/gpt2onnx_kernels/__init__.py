@@ -1,0 +1,44 @@
+"""Where the library of ONNX Runtime operators is, and what this processor gets of it.
+
+    options = onnxruntime.SessionOptions()
+    options.register_custom_ops_library(str(gpt2onnx_kernels.library()))
+
+Imports nothing but Python's own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+from pathlib import Path
+
+__all__ = ["DOMAIN", "KERNELS_VARIABLE", "OPSET", "kernels_here", "library"]
+
+__version__ = "0.1.0"
+
+DOMAIN, OPSET = "gpt2onnx", 1
+# Names the kernels to take in place of the best ones, as a test does.
+KERNELS_VARIABLE = "GPT2ONNX_KERNELS"
+# In place of the one beside this module, as a debug build's.
+LIBRARY_VARIABLE = "GPT2ONNX_KERNELS_LIBRARY"
+
+
+def library() -> Path:
+    """The shared library. Raises FileNotFoundError where it wasn't built."""
+    named = os.environ.get(LIBRARY_VARIABLE)
+    path = Path(named) if named else Path(__file__).parent / "libgpt2onnx_kernels.so"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: the library of operators isn't there; install it again")
+    return path
+
+
+@cache
+def kernels_here() -> tuple[str, ...]:
+    """The kernels that this processor runs, the best first: "avx512-vnni", ..., "scalar".
+
+    Raises FileNotFoundError, or OSError where the library is another system's.
+    """
+    names = ctypes.CDLL(str(library())).gpt2onnx_kernels_here
+    names.restype = ctypes.c_char_p
+    return tuple(names().decode().split())

@@ -1,0 +1,357 @@
+// The kernels, compiled once for each processor over its thin layer (GPT2ONNX_LAYER).
+//
+// Nothing here may come out as a function shared between the processors' objects: no templates of
+// the standard library, and everything in the processor's own namespace.
+#include "kernels.h"
+
+#include GPT2ONNX_LAYER
+
+
+namespace gpt2onnx::GPT2ONNX_TARGET {
+namespace {
+
+#include "functions.h"
+
+#ifdef GPT2ONNX_UNROLL
+#define UNROLL GPT2ONNX_UNROLL
+#else
+#define UNROLL _Pragma("GCC unroll 16")  // or GCC keeps accumulators in memory
+#endif
+
+// The first `count` of 16 elements; zeros behind them.
+template <class T>
+inline F16 load_some(const T* p, int64_t count) {
+  if (count >= LANES) return load(p);
+  T buffer[LANES] = {};
+  for (int64_t i = 0; i < count; ++i) buffer[i] = p[i];
+  return load(buffer);
+}
+
+template <class T>
+inline void store_some(T* p, int64_t count, F16 x) {
+  if (count >= LANES) return store(p, x);
+  T buffer[LANES];
+  store(buffer, x);
+  for (int64_t i = 0; i < count; ++i) p[i] = buffer[i];
+}
+
+// x with its lanes from `count` on 0.
+inline F16 first(F16 x, int64_t count) {
+  float buffer[LANES];
+  store(buffer, x);
+  return load_some(buffer, count);
+}
+
+// All 16 lanes' sum, as a tree.
+inline float total(F16 x) {
+  float lanes[LANES];
+  store(lanes, x);
+  for (int half = LANES / 2; half; half /= 2)
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+
+inline float largest(F16 x) {
+  float lanes[LANES], most;
+  store(lanes, x);
+  most = lanes[0];
+  for (float lane : lanes) most = lane > most ? lane : most;
+  return most;
+}
+
+void normalize(const float* x, int64_t width, const float* gain, const float* bias, float epsilon,
+               float* out) {
+  F16 sum = set1(0.0f);
+  for (int64_t i = 0; i < width; i += LANES) sum = sum + load_some(x + i, width - i);
+  F16 mean = set1(total(sum) / float(width)), squares = set1(0.0f);
+  for (int64_t i = 0; i < width; i += LANES) {
+    F16 apart = load_some(x + i, width - i) - mean;
+    if (width - i < LANES) apart = first(apart, width - i);
+    squares = fma(apart, apart, squares);
+  }
+  F16 factor = set1(1.0f / __builtin_sqrtf(total(squares) / float(width) + epsilon));
+  for (int64_t i = 0; i < width; i += LANES) {
+    int64_t rest = width - i;
+    F16 normal = (load_some(x + i, rest) - mean) * factor;
+    store_some(out + i, rest, fma(normal, load_some(gain + i, rest), load_some(bias + i, rest)));
+  }
+}
+
+// The largest magnitude of x [width]; NaN where one is infinite or no number.
+float magnitude(const float* x, int64_t width) {
+  F16 most = set1(0.0f), zero = set1(0.0f), poison = set1(0.0f);
+  for (int64_t i = 0; i < width; i += LANES) {
+    F16 some = load_some(x + i, width - i);
+    most = max(most, abs(some));
+    poison = fma(some, zero, poison);
+  }
+  return largest(most) + total(poison);
+}
+
+// Levels of x [width] times `factor`, [padded]; gives their sum.
+template <int PLANES>
+float put_levels(const float* x, int64_t width, int64_t padded, float factor, float limit,
+                 Level* levels, int64_t plane) {
+  F16 sum = set1(0.0f);
+  for (int64_t i = 0; i < padded; i += LANES) {
+    F16 level = nearest(load_some(x + i, width > i ? width - i : 0) * set1(factor));
+    level = max(set1(-limit), min(set1(limit), level));
+    sum = sum + level;  // whole numbers of less than 24 bits: exact
+    if constexpr (PLANES == 2) {
+      F16 high = nearest(level * set1(1 / 256.0f)), low = level - high * set1(256.0f);
+      // Ties went to the even neighbour: a low byte of 128 belongs to the next high one.
+      F16 over = if_less(set1(127.0f), low, set1(1.0f), set1(0.0f));
+      high = high + over;
+      low = low - over * set1(256.0f);
+      store_some(levels + i, padded - i, high);
+      store_some(levels + plane + i, padded - i, low);
+    } else {
+      store_some(levels + i, padded - i, level);
+    }
+  }
+  return total(sum);
+}
+
+void round(const float* x, int64_t width, const Rounded& rounded, int64_t row) {
+  auto* levels = reinterpret_cast<Level*>(rounded.levels + row * rounded.row_bytes);
+  int64_t groups = rounded.groups();
+  float limit = rounded.bits == 8 ? LEVELS8 : LEVELS16, most = 0;
+  if (rounded.by_token) most = magnitude(x, width);
+  for (int64_t group = 0; group < groups; ++group) {
+    int64_t start = group * rounded.group, left = width > start ? width - start : 0;
+    if (left > rounded.group) left = rounded.group;
+    if (!rounded.by_token) most = magnitude(x + start, left);
+    // Scales too small for a float's full precision make zeros.
+    bool live = most > 1e-30f;
+    float factor = live ? limit / most : 0.0f;
+    float sum = 0;
+    auto put = rounded.bits == 16 && PLANES16 == 2 ? put_levels<2> : put_levels<1>;
+    // A row that isn't finite has no levels; its scale says so.
+    sum = put(x + start, live ? left : 0, rounded.group, factor, limit, levels + start,
+              rounded.padded);
+    rounded.scales[row * groups + group] = most == most ? (live ? most / limit : 0.0f) : most;
+    rounded.sums[row * groups + group] = int32_t(sum);
+  }
+}
+
+void pack(const uint8_t* levels, int64_t padded, int bits, uint8_t* panel) {
+  for (int64_t k = 0; k < padded; k += STEP) {
+    if (bits == 8) {
+      uint8_t* to = panel + k * LANES;
+      pack_step8(levels + k, padded, to);
+      if (ZERO8 == 0)
+        for (int i = 0; i < LANES * STEP; ++i) to[i] ^= 0x80;
+    } else {
+      pack_step4(levels + k, padded, panel + k * LANES / 2);
+    }
+  }
+}
+
+template <int BITS>
+inline Weights weights(const uint8_t* p) {
+  if constexpr (BITS == 8) return weights8(p);
+  else return weights4(p);
+}
+
+template <int COUNT, int PANELS_, int BITS, int PLANES>
+void product_tile(const Rounded& x, int64_t row, const Packed& w, int64_t panel, float* out) {
+  constexpr int STEP_BYTES = LANES * STEP * BITS / 8;
+  constexpr int32_t ZERO = BITS == 8 ? ZERO8 : ZERO4;
+  const int64_t groups = x.groups(), steps = x.group / STEP, panel_bytes = w.panel_bytes();
+  const int64_t scale_step = w.by_column ? 0 : LANES, scale_panel = w.by_column ? LANES : groups * LANES;
+  const int64_t row_levels = x.row_bytes / int64_t(sizeof(Level));
+  const Level* levels = reinterpret_cast<const Level*>(x.levels) + row * row_levels;
+  const uint8_t* bytes = w.levels + panel * panel_bytes;
+  const float* w_scales = w.scales + panel * scale_panel;
+  F16 sums[COUNT][PANELS_];
+  UNROLL for (int r = 0; r < COUNT; ++r)
+    UNROLL for (int p = 0; p < PANELS_; ++p) sums[r][p] = set1(0.0f);
+  for (int64_t group = 0; group < groups; ++group) {
+    I16 dots[PLANES][COUNT][PANELS_];
+    // Levels of weights are unsigned; what that adds is taken off beforehand.
+    UNROLL for (int r = 0; r < COUNT; ++r) {
+      int32_t off = ZERO ? -ZERO * x.sums[(row + r) * groups + group] : 0;
+      UNROLL for (int p = 0; p < PANELS_; ++p) {
+        dots[0][r][p] = set1(PLANES == 1 ? off : int32_t(0));
+        if constexpr (PLANES == 2) dots[1][r][p] = set1(off);
+      }
+    }
+    for (int64_t step = 0; step < steps; ++step) {
+      Weights some[PANELS_];
+      UNROLL for (int p = 0; p < PANELS_; ++p) some[p] = weights<BITS>(bytes + p * panel_bytes);
+      UNROLL for (int plane = 0; plane < PLANES; ++plane)
+        UNROLL for (int r = 0; r < COUNT; ++r)
+          UNROLL for (int p = 0; p < PANELS_; ++p)
+            dots[plane][r][p] = dot(dots[plane][r][p], some[p],
+                                    levels + r * row_levels + plane * x.padded);
+      bytes += STEP_BYTES;
+      levels += STEP;
+    }
+    UNROLL for (int p = 0; p < PANELS_; ++p) {
+      F16 scale = load(w_scales + p * scale_panel + group * scale_step);
+      UNROLL for (int r = 0; r < COUNT; ++r) {
+        I16 whole = PLANES == 2 ? combine(dots[0][r][p], dots[PLANES - 1][r][p]) : dots[0][r][p];
+        F16 factor = set1(x.scales[(row + r) * groups + group]);
+        sums[r][p] = fma(to_float(whole) * scale, factor, sums[r][p]);
+      }
+    }
+  }
+  UNROLL for (int r = 0; r < COUNT; ++r)
+    UNROLL for (int p = 0; p < PANELS_; ++p) store(out + (r * PANELS_ + p) * LANES, sums[r][p]);
+}
+
+// Two planes take two registers an output.
+template <int PANELS_, int BITS, int PLANES, int COUNT = ROWS / PLANES>
+void product_rows(const Rounded& x, int64_t row, int rows, const Packed& w, int64_t panel,
+                  float* out) {
+  if (rows == COUNT) return product_tile<COUNT, PANELS_, BITS, PLANES>(x, row, w, panel, out);
+  if constexpr (COUNT > 1) product_rows<PANELS_, BITS, PLANES, COUNT - 1>(x, row, rows, w, panel, out);
+}
+
+template <int BITS, int PLANES>
+void product_bits(const Rounded& x, int64_t row, int rows, const Packed& w, int64_t panel,
+                  int panels, float* out) {
+  if (panels == 1) return product_rows<1, BITS, PLANES>(x, row, rows, w, panel, out);
+  if constexpr (PANELS > 1) product_rows<PANELS, BITS, PLANES>(x, row, rows, w, panel, out);
+}
+
+void product(const Rounded& x, int64_t row, int rows, const Packed& w, int64_t panel, int panels,
+             float* out) {
+  bool two = PLANES16 == 2 && x.bits == 16;
+  auto of = w.bits == 8 ? (two ? product_bits<8, PLANES16> : product_bits<8, 1>)
+                        : (two ? product_bits<4, PLANES16> : product_bits<4, 1>);
+  const int most = two ? ROWS / PLANES16 : ROWS;
+  for (int done = 0; done < rows; done += most) {
+    int some = rows - done < most ? rows - done : most;
+    of(x, row + done, some, w, panel, panels, out + done * panels * LANES);
+  }
+}
+
+template <int COUNT, class T, bool WHOLE>
+void float_tile(const FloatTile& t) {
+  F16 sums[COUNT];
+  UNROLL for (int r = 0; r < COUNT; ++r)
+    sums[r] = t.onward ? load_some(t.out + r * t.out_stride, t.columns) : set1(0.0f);
+  auto* w = static_cast<const T*>(t.w);
+  for (int64_t k = 0; k < t.inputs; ++k, w += t.w_stride) {
+    F16 some = WHOLE ? load(w) : load_some(w, t.columns);
+    UNROLL for (int r = 0; r < COUNT; ++r)
+      sums[r] = fma(set1(t.x[r * t.x_stride + k]), some, sums[r]);
+  }
+  UNROLL for (int r = 0; r < COUNT; ++r) store_some(t.out + r * t.out_stride, t.columns, sums[r]);
+}
+
+template <class T, int COUNT = FLOAT_ROWS>
+void float_rows(const FloatTile& t) {
+  if (t.rows == COUNT)
+    return t.columns == LANES ? float_tile<COUNT, T, true>(t) : float_tile<COUNT, T, false>(t);
+  if constexpr (COUNT > 1) float_rows<T, COUNT - 1>(t);
+}
+
+void float_product(const FloatTile& t) {
+  if (t.store == Store::float32) float_rows<float>(t);
+  else if (t.store == Store::float16) float_rows<uint16_t>(t);
+  else float_rows<int8_t>(t);
+}
+
+template <Activation KIND>
+void finish_by(const float* tile, int64_t tile_stride, int rows, const Epilogue& e) {
+  F16 bias = e.bias ? load_some(e.bias, e.columns) : set1(0.0f);
+  for (int64_t r = 0; r < rows; ++r) {
+    F16 value = activated<KIND>(load(tile + r * tile_stride) + bias);
+    if (e.residual) value = value + load_some(e.residual + r * e.stride, e.columns);
+    store_some(e.out + r * e.stride, e.columns, value);
+  }
+}
+
+void finish(const float* tile, int64_t tile_stride, int rows, const Epilogue& e) {
+  using Finish = void (*)(const float*, int64_t, int, const Epilogue&);
+  static constexpr Finish BY[] = {
+      finish_by<Activation::linear>, finish_by<Activation::gelu>,
+      finish_by<Activation::gelu_tanh>, finish_by<Activation::gelu_10>,
+      finish_by<Activation::laplace>, finish_by<Activation::leaky_relu>,
+      finish_by<Activation::mish>, finish_by<Activation::quick_gelu>,
+      finish_by<Activation::relu>, finish_by<Activation::relu2>, finish_by<Activation::relu6>,
+      finish_by<Activation::sigmoid>, finish_by<Activation::silu>, finish_by<Activation::tanh>};
+  BY[int(e.activation)](tile, tile_stride, rows, e);
+}
+
+template <class T>
+void transpose_of(const T* keys, int64_t head_dim, int count, float* out) {
+  int64_t whole = count == LANES ? head_dim / LANES * LANES : 0;
+  for (int64_t i = 0; i < whole; i += LANES) transpose16(keys + i, head_dim, out + i * LANES);
+  for (int64_t i = whole; i < head_dim; i += LANES) {
+    T buffer[LANES * LANES] = {};
+    float turned[LANES * LANES];
+    int64_t width = head_dim - i < LANES ? head_dim - i : LANES;
+    for (int key = 0; key < count; ++key)
+      for (int64_t j = 0; j < width; ++j) buffer[key * LANES + j] = keys[key * head_dim + i + j];
+    transpose16(buffer, LANES, turned);
+    for (int64_t j = 0; j < width * LANES; ++j) out[i * LANES + j] = turned[j];
+  }
+}
+
+void transpose(const void* keys, Store store, int64_t head_dim, int count, float* out) {
+  if (store == Store::float32) transpose_of(static_cast<const float*>(keys), head_dim, count, out);
+  else if (store == Store::float16)
+    transpose_of(static_cast<const uint16_t*>(keys), head_dim, count, out);
+  else transpose_of(static_cast<const int8_t*>(keys), head_dim, count, out);
+}
+
+float exponentials(float* scores, int64_t length, float scale) {
+  F16 factor = set1(scale), most = set1(-__builtin_inff()), sum = set1(0.0f);
+  for (int64_t i = 0; i < length; i += LANES) {
+    F16 some = load(scores + i) * factor;  // filled up to 16, but with anything
+    store(scores + i, some);
+    if (length - i < LANES) {
+      for (int64_t j = length; j < i + LANES; ++j) scores[j] = -__builtin_inff();
+      some = load(scores + i);
+    }
+    most = max(most, some);
+  }
+  F16 peak = set1(largest(most));
+  for (int64_t i = 0; i < length; i += LANES) {
+    F16 power = exp(load(scores + i) - peak);
+    sum = sum + power;
+    store(scores + i, power);
+  }
+  return total(sum);
+}
+
+void scale(float* x, int64_t width, float factor, const float* steps, float* out) {
+  F16 by = set1(factor);
+  for (int64_t i = 0; i < width; i += LANES) {
+    F16 value = load_some(x + i, width - i) * by;
+    if (steps) value = value * load_some(steps + i, width - i);
+    store_some(out + i, width - i, value);
+  }
+}
+
+template <class T>
+void put_as(const float* x, int64_t width, T* out) {
+  for (int64_t i = 0; i < width; i += LANES)
+    store_some(out + i, width - i, load_some(x + i, width - i));
+}
+
+void put(const float* x, int64_t width, Store kind, void* out) {
+  if (kind == Store::float32) return put_as(x, width, static_cast<float*>(out));
+  if (kind == Store::float16) return put_as(x, width, static_cast<uint16_t*>(out));
+  for (int64_t i = 0; i < width; i += LANES) {
+    F16 level = clip(nearest(load_some(x + i, width - i)), -128, 127);
+    // What is no number becomes 0, as a whole number has to be something.
+    level = if_less(set1(-129.0f), level, level, set1(0.0f));
+    store_some(static_cast<int8_t*>(out) + i, width - i, level);
+  }
+}
+
+constexpr Kernels TABLE = {
+    GPT2ONNX_NAME, STEP, PLANES16, int(sizeof(Level)), ROWS, PANELS, FLOAT_ROWS,
+    normalize, round, pack, product, float_product, finish, transpose, exponentials, scale, put,
+};
+
+}  // namespace
+}  // namespace gpt2onnx::GPT2ONNX_TARGET
+
+namespace gpt2onnx {
+const Kernels* GPT2ONNX_TABLE() { return &GPT2ONNX_TARGET::TABLE; }
+}  // namespace gpt2onnx

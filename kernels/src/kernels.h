@@ -1,0 +1,121 @@
+// What a processor does for the operators: a table of functions over plain memory.
+//
+// Every processor computes the same bits. Numbers are taken 16 at a time: a lane is an output, so
+// each output's terms are added in the order of the inputs, by fused multiply-adds; and where a sum
+// runs along a row it is 16 sums and then a fixed tree. Sums of integers are exact. So a row's
+// result depends on nothing that shares its run, nor on how many registers a processor has.
+#pragma once
+
+#include <cstdint>
+
+namespace gpt2onnx {
+
+constexpr int LANES = 16;
+// Levels of activations: 8 bits, and 16 as two signed bytes, 256 * 127 + 0 at most.
+constexpr int LEVELS8 = 127, LEVELS16 = 127 * 256;
+// The longest group with one scale of 16-bit activations: 255 * LEVELS16 * 256 fits 32 bits.
+constexpr int64_t LONGEST_GROUP = 256;
+
+enum class Store { float32, float16, int8 };  // of the KV cache
+
+enum class Activation {
+  linear, gelu, gelu_tanh, gelu_10, laplace, leaky_relu, mish, quick_gelu, relu, relu2, relu6,
+  sigmoid, silu, tanh,
+};
+
+// Rows of activations, rounded: group by group of `group` inputs, each with a scale and the sum of
+// its levels. A row is one plane of int16, or of int8 a plane for each of its bytes, the high one
+// first.
+struct Rounded {
+  int64_t padded;  // inputs, filled up to whole groups
+  int64_t group;
+  int bits;        // 8 or 16
+  bool by_token;   // one scale for the row, repeated
+  int64_t row_bytes;
+  uint8_t* levels;  // [rows, row_bytes]
+  float* scales;    // [rows, groups]
+  int32_t* sums;    // [rows, groups]
+
+  int64_t groups() const { return padded / group; }
+};
+
+// Weights of 16 outputs after each other, packed by `pack`: [panels][padded / step][16 * step]
+// levels, of 4 bits two a byte, and scales [panels][groups or 1][16].
+struct Packed {
+  int64_t padded, group, panels;
+  int bits;
+  bool by_column;  // one scale an output
+  const uint8_t* levels;
+  const float* scales;
+
+  int64_t panel_bytes() const { return padded * LANES * bits / 8; }
+  int64_t groups() const { return padded / group; }
+};
+
+// A product of `rows` rows from `x` on, and up to 16 columns.
+struct FloatTile {
+  const float* x;
+  int64_t x_stride;
+  int rows;
+  const void* w;       // [inputs, w_stride] of `store`
+  int64_t w_stride;
+  int columns;         // 1 to 16; others are neither read nor written
+  Store store;
+  int64_t inputs;
+  float* out;          // [rows, out_stride]
+  int64_t out_stride;
+  bool onward;         // the sums go on from what `out` holds
+};
+
+// What comes behind a product, for rows of 16 outputs.
+struct Epilogue {
+  const float* bias;      // [16] or null
+  Activation activation;
+  const float* residual;  // [rows, stride] or null
+  float* out;             // [rows, stride]
+  int64_t stride;
+  int columns;            // 1 to 16
+};
+
+struct Kernels {
+  const char* name;
+  int step;         // inputs that one product takes of each output: how `pack` lays them out
+  int planes16;     // planes of a row of 16-bit activations
+  int level_bytes;  // of a plane's level
+  int rows;         // rows of a tile, at most
+  int panels;       // panels that a tile of rounded rows takes at once
+  int float_rows;   // rows of a float tile, at most
+
+  // Layer normalization of a row.
+  void (*normalize)(const float* x, int64_t width, const float* gain, const float* bias,
+                    float epsilon, float* out);
+  // Rounds x [width] as row `row`; whatever is behind `width` becomes 0.
+  void (*round)(const float* x, int64_t width, const Rounded& rounded, int64_t row);
+  // Levels [16][padded], unsigned around 128 or 8, to one panel's place.
+  void (*pack)(const uint8_t* levels, int64_t padded, int bits, uint8_t* panel);
+  // `rows` rounded rows from `row` on times `panels` panels from `panel` on: out [rows, panels * 16].
+  void (*product)(const Rounded& x, int64_t row, int rows, const Packed& w, int64_t panel,
+                  int panels, float* out);
+  void (*float_product)(const FloatTile& tile);
+  void (*finish)(const float* tile, int64_t tile_stride, int rows, const Epilogue& epilogue);
+  // keys [16, head_dim] of a store -> [head_dim, 16]; rows from `count` on become 0.
+  void (*transpose)(const void* keys, Store store, int64_t head_dim, int count, float* out);
+  // Scores [length, filled up to 16] times `scale` -> exp(score - the largest one), and their sum.
+  float (*exponentials)(float* scores, int64_t length, float scale);
+  void (*scale)(float* x, int64_t width, float factor, const float* steps, float* out);
+  // Floats to the type of a cache, and from it; int8 to the nearest whole number.
+  void (*put)(const float* x, int64_t width, Store store, void* out);
+};
+
+// The processors' tables; null where the build has none for it.
+const Kernels* scalar_kernels();
+const Kernels* avx2_kernels();
+const Kernels* avx_vnni_kernels();
+const Kernels* avx512_vnni_kernels();
+const Kernels* neon_kernels();
+
+// The best that this processor can run, or the one that GPT2ONNX_KERNELS names. Raises Failure
+// where it is unknown or can't run here.
+const Kernels& kernels();
+
+}  // namespace gpt2onnx

@@ -1,0 +1,319 @@
+#include "linear.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace gpt2onnx {
+namespace {
+
+// Scratch buffers by number.
+enum : size_t { NORMALIZED, LEVELS, SCALES, SUMS, ROW, SUMS_OF_ROWS };
+
+// Rows and weights of one task fit the second-level cache, and are worth starting it.
+constexpr int64_t ROW_BYTES = 256 << 10, WEIGHT_BYTES = 96 << 10;
+// So few rows are normalized and rounded sooner than other threads begin.
+constexpr int64_t FEW_ROWS = 4;
+// Inputs of a panel of floats that stay in the second-level cache beside rows.
+constexpr int64_t FLOAT_INPUTS = 768;
+constexpr int MOST_ROWS = 16, MOST_PANELS = 4;
+
+int64_t up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+Activation activation_named(const std::string& name) {
+  static constexpr std::pair<const char*, Activation> ALL[] = {
+      {"linear", Activation::linear},         {"gelu", Activation::gelu},
+      {"gelu_tanh", Activation::gelu_tanh},   {"gelu_10", Activation::gelu_10},
+      {"laplace", Activation::laplace},       {"leaky_relu", Activation::leaky_relu},
+      {"mish", Activation::mish},             {"quick_gelu", Activation::quick_gelu},
+      {"relu", Activation::relu},             {"relu2", Activation::relu2},
+      {"relu6", Activation::relu6},           {"sigmoid", Activation::sigmoid},
+      {"silu", Activation::silu},             {"tanh", Activation::tanh},
+  };
+  for (const auto& [known, activation] : ALL)
+    if (name == known) return activation;
+  fail("unknown activation " + name);
+}
+
+void expect(const char* name, const Tensor& tensor, const std::vector<int64_t>& shape) {
+  if (tensor.shape != shape)
+    fail(std::string(name) + " has the shape " + text_of(tensor.shape) + ", expected " +
+         text_of(shape));
+}
+
+}  // namespace
+
+// A run's inputs, checked.
+struct Linear::Task {
+  Tensor x;
+  int64_t rows, in;
+  const float* bias = nullptr;
+  const float* gain = nullptr;
+  const float* shift = nullptr;
+  const float* residual = nullptr;
+  const int64_t* selection = nullptr;
+  float* out = nullptr;
+
+  const float* row(int64_t number) const {
+    return x.as<float>() + (selection ? selection[number] : number) * in;
+  }
+};
+
+Linear::Linear(const Node& node)
+    : kernels_(kernels()),
+      bits_(node.integer("bits", 8)),
+      block_size_(node.integer("block_size", 32)),
+      activation_bits_(node.integer("activation_bits", 0)),
+      activation_block_(node.integer("activation_block", 0)),
+      epsilon_(node.number("epsilon", 1e-5f)),
+      activation_(activation_named(node.word("activation", "linear"))) {
+  auto weight = node.constant(1), scales = node.constant(2);
+  if (!weight) fail("the weight has to be a constant");
+  if (weight->type == Element::float32) {
+    if (activation_bits_ != 0) fail("activation_bits is for rounded weights, these are float32");
+    pack_floats(*weight, node.integer("transposed", 0) != 0);
+    return;
+  }
+  check_options();
+  if (!scales) fail("rounded weights need scales, and constant ones");
+  if (weight->type == Element::uint8) pack_blocks(*weight, *scales);
+  else if (weight->type == Element::int8) pack_columns(*weight, *scales);
+  else fail("the weight has to be float32, uint8 or int8");
+}
+
+void Linear::check_options() const {
+  if (activation_bits_ != 8 && activation_bits_ != 16)
+    fail("activation_bits is " + std::to_string(activation_bits_) + ", expected 8 or 16");
+  if (bits_ != 8 && bits_ != 4) fail("bits is " + std::to_string(bits_) + ", expected 8 or 4");
+  int64_t block = activation_block_;
+  if (block < 0 || block > LONGEST_GROUP || block % LANES)
+    fail("activation_block is " + std::to_string(block) + ", expected a multiple of 16 up to 256");
+}
+
+void Linear::pack_floats(const Tensor& weight, bool transposed) {
+  if (weight.shape.size() != 2)
+    fail("the weight has the shape " + text_of(weight.shape) + ", expected [in, out]");
+  in_ = weight.shape[transposed], out_ = weight.shape[!transposed];
+  if (in_ < 1 || out_ < 1) fail("the weight is empty");
+  weights_ = Aligned(size_t(panels() * LANES * in_) * sizeof(float));
+  const float* from = weight.as<float>();
+  float* to = weights_.as<float>();
+  for (int64_t panel = 0; panel < panels(); ++panel)
+    for (int64_t k = 0; k < in_; ++k, to += LANES)
+      for (int64_t lane = 0; lane < LANES; ++lane) {
+        int64_t n = panel * LANES + lane;
+        to[lane] = n >= out_ ? 0.0f : transposed ? from[n * in_ + k] : from[k * out_ + n];
+      }
+}
+
+// Packs a panel's levels, [16][padded].
+void Linear::pack_levels(const uint8_t* levels, int64_t panel) {
+  kernels_.pack(levels, padded_, int(bits_),
+                weights_.as<uint8_t>() + panel * padded_ * LANES * bits_ / 8);
+}
+
+void Linear::pack_blocks(const Tensor& weight, const Tensor& scales) {
+  if (block_size_ < LANES || block_size_ > LONGEST_GROUP || block_size_ % LANES)
+    fail("block_size is " + std::to_string(block_size_) +
+         ", expected a multiple of 16 up to 256");
+  if (activation_block_ != 0 && activation_block_ != block_size_)
+    fail("activation_block is " + std::to_string(activation_block_) +
+         ", expected 0 or the weights' block_size, " + std::to_string(block_size_));
+  int64_t block_bytes = block_size_ * bits_ / 8;
+  if (weight.shape.size() != 3 || weight.shape[2] != block_bytes || weight.size() < 1)
+    fail("the weight has the shape " + text_of(weight.shape) + ", expected [out, blocks, " +
+         std::to_string(block_bytes) + "]");
+  out_ = weight.shape[0], blocks_ = weight.shape[1];
+  expect("scales", scales, {out_, blocks_});
+  group_ = block_size_, in_ = padded_ = blocks_ * block_size_;
+  weights_ = Aligned(size_t(panels() * LANES * padded_ * bits_ / 8));
+  scales_ = Aligned(size_t(panels() * LANES * blocks_) * sizeof(float));
+  std::vector<uint8_t> levels(size_t(LANES * padded_));
+  const uint8_t* from = weight.as<uint8_t>();
+  float* to = scales_.as<float>();
+  const int64_t row_bytes = blocks_ * block_bytes;
+  for (int64_t panel = 0; panel < panels(); ++panel) {
+    for (int64_t lane = 0; lane < LANES; ++lane) {
+      int64_t n = panel * LANES + lane;
+      uint8_t* row = levels.data() + lane * padded_;
+      const uint8_t* bytes = from + n * row_bytes;
+      if (n >= out_) std::memset(row, 0, size_t(padded_));
+      else if (bits_ == 8) std::memcpy(row, bytes, size_t(padded_));
+      else for (int64_t i = 0; i < row_bytes; ++i) row[2 * i] = bytes[i] & 15, row[2 * i + 1] = bytes[i] >> 4;
+      for (int64_t block = 0; block < blocks_; ++block)
+        to[(panel * blocks_ + block) * LANES + lane] =
+            n < out_ ? scales.as<float>()[n * blocks_ + block] : 0.0f;
+    }
+    pack_levels(levels.data(), panel);
+  }
+}
+
+void Linear::pack_columns(const Tensor& weight, const Tensor& scales) {
+  if (bits_ != 8) fail("int8 weights have 8 bits, bits is " + std::to_string(bits_));
+  if (weight.shape.size() != 2 || weight.size() < 1)
+    fail("the weight has the shape " + text_of(weight.shape) + ", expected [in, out]");
+  in_ = weight.shape[0], out_ = weight.shape[1];
+  expect("scales", scales, {out_});
+  by_column_ = true;
+  // Groups as even as can be; sums of 16-bit levels want them.
+  int64_t count = (in_ + LONGEST_GROUP - 1) / LONGEST_GROUP;
+  group_ = activation_block_ ? activation_block_ : up((in_ + count - 1) / count, LANES);
+  padded_ = up(in_, group_);
+  weights_ = Aligned(size_t(panels() * LANES * padded_));
+  scales_ = Aligned(size_t(panels() * LANES) * sizeof(float));
+  std::vector<uint8_t> levels(size_t(LANES * padded_), 128);
+  auto* from = weight.as<uint8_t>();
+  for (int64_t panel = 0; panel < panels(); ++panel) {
+    for (int64_t lane = 0; lane < LANES; ++lane) {
+      int64_t n = panel * LANES + lane;
+      for (int64_t k = 0; k < in_; ++k)
+        levels[size_t(lane * padded_ + k)] = n < out_ ? from[k * out_ + n] ^ 0x80 : 128;
+      scales_.as<float>()[n] = n < out_ ? scales.as<float>()[n] : 0.0f;
+    }
+    pack_levels(levels.data(), panel);
+  }
+}
+
+void Linear::run(const Run& run) const {
+  Task task{run.required(0, "x"), 0, 0};
+  const auto& shape = task.x.shape;
+  if (shape.size() != 2) fail("x has the shape " + text_of(shape) + ", expected [tokens, in]");
+  task.in = shape[1], task.rows = shape[0];
+  bool fits = blocks_ ? task.in > in_ - block_size_ && task.in <= in_ : task.in == in_;
+  if (!fits)
+    fail("x has the shape " + text_of(shape) + ", the weight " + std::to_string(in_) + " inputs");
+  auto bias = run.input(3), gain = run.input(4), shift = run.input(5), residual = run.input(6),
+       selection = run.input(7);
+  if (bias) expect("bias", *bias, {out_}), task.bias = bias->as<float>();
+  if (!gain != !shift) fail("norm_gain and norm_bias go together");
+  if (gain) {
+    expect("norm_gain", *gain, {task.in}), task.gain = gain->as<float>();
+    expect("norm_bias", *shift, {task.in}), task.shift = shift->as<float>();
+  }
+  if (selection) {
+    if (selection->shape.size() != 1)
+      fail("selection has the shape " + text_of(selection->shape) + ", expected [count]");
+    task.rows = selection->shape[0], task.selection = selection->as<int64_t>();
+    for (int64_t i = 0; i < task.rows; ++i)
+      if (task.selection[i] < 0 || task.selection[i] >= shape[0])
+        fail("selection has the token " + std::to_string(task.selection[i]) + " of " +
+             std::to_string(shape[0]));
+  }
+  if (residual) expect("residual", *residual, {task.rows, out_}), task.residual = residual->as<float>();
+  task.out = run.output(0, {task.rows, out_});
+  if (task.rows == 0) return;
+  if (activation_bits_) multiply(run, task, rounded(run, task));
+  else multiply(run, task, normalized(run, task));
+}
+
+// Calls each(row) for all rows, together with other threads where it's worth it.
+template <class Each>
+static void for_rows(const Run& run, int64_t rows, const Each& each) {
+  if (rows <= FEW_ROWS) {
+    for (int64_t row = 0; row < rows; ++row) each(row);
+    return;
+  }
+  run.parallel(size_t((rows + FEW_ROWS - 1) / FEW_ROWS), [&](size_t part) {
+    int64_t first = int64_t(part) * FEW_ROWS;
+    for (int64_t row = first; row < std::min(first + FEW_ROWS, rows); ++row) each(row);
+  });
+}
+
+// The rows wanted, normalized, after each other.
+const float* Linear::normalized(const Run& run, const Task& task) const {
+  if (!task.gain && !task.selection) return task.x.as<float>();
+  auto* all = Scratch::of<float>(NORMALIZED, size_t(task.rows * task.in));
+  for_rows(run, task.rows, [&](int64_t row) {
+    float* to = all + row * task.in;
+    if (task.gain)
+      kernels_.normalize(task.row(row), task.in, task.gain, task.shift, epsilon_, to);
+    else std::memcpy(to, task.row(row), size_t(task.in) * sizeof(float));
+  });
+  return all;
+}
+
+Rounded Linear::rounded(const Run& run, const Task& task) const {
+  Rounded x{};
+  x.padded = padded_, x.group = group_, x.bits = int(activation_bits_);
+  x.by_token = activation_block_ == 0;
+  x.row_bytes = up(padded_ * kernels_.level_bytes * (x.bits == 16 ? kernels_.planes16 : 1), LANES);
+  x.levels = Scratch::of<uint8_t>(LEVELS, size_t(task.rows * x.row_bytes));
+  x.scales = Scratch::of<float>(SCALES, size_t(task.rows * x.groups()));
+  x.sums = Scratch::of<int32_t>(SUMS, size_t(task.rows * x.groups()));
+  for_rows(run, task.rows, [&](int64_t row) {
+    const float* from = task.row(row);
+    if (task.gain) {
+      auto* normal = Scratch::of<float>(ROW, size_t(task.in));
+      kernels_.normalize(from, task.in, task.gain, task.shift, epsilon_, normal);
+      from = normal;
+    }
+    kernels_.round(from, task.in, x, row);
+  });
+  return x;
+}
+
+// Cuts a product into tasks of rows and panels: each(row, row end, panel, panels), with
+// `tile_panels` panels or one.
+template <class Each>
+static void for_blocks(const Run& run, int64_t rows, int64_t panels, int64_t row_bytes,
+                       int64_t panel_bytes, int tile_rows, int tile_panels, const Each& each) {
+  int64_t row_block = std::max<int64_t>(ROW_BYTES / row_bytes / tile_rows, 1) * tile_rows;
+  int64_t panel_block =
+      std::max<int64_t>(WEIGHT_BYTES / panel_bytes / tile_panels, 1) * tile_panels;
+  int64_t across = (panels + panel_block - 1) / panel_block;
+  int64_t down = (rows + row_block - 1) / row_block;
+  run.parallel(size_t(across * down), [&](size_t part) {
+    int64_t panel = int64_t(part) % across * panel_block, row = int64_t(part) / across * row_block;
+    int64_t panel_end = std::min(panel + panel_block, panels);
+    for (int some; panel < panel_end; panel += some) {
+      some = panel_end - panel >= tile_panels ? tile_panels : 1;
+      each(row, std::min(row + row_block, rows), panel, some);
+    }
+  });
+}
+
+// Bias, activation and residual of a panel's rows.
+void Linear::finish(const Task& task, int64_t row, int rows, int64_t panel, const float* tile,
+                    int64_t tile_stride) const {
+  int64_t n = panel * LANES, at = row * out_ + n;
+  kernels_.finish(tile, tile_stride, rows,
+                  {task.bias ? task.bias + n : nullptr, activation_,
+                   task.residual ? task.residual + at : nullptr, task.out + at, out_,
+                   int(std::min<int64_t>(LANES, out_ - n))});
+}
+
+void Linear::multiply(const Run& run, const Task& task, const Rounded& x) const {
+  Packed w{padded_, group_, panels(), int(bits_), by_column_, weights_.as<uint8_t>(),
+           scales_.as<float>()};
+  const int most = kernels_.rows;
+  for_blocks(run, task.rows, panels(), x.row_bytes, w.panel_bytes(), most, kernels_.panels,
+             [&](int64_t row, int64_t row_end, int64_t panel, int some) {
+    alignas(64) float tile[MOST_ROWS * MOST_PANELS * LANES];
+    for (; row < row_end; row += most) {
+      int rows = int(std::min<int64_t>(most, row_end - row));
+      kernels_.product(x, row, rows, w, panel, some, tile);
+      for (int p = 0; p < some; ++p)
+        finish(task, row, rows, panel + p, tile + p * LANES, some * LANES);
+    }
+  });
+}
+
+void Linear::multiply(const Run& run, const Task& task, const float* x) const {
+  const int64_t in_bytes = in_ * int64_t(sizeof(float));
+  const int most = kernels_.float_rows;
+  for_blocks(run, task.rows, panels(), in_bytes, in_bytes * LANES, most, 1,
+             [&](int64_t row, int64_t row_end, int64_t panel, int) {
+    // Of one tile's rows all inputs at once; of more so many that their weights stay near.
+    const int64_t inputs = row_end - row > most ? FLOAT_INPUTS : in_;
+    auto* sums = Scratch::of<float>(SUMS_OF_ROWS, size_t((row_end - row) * LANES));
+    for (int64_t k = 0; k < in_; k += inputs)
+      for (int64_t r = row; r < row_end; r += most)
+        kernels_.float_product({x + r * in_ + k, in_, int(std::min<int64_t>(most, row_end - r)),
+                                weights_.as<float>() + (panel * in_ + k) * LANES, LANES, LANES,
+                                Store::float32, std::min(inputs, in_ - k),
+                                sums + (r - row) * LANES, LANES, k > 0});
+    finish(task, row, int(row_end - row), panel, sums, LANES);
+  });
+}
+
+}  // namespace gpt2onnx

@@ -1,0 +1,66 @@
+// Linear: layer norm, rounding, product, bias, activation, residual, in one operator.
+#pragma once
+
+#include "kernels.h"
+#include "ort.h"
+
+namespace gpt2onnx {
+
+// Inputs
+//   x          float32 [tokens, in]
+//   weight     float32 [in, out], or [out, in] with transposed=1;
+//              uint8 [out, blocks, block_size * bits / 8], MatMulNBits' layout; int8 [in, out]
+//   scales     float32 [out, blocks], or [out] of int8; none of float32
+//   bias       float32 [out]
+//   norm_gain, norm_bias  float32 [in]: the layer norm in front
+//   residual   float32 [tokens or count, out], added last
+//   selection  int64 [count]: which tokens have an output
+// Attributes
+//   bits, block_size  of uint8 weights: 8 or 4; a multiple of 16, 256 at most
+//   activation_bits   0 (none), 8 or 16: how x is rounded before the product with rounded weights
+//   activation_block  0 for a scale a token, else the inputs that share a scale; of uint8 weights
+//                     it has to be their block_size
+//   activation        a name of kernels.h
+//   epsilon           the layer norm's
+// Output: float32 [tokens or count, out]
+class Linear {
+ public:
+  static constexpr const char* NAME = "Linear";
+  static constexpr Input INPUTS[] = {
+      {Element::float32, false}, {Element::undefined, false}, {Element::float32, true},
+      {Element::float32, true},  {Element::float32, true},    {Element::float32, true},
+      {Element::float32, true},  {Element::int64, true},
+  };
+
+  explicit Linear(const Node& node);
+  void run(const Run& run) const;
+
+ private:
+  struct Task;
+  void pack_floats(const Tensor& weight, bool transposed);
+  void pack_blocks(const Tensor& weight, const Tensor& scales);
+  void pack_columns(const Tensor& weight, const Tensor& scales);
+  void pack_levels(const uint8_t* levels, int64_t panel);
+  void check_options() const;
+  const float* normalized(const Run& run, const Task& task) const;
+  Rounded rounded(const Run& run, const Task& task) const;
+  void multiply(const Run& run, const Task& task, const float* x) const;
+  void multiply(const Run& run, const Task& task, const Rounded& x) const;
+  void finish(const Task& task, int64_t row, int rows, int64_t panel, const float* tile,
+              int64_t tile_stride) const;
+  int64_t panels() const { return (out_ + LANES - 1) / LANES; }
+
+  const Kernels& kernels_;
+  int64_t in_ = 0;      // inputs; of blocks, those they have room for
+  int64_t out_ = 0;
+  int64_t blocks_ = 0;  // of an output, with uint8 weights
+  int64_t group_ = 0;   // inputs with one scale of weights and activations
+  int64_t padded_ = 0;  // inputs filled up to whole groups
+  int64_t bits_, block_size_, activation_bits_, activation_block_;
+  float epsilon_;
+  Activation activation_;
+  bool by_column_ = false;
+  Aligned weights_{0}, scales_{0};
+};
+
+}  // namespace gpt2onnx

@@ -1,0 +1,174 @@
+#include "ort.h"
+
+#include <cstdlib>
+#include <new>
+
+#include "attention.h"
+#include "embed.h"
+#include "linear.h"
+
+namespace gpt2onnx {
+namespace {
+
+constexpr const char* DOMAIN_NAME = "gpt2onnx";
+constexpr size_t LINE = 64;  // bytes of a cache line
+
+abi::Api api;
+
+// Throws a status of ONNX Runtime's as a Failure.
+void check(abi::Status* status) {
+  if (status == nullptr) return;
+  std::string message = api.get_error_message(status);
+  api.release_status(status);
+  fail(message);
+}
+
+// Whether a call came off; where not, its status is thrown away.
+bool came(abi::Status* status) {
+  if (status != nullptr) api.release_status(status);
+  return status == nullptr;
+}
+
+Tensor tensor(const abi::Value* value) {
+  Tensor result{};
+  abi::TensorInfo* info = nullptr;
+  check(api.get_tensor_info(value, &info));
+  std::unique_ptr<abi::TensorInfo, void (*)(abi::TensorInfo*)> held(info, api.release_tensor_info);
+  check(api.get_element_type(info, &result.type));
+  size_t count = 0;
+  check(api.get_dimensions_count(info, &count));
+  result.shape.resize(count);
+  check(api.get_dimensions(info, result.shape.data(), count));
+  check(api.get_tensor_data(const_cast<abi::Value*>(value), &result.data));
+  return result;
+}
+
+size_t whole_lines(size_t bytes) { return (bytes + LINE - 1) / LINE * LINE; }
+
+}  // namespace
+
+void fail(const std::string& message) { throw Failure(message); }
+
+std::string text_of(const std::vector<int64_t>& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+const abi::Api& ort() { return api; }
+
+int64_t Tensor::size() const {
+  int64_t product = 1;
+  for (int64_t length : shape) product *= length;
+  return product;
+}
+
+std::string Node::name() const {
+  size_t size = 0;
+  if (!came(api.get_node_name(info_, nullptr, &size)) || size == 0) return "";
+  std::string text(size, '\0');
+  if (!came(api.get_node_name(info_, text.data(), &size))) return "";
+  text.resize(size - 1);
+  return text;
+}
+
+int64_t Node::integer(const char* attribute, int64_t otherwise) const {
+  int64_t value = 0;
+  return came(api.get_int(info_, attribute, &value)) ? value : otherwise;
+}
+
+float Node::number(const char* attribute, float otherwise) const {
+  float value = 0;
+  return came(api.get_float(info_, attribute, &value)) ? value : otherwise;
+}
+
+std::string Node::word(const char* attribute, const char* otherwise) const {
+  size_t size = 0;
+  if (!came(api.get_string(info_, attribute, nullptr, &size)) || size == 0) return otherwise;
+  std::string text(size, '\0');
+  check(api.get_string(info_, attribute, text.data(), &size));
+  text.resize(size - 1);
+  return text;
+}
+
+std::optional<Tensor> Node::constant(size_t input) const {
+  size_t count = 0;
+  check(api.get_node_input_count(info_, &count));
+  if (input >= count) return std::nullopt;
+  int is_constant = 0;
+  const abi::Value* value = nullptr;
+  if (!came(api.get_constant_input(info_, input, &is_constant, &value))) return std::nullopt;
+  if (!is_constant || value == nullptr) return std::nullopt;
+  return tensor(value);
+}
+
+std::optional<Tensor> Run::input(size_t index) const {
+  size_t count = 0;
+  check(api.get_input_count(context_, &count));
+  if (index >= count) return std::nullopt;
+  const abi::Value* value = nullptr;
+  check(api.get_input(context_, index, &value));
+  if (value == nullptr) return std::nullopt;
+  return tensor(value);
+}
+
+Tensor Run::required(size_t index, const char* name) const {
+  auto found = input(index);
+  if (!found) fail(std::string(name) + " is missing");
+  return *found;
+}
+
+float* Run::output(size_t index, const std::vector<int64_t>& shape) const {
+  abi::Value* value = nullptr;
+  check(api.get_output(context_, index, shape.data(), shape.size(), &value));
+  void* data = nullptr;
+  check(api.get_tensor_data(value, &data));
+  return static_cast<float*>(data);
+}
+
+void Run::start(void (*call)(void*, size_t), size_t count, void* data) const {
+  check(api.parallel_for(context_, call, count, 0, data));  // 0: taken one by one, as they come
+}
+
+void* Scratch::of(size_t number, size_t bytes) {
+  thread_local std::vector<std::pair<Aligned, size_t>> buffers;
+  while (buffers.size() <= number) buffers.emplace_back(Aligned(LINE), LINE);
+  auto& [memory, size] = buffers[number];
+  if (size < bytes) {
+    memory = Aligned(bytes);
+    size = bytes;
+  }
+  return memory.as<void>();
+}
+
+Aligned::Aligned(size_t bytes)
+    : data(static_cast<uint8_t*>(std::aligned_alloc(LINE, whole_lines(bytes ? bytes : 1)))) {
+  if (!data) throw std::bad_alloc();
+}
+
+void Aligned::Release::operator()(uint8_t* memory) const { std::free(memory); }
+
+}  // namespace gpt2onnx
+
+// What ONNX Runtime calls in a library of custom operators.
+extern "C" __attribute__((visibility("default"))) gpt2onnx::abi::Status* RegisterCustomOps(
+    gpt2onnx::abi::SessionOptions* options, const gpt2onnx::abi::ApiBase* base) {
+  using namespace gpt2onnx;
+  if (!api.take(base->get_api(abi::VERSION))) {
+    // Only the first function of an older table is asked for, which every version has.
+    auto oldest = reinterpret_cast<decltype(api.create_status) const*>(base->get_api(1));
+    return oldest[0](abi::ErrorCode::fail, "gpt2onnx-kernels needs ONNX Runtime 1.17 or later");
+  }
+  return guarded([&] {
+    // ONNX Runtime holds the domain for as long as a session does, and never gives it back.
+    static abi::CustomOpDomain* domain = [] {
+      abi::CustomOpDomain* made = nullptr;
+      check(api.create_custom_op_domain(DOMAIN_NAME, &made));
+      check(api.add_to_domain(made, &custom_op<Linear>()));
+      check(api.add_to_domain(made, &custom_op<Attention>()));
+      check(api.add_to_domain(made, &custom_op<Embed>()));
+      return made;
+    }();
+    check(api.add_domain(options, domain));
+  });
+}

@@ -1,0 +1,89 @@
+// Which of the kernels this processor gets.
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "kernels.h"
+#include "ort.h"
+
+namespace gpt2onnx {
+
+#ifndef GPT2ONNX_X86
+const Kernels* avx2_kernels() { return nullptr; }
+const Kernels* avx_vnni_kernels() { return nullptr; }
+const Kernels* avx512_vnni_kernels() { return nullptr; }
+#endif
+#ifndef GPT2ONNX_ARM
+const Kernels* neon_kernels() { return nullptr; }
+#endif
+
+namespace {
+
+struct Choice {
+  const Kernels* kernels;  // null where this build has none
+  bool runs;               // on this processor
+};
+
+#ifdef GPT2ONNX_X86
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("f16c");
+}
+bool has_avx_vnni() { return has_avx2() && __builtin_cpu_supports("avxvnni"); }
+bool has_avx512_vnni() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vnni");
+}
+#else
+bool has_avx2() { return false; }
+bool has_avx_vnni() { return false; }
+bool has_avx512_vnni() { return false; }
+#endif
+#ifdef GPT2ONNX_ARM
+bool has_neon();
+}  // namespace
+}  // namespace gpt2onnx
+#include <sys/auxv.h>
+namespace gpt2onnx {
+namespace {
+bool has_neon() { return getauxval(AT_HWCAP) & (1ul << 20); }  // HWCAP_ASIMDDP: sdot
+#else
+bool has_neon() { return false; }
+#endif
+
+// The best one first.
+const Choice (&choices())[5] {
+  static const Choice all[] = {
+      {avx512_vnni_kernels(), has_avx512_vnni()}, {avx_vnni_kernels(), has_avx_vnni()},
+      {avx2_kernels(), has_avx2()},               {neon_kernels(), has_neon()},
+      {scalar_kernels(), true},
+  };
+  return all;
+}
+
+}  // namespace
+
+const Kernels& kernels() {
+  const char* wanted = std::getenv("GPT2ONNX_KERNELS");
+  std::string known;
+  for (const auto& [kernels, runs] : choices()) {
+    if (!kernels || !runs) continue;
+    if (!wanted || !*wanted || !std::strcmp(wanted, kernels->name)) return *kernels;
+    known += (known.empty() ? "" : ", ") + std::string(kernels->name);
+  }
+  fail("GPT2ONNX_KERNELS is " + std::string(wanted) + ", this processor runs " + known);
+}
+
+}  // namespace gpt2onnx
+
+// The names of the kernels that run here, the best one first, after each other in `names`.
+extern "C" __attribute__((visibility("default"))) const char* gpt2onnx_kernels_here() {
+  static const std::string names = [] {
+    std::string all;
+    for (const auto& [kernels, runs] : gpt2onnx::choices())
+      if (kernels && runs) all += (all.empty() ? "" : " ") + std::string(kernels->name);
+    return all;
+  }();
+  return names.c_str();
+}

@@ -1,0 +1,87 @@
+// The thin layer for AVX-512 (F, BW, VL, DQ) with VNNI.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#define GPT2ONNX_TARGET avx512_vnni
+
+namespace gpt2onnx::avx512_vnni {
+
+struct F16 { __m512 a; };
+struct I16 { __m512i a; };
+
+inline F16 set1(float x) { return {_mm512_set1_ps(x)}; }
+inline F16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+inline F16 load(const uint16_t* p) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+inline F16 load(const int8_t* p) {
+  __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))};
+}
+inline void store(float* p, F16 x) { _mm512_storeu_ps(p, x.a); }
+inline void store(uint16_t* p, F16 x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
+}
+inline void store(int8_t* p, F16 x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x.a)));
+}
+
+inline F16 operator+(F16 x, F16 y) { return {_mm512_add_ps(x.a, y.a)}; }
+inline F16 operator-(F16 x, F16 y) { return {_mm512_sub_ps(x.a, y.a)}; }
+inline F16 operator*(F16 x, F16 y) { return {_mm512_mul_ps(x.a, y.a)}; }
+inline F16 operator/(F16 x, F16 y) { return {_mm512_div_ps(x.a, y.a)}; }
+inline F16 fma(F16 x, F16 y, F16 z) { return {_mm512_fmadd_ps(x.a, y.a, z.a)}; }
+inline F16 max(F16 x, F16 y) { return {_mm512_max_ps(x.a, y.a)}; }
+inline F16 min(F16 x, F16 y) { return {_mm512_min_ps(x.a, y.a)}; }
+inline F16 abs(F16 x) { return {_mm512_abs_ps(x.a)}; }
+inline F16 nearest(F16 x) {
+  return {_mm512_roundscale_ps(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+inline F16 if_less(F16 x, F16 y, F16 yes, F16 no) {
+  return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(x.a, y.a, _CMP_LT_OQ), no.a, yes.a)};
+}
+inline F16 power_of_two(F16 n) {
+  __m512i exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n.a), _mm512_set1_epi32(127));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23))};
+}
+
+inline I16 set1(int32_t x) { return {_mm512_set1_epi32(x)}; }
+inline F16 to_float(I16 x) { return {_mm512_cvtepi32_ps(x.a)}; }
+
+// Rows are written as columns: the stores of a run's keys are few beside its products.
+template <class T>
+inline void transpose16(const T* keys, int64_t stride, float* out) {
+  const __m512i places = _mm512_mullo_epi32(
+      _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32(16));
+  for (int key = 0; key < 16; ++key)
+    _mm512_i32scatter_ps(out + key, places, load(keys + key * stride).a, 4);
+}
+
+constexpr int STEP = 4, PLANES16 = 2, ROWS = 12, PANELS = 2, FLOAT_ROWS = 12;
+constexpr int ZERO8 = 128, ZERO4 = 8;
+using Level = int8_t;
+struct Weights { __m512i a; };
+
+inline Weights weights8(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+inline Weights weights4(const uint8_t* p) {
+  __m512i pairs =
+      _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  return {_mm512_and_si512(_mm512_or_si512(pairs, _mm512_slli_epi32(pairs, 12)),
+                           _mm512_set1_epi32(0x0f0f0f0f))};
+}
+inline I16 dot(I16 sum, const Weights& w, const Level* x) {
+  int32_t four;
+  __builtin_memcpy(&four, x, 4);
+  return {_mm512_dpbusd_epi32(sum.a, w.a, _mm512_set1_epi32(four))};
+}
+inline I16 combine(I16 high, I16 low) {
+  return {_mm512_add_epi32(_mm512_slli_epi32(high.a, 8), low.a)};
+}
+
+#include "pack_fours.h"
+
+}  // namespace gpt2onnx::avx512_vnni

@@ -1,0 +1,63 @@
+"""Graphs of one operator, run by ONNX Runtime with the library."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import gpt2onnx_kernels
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+Array = NDArray[Any]
+
+
+class Operator:
+    """One node, with `None` for an absent input; `constants` are initializers, `fed` are inputs."""
+
+    def __init__(
+        self,
+        op_type: str,
+        inputs: Mapping[str, Array | None],
+        constants: frozenset[str] = frozenset(),
+        kernels: str = "",
+        threads: int = 2,
+        **attributes: Any,
+    ) -> None:
+        self.fed = {k: v for k, v in inputs.items() if v is not None and k not in constants}
+        fixed = [
+            numpy_helper.from_array(v, k)
+            for k, v in inputs.items()
+            if k in constants and v is not None
+        ]
+        names = [k if v is not None else "" for k, v in inputs.items()]
+        node = helper.make_node(
+            op_type, names, ["out"], name="tested", domain=gpt2onnx_kernels.DOMAIN, **attributes
+        )
+        infos = [
+            helper.make_tensor_value_info(
+                k, helper.np_dtype_to_tensor_dtype(v.dtype), [None] * v.ndim
+            )
+            for k, v in self.fed.items()
+        ]
+        out = helper.make_tensor_value_info("out", 1, [None, None])
+        graph = helper.make_graph([node], "one", infos, [out], fixed)
+        opsets = [helper.make_opsetid("", 21), helper.make_opsetid(gpt2onnx_kernels.DOMAIN, 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4
+        options.register_custom_ops_library(str(gpt2onnx_kernels.library()))
+        os.environ[gpt2onnx_kernels.KERNELS_VARIABLE] = kernels
+        try:
+            self.session = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        finally:
+            del os.environ[gpt2onnx_kernels.KERNELS_VARIABLE]
+
+    def __call__(self, **inputs: Array) -> Array:
+        """The output; inputs that aren't given are those that the operator was made with."""
+        return self.session.run(None, {**self.fed, **inputs})[0]

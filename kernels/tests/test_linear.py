@@ -1,0 +1,286 @@
+"""Linear against numpy in double precision, and against itself for the same bits."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gpt2onnx_kernels
+import numpy as np
+import pytest
+from graphs import Array, Operator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+KERNELS = gpt2onnx_kernels.kernels_here()
+LEVELS = {8: 127, 16: 127 * 256}
+ERF = np.vectorize(math.erf)
+ACTIVATIONS: dict[str, Any] = {
+    "linear": lambda x: x,
+    "gelu": lambda x: x / 2 * (1 + ERF(x / math.sqrt(2))),
+    "gelu_tanh": lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "gelu_10": lambda x: np.clip(x / 2 * (1 + ERF(x / math.sqrt(2))), -10, 10),
+    "laplace": lambda x: 0.5 * (1 + ERF((x - 0.707107) / (0.282095 * math.sqrt(2)))),
+    "leaky_relu": lambda x: np.where(x < 0, 0.01 * x, x),
+    "mish": lambda x: x * np.tanh(np.logaddexp(0, x)),
+    "quick_gelu": lambda x: x / (1 + np.exp(-1.702 * x)),
+    "relu": lambda x: np.maximum(x, 0),
+    "relu2": lambda x: np.maximum(x, 0) ** 2,
+    "relu6": lambda x: np.clip(x, 0, 6),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "tanh": np.tanh,
+}
+
+
+def rounded_weight(weight: Array, bits: int, block: int) -> tuple[Array, Array, Array]:
+    """weight [out, in] as MatMulNBits has it, and what it then means [out, in]."""
+    out, width = weight.shape
+    blocks = -(-width // block)
+    filled = np.zeros((out, blocks * block), np.float32)
+    filled[:, :width] = weight
+    filled = filled.reshape(out, blocks, block)
+    half = 2 ** (bits - 1)
+    scales = (np.abs(filled).max(axis=2) / (half - 1) + 1e-9).astype(np.float32)
+    levels = np.clip(np.rint(filled / scales[..., None]) + half, 0, 2 * half - 1).astype(np.uint8)
+    means = (levels.astype(float) - half) * scales[..., None]
+    if bits == 4:
+        levels = levels[..., 0::2] | levels[..., 1::2] << 4
+    return levels, scales, means.reshape(out, -1)[:, :width]
+
+
+def rounded_column(weight: Array) -> tuple[Array, Array, Array]:
+    """weight [out, in] as int8 [in, out] with a scale an output, and what it then means."""
+    scales = (np.abs(weight).max(axis=1) / 127 + 1e-9).astype(np.float32)
+    levels = np.rint(weight / scales[:, None]).astype(np.int8)
+    return np.ascontiguousarray(levels.T), scales, levels.astype(float) * scales[:, None]
+
+
+def rounded_rows(x: Array, bits: int, block: int) -> tuple[Array, Array]:
+    """What x [tokens, in] becomes, in blocks or, of 0, by token; and the steps, as wide."""
+    tokens, width = x.shape
+    block = block or width
+    blocks = -(-width // block)
+    filled = np.zeros((tokens, blocks * block), np.float32)
+    filled[:, :width] = x
+    filled = filled.reshape(tokens, blocks, block)
+    largest = np.abs(filled).max(axis=2, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = np.where(largest > 1e-30, np.float32(LEVELS[bits]) / largest, np.float32(0))
+    steps = largest / np.float32(LEVELS[bits])
+    means = np.rint(filled * factor).astype(float) * steps
+    wide = np.broadcast_to(steps, filled.shape)
+    return means.reshape(tokens, -1)[:, :width], wide.reshape(tokens, -1)[:, :width]
+
+
+def normalized(x: Array, gain: Array, bias: Array, epsilon: float) -> Array:
+    wide = x.astype(float)
+    apart = wide - wide.mean(axis=1, keepdims=True)
+    return apart / np.sqrt((apart**2).mean(axis=1, keepdims=True) + epsilon) * gain + bias
+
+
+CASES = st.fixed_dictionaries(
+    {
+        "tokens": st.integers(1, 20),
+        "width": st.integers(1, 200),
+        "out": st.integers(1, 70),
+        "weights": st.sampled_from(["float", "transposed", "column", "8", "4"]),
+        "block": st.sampled_from([16, 32, 64, 128]),
+        "activation_bits": st.sampled_from([8, 16]),
+        "by_token": st.booleans(),
+        "bias": st.booleans(),
+        "norm": st.booleans(),
+        "residual": st.booleans(),
+        "selection": st.booleans(),
+        "activation": st.sampled_from(sorted(ACTIVATIONS)),
+        "kernels": st.sampled_from(KERNELS),
+        "seed": st.integers(0, 2**32 - 1),
+    }
+)
+
+
+def made(case: dict[str, Any]) -> tuple[dict[str, Array | None], dict[str, Any], Array, Array]:
+    """A case's inputs, attributes, the expected output and how far off it may be."""
+    rng = np.random.default_rng(case["seed"])
+
+    def normal(*shape: int) -> Array:
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    x, weight = normal(case["tokens"], case["width"]), normal(case["out"], case["width"])
+    weight /= np.sqrt(np.float32(case["width"]))
+    attributes: dict[str, Any] = {"activation": case["activation"], "epsilon": 1e-5}
+    scales, kind = None, case["weights"]
+    if kind in ("float", "transposed"):
+        stored = weight if kind == "transposed" else np.ascontiguousarray(weight.T)
+        means = weight.astype(float)
+        attributes["transposed"] = int(kind == "transposed")
+    else:
+        block = 0 if case["by_token"] else case["block"]
+        attributes |= {"activation_bits": case["activation_bits"], "activation_block": block}
+        if kind == "column":
+            stored, scales, means = rounded_column(weight)
+        else:
+            attributes |= {"bits": int(kind), "block_size": case["block"]}
+            stored, scales, means = rounded_weight(weight, int(kind), case["block"])
+    inputs: dict[str, Array | None] = {"x": x, "weight": stored, "scales": scales}
+    inputs |= dict.fromkeys(["bias", "norm_gain", "norm_bias", "residual", "selection"])
+    rows = x.astype(float)
+    if case["norm"]:
+        inputs["norm_gain"], inputs["norm_bias"] = normal(case["width"]), normal(case["width"])
+        rows = normalized(x, inputs["norm_gain"], inputs["norm_bias"], 1e-5)
+    if case["selection"]:
+        inputs["selection"] = rng.integers(0, case["tokens"], rng.integers(1, 9))
+        rows = rows[inputs["selection"]]
+    slack = 2e-6 * (np.abs(rows) @ np.abs(means).T) + 1e-5
+    if scales is not None:
+        rows, steps = rounded_rows(rows.astype(np.float32), case["activation_bits"], block)
+        if case["norm"]:  # a hair's breadth before rounding is a step behind it, now and then
+            slack = slack + 3 * (steps[:, :1] * np.ones_like(steps)).max(axis=1, keepdims=True) * (
+                np.abs(means).max(axis=1)
+            )
+    expected = rows @ means.T
+    if case["bias"]:
+        inputs["bias"] = normal(case["out"])
+        expected = expected + inputs["bias"]
+    if case["activation"] == "relu2":
+        slack = slack * (2 * np.abs(expected) + 1)
+    if case["activation"] in ("gelu_tanh", "quick_gelu", "mish", "laplace", "leaky_relu"):
+        slack = slack * 1.5
+    expected = ACTIVATIONS[case["activation"]](expected)
+    if case["residual"]:
+        inputs["residual"] = normal(*expected.shape)
+        expected = expected + inputs["residual"]
+    return inputs, attributes, expected, slack
+
+
+def operator(case: dict[str, Any], inputs: dict[str, Any], attributes: dict[str, Any]) -> Operator:
+    constants = frozenset({"weight", "scales"})
+    return Operator("Linear", inputs, constants, case["kernels"], **attributes)
+
+
+@settings(max_examples=150, deadline=None)
+@given(CASES)
+def test_is_what_numpy_says(case: dict[str, Any]) -> None:
+    inputs, attributes, expected, slack = made(case)
+    found = operator(case, inputs, attributes)()
+    assert found.shape == expected.shape
+    worst = (np.abs(found - expected) / slack).max()
+    assert worst < 1, worst
+
+
+@settings(max_examples=60, deadline=None)
+@given(CASES)
+def test_every_processor_has_the_same_bits(case: dict[str, Any]) -> None:
+    inputs, attributes, *_ = made(case)
+    found = [operator(case | {"kernels": name}, inputs, attributes)() for name in KERNELS]
+    assert all(each.tobytes() == found[0].tobytes() for each in found)
+
+
+@pytest.mark.parametrize("weights", ["float", "column", "8", "4"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_row_does_not_depend_on_what_shares_its_run(weights: str, bits: int) -> None:
+    case = {
+        "tokens": 64,
+        "width": 768,
+        "out": 100,
+        "weights": weights,
+        "block": 32,
+        "activation_bits": bits,
+        "by_token": True,
+        "bias": True,
+        "norm": True,
+        "residual": False,
+        "selection": False,
+        "activation": "gelu_tanh",
+        "kernels": "",
+        "seed": 1,
+    }
+    inputs, attributes, *_ = made(case)
+    run = operator(case, inputs, attributes)
+    whole, x = run(), inputs["x"]
+    for count in range(1, 65):
+        assert run(x=x[:count]).tobytes() == whole[:count].tobytes(), count
+        assert run(x=x[64 - count :]).tobytes() == whole[64 - count :].tobytes(), count
+
+
+def test_no_tokens_give_no_rows() -> None:
+    inputs = {"x": np.zeros((0, 32), np.float32), "weight": np.zeros((32, 5), np.float32)}
+    assert Operator("Linear", inputs, frozenset({"weight"}))().shape == (0, 5)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_no_number_stays_none_and_in_its_row(bits: int, bad: float) -> None:
+    stored, scales, _ = rounded_weight(np.ones((4, 64), np.float32), 8, 32)
+    x = np.ones((3, 64), np.float32)
+    x[1, 40] = bad
+    inputs = {"x": x, "weight": stored, "scales": scales}
+    for name in KERNELS:
+        found = Operator(
+            "Linear", inputs, frozenset({"weight", "scales"}), name, activation_bits=bits
+        )()
+        assert np.isnan(found[1]).all()
+        assert np.isfinite(found[[0, 2]]).all()
+
+
+def test_rows_of_nothing_or_next_to_nothing_are_zeros() -> None:
+    stored, scales, _ = rounded_weight(np.ones((4, 64), np.float32), 8, 32)
+    x = np.stack([np.zeros(64, np.float32), np.full(64, 1e-38, np.float32)])
+    inputs = {"x": x, "weight": stored, "scales": scales}
+    run = Operator("Linear", inputs, frozenset({"weight", "scales"}), activation_bits=8)
+    assert (run() == 0).all()
+
+
+BLOCKS, SCALES, _ = rounded_weight(np.ones((4, 64), np.float32), 8, 32)
+X = np.zeros((2, 64), np.float32)
+INT8 = {"activation_bits": 8}
+
+
+@pytest.mark.parametrize(
+    ("changed", "attributes", "message"),
+    [
+        ({"x": np.zeros((2, 65), np.float32)}, INT8, r"x has the shape \[2, 65\], the weight 64"),
+        ({"x": np.zeros((2, 32), np.float32)}, INT8, r"x has the shape \[2, 32\], the weight 64"),
+        ({"x": np.zeros((2, 1, 64), np.float32)}, INT8, r"expected \[tokens, in\]"),
+        ({"scales": np.ones((4, 3), np.float32)}, INT8, r"scales has the shape \[4, 3\]"),
+        ({"scales": None}, INT8, "rounded weights need scales"),
+        ({"weight": BLOCKS[:, :, :30]}, INT8, r"expected \[out, blocks, 32\]"),
+        ({"weight": BLOCKS.astype(np.int64)}, INT8, "float32, uint8 or int8"),
+        ({"bias": np.zeros(5, np.float32)}, INT8, r"bias has the shape \[5\], expected \[4\]"),
+        ({"norm_gain": np.zeros(64, np.float32)}, INT8, "go together"),
+        ({"residual": np.zeros((3, 4), np.float32)}, INT8, r"residual has the shape \[3, 4\]"),
+        ({"selection": np.array([2])}, INT8, "the token 2 of 2"),
+        ({"selection": np.array([-1])}, INT8, "the token -1 of 2"),
+        ({}, {}, "activation_bits is 0, expected 8 or 16"),
+        ({}, INT8 | {"bits": 3}, "bits is 3"),
+        ({}, INT8 | {"block_size": 31}, "block_size is 31"),
+        ({}, INT8 | {"block_size": -32}, "block_size is -32"),
+        ({}, INT8 | {"block_size": 512}, "block_size is 512"),
+        ({}, INT8 | {"activation_block": 64}, "expected 0 or the weights' block_size, 32"),
+        ({}, INT8 | {"activation_block": 7}, "activation_block is 7"),
+        ({}, INT8 | {"activation": "swosh"}, "unknown activation swosh"),
+    ],
+)
+def test_what_does_not_fit_is_told(
+    changed: dict[str, Any], attributes: dict[str, Any], message: str
+) -> None:
+    inputs: dict[str, Any] = {"x": X, "weight": BLOCKS, "scales": SCALES, "bias": None}
+    inputs |= dict.fromkeys(["norm_gain", "norm_bias", "residual", "selection"])
+    if changed.get("norm_gain") is not None:
+        inputs["norm_gain"] = changed["norm_gain"]
+    inputs |= changed
+    constants = frozenset(k for k in ("weight", "scales") if inputs[k] is not None)
+    with pytest.raises(Exception, match=message):
+        Operator("Linear", inputs, constants, **attributes)()
+
+
+def test_a_weight_that_is_fed_is_refused() -> None:
+    inputs = {"x": X, "weight": np.zeros((64, 3), np.float32)}
+    with pytest.raises(Exception, match="Linear tested: the weight has to be a constant"):
+        Operator("Linear", inputs)
+
+
+def test_kernels_that_are_unknown_are_refused() -> None:
+    inputs = {"x": X, "weight": np.zeros((64, 3), np.float32)}
+    with pytest.raises(Exception, match=r"GPT2ONNX_KERNELS is mmx, this processor runs .*scalar"):
+        Operator("Linear", inputs, frozenset({"weight"}), "mmx")
