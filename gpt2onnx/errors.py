@@ -27,7 +27,11 @@ machine or the network failed.
 
 from __future__ import annotations
 
+import reprlib
+from dataclasses import dataclass
 from typing import ClassVar
+
+_ALONE = object()
 
 
 class Gpt2OnnxError(Exception):
@@ -111,8 +115,44 @@ class ProviderError(Gpt2OnnxError):
     """An execution provider can't run here. The message says why, and what would mend it."""
 
 
+@dataclass(frozen=True)
+class Given:
+    """A parameter as an error names it: with the value that came, or alone."""
+
+    name: str
+    value: object = _ALONE
+
+    @property
+    def alone(self) -> bool:
+        return self.value is _ALONE
+
+    def __str__(self) -> str:
+        """As Python's keywords have it."""
+        return self.name if self.alone else f"{self.name}={shown(self.value)}"
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it: short, and a function by no address."""
+    return getattr(value, "__name__", "…") if callable(value) else reprlib.repr(value)
+
+
 class ParameterError(Gpt2OnnxError, ValueError):
-    """A parameter that is unknown, out of range, or without effect beside the others."""
+    """A parameter that is unknown, out of range, or without effect beside the others.
+
+    `parts` are the message in pieces: text, and the parameters that it names, which an interface
+    with other names for them can name in its own way. `parameters` are those that came with values.
+    """
+
+    def __init__(self, *parts: str | Given) -> None:
+        self.parts = parts
+        super().__init__("".join(map(str, parts)))
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        return {p.name: p.value for p in self.parts if isinstance(p, Given) and not p.alone}
+
+    def __reduce__(self) -> tuple[type[ParameterError], tuple[str | Given, ...]]:
+        return type(self), self.parts
 
 
 class PromptError(Gpt2OnnxError, ValueError):

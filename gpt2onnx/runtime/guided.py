@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 import tokenizers
 
-from gpt2onnx.errors import InstallationError, ParameterError
+from gpt2onnx.errors import Given, InstallationError, ParameterError
 from gpt2onnx.runtime.decoder import Ids, Logits
 from gpt2onnx.samplers import GenerationParams
 from gpt2onnx.samplers.candidates import BoolArray
-from gpt2onnx.samplers.constraint_params import constraint_of, shown
 
 # The form that json.dumps writes: where any white space may stand, small models go on with it for
 # ever. A schema's own "x-guidance" has the last word (llguidance, docs/json_schema.md).
@@ -77,10 +76,10 @@ class Grammar:
     """A constraint, compiled for a tokenizer. Sequences share it, with a `guide` for each."""
 
     def __init__(
-        self, matcher: Any, description: str, vocab_size: int, eos_token_ids: Sequence[int]
+        self, matcher: Any, constraint: Given, vocab_size: int, eos_token_ids: Sequence[int]
     ) -> None:
         self.eos_token_ids = tuple(eos_token_ids)
-        self._matcher, self._description = matcher, description
+        self._matcher, self._constraint = matcher, constraint
         self._vocab_size = vocab_size
         self._eos = list(eos_token_ids)
         self.allowed(self.start(), "the prompt")  # an error now where nothing at all matches
@@ -106,8 +105,9 @@ class Grammar:
     def dead_end(self, place: str) -> ParameterError:
         """The error for a text that can't go on."""
         return ParameterError(
-            f"{self._description} can't be met: no token of the model may follow {place}; expected "
-            "a constraint that some text of the model's tokens matches"
+            self._constraint,
+            f" can't be met: no token of the model may follow {place}; expected a constraint that "
+            "some text of the model's tokens matches",
         )
 
 
@@ -128,15 +128,17 @@ class GrammarCompiler:
         Raises ParameterError where it is malformed, where nothing can match it, and where the model
         has no end token; InstallationError where llguidance is missing.
         """
-        constraint = constraint_of(params)
+        constraint = params.constraint
         if constraint is None:
             return None
         eos = tuple(token for token in params.eos_token_ids if token < self._vocab_size)
         if not eos:
             raise ParameterError(
-                f"{shown(*constraint)} needs an end token, and the model has none "
-                f"(eos_token_id={params.eos_token_id}, vocabulary {self._vocab_size}): give one as "
-                "eos_token_id"
+                Given(*constraint),
+                " needs an end token, and the model has none (",
+                Given("eos_token_id", params.eos_token_id),
+                f", vocabulary {self._vocab_size}): give one as ",
+                Given("eos_token_id"),
             )
         return self._compile(*constraint, eos)
 
@@ -151,8 +153,8 @@ class GrammarCompiler:
             limits=llguidance.LLParserLimits(verbose_errors=False),
         )
         if matcher.is_error():
-            raise ParameterError(f"{shown(name, value)}: {_one_line(matcher.get_error())}")
-        return Grammar(matcher, shown(name, value), self._vocab_size, eos)
+            raise ParameterError(Given(name, value), f": {_one_line(matcher.get_error())}")
+        return Grammar(matcher, Given(name, value), self._vocab_size, eos)
 
     def _read_tokenizer(self, eos: tuple[int, ...]) -> Any:
         try:
@@ -173,7 +175,7 @@ def _source(matcher: Any, name: str, value: str | tuple[str, ...]) -> str:
         try:
             source = matcher.grammar_from_json_schema(value, defaults=_JSON_FORM)
         except ValueError as error:  # Python reads some JSON that others don't
-            raise ParameterError(f"{shown(name, value)}: {_one_line(str(error))}") from error
+            raise ParameterError(Given(name, value), f": {_one_line(str(error))}") from error
     elif name == "grammar":
         source = matcher.grammar_from_lark(value)
     else:

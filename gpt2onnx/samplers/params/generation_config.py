@@ -6,17 +6,11 @@ is refused by name. Knows nothing of files, nor of what a parameter may be.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from typing import Any, Final
 
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.samplers.beam_params import unused_by_beams
-from gpt2onnx.samplers.contrastive import unused_contrast
-from gpt2onnx.samplers.lookahead_params import unused_by_lookahead
-from gpt2onnx.samplers.order import REPLACED_BY_MIROSTAT
-from gpt2onnx.samplers.rules import LENGTH_PAIRS, PARAMETERS, SAMPLING_ONLY
-from gpt2onnx.samplers.speculation_params import unused_by_speculation
+from gpt2onnx.samplers.params.table import PARAMETERS
 
 # Keys that never change the tokens of greedy decoding or sampling.
 _WITHOUT_EFFECT: Final = frozenset(
@@ -66,8 +60,8 @@ _NEUTRAL: Final[dict[str, tuple[object, ...]]] = {
     "assistant_early_exit": (),
 }
 
-# Parameters that a file can't hold.
-_NOT_IN_A_FILE: Final = frozenset({"prefix_allowed_tokens_fn", "stop_fn"})
+# Of two limits of one length the one in new tokens holds, as in transformers.
+_TOTALS: Final = {"max_new_tokens": "max_length", "min_new_tokens": "min_length"}
 
 # transformers' own default, which it takes as "no length was asked for".
 _TRANSFORMERS_MAX_LENGTH: Final = 20
@@ -82,13 +76,13 @@ def defaults_from_generation_config(config: Mapping[str, Any]) -> dict[str, Any]
     """
     defaults = {}
     for key, value in config.items():
-        if key in PARAMETERS and key not in _NOT_IN_A_FILE:
+        if key in PARAMETERS and PARAMETERS[key].kind:  # no file holds a function
             defaults[key] = value
         elif key not in _WITHOUT_EFFECT:
             _require_neutral(key, value)
     if defaults.get("max_length") == _TRANSFORMERS_MAX_LENGTH:
         del defaults["max_length"]
-    for new, total in LENGTH_PAIRS:
+    for new, total in _TOTALS.items():
         if defaults.get(new) is not None:
             defaults.pop(total, None)
     return {key: value for key, value in defaults.items() if value is not None}
@@ -108,54 +102,8 @@ def _require_neutral(key: str, value: object) -> None:
         )
 
 
-def merge(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """A call's keywords over the model's defaults; what is None is left out.
-
-    Defaults that matter to sampling alone are left out of a call that doesn't sample, those that
-    mirostat replaces out of a call that asks for it, those that matter to beams alone out of a call
-    without, and a default length where the call gives one of either kind. Raises ParameterError for
-    an unknown name.
-    """
-    for name in (*given, *defaults):
-        _require_known(name)
-    merged = {**_without_replaced_lengths(defaults, given), **given}
-    unused: set[str] = set()
-    if not merged.get("do_sample"):
-        unused.update(SAMPLING_ONLY)
-    unused |= (without_effect := unused_contrast(merged))
-    if merged.get("penalty_alpha") and not without_effect:
-        unused.discard("top_k")
-    if given.get("mirostat_mode"):
-        unused.update(REPLACED_BY_MIROSTAT)
-    if (merged.get("num_beams") or 1) != 1 or merged.get("return_alternatives"):
-        unused.discard("num_return_sequences")
-    unused |= unused_by_beams(merged) | unused_by_speculation(merged, given)
-    unused |= unused_by_lookahead(merged, given)
-    return {
-        name: value
-        for name, value in merged.items()
-        if value is not None and (name in given or name not in unused)
-    }
-
-
-def naming_origin(error: ParameterError, defaults: Set[str]) -> ParameterError:
-    """The same error, saying which of the parameters that it names are `defaults`."""
-    named = sorted(name for name in defaults if re.search(rf"\b{name}=", str(error)))
-    if not named:
-        return error
-    return ParameterError(
-        f"{error} ({', '.join(named)} came from the model's generation_config.json)"
-    )
-
-
-def _without_replaced_lengths(
-    defaults: Mapping[str, Any], given: Mapping[str, Any]
-) -> dict[str, Any]:
-    twins = {a: b for pair in LENGTH_PAIRS for a, b in (pair, pair[::-1])}
-    return {k: v for k, v in defaults.items() if given.get(twins.get(k, k)) is None}
-
-
-def _require_known(name: str) -> None:
+def require_known(name: str) -> None:
+    """Raises ParameterError for a name that is no parameter, with the nearest one that is."""
     if name in PARAMETERS:
         return
     if name in _WITHOUT_EFFECT:

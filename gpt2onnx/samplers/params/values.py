@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import math
 import re
-import reprlib
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import Given, ParameterError
 
 Check = Callable[[str, Any], Any]
 
@@ -27,7 +26,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 def refusal(name: str, value: object, expected: str) -> ParameterError:
     """The error for a value that isn't what was expected."""
-    return ParameterError(f"{name}={reprlib.repr(value)}: expected {expected}")
+    return ParameterError(Given(name, value), f": expected {expected}")
 
 
 def integer(minimum: int, expected: str) -> Check:
@@ -68,10 +67,11 @@ def choice(*names: str) -> Check:
     return check
 
 
-def order(*names: str) -> Check:
-    """A list or tuple of some names, each at most once -> a tuple."""
+def order(known_names: Callable[[], Collection[str]]) -> Check:
+    """A list or tuple of some of the names, each at most once -> a tuple."""
 
     def check(name: str, value: Any) -> tuple[str, ...]:
+        names = known_names()
         given = value if isinstance(value, list | tuple) else ()
         known = [member for member in given if isinstance(member, str) and member in names]
         if not given or len(known) < len(given) or len(set(known)) < len(given):
