@@ -28,7 +28,10 @@ machine or the network failed.
 from __future__ import annotations
 
 import reprlib
+from dataclasses import dataclass
 from typing import ClassVar
+
+_ALONE = object()
 
 
 class Gpt2OnnxError(Exception):
@@ -56,9 +59,9 @@ def printable(text: str) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as a message shows it: Python's own form, a long one shortened."""
+    """A value as a message shows it: Python's own form, a long one shortened, a function's name."""
     try:
-        return _SHORT.repr(value)
+        return str(value.__name__) if hasattr(value, "__name__") else _SHORT.repr(value)
     except Exception:  # of a value's own __repr__
         return f"a {type(value).__name__}"
 
@@ -185,11 +188,40 @@ class ProviderError(Gpt2OnnxError):
     """
 
 
+@dataclass(frozen=True)
+class Given:
+    """A parameter as an error names it: with the value that came, or alone."""
+
+    name: str
+    value: object = _ALONE
+
+    @property
+    def alone(self) -> bool:
+        return self.value is _ALONE
+
+    def __str__(self) -> str:
+        """As Python's keywords have it."""
+        return self.name if self.alone else f"{self.name}={shown(self.value)}"
+
+
 class ParameterError(Gpt2OnnxError, ValueError):
     """A parameter is unknown, out of range, or without effect beside the others.
 
     The message names it with what it may be. On the command line it is named as an option.
     """
+
+    def __init__(self, *parts: str | Given) -> None:
+        """`parts` are the message in pieces: text, and the parameters that it names."""
+        self.parts = parts
+        super().__init__("".join(map(str, parts)))
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """The parameters that the message names with their values."""
+        return {p.name: p.value for p in self.parts if isinstance(p, Given) and not p.alone}
+
+    def __reduce__(self) -> tuple[type[ParameterError], tuple[str | Given, ...]]:
+        return type(self), self.parts
 
 
 class PromptError(Gpt2OnnxError, ValueError):

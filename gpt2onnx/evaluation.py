@@ -24,7 +24,7 @@ from gpt2onnx.runtime.model import Model
 from gpt2onnx.runtime.prompts import Prompt
 from gpt2onnx.runtime.scoring import walk
 from gpt2onnx.samplers import token_logprobs
-from gpt2onnx.samplers.checks import integer
+from gpt2onnx.samplers.params.values import integer
 from gpt2onnx.tokenizer.codec import decode
 
 # Told how many tokens of how many are done.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from gpt2onnx.errors import ParameterError, shown
+from gpt2onnx.errors import Given, ParameterError
 
 
 def flag(name: str, value: Any) -> bool:
@@ -27,7 +27,7 @@ def one_of(name: str, value: Any, names: Collection[str]) -> str:
 
 def refusal(name: str, value: object, expected: str) -> ParameterError:
     """The error for a value that isn't what was expected."""
-    return ParameterError(f"{name}={shown(value)}: expected {expected}")
+    return ParameterError(Given(name, value), f": expected {expected}")
 
 
 def _is_numpys(value: object) -> bool:

@@ -29,7 +29,7 @@ from typing import Any
 
 import gpt2onnx
 from gpt2onnx import Token
-from gpt2onnx.samplers.speculation_params import LOOKAHEAD
+from gpt2onnx.samplers.params import LOOKAHEAD
 
 PLAIN = "def read_lines(path):\n"
 REPEATING = "".join(

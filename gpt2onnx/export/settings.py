@@ -11,7 +11,7 @@ from warnings import warn
 
 from gpt2onnx.errors import ParameterError, SettingsWarning, UnsupportedConfigError, one_line
 from gpt2onnx.samplers import GenerationParams
-from gpt2onnx.samplers.generation_config import (
+from gpt2onnx.samplers.params.generation_config import (
     CONFIG_FILE,
     defaults_from_generation_config,
     problem,

@@ -6,27 +6,36 @@ Knows tokenizers and parameters; what becomes of drafts, `speculation` knows.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol, TypeAlias
 
 import tokenizers
 
-from gpt2onnx.errors import ModelFolderError, ParameterError, shown
+from gpt2onnx.errors import Given, ModelFolderError, ParameterError
 from gpt2onnx.files import as_path
 from gpt2onnx.runtime.decoder import Decoder
 from gpt2onnx.runtime.drafters import DraftModel, PromptLookup
 from gpt2onnx.runtime.speculation import Speculation
 from gpt2onnx.samplers import GenerationParams
-from gpt2onnx.samplers.lookahead_params import check_no_lookahead
-from gpt2onnx.samplers.speculation_params import check_draft
+from gpt2onnx.samplers.params.rules import DRAFT_EXCLUDES
 
 # transformers' default for a lookup; five is what it long had for a model's first draft.
 NGRAM_SIZE = 2
 NUM_ASSISTANT_TOKENS = 5
 # transformers has 0.4: small drafts are right more often than they believe (docs/log.md).
 CONFIDENCE_THRESHOLD = 0.1
+
+
+def check_no_draft(given: Mapping[str, Any]) -> None:
+    """Raises ParameterError for what a call gives that has no effect without a draft model."""
+    for name in ("num_assistant_tokens", "assistant_confidence_threshold"):
+        if given.get(name) is not None:
+            raise ParameterError(
+                *(Given(name, given[name]), " has no effect without ", Given("draft")),
+                *(": give a draft model, or leave ", Given(name), " out"),
+            )
 
 
 class Assistant(Protocol):
@@ -56,8 +65,7 @@ class Assistance:
         Errors: ParameterError, and for a folder those of `load`.
         """
         if draft is not None:
-            check_draft(params)
-            check_no_lookahead(params)
+            params.check_beside(DRAFT_EXCLUDES)
             decoder = self._fit(self._open(draft)).decoder
             count = params.num_assistant_tokens or NUM_ASSISTANT_TOKENS
             threshold = params.assistant_confidence_threshold
@@ -71,7 +79,9 @@ class Assistance:
     def _open(self, draft: Draft) -> Assistant:
         if not isinstance(draft, str | Path):
             if not (hasattr(draft, "decoder") and hasattr(draft, "tokenizer")):
-                raise ParameterError(f"draft={shown(draft)}: expected an open model, or its folder")
+                raise ParameterError(
+                    Given("draft", draft), ": expected an open model, or its folder"
+                )
             return draft
         folder = Path(os.path.realpath(as_path(draft, "draft", ModelFolderError)))
         with self._opening:

@@ -21,7 +21,7 @@ from gpt2onnx.runtime.generation import Continuation, Step
 from gpt2onnx.samplers import Candidates, Choice, GenerationParams, token_logprobs, top_logprobs
 from gpt2onnx.samplers.candidates import FloatArray
 from gpt2onnx.samplers.contrastive import contrast, unit
-from gpt2onnx.samplers.params import DEFAULT_TOP_K
+from gpt2onnx.samplers.warpers import DEFAULT_TOP_K
 
 # So many tokens of a prompt are read at once: each has logits, of which only the last are kept.
 CHUNK = 128

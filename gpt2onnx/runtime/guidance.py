@@ -14,10 +14,11 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 
+from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.runtime.decoder import AnyRow, Decoder, Ids, Logits
 from gpt2onnx.runtime.generation import Continuation, Step, prefill
 from gpt2onnx.samplers import GenerationParams, token_logprobs
-from gpt2onnx.samplers.guidance import check_negative_prompt, guide, is_guided
+from gpt2onnx.samplers.guidance import guide
 
 
 def guidance_of(params: GenerationParams, negative: Ids | None) -> Guidance | None:
@@ -25,9 +26,13 @@ def guidance_of(params: GenerationParams, negative: Ids | None) -> Guidance | No
 
     Errors: ParameterError where a negative prompt [n] is given and has no effect.
     """
-    if negative is not None:
-        check_negative_prompt(params)
-    return Guidance(params.guidance_scale or 0.0, negative) if is_guided(params) else None
+    guided = params.is_on("guidance_scale")
+    if negative is not None and not guided:
+        raise ParameterError(
+            *(Given("negative_prompt"), " has no effect without ", Given("guidance_scale")),
+            *(" other than 1: set that, or leave ", Given("negative_prompt"), " out"),
+        )
+    return Guidance(params.guidance_scale or 0.0, negative) if guided else None
 
 
 class Guidance:

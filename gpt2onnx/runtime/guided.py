@@ -21,12 +21,11 @@ from typing import Any
 import numpy as np
 import tokenizers
 
-from gpt2onnx.errors import Gpt2OnnxError, InstallationError, ParameterError, one_line
+from gpt2onnx.errors import Given, Gpt2OnnxError, InstallationError, ParameterError, one_line
 from gpt2onnx.runtime.decoder import Ids, Logits
 from gpt2onnx.runtime.json_schema import for_llguidance
 from gpt2onnx.samplers import GenerationParams
 from gpt2onnx.samplers.candidates import BoolArray
-from gpt2onnx.samplers.constraint_params import constraint_of, shown
 
 # How llguidance lays JSON out, by json_layout's names. A schema's own "x-guidance", which is
 # llguidance's (its docs/json_schema.md), has the last word.
@@ -89,10 +88,10 @@ class Grammar:
     """A constraint, compiled for a tokenizer. Sequences share it, with a `guide` for each."""
 
     def __init__(
-        self, matcher: Any, description: str, vocab_size: int, eos_token_ids: Sequence[int]
+        self, matcher: Any, constraint: Given, vocab_size: int, eos_token_ids: Sequence[int]
     ) -> None:
         self.eos_token_ids = tuple(eos_token_ids)
-        self._matcher, self._description = matcher, description
+        self._matcher, self._constraint = matcher, constraint
         self._vocab_size = vocab_size
         self._eos = list(eos_token_ids)
         self.allowed(self.start(), "the prompt")  # an error now where nothing at all matches
@@ -120,15 +119,17 @@ class Grammar:
         if matcher.stop_reason() not in ("LexerTooComplex", "ParserTooComplex"):
             return None
         return ParameterError(
-            f"{self._description} is too complex: {_one_line(matcher.get_error())}; expected less "
-            "repetition, or fewer alternatives"
+            self._constraint,
+            f" is too complex: {_one_line(matcher.get_error())}; expected less repetition, or "
+            "fewer alternatives",
         )
 
     def dead_end(self, place: str) -> ParameterError:
         """The error for a text that can't go on."""
         return ParameterError(
-            f"{self._description} can't be met: no token of the model may follow {place}; expected "
-            "a constraint that some text of the model's tokens matches"
+            self._constraint,
+            f" can't be met: no token of the model may follow {place}; expected a constraint that "
+            "some text of the model's tokens matches",
         )
 
 
@@ -149,15 +150,17 @@ class GrammarCompiler:
         Raises ParameterError where it is malformed, where nothing can match it, and where the model
         has no end token; InstallationError where llguidance is missing.
         """
-        constraint = constraint_of(params)
+        constraint = params.constraint
         if constraint is None:
             return None
         eos = tuple(token for token in params.eos_token_ids if token < self._vocab_size)
         if not eos:
             raise ParameterError(
-                f"{shown(*constraint)} needs an end token, and the model has none "
-                f"(eos_token_id={params.eos_token_id}, vocabulary {self._vocab_size}): give one as "
-                "eos_token_id"
+                Given(*constraint),
+                " needs an end token, and the model has none (",
+                Given("eos_token_id", params.eos_token_id),
+                f", vocabulary {self._vocab_size}): give one as ",
+                Given("eos_token_id"),
             )
         return self._compile(*constraint, params.json_layout or "spaced", eos)
 
@@ -168,10 +171,10 @@ class GrammarCompiler:
         size = len(value) if isinstance(value, str) else sum(map(len, value))
         if size > _LONGEST:
             raise ParameterError(
-                f"{shown(name, value)} has {size:,} characters: expected at most {_LONGEST:,}"
+                Given(name, value), f" has {size:,} characters: expected at most {_LONGEST:,}"
             )
         read = self._read(eos)
-        with _named_errors(shown(name, value)):
+        with _named_errors(Given(name, value)):
             matcher = llguidance.LLMatcher(
                 read,
                 _source(llguidance.LLMatcher, name, value, layout),
@@ -180,7 +183,7 @@ class GrammarCompiler:
             )
             if matcher.is_error():
                 raise ValueError(matcher.get_error())
-            return Grammar(matcher, shown(name, value), self._vocab_size, eos)
+            return Grammar(matcher, Given(name, value), self._vocab_size, eos)
 
     def _read_tokenizer(self, eos: tuple[int, ...]) -> Any:
         unreadable = (
@@ -209,7 +212,7 @@ def _source(matcher: Any, name: str, value: str | tuple[str, ...], layout: str) 
 
 
 @contextmanager
-def _named_errors(what: str) -> Iterator[None]:
+def _named_errors(what: str | Given) -> Iterator[None]:
     """What llguidance raises, and what its own library panics with, as ParameterError."""
     try:
         yield
@@ -218,7 +221,7 @@ def _named_errors(what: str) -> Iterator[None]:
     except BaseException as error:  # a panic is no Exception
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise ParameterError(f"{what}: {_one_line(str(error))}") from error
+        raise ParameterError(what, f": {_one_line(str(error))}") from error
 
 
 def _llguidance() -> Any:

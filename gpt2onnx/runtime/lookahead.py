@@ -20,7 +20,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from itertools import takewhile
-from typing import Any, Generic, cast
+from typing import Any, Generic, NamedTuple, cast
 
 import numpy as np
 
@@ -32,7 +32,28 @@ from gpt2onnx.runtime.jacobi import JacobiWindow
 from gpt2onnx.runtime.ngrams import NgramPool
 from gpt2onnx.runtime.speculation import SpeculationStats
 from gpt2onnx.samplers import GenerationParams
-from gpt2onnx.samplers.lookahead_params import LookaheadSizes, lookahead_sizes
+from gpt2onnx.samplers.params import LOOKAHEAD
+
+
+class LookaheadSizes(NamedTuple):
+    """How much a run reads: at most (window + guess_set) * (ngram - 1) tokens.
+
+    The paper's W, N and G are 15, 5 and 15 for a GPU, to which more tokens are nearly free. These
+    defaults are for a CPU, where each one costs (docs/log.md).
+    """
+
+    window: int = 1
+    ngram: int = 4
+    guess_set: int = 1
+
+
+def lookahead_sizes(params: GenerationParams) -> LookaheadSizes | None:
+    """The sizes that the parameters ask for: any that is given turns it on. None where none is."""
+    sizes = [getattr(params, name) for name in LOOKAHEAD]
+    if sizes == [None] * 3:
+        return None
+    pairs = zip(sizes, LookaheadSizes(), strict=True)
+    return LookaheadSizes(*(default if size is None else size for size, default in pairs))
 
 
 def lookahead_of(params: GenerationParams, decoder: Decoder[Any]) -> Lookahead | None:

@@ -15,9 +15,9 @@ from typing import Any, TypeAlias, overload
 
 import tokenizers
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.runtime import beam_writer, ranking
-from gpt2onnx.runtime.assistance import Assistance, Draft
+from gpt2onnx.runtime.assistance import Assistance, Draft, check_no_draft
 from gpt2onnx.runtime.beams import Observer, check_observer
 from gpt2onnx.runtime.breakers import BreakerFinder
 from gpt2onnx.runtime.contrastive import Contrastive, contrastive_of
@@ -39,9 +39,9 @@ from gpt2onnx.runtime.speculation import Speculation
 from gpt2onnx.runtime.top_tokens import TopTokens
 from gpt2onnx.runtime.writer import Writer
 from gpt2onnx.samplers import GenerationParams, entropy
-from gpt2onnx.samplers.checks import flag
-from gpt2onnx.samplers.ranking_params import check_stream
-from gpt2onnx.samplers.speculation_params import LOOKAHEAD, check_no_draft
+from gpt2onnx.samplers.params import DRAFTS
+from gpt2onnx.samplers.params.rules import STREAM_EXCLUDES
+from gpt2onnx.samplers.params.values import flag
 from gpt2onnx.tokenizer.codec import decode
 
 Strategy: TypeAlias = Speculation | Lookahead | Guidance | Contrastive
@@ -151,7 +151,10 @@ class Model:
         if params.num_beams > 1:
             groups = self._search(prompts, params, top, observe)
         elif observe is not None:
-            raise ParameterError("observe has no effect without num_beams above 1: leave it out")
+            raise ParameterError(
+                *(Given("observe"), " has no effect without ", Given("num_beams")),
+                " above 1: leave it out",
+            )
         else:
             groups = self._draw(prompts, params, top, strategy)
         if prompt_logprobs:
@@ -179,11 +182,13 @@ class Model:
         Errors: as `generate`, by this call; what comes of running the model, by the iterator.
         """
         if "prompt_logprobs" in parameters:
-            raise ParameterError("prompt_logprobs: stream gives new tokens alone; use generate")
+            raise ParameterError(
+                Given("prompt_logprobs"), ": stream gives new tokens alone; use generate"
+            )
         params, strategy = self._understand(draft, negative_prompt, parameters)
         top = TopTokens(self.tokenizer, self.decoder.vocab_size, top_logprobs)
         flag("entropies", entropies)
-        check_stream(params)
+        params.check_beside(STREAM_EXCLUDES)
         writers = self._writers(as_batch(prompt), params, strategy)
         return self._write(writers, params.max_time, top, strategy, entropies)
 
@@ -219,7 +224,7 @@ class Model:
     ) -> tuple[GenerationParams, Strategy | None]:
         """The parameters of a call, and how it runs. Errors: ParameterError, PromptError."""
         if draft is not None:  # the model's own defaults of other drafts give way
-            given = {"prompt_lookup_num_tokens": None, **dict.fromkeys(LOOKAHEAD), **given}
+            given = {**dict.fromkeys(DRAFTS), **given}
         else:
             check_no_draft(given)
         params = self.params(given)

@@ -139,7 +139,7 @@ def generation_defaults(folder: ModelFolder) -> dict[str, Any]:
 
     Errors: ParameterError for what can't be heeded, with the file and its key.
     """
-    from gpt2onnx.samplers.generation_config import (  # imported meanwhile
+    from gpt2onnx.samplers.params.generation_config import (  # imported meanwhile
         defaults_from_generation_config,
         settings_in_force,
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gpt2onnx.runtime.decoder import AnyRow, Decoder, Ids, Logits
 from gpt2onnx.samplers import token_logprobs
-from gpt2onnx.samplers.checks import integer_where
+from gpt2onnx.samplers.params.values import integer_where
 
 # Logits of this many tokens are held at once: 128 of GPT-2's are 26 MB.
 CHUNK = 128

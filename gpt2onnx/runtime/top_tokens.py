@@ -10,7 +10,7 @@ import tokenizers
 from gpt2onnx.runtime.decoder import Ids, Logits
 from gpt2onnx.runtime.results import Alternative
 from gpt2onnx.samplers import Candidates, top_logprobs
-from gpt2onnx.samplers.checks import integer_where
+from gpt2onnx.samplers.params.values import integer_where
 from gpt2onnx.tokenizer.codec import decode
 
 

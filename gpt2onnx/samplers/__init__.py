@@ -13,11 +13,10 @@ from gpt2onnx.samplers.chain import (
     warper_steps,
 )
 from gpt2onnx.samplers.draw import categorical, generator, greedy
-from gpt2onnx.samplers.generation_config import defaults_from_generation_config
 from gpt2onnx.samplers.hypotheses import Finished, Hypothesis
 from gpt2onnx.samplers.largest import Largest
 from gpt2onnx.samplers.logprobs import entropy, log_softmax, token_logprobs, top_logprobs
-from gpt2onnx.samplers.params import GenerationParams
+from gpt2onnx.samplers.params import GenerationParams, defaults_from_generation_config
 from gpt2onnx.samplers.penalties import Penalty
 from gpt2onnx.samplers.sampler import Choice, Sampler
 from gpt2onnx.samplers.stopping import StopFn, is_stopped

@@ -1,28 +1,26 @@
 """What parameters make of logits: the chain of penalties, and that of warpers.
 
 The order of penalties is that of transformers 4.57's `_get_logits_processor`, that of warpers is
-`order`'s. Knows nothing of the draw.
+that of the table of parameters. Knows nothing of the draw.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from gpt2onnx.errors import ParameterError
-from gpt2onnx.samplers import penalties, warpers
+from gpt2onnx.errors import Given, ParameterError
+from gpt2onnx.samplers import penalties
 from gpt2onnx.samplers.candidates import LARGEST, Candidates, FloatArray, IntArray
 from gpt2onnx.samplers.dry import dry
 from gpt2onnx.samplers.largest import ALL
 from gpt2onnx.samplers.mirostat import Mirostat
-from gpt2onnx.samplers.order import active_warpers
-from gpt2onnx.samplers.params import DEFAULT_TOP_K, GenerationParams
+from gpt2onnx.samplers.params import PARAMETERS, GenerationParams
 from gpt2onnx.samplers.penalties import Penalty
-from gpt2onnx.samplers.warpers import Warper
-from gpt2onnx.samplers.xtc import xtc
+from gpt2onnx.samplers.warpers import DEFAULT_TOP_K, Warper
 
 State = TypeVar("State")
 
@@ -106,35 +104,14 @@ def warper_steps(
     `rng` and `mirostat` are one sequence's state, which XTC and mirostat ask for. A strategy that
     has none raises ParameterError for parameters that turn those on.
     """
-    for name in active_warpers(params):
-        if name == "temperature":
-            yield _temperature(params)
-        elif name == "xtc_probability":
-            yield partial(
-                xtc,
-                probability=params.xtc_probability or 0.0,
-                rng=_state("xtc_probability", params, rng),
-                **given(threshold=params.xtc_threshold),
-            )
-        else:
-            value = getattr(params, name)
-            yield _WARPERS[name](DEFAULT_TOP_K if value is None else value)
+    for name in params.active_warpers:
+        warping = PARAMETERS[name].warping
+        assert warping
+        values = {key: getattr(params, each) for key, each in warping.arguments.items()}
+        state = {"rng": _state(name, params, rng)} if warping.draws else {}
+        yield partial(warping.function, **given(**values), **state)
     if params.mirostat_mode:
         yield _state("mirostat_mode", params, mirostat).warp
-
-
-# Those that one number says all of.
-_WARPERS: Final[dict[str, Callable[[Any], Warper]]] = {
-    "top_n_sigma": lambda value: partial(warpers.top_n_sigma, n=value),
-    "top_k": lambda value: partial(warpers.top_k, k=value),
-    "top_p": lambda value: partial(warpers.top_p, p=value),
-    "min_p": lambda value: partial(warpers.min_p, p=value),
-    "typical_p": lambda value: partial(warpers.typical_p, p=value),
-    "epsilon_cutoff": lambda value: partial(warpers.epsilon_cutoff, epsilon=value),
-    "eta_cutoff": lambda value: partial(warpers.eta_cutoff, epsilon=value),
-    "tfs_z": lambda value: partial(warpers.tail_free, z=value),
-    "top_a": lambda value: partial(warpers.top_a, a=value),
-}
 
 
 def largest_needed(params: GenerationParams) -> int:
@@ -144,7 +121,7 @@ def largest_needed(params: GenerationParams) -> int:
     """
     if not params.do_sample:
         return 1
-    warpers = active_warpers(params)
+    warpers = params.active_warpers
     if "top_k" not in warpers or params.dynatemp_range:  # which goes by the entropy of all
         return ALL
     if set(warpers[: warpers.index("top_k")]) - {"temperature"}:
@@ -152,24 +129,12 @@ def largest_needed(params: GenerationParams) -> int:
     return DEFAULT_TOP_K if params.top_k is None else params.top_k
 
 
-def _temperature(params: GenerationParams) -> Warper:
-    middle = 1.0 if params.temperature is None else params.temperature
-    if not params.dynatemp_range:
-        return partial(warpers.temperature, t=middle)
-    return partial(
-        warpers.dynamic_temperature,
-        low=max(middle - params.dynatemp_range, 0.0),
-        high=middle + params.dynatemp_range,
-        **given(exponent=params.dynatemp_exponent),
-    )
-
-
 def _breaker_ids(params: GenerationParams) -> IntArray:  # [k]
     texts = [breaker for breaker in params.dry_breakers if isinstance(breaker, str)]
     if texts:
         raise ParameterError(
-            f"dry_sequence_breakers holds the text {texts[0]!r}: expected token ids; Model.params "
-            "finds those of texts"
+            Given("dry_sequence_breakers"),
+            f" holds the text {texts[0]!r}: expected token ids; Model.params finds those of texts",
         )
     return _ids(breaker for breaker in params.dry_breakers if isinstance(breaker, int))
 
@@ -178,8 +143,8 @@ def _state(name: str, params: GenerationParams, state: State | None) -> State:
     """A sequence's state, which the parameter `name` asks for."""
     if state is None:
         raise ParameterError(
-            f"{name}={getattr(params, name)} draws each sequence by itself, which this strategy "
-            "doesn't: leave one of the two out"
+            Given(name, getattr(params, name)),
+            " draws each sequence by itself, which this strategy doesn't: leave one of the two out",
         )
     return state
 

@@ -5,16 +5,9 @@ Su et al., 2202.06417. Knows probabilities and hidden states; knows nothing of w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 
-from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers.candidates import FloatArray
-
-if TYPE_CHECKING:
-    from gpt2onnx.samplers.params import GenerationParams
 
 
 def contrast(
@@ -34,33 +27,3 @@ def unit(vectors: FloatArray) -> FloatArray:
     lengths: FloatArray = np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
     lengths[lengths == 0] = 1
     return vectors / lengths
-
-
-def unused_contrast(merged: Mapping[str, Any]) -> set[str]:
-    """Of a call's parameters, those of contrastive search where it samples or searches beams."""
-    otherwise = merged.get("do_sample") or (merged.get("num_beams") or 1) != 1
-    return {"penalty_alpha"} if otherwise else set()
-
-
-def check_contrastive(params: GenerationParams) -> None:
-    """Raises ParameterError for what can't go with contrastive search, or is missing."""
-    if not params.penalty_alpha:
-        return
-    others = {
-        "do_sample": (params.do_sample, "contrastive search draws nothing"),
-        "num_beams": (params.num_beams > 1, "contrastive search follows one text"),
-        "return_alternatives": (params.return_alternatives, "contrastive search follows one text"),
-        "overflow": (params.overflow == "slide", "contrastive search ends with the positions"),
-        "guidance_scale": (params.guidance_scale not in (None, 1), "each chooses in its own way"),
-    }
-    for name, (given, why) in others.items():
-        if given:
-            raise ParameterError(
-                f"penalty_alpha={params.penalty_alpha} with {name}={getattr(params, name)}: {why}; "
-                "leave one of them out"
-            )
-    if params.top_k in (0, 1):
-        raise ParameterError(
-            f"penalty_alpha={params.penalty_alpha} with top_k={params.top_k}: expected the number "
-            "of candidates, at least 2; set top_k=4 for instance"
-        )

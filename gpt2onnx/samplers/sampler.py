@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.samplers.candidates import Candidates, FloatArray, IntArray
 from gpt2onnx.samplers.chain import (
     compose_penalties,
@@ -19,7 +19,6 @@ from gpt2onnx.samplers.chain import (
     penalty_steps,
     warper_steps,
 )
-from gpt2onnx.samplers.constraint_params import constraint_of, shown
 from gpt2onnx.samplers.draw import categorical, copied, greedy, ranked
 from gpt2onnx.samplers.largest import ALL, Largest
 from gpt2onnx.samplers.logprobs import token_logprob
@@ -119,9 +118,9 @@ class Sampler:
         candidates = self._possible(history, logits)
         if (count := len(candidates.ids)) <= rank:
             raise ParameterError(
-                f"num_return_sequences={self.params.num_return_sequences} with "
-                f"return_alternatives=True: only {count} tokens may come first; lower "
-                "num_return_sequences"
+                Given("num_return_sequences", self.params.num_return_sequences),
+                *(" with ", Given("return_alternatives", True)),
+                *(f": only {count} tokens may come first; lower ", Given("num_return_sequences")),
             )
         return _choice(ranked(candidates, rank), logits, candidates)
 
@@ -151,11 +150,11 @@ def _choice(token: int, logits: FloatArray, candidates: Candidates) -> Choice:  
 
 def _check_constraint(params: GenerationParams, constraint: Penalty | None) -> None:
     """No constraint is passed over. Raises ParameterError."""
-    asked = constraint_of(params)
-    if asked and not constraint:
+    if params.constraint and not constraint:
         raise ParameterError(
-            f"{shown(*asked)} needs the model's tokenizer, which this strategy isn't given: leave "
-            "one of the two out"
+            Given(*params.constraint),
+            " needs the model's tokenizer, which this strategy isn't given: leave one of the two "
+            "out",
         )
 
 

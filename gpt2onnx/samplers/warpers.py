@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from gpt2onnx.samplers.logprobs import log_softmax
 
 Warper = Callable[[Candidates], Candidates]
 
+# transformers'.
+DEFAULT_TOP_K: Final = 50
 # Logits divided by less would overflow float32.
 LOWEST_TEMPERATURE = 1e-30
 
@@ -32,8 +35,13 @@ _BINS = 1024
 _FURTHEST = 32.0  # nats: all beyond, a probability of 1e-14, falls into one bin
 
 
-def temperature(candidates: Candidates, *, t: float) -> Candidates:  # [n] -> [n]
-    """Divides the logits by `t`, above 0."""
+def temperature(
+    candidates: Candidates, *, t: float = 1.0, spread: float = 0.0, exponent: float = 1.0
+) -> Candidates:  # [n] -> [n]
+    """Divides the logits by `t`, above 0; with a `spread` by what the entropy says around it."""
+    if spread:
+        low, high = max(t - spread, 0.0), t + spread
+        return dynamic_temperature(candidates, low=low, high=high, exponent=exponent)
     if t >= _SAFE:
         return Candidates(candidates.ids, candidates.logits / min(t, LARGEST))
     with np.errstate(over="ignore"):
@@ -59,10 +67,30 @@ def dynamic_temperature(
     return temperature(candidates, t=max(t, LOWEST_TEMPERATURE))
 
 
-def top_k(candidates: Candidates, *, k: int) -> Candidates:  # [n] -> [≥ min(k, n)]
-    """Keeps the `k` largest logits, and all that equal the k-th (Fan et al., 1805.04833)."""
+def quadratic(
+    candidates: Candidates, *, factor: float, curve: float = 1.0
+) -> Candidates:  # [n] -> [n]
+    """Moves each logit to where a parabola, or a cubic, puts its distance from the largest one.
+
+    kalomaze's smoothing, as text-generation-webui has it: at distance d it comes to lie
+    `factor` * ((3 - curve) / 2 * d ** 2 + (curve - 1) / 2 * d ** 3) below the largest.
+    """
+    possible = candidates.logits > -np.inf
+    logits = candidates.logits.astype(np.float64)
+    largest = logits.max()
+    distance = np.where(possible, largest - logits, 0)
+    below = factor * distance**2 * ((3 - curve) / 2 + (curve - 1) / 2 * distance)
+    moved = (largest - below).clip(np.finfo(np.float32).min, np.finfo(np.float32).max)
+    return Candidates(candidates.ids, np.where(possible, moved, -np.inf).astype(np.float32))
+
+
+def top_k(candidates: Candidates, *, k: int = DEFAULT_TOP_K) -> Candidates:  # [n] -> [≥ min(k, n)]
+    """Keeps the `k` largest logits, and all that equal the k-th (Fan et al., 1805.04833).
+
+    0 is off.
+    """
     n = len(candidates.logits)
-    if k >= n:
+    if k >= n or k == 0:
         return candidates
     smallest = np.partition(candidates.logits, n - k)[n - k]
     return candidates.where(candidates.logits >= smallest)

@@ -16,7 +16,7 @@ import gpt2onnx
 from gpt2onnx.errors import SettingsWarning, UnsupportedConfigError
 from gpt2onnx.export.settings import kept_settings
 from gpt2onnx.samplers import GenerationParams, defaults_from_generation_config
-from gpt2onnx.samplers.generation_config import (
+from gpt2onnx.samplers.params.generation_config import (
     _OF_TRANSFORMERS,
     _UNSET_IN_CONFIG,
     NEUTRAL,

@@ -174,7 +174,7 @@ def test_a_draft_takes_the_place_of_a_default_lookup(model: Model, draft: Model)
     [
         ({"num_beams": 2}, "draft with num_beams=2: a draft foresees one sequence"),
         ({"overflow": "slide"}, "draft with overflow='slide': drafts end with the model's"),
-        ({"prompt_lookup_num_tokens": 3}, "draft and prompt_lookup_num_tokens=3 both say"),
+        ({"prompt_lookup_num_tokens": 3}, "draft with prompt_lookup_num_tokens=3: both say"),
         ({"max_matching_ngram_size": 3}, "max_matching_ngram_size=3 has no effect without"),
         ({"num_assistant_tokens": 0}, "num_assistant_tokens=0: expected an integer of at least 1"),
     ],

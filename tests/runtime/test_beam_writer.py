@@ -123,7 +123,9 @@ def test_constraints_that_leave_fewer_than_asked_for(model: Model) -> None:
 
 
 def test_streams_have_no_beams(model: Model) -> None:
-    with pytest.raises(ParameterError, match="num_beams=4: stream shows each token as it comes"):
+    with pytest.raises(
+        ParameterError, match="stream with num_beams=4: beams settle on their tokens"
+    ):
         model.stream("abc", **BEAMS)
 
 

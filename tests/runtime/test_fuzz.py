@@ -20,8 +20,7 @@ from hypothesis import HealthCheck, given, settings
 
 import gpt2onnx
 from gpt2onnx import GenerationParams, Gpt2OnnxError, Model
-from gpt2onnx.samplers.defaults import defaults_from_generation_config
-from gpt2onnx.samplers.rules import PARAMETERS
+from gpt2onnx.samplers.params import PARAMETERS, defaults_from_generation_config
 
 SHORT, LONG = 150, 10_000
 HUGE = [10**9, 2**31 - 1, 2**31, 2**63 - 1, 2**63, 10**30, -(10**30), 10**400, -(10**5000)]

@@ -19,11 +19,10 @@ from gpt2onnx.demo import CHECKPOINT
 from gpt2onnx.errors import CacheFullError, ParameterError
 from gpt2onnx.runtime import cache, generation, lookahead
 from gpt2onnx.runtime.generation import Continuation
-from gpt2onnx.runtime.lookahead import Lookahead, lookahead_of
+from gpt2onnx.runtime.lookahead import Lookahead, LookaheadSizes, lookahead_of
 from gpt2onnx.runtime.portable import PortableDecoder
 from gpt2onnx.runtime.speculation import SpeculationStats
 from gpt2onnx.samplers import GenerationParams
-from gpt2onnx.samplers.lookahead_params import LookaheadSizes
 from tests.conftest import torch_model
 from tests.fake_decoder import FakeDecoder, by_history, by_last_token
 

@@ -10,7 +10,7 @@ import pytest
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers import GenerationParams, defaults_from_generation_config
 from gpt2onnx.samplers.contrastive import contrast, unit
-from gpt2onnx.samplers.speculation_params import check_draft
+from gpt2onnx.samplers.params.rules import DRAFT_EXCLUDES
 
 ON = {"penalty_alpha": 0.6, "top_k": 4}
 
@@ -66,21 +66,33 @@ def test_on_and_off() -> None:
         ({**ON, "top_k": 0}, "penalty_alpha=0.6 with top_k=0: expected the number of candidates"),
         (
             {**ON, "penalty_alpha": 0},
-            "top_k=4 has no effect without do_sample=True or penalty_alpha: set that",
+            "top_k=4 has no effect without do_sample=True or penalty_alpha above 0",
         ),
-        ({**ON, "do_sample": True}, "penalty_alpha=0.6 with do_sample=True: contrastive search"),
-        ({**ON, "temperature": 0.7}, "temperature=0.7 with penalty_alpha=0.6: contrastive search"),
-        ({**ON, "num_return_sequences": 2}, "num_return_sequences=2 with penalty_alpha=0.6: contr"),
+        (
+            {**ON, "do_sample": True},
+            "do_sample=True with penalty_alpha=0.6: contrastive search draw",
+        ),
+        (
+            {**ON, "temperature": 0.7},
+            "penalty_alpha=0.6 with temperature=0.7: contrastive search dra",
+        ),
+        (
+            {**ON, "num_return_sequences": 2},
+            "penalty_alpha=0.6 with num_return_sequences=2: contrastive sea",
+        ),
         (
             {**ON, "return_alternatives": True, "num_return_sequences": 2},
             "penalty_alpha=0.6 with return_alternatives=True: contrastive search follows one text",
         ),
-        ({**ON, "num_beams": 2}, "penalty_alpha=0.6 with num_beams=2: contrastive search foll"),
-        ({**ON, "overflow": "slide"}, "penalty_alpha=0.6 with overflow=slide: contrastive"),
+        ({**ON, "num_beams": 2}, "num_beams=2 with penalty_alpha=0.6: contrastive search follows"),
+        (
+            {**ON, "overflow": "slide"},
+            "penalty_alpha=0.6 with overflow='slide': contrastive search en",
+        ),
         ({**ON, "guidance_scale": 2}, "penalty_alpha=0.6 with guidance_scale=2.0: each chooses"),
         (
             {**ON, "prompt_lookup_num_tokens": 3},
-            "prompt_lookup_num_tokens=3 with penalty_alpha=0.6: contrastive search reads",
+            "penalty_alpha=0.6 with prompt_lookup_num_tokens=3: contrastive",
         ),
     ],
 )
@@ -91,7 +103,7 @@ def test_refuses(parameters: dict[str, Any], message: str) -> None:
 
 def test_refuses_a_draft() -> None:
     with pytest.raises(ParameterError, match=r"draft with penalty_alpha=0\.6: contrastive search"):
-        check_draft(GenerationParams(**ON))
+        GenerationParams(**ON).check_beside(DRAFT_EXCLUDES)
 
 
 def test_defaults_of_a_generation_config() -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from gpt2onnx.errors import ParameterError
+from gpt2onnx.runtime.guidance import guidance_of
 from gpt2onnx.samplers import GenerationParams, defaults_from_generation_config, log_softmax
-from gpt2onnx.samplers.guidance import check_negative_prompt, guide, is_guided
-from gpt2onnx.samplers.speculation_params import check_draft
+from gpt2onnx.samplers.guidance import guide
+from gpt2onnx.samplers.params.rules import DRAFT_EXCLUDES
 
 RNG = np.random.default_rng(0)
 CONDITIONAL, UNCONDITIONAL = RNG.normal(0, 4, (2, 3, 50)).astype(np.float32)
@@ -42,10 +43,10 @@ def test_a_scale_of_0_is_without_the_prompt_and_1_is_with_it() -> None:
 
 
 def test_on_and_off() -> None:
-    assert not is_guided(GenerationParams())
-    assert not is_guided(GenerationParams(guidance_scale=1, num_beams=2))
-    assert is_guided(GenerationParams(guidance_scale=np.float32(1.5)))
-    assert is_guided(GenerationParams(guidance_scale=0))
+    assert not GenerationParams().is_on("guidance_scale")
+    assert not GenerationParams(guidance_scale=1, num_beams=2).is_on("guidance_scale")
+    assert GenerationParams(guidance_scale=np.float32(1.5)).is_on("guidance_scale")
+    assert GenerationParams(guidance_scale=0).is_on("guidance_scale")
 
 
 @pytest.mark.parametrize(
@@ -54,11 +55,17 @@ def test_on_and_off() -> None:
         ({"guidance_scale": "2"}, "guidance_scale='2': expected a number within"),
         ({"guidance_scale": float("nan")}, "guidance_scale=nan: expected a number within"),
         ({"guidance_scale": 1e30}, "guidance_scale=1e.30: expected a number within"),
-        ({"guidance_scale": 2, "num_beams": 3}, "guidance_scale=2.0 with num_beams=3: beams"),
-        ({"guidance_scale": 2, "overflow": "slide"}, "guidance_scale=2.0 with overflow=slide: "),
+        (
+            {"guidance_scale": 2, "num_beams": 3},
+            "num_beams=3 with guidance_scale=2.0: beams are searched by the",
+        ),
+        (
+            {"guidance_scale": 2, "overflow": "slide"},
+            "guidance_scale=2.0 with overflow='slide': both contexts end wi",
+        ),
         (
             {"guidance_scale": 2, "prompt_lookup_num_tokens": 3},
-            "prompt_lookup_num_tokens=3 with guidance_scale=2.0: drafts are judged without",
+            "guidance_scale=2.0 with prompt_lookup_num_tokens=3: drafts are",
         ),
     ],
 )
@@ -68,15 +75,15 @@ def test_refuses(parameters: dict[str, Any], message: str) -> None:
 
 
 def test_refuses_a_draft() -> None:
-    check_draft(GenerationParams(guidance_scale=1))
+    GenerationParams(guidance_scale=1).check_beside(DRAFT_EXCLUDES)
     with pytest.raises(ParameterError, match=r"draft with guidance_scale=2\.0: drafts are judged"):
-        check_draft(GenerationParams(guidance_scale=2))
+        GenerationParams(guidance_scale=2).check_beside(DRAFT_EXCLUDES)
 
 
 @pytest.mark.parametrize("parameters", [{}, {"guidance_scale": 1}])
 def test_a_negative_prompt_needs_guidance(parameters: dict[str, Any]) -> None:
     with pytest.raises(ParameterError, match="negative_prompt has no effect without guidance_s"):
-        check_negative_prompt(GenerationParams(**parameters))
+        guidance_of(GenerationParams(**parameters), np.array([1]))
 
 
 def test_defaults_of_a_generation_config() -> None:

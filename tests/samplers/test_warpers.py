@@ -334,7 +334,33 @@ def test_dynamic_temperature_may_go_down_to_zero(logits: list[float]) -> None:
     np.testing.assert_allclose(warped.probabilities(), best / best.sum(), atol=1e-6)
 
 
+def test_quadratic_by_hand() -> None:
+    """At distances 1 and 3 below the largest: 0.2 d² with a curve of 1, 0.3 d³ with one of 3."""
+    candidates = Candidates.of(np.array([5, 4, 2], np.float32))
+    np.testing.assert_allclose(warpers.quadratic(candidates, factor=0.2).logits, [5, 4.8, 3.2])
+    cubic = warpers.quadratic(candidates, factor=0.3, curve=3)
+    np.testing.assert_allclose(cubic.logits, [5, 4.7, -3.1], rtol=1e-6)
+
+
+@given(logits=rows, factor=st.floats(0, 10), curve=st.floats(1, 10))
+@settings(max_examples=200, deadline=None)
+def test_quadratic_is_its_authors(logits: np.ndarray, factor: float, curve: float) -> None:
+    """As text-generation-webui has it, in float64."""
+    d = torch.from_numpy(logits).double() - float(logits.max())
+    expected = logits.max() - factor * ((3 - curve) / 2 * d**2 - (curve - 1) / 2 * d**3)
+    warped = warpers.quadratic(Candidates.of(logits), factor=factor, curve=curve)
+    np.testing.assert_allclose(warped.logits, expected.numpy(), rtol=1e-5, atol=1e-4)
+
+
+def test_quadratic_of_the_most_extreme_logits() -> None:
+    least, most = np.finfo(np.float32).min, np.finfo(np.float32).max
+    candidates = Candidates(np.arange(3), np.array([least, most, -np.inf], np.float32))
+    warped = warpers.quadratic(candidates, factor=1e29, curve=1e29)
+    assert warped.logits.tolist() == [least, most, -np.inf]
+
+
 NEWER = [
+    partial(warpers.quadratic, factor=0.3, curve=2.0),
     partial(warpers.top_n_sigma, n=1.0),
     partial(warpers.tail_free, z=0.9),
     partial(warpers.top_a, a=0.2),

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.samplers import GenerationParams, Sampler, generator, warper_steps
-from gpt2onnx.samplers.order import WARPERS, active_warpers
+from gpt2onnx.samplers import Candidates, GenerationParams, Sampler, generator, warper_steps
+from gpt2onnx.samplers.params import PARAMETERS, WARPERS
+from gpt2onnx.samplers.warpers import dynamic_temperature
 
 # A value for each at which it does something.
 ON: dict[str, float] = {
     "top_n_sigma": 3.0,
     "temperature": 0.8,
+    "smoothing_factor": 0.3,
     "top_k": 40,
     "top_p": 0.9,
     "min_p": 0.05,
@@ -26,11 +28,17 @@ ON: dict[str, float] = {
     "top_a": 0.1,
     "xtc_probability": 0.5,
 }
+OTHERWISE_CALLED = {
+    "tfs_z": "tail_free",
+    "xtc_probability": "xtc",
+    "smoothing_factor": "quadratic",
+}
 REVERSED = tuple(reversed(ON))
+CANDIDATES = Candidates.of(np.array([3, 1, 2, -1], np.float32))
 
 
 def active(**given: Any) -> tuple[str, ...]:
-    return active_warpers(GenerationParams(do_sample=True, **given))
+    return GenerationParams(do_sample=True, **given).active_warpers
 
 
 def test_without_an_order() -> None:
@@ -47,7 +55,7 @@ def test_sampler_order_may_name_what_is_off() -> None:
 
 
 def test_all_can_be_off() -> None:
-    assert active(**WARPERS) == ()
+    assert active(**{name: PARAMETERS[name].off[0] for name in WARPERS}) == ()
 
 
 def test_top_k_has_a_default() -> None:
@@ -66,19 +74,19 @@ def test_top_ks_default_isnt_there_where_nobody_asks_for_it(given: dict[str, Any
 def test_a_range_of_temperatures_is_temperatures_warper() -> None:
     assert active(dynatemp_range=0.5, top_k=0) == ("temperature",)
     (step,) = warper_steps(GenerationParams(do_sample=True, dynatemp_range=0.5, top_k=0))
-    assert isinstance(step, partial)
-    assert step.keywords == {"low": 0.5, "high": 1.5}
+    warped = dynamic_temperature(CANDIDATES, low=0.5, high=1.5)
+    np.testing.assert_array_equal(step(CANDIDATES).logits, warped.logits)
 
 
 def test_a_range_of_temperatures_ends_at_zero() -> None:
     given = {"temperature": 0.5, "dynatemp_range": 0.75, "dynatemp_exponent": 2, "top_k": 0}
     (step,) = warper_steps(GenerationParams(do_sample=True, **given))
-    assert isinstance(step, partial)
-    assert step.keywords == {"low": 0.0, "high": 1.25, "exponent": 2.0}
+    warped = dynamic_temperature(CANDIDATES, low=0.0, high=1.25, exponent=2.0)
+    np.testing.assert_array_equal(step(CANDIDATES).logits, warped.logits)
 
 
 def test_greedy_decoding_has_none() -> None:
-    assert active_warpers(GenerationParams()) == ()
+    assert GenerationParams().active_warpers == ()
 
 
 def test_every_warper_is_composed_in_its_place() -> None:
@@ -86,7 +94,7 @@ def test_every_warper_is_composed_in_its_place() -> None:
         GenerationParams(do_sample=True, **ON, sampler_order=REVERSED), generator(0, 0)
     )
     names = [step.func.__name__ for step in steps if isinstance(step, partial)]
-    assert names == [{"tfs_z": "tail_free", "xtc_probability": "xtc"}.get(n, n) for n in REVERSED]
+    assert names == [OTHERWISE_CALLED.get(n, n) for n in REVERSED]
 
 
 def test_the_order_matters() -> None:
@@ -101,6 +109,7 @@ def test_the_order_matters() -> None:
 MIROSTAT = {"mirostat_mode": 2}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"dynatemp_exponent": 2.0}, "dynatemp_exponent=2.0 has no effect without dynatemp_range"),
+    ({"smoothing_curve": 2.0}, "smoothing_curve=2.0 has no effect without smoothing_factor above"),
     ({"xtc_threshold": 0.1}, "xtc_threshold=0.1 has no effect without xtc_probability above 0"),
     ({"xtc_threshold": 0.1, "xtc_probability": 0.0}, "xtc_threshold=0.1 has no effect without"),
     ({"mirostat_tau": 5.0}, "mirostat_tau=5.0 has no effect without mirostat_mode above 0: set"),
@@ -110,14 +119,17 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"dry_penalty_last_n": -1}, "dry_penalty_last_n=-1 has no effect without dry_multiplier"),
     ({"dry_sequence_breakers": []}, r"dry_sequence_breakers=\(\) has no effect without dry_mult"),
     *(
-        ({**MIROSTAT, name: value}, f"{name}={value} has no effect with mirostat_mode, which")
+        ({**MIROSTAT, name: value}, f"mirostat_mode=2 with {name}={value}: mirostat truncates")
         for name, value in ON.items()
         if name != "temperature"
     ),
-    ({**MIROSTAT, "dynatemp_range": 0.5}, "dynatemp_range=0.5 has no effect with mirostat_mode"),
+    (
+        {**MIROSTAT, "dynatemp_range": 0.5},
+        "mirostat_mode=2 with dynatemp_range=0.5: mirostat truncates by",
+    ),
     (
         {**MIROSTAT, "sampler_order": ["temperature"]},
-        r"sampler_order=\('temperature',\) has no effect with mirostat_mode, which truncates by",
+        r"mirostat_mode=2 with sampler_order=\('temperature',\): mirostat ",
     ),
     (
         {"top_p": 0.9, "min_p": 0.1, "sampler_order": ["top_p", "top_k"]},
@@ -165,13 +177,15 @@ def test_mirostat_takes_the_place_of_a_models_defaults() -> None:
     defaults = {"do_sample": True, "top_k": 40, "top_p": 0.9, "xtc_probability": 0.1}
     defaults |= {"xtc_threshold": 0.2, "temperature": 0.6, "sampler_order": [*ON]}
     params = GenerationParams.create(MIROSTAT, defaults)
-    assert active_warpers(params) == ("temperature",)
+    assert params.active_warpers == ("temperature",)
     assert params.temperature == 0.6
 
 
 def test_a_given_warper_and_a_default_mirostat_are_an_error() -> None:
     defaults = {"do_sample": True, **MIROSTAT}
-    with pytest.raises(ParameterError, match=r"top_p=0\.9 has no effect with mirostat_mode"):
+    with pytest.raises(
+        ParameterError, match=r"mirostat_mode=2 with top_p=0\.9: mirostat truncates"
+    ):
         GenerationParams.create({"top_p": 0.9}, defaults)
     params = GenerationParams.create({"top_p": 0.9, "mirostat_mode": None}, defaults)
-    assert active_warpers(params) == ("top_k", "top_p")
+    assert params.active_warpers == ("top_k", "top_p")

@@ -11,7 +11,7 @@ import pytest
 
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers import GenerationParams
-from gpt2onnx.samplers.rules import CHECKS
+from gpt2onnx.samplers.params import PARAMETERS
 
 SAMPLE = {"do_sample": True}
 EOS = {"eos_token_id": 9}
@@ -236,8 +236,14 @@ CONFLICTS: list[tuple[dict[str, Any], str]] = [
     ({"sampler_order": ["top_p"]}, r"sampler_order=\('top_p',\) has no effect without do_sample"),
     ({"seed": 0}, "seed=0 has no effect"),
     ({"num_return_sequences": 2}, "num_return_sequences=2 has no effect"),
-    ({"max_new_tokens": 5, "max_length": 9}, "max_new_tokens=5 and max_length=9 are both given"),
-    ({**EOS, "min_new_tokens": 5, "min_length": 9}, "min_new_tokens=5 and min_length=9 are both"),
+    (
+        {"max_new_tokens": 5, "max_length": 9},
+        "max_new_tokens=5 with max_length=9: the second counts the prom",
+    ),
+    (
+        {**EOS, "min_new_tokens": 5, "min_length": 9},
+        "min_new_tokens=5 with min_length=9: the second counts the prom",
+    ),
     (
         {**EOS, "min_new_tokens": 6, "max_new_tokens": 5},
         "min_new_tokens=6 is above max_new_tokens=5: lower one or raise the other",
@@ -280,8 +286,8 @@ def test_accepts_parameters_that_go_together(given: dict[str, Any]) -> None:
     GenerationParams(**given)
 
 
-def test_every_field_has_a_check_and_every_check_a_field() -> None:
-    assert [each.name for each in fields(GenerationParams)] == list(CHECKS)
+def test_every_field_is_a_parameter() -> None:
+    assert [each.name for each in fields(GenerationParams)] == list(PARAMETERS)
 
 
 def test_is_hashable_comparable_and_can_be_pickled() -> None:
@@ -430,7 +436,9 @@ def test_a_given_length_replaces_a_default_of_either_kind(
 
 
 def test_create_refuses_two_lengths_even_at_their_default() -> None:
-    with pytest.raises(ParameterError, match="max_new_tokens=128 and max_length=50 are both given"):
+    with pytest.raises(
+        ParameterError, match="max_new_tokens=128 with max_length=50: the second counts the p"
+    ):
         GenerationParams.create({"max_new_tokens": 128, "max_length": 50})
 
 

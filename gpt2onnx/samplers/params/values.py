@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -81,10 +81,11 @@ def choice(*names: str) -> Check:
     return check
 
 
-def order(*names: str) -> Check:
-    """A list or tuple of some names, each at most once -> a tuple."""
+def order(known_names: Callable[[], Collection[str]]) -> Check:
+    """A list or tuple of some of the names, each at most once -> a tuple."""
 
     def check(name: str, value: Any) -> tuple[str, ...]:
+        names = known_names()
         given = value if isinstance(value, list | tuple) else ()
         known = [member for member in given if isinstance(member, str) and member in names]
         if not given or len(known) < len(given) or len(set(known)) < len(given):

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gpt2onnx.errors import ParameterError
-from gpt2onnx.samplers.rules import CHECKS, LENGTH_PAIRS
+from gpt2onnx.errors import ParameterError, shown
+from gpt2onnx.samplers.params.table import PARAMETERS
 
 FILE: Final = "generation_config.json"
 CONFIG_FILE: Final = "config.json"
@@ -116,8 +116,8 @@ _UNSET_IN_CONFIG: Final[dict[str, object]] = {
     "diversity_penalty": 0.0,
 }
 
-# Parameters that a file can't hold.
-_NOT_IN_A_FILE: Final = frozenset({"prefix_allowed_tokens_fn", "stop_fn"})
+# Of two limits of one length the one in new tokens holds, as in transformers.
+_TOTALS: Final = {"max_new_tokens": "max_length", "min_new_tokens": "min_length"}
 
 # transformers' own default, which it takes as "no length was asked for".
 _TRANSFORMERS_MAX_LENGTH: Final = 20
@@ -156,10 +156,25 @@ def defaults_from_generation_config(config: Mapping[str, Any], file: str = FILE)
     defaults = {key: value for key, value in config.items() if _is_parameter(key)}
     if defaults.get("max_length") == _TRANSFORMERS_MAX_LENGTH:
         del defaults["max_length"]
-    for new, total in LENGTH_PAIRS:
+    for new, total in _TOTALS.items():
         if defaults.get(new) is not None:
             defaults.pop(total, None)
     return {key: value for key, value in defaults.items() if value is not None}
+
+
+def require_known(name: str) -> None:
+    """Raises ParameterError for a name that is no parameter, with the nearest one that is."""
+    if name in PARAMETERS:
+        return
+    if name in WITHOUT_EFFECT:
+        raise ParameterError(f"transformers' {name} has no effect here: leave it out")
+    if name in NEUTRAL:
+        raise ParameterError(f"transformers' {name} isn't supported: leave it out")
+    import difflib  # takes longer to import than most of this package
+
+    closest = difflib.get_close_matches(name, PARAMETERS, n=1)
+    advice = f"did you mean {closest[0]}" if closest else f"expected one of {', '.join(PARAMETERS)}"
+    raise ParameterError(f"unknown parameter {shown(name)}: {advice}")
 
 
 def problem(key: str, value: object) -> str:
@@ -168,14 +183,14 @@ def problem(key: str, value: object) -> str:
         return wrong
     try:
         if value is not None and _is_parameter(key):
-            CHECKS[key](key, value)
+            PARAMETERS[key].check(key, value)
     except ParameterError as error:
         return str(error)
     return ""
 
 
 def _is_parameter(key: str) -> bool:
-    return key in CHECKS and key not in _NOT_IN_A_FILE
+    return key in PARAMETERS and bool(PARAMETERS[key].kind)  # no file holds a function
 
 
 def _unsupported(key: str, value: object) -> str:

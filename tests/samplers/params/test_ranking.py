@@ -9,7 +9,7 @@ import pytest
 
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers import GenerationParams
-from gpt2onnx.samplers.ranking_params import check_stream
+from gpt2onnx.samplers.params.rules import STREAM_EXCLUDES
 
 SAMPLE: dict[str, Any] = {"do_sample": True}
 ALTERNATIVES: dict[str, Any] = {"return_alternatives": True, "num_return_sequences": 3}
@@ -28,18 +28,27 @@ def test_keeps_integers() -> None:
         ({**SAMPLE, "best_of": 0}, "best_of=0: expected an integer of at least 1"),
         ({**SAMPLE, "best_of": True}, "best_of=True"),
         ({"best_of": 3}, "best_of=3 has no effect without do_sample=True"),
-        ({**SAMPLE, "best_of": 3, "num_beams": 2}, "best_of=3 with num_beams=2: both say which"),
+        (
+            {**SAMPLE, "best_of": 3, "num_beams": 2},
+            "num_beams=2 with best_of=3: both say which texts are best; lea",
+        ),
         ({"return_alternatives": 1}, "return_alternatives=1: expected True or False"),
         ({**ALTERNATIVES, "num_return_sequences": 1}, "num_return_sequences=1 gives the most prob"),
-        ({**ALTERNATIVES, "num_beams": 3}, "return_alternatives=True with num_beams=3: both say"),
+        (
+            {**ALTERNATIVES, "num_beams": 3},
+            "num_beams=3 with return_alternatives=True: both say which text",
+        ),
         (
             {**ALTERNATIVES, **SAMPLE, "best_of": 3},
             "return_alternatives=True with best_of=3: both say",
         ),
-        ({"num_return_sequences": 2}, "num_beams above 1, or return_alternatives=True: set that"),
+        (
+            {"num_return_sequences": 2},
+            "num_return_sequences=2 has no effect without do_sample=True or",
+        ),
         (
             {**SAMPLE, "best_of": 2, "num_return_sequences": 3},
-            "best_of=2 is below num_return_sequences=3: expected at least as many",
+            "num_return_sequences=3 is above best_of=2: lower one or raise ",
         ),
     ],
 )
@@ -63,6 +72,6 @@ def test_default_alternatives() -> None:
 @pytest.mark.parametrize("parameters", [{"num_beams": 2}, {**SAMPLE, "best_of": 2}])
 def test_what_no_stream_can_show(parameters: dict[str, Any]) -> None:
     name, value = list(parameters.items())[-1]
-    with pytest.raises(ParameterError, match=f"{name}={value}: stream shows each token as it"):
-        check_stream(GenerationParams(**parameters))
-    check_stream(GenerationParams(**SAMPLE, num_return_sequences=2))
+    with pytest.raises(ParameterError, match=f"stream with {name}={value}: .* a stream shows each"):
+        GenerationParams(**parameters).check_beside(STREAM_EXCLUDES)
+    GenerationParams(**SAMPLE, num_return_sequences=2).check_beside(STREAM_EXCLUDES)

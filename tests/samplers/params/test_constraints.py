@@ -11,7 +11,6 @@ import pytest
 
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers import GenerationParams, Sampler
-from gpt2onnx.samplers.constraint_params import constraint_of
 
 SCHEMA = {"type": "object", "properties": {"b": {"type": "null"}, "a": {"const": "é"}}}
 
@@ -27,7 +26,7 @@ SCHEMA = {"type": "object", "properties": {"b": {"type": "null"}, "a": {"const":
     ],
 )
 def test_keeps_a_value_in_one_form(name: str, value: object, kept: object) -> None:
-    assert constraint_of(GenerationParams(**{name: value})) == (name, kept)
+    assert GenerationParams(**{name: value}).constraint == (name, kept)
 
 
 @pytest.mark.parametrize("given", [SCHEMA, OrderedDict(SCHEMA), json.dumps(SCHEMA)])
@@ -39,7 +38,7 @@ def test_keeps_a_schema_as_text_in_its_order(given: Any) -> None:
 
 
 def test_without_a_constraint_there_is_none() -> None:
-    assert constraint_of(GenerationParams()) is None
+    assert GenerationParams().constraint is None
 
 
 @pytest.mark.parametrize(
@@ -69,8 +68,8 @@ def test_refuses_what_is_none(name: str, value: object, expected: str) -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"choices": ["b"]}, r"regex='a', choices=\('b',\): a text is held to one of them"),
-        ({"num_beams": 2}, "regex='a', num_beams=2: beams keep no constraint"),
+        ({"choices": ["b"]}, r"regex='a' with choices=\('b',\): a text is held to one of them; "),
+        ({"num_beams": 2}, "num_beams=2 with regex='a': beams keep no constraint; leave on"),
         ({"stop_strings": "x"}, "stop_strings=.*: they would cut the text short"),
         ({"min_new_tokens": 1, "eos_token_id": 0}, "min_new_tokens=1: the constraint alone says"),
         ({"min_length": 1, "eos_token_id": 0}, "min_length=1: the constraint alone says"),

@@ -36,11 +36,11 @@ def test_keeps_integers() -> None:
         ),
         (
             {**LOOKUP, "num_beams": 2},
-            "prompt_lookup_num_tokens=10 with num_beams=2: a draft foresees one sequence",
+            "num_beams=2 with prompt_lookup_num_tokens=10: a draft foresees",
         ),
         (
             {**LOOKUP, "overflow": "slide"},
-            "prompt_lookup_num_tokens=10 with overflow='slide': drafts end with the model's",
+            "overflow='slide' with prompt_lookup_num_tokens=10: drafts end ",
         ),
     ],
 )

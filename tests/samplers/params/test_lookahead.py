@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from gpt2onnx.errors import ParameterError
+from gpt2onnx.runtime.lookahead import LookaheadSizes, lookahead_sizes
 from gpt2onnx.samplers import GenerationParams, defaults_from_generation_config
-from gpt2onnx.samplers.lookahead_params import LookaheadSizes, lookahead_sizes
-from gpt2onnx.samplers.speculation_params import LOOKAHEAD
+from gpt2onnx.samplers.params import LOOKAHEAD
 
 ALL = {"lookahead_window_size": 7, "lookahead_ngram_size": 5, "lookahead_guess_set_size": 3}
 WINDOW = {"lookahead_window_size": 7}
@@ -44,23 +44,23 @@ def test_any_size_turns_it_on(name: str, sizes: tuple[int, int, int]) -> None:
         ({"lookahead_guess_set_size": 2.5}, "lookahead_guess_set_size=2.5: expected an integer"),
         (
             {"lookahead_guess_set_size": 3, "num_beams": 2},
-            "lookahead_guess_set_size=3 with num_beams=2: a draft foresees one sequence",
+            "num_beams=2 with lookahead_guess_set_size=3: a draft foresees ",
         ),
         (
             {**ALL, "overflow": "slide"},
-            "lookahead_window_size=7 with overflow='slide': drafts end with the model's",
+            "overflow='slide' with lookahead_window_size=7: drafts end with",
         ),
         (
             {**WINDOW, "penalty_alpha": 0.6, "top_k": 4},
-            "lookahead_window_size=7 with penalty_alpha=0.6: contrastive search reads",
+            "penalty_alpha=0.6 with lookahead_window_size=7: contrastive se",
         ),
         (
             {**WINDOW, "guidance_scale": 2},
-            "lookahead_window_size=7 with guidance_scale=2.0: drafts are judged without",
+            "guidance_scale=2.0 with lookahead_window_size=7: drafts are ju",
         ),
         (
             {**WINDOW, **LOOKUP},
-            "lookahead_window_size=7 and prompt_lookup_num_tokens=10 both say where drafts come",
+            "prompt_lookup_num_tokens=10 with lookahead_window_size=7: both",
         ),
     ],
 )

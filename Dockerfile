@@ -1,0 +1,19 @@
+# The runtime alone: no compiler, no PyTorch, nobody's root. A model folder is a volume:
+#
+#   docker build -t gpt2onnx .
+#   docker run --rm -v "$PWD/gpt2-int8:/model:ro" gpt2onnx generate "Once upon a time" --model /model
+FROM python:3.12-slim AS build
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE requirements-tested.txt ./
+COPY gpt2onnx gpt2onnx
+RUN python -m venv /opt/gpt2onnx \
+    && PIP_CONSTRAINT=/source/requirements-tested.txt /opt/gpt2onnx/bin/pip install --no-cache-dir --quiet ".[cpu,guided]"
+
+FROM python:3.12-slim
+COPY --from=build /opt/gpt2onnx /opt/gpt2onnx
+RUN useradd --create-home --uid 10001 gpt2onnx
+USER gpt2onnx
+# What is kept to start sooner; a volume there keeps it from one container to the next.
+ENV PATH=/opt/gpt2onnx/bin:$PATH GPT2ONNX_CACHE=/home/gpt2onnx/.cache/gpt2onnx
+ENTRYPOINT ["gpt2onnx"]
+CMD ["--help"]
