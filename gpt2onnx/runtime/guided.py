@@ -81,7 +81,7 @@ class Guide:
         taken = shared + self._matcher.try_consume_tokens(new[shared:])
         self._consumed = new[:taken]
         if taken < len(new):
-            raise self._grammar.dead_end("the text so far")
+            raise self._grammar.stuck(self._matcher)
 
 
 class Grammar:
@@ -111,21 +111,18 @@ class Grammar:
         # An end token that is text to the grammar, such as a line break, ends all the same.
         allowed[self._eos] = matcher.is_accepting()
         if matcher.is_error() or not allowed.any():
-            raise self._too_complex(matcher) or self.dead_end(place)
+            raise self.stuck(matcher, place)
         return allowed
 
-    def _too_complex(self, matcher: Any) -> ParameterError | None:
-        """The error where a matcher has given up for its limits."""
-        if matcher.stop_reason() not in ("LexerTooComplex", "ParserTooComplex"):
-            return None
-        return ParameterError(
-            self._constraint,
-            f" is too complex: {_one_line(matcher.get_error())}; expected less repetition, or "
-            "fewer alternatives",
-        )
-
-    def dead_end(self, place: str) -> ParameterError:
-        """The error for a text that can't go on."""
+    def stuck(self, matcher: Any, place: str = "the text so far") -> ParameterError:
+        """The error for a text that can't go on, or for llguidance's having given it up."""
+        given_up = matcher.stop_reason() in ("LexerTooComplex", "ParserTooComplex")
+        error = _one_line(matcher.get_error())
+        if given_up or error.startswith("lexer error"):
+            return ParameterError(
+                self._constraint,
+                f" is too complex: {error}; expected less repetition, or fewer alternatives",
+            )
         return ParameterError(
             self._constraint,
             f" can't be met: no token of the model may follow {place}; expected a constraint that "

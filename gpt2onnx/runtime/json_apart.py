@@ -11,76 +11,78 @@ from typing import Any
 
 _TYPES = frozenset(["null", "boolean", "number", "string", "array", "object"])
 _DEPTH = 8  # of properties in properties, and of references
+_STEPS = 20_000  # pairs that are looked at in a document
 
 
-def apart(a: Any, b: Any, document: Mapping[str, Any], depth: int = _DEPTH) -> bool:
-    """Whether no value can meet both schemas, which stand in a document."""
-    if not depth:
-        return False
-    return any(
-        _apart(x, y, document, depth)
-        for x in _parts(a, document, depth)
-        for y in _parts(b, document, depth)
-    )
+class Apart:
+    """Whether no value can meet both of two schemas, which stand in a document."""
 
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._document = document
+        self._left = _STEPS
 
-def _apart(a: Any, b: Any, document: Mapping[str, Any], depth: int) -> bool:
-    """The same of schemas' own keywords."""
-    if a is False or b is False:
-        return True
-    if not isinstance(a, dict) or not isinstance(b, dict):
-        return False
-    for one, other in ((a, b), (b, a)):
-        for key in ("anyOf", "oneOf"):
-            branches = one.get(key)
-            if isinstance(branches, list) and all(
-                apart(branch, other, document, depth - 1) for branch in branches
-            ):
-                return True
-    values = _values(a), _values(b)
-    if values[0] is not None and values[1] is not None:
-        return not values[0] & values[1]
-    types = _types(a) & _types(b)
-    return not types or (types == {"object"} and _told_by_property(a, b, document, depth))
+    def __call__(self, a: Any, b: Any, depth: int = _DEPTH) -> bool:
+        return depth > 0 and any(
+            self._by_keywords(x, y, depth)
+            for x in self._parts(a, depth)
+            for y in self._parts(b, depth)
+        )
 
-
-def _told_by_property(
-    a: Mapping[str, Any], b: Mapping[str, Any], document: Mapping[str, Any], depth: int
-) -> bool:
-    """Whether objects that have a property that one of them requires can't meet both."""
-    properties = [each.get("properties", {}) for each in (a, b)]
-    required = [key for each in (a, b) for key in each.get("required", ())]
-    if not all(isinstance(each, dict) for each in properties):
-        return False
-    return any(
-        apart(properties[0].get(key, True), properties[1].get(key, True), document, depth - 1)
-        for key in required
-        if isinstance(key, str)
-    )
-
-
-def _parts(schema: Any, document: Mapping[str, Any], depth: int) -> Iterator[Any]:
-    """The schema, and those that hold wherever it does: what it refers to, allOf's."""
-    yield schema
-    if isinstance(schema, dict) and depth:
-        if "$ref" in schema:
-            yield from _parts(_referred(schema["$ref"], document), document, depth - 1)
-        if isinstance(schema.get("allOf"), list):
-            for each in schema["allOf"]:
-                yield from _parts(each, document, depth - 1)
-
-
-def _referred(reference: Any, document: Mapping[str, Any]) -> Any:
-    """The schema at a JSON pointer of the document; True, which tells nothing, where none is."""
-    if not isinstance(reference, str) or not reference.startswith("#/"):
-        return True
-    found: Any = document
-    for step in reference[2:].split("/"):
-        key = step.replace("~1", "/").replace("~0", "~")
-        if not isinstance(found, dict) or key not in found:
+    def _by_keywords(self, a: Any, b: Any, depth: int) -> bool:
+        """The same of schemas' own keywords."""
+        self._left -= 1
+        if a is False or b is False:
             return True
-        found = found[key]
-    return found
+        if not isinstance(a, dict) or not isinstance(b, dict) or self._left <= 0:
+            return False
+        if self._in_all_branches(a, b, depth) or self._in_all_branches(b, a, depth):
+            return True
+        one, other = _values(a), _values(b)
+        if one is not None and other is not None:
+            return not one & other
+        types = _types(a) & _types(b)
+        return not types or (types == {"object"} and self._by_property(a, b, depth))
+
+    def _in_all_branches(self, a: Mapping[str, Any], b: Any, depth: int) -> bool:
+        """Whether one of a's anyOf or oneOf must hold, and none can beside b."""
+        branches = [a[key] for key in ("anyOf", "oneOf") if isinstance(a.get(key), list)]
+        return any(all(self(each, b, depth - 1) for each in several) for several in branches)
+
+    def _by_property(self, a: Mapping[str, Any], b: Mapping[str, Any], depth: int) -> bool:
+        """Whether objects that have a property that one of them requires can't meet both."""
+        properties = [each.get("properties", {}) for each in (a, b)]
+        required = [each.get("required", []) for each in (a, b)]
+        if not all(isinstance(each, dict) for each in properties) or not all(
+            isinstance(each, list) for each in required
+        ):
+            return False
+        return any(
+            self(properties[0].get(key, True), properties[1].get(key, True), depth - 1)
+            for key in (*required[0], *required[1])
+            if isinstance(key, str)
+        )
+
+    def _parts(self, schema: Any, depth: int) -> Iterator[Any]:
+        """The schema, and those that hold wherever it does: what it refers to, allOf's."""
+        yield schema
+        if isinstance(schema, dict) and depth:
+            if "$ref" in schema:
+                yield from self._parts(self._referred(schema["$ref"]), depth - 1)
+            if isinstance(schema.get("allOf"), list):
+                for each in schema["allOf"]:
+                    yield from self._parts(each, depth - 1)
+
+    def _referred(self, reference: Any) -> Any:
+        """The schema at a JSON pointer of the document; True, which tells nothing, for none."""
+        if not isinstance(reference, str) or not reference.startswith("#/"):
+            return True
+        found: Any = self._document
+        for step in reference[2:].split("/"):
+            key = step.replace("~1", "/").replace("~0", "~")
+            if not isinstance(found, dict) or key not in found:
+                return True
+            found = found[key]
+        return found
 
 
 def _values(schema: Mapping[str, Any]) -> frozenset[str] | None:
@@ -97,7 +99,8 @@ def _canonical(value: Any) -> str:
 
 def _plain(number: Any) -> int | str:
     """A Decimal so that equal ones are alike, and 1.0 is 1."""
-    return int(number) if number == int(number) else str(number.normalize())
+    whole = abs(number) < 10**30 and number % 1 == 0
+    return int(number) if whole else str(number.normalize())
 
 
 def _types(schema: Mapping[str, Any]) -> frozenset[str]:

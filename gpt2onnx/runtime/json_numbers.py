@@ -30,10 +30,16 @@ def exact(value: int | Decimal) -> bool:
 
 def inclusive(value: int | Decimal, lower: bool, integer: bool) -> int | Decimal | None:
     """A bound that is no part of what it bounds, as one that is; None where it can stay."""
+    if abs(Decimal(value)) > _LARGEST_INTEGER:
+        return None
     if integer:
         return math.floor(value) + 1 if lower else math.ceil(value) - 1
+    large = abs(Decimal(value)) >= 2**53
     away = value >= 0 if lower else value <= 0
-    return Decimal(value) + (_STEP if lower else -_STEP) if away and value % 1 == 0 else None
+    if not large and not (away and value % 1 == 0):
+        return None
+    step = Decimal("0.5") if large else _STEP
+    return Decimal(value) + (step if lower else -step)
 
 
 def common_factor(values: Iterable[int | Decimal]) -> int:

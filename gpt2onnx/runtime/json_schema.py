@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any, Final, TypeGuard
 
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.runtime.json_apart import apart
+from gpt2onnx.runtime.json_apart import Apart
 from gpt2onnx.runtime.json_numbers import (
     LARGEST_FACTOR,
     bound,
@@ -77,7 +77,7 @@ class _Walk:
     """Rewrites the schemas of one document."""
 
     def __init__(self, document: Schema) -> None:
-        self._document = document
+        self._apart = Apart(document)
         self._references = frozenset(_references(document))
         self._multiples: set[int | Decimal] = set()
 
@@ -113,9 +113,12 @@ class _Walk:
                 }
             elif isinstance(value, list) and key in _LISTS:
                 found[key] = [self.rewritten(each, f"{at}/{n}") for n, each in enumerate(value)]
-            elif key in _SCHEMAS or any(each.startswith(at) for each in self._references):
+            elif isinstance(value, dict) and (key in _SCHEMAS or self._is_referred_to(at)):
                 found[key] = self.rewritten(value, at)
         return found
+
+    def _is_referred_to(self, place: str) -> bool:
+        return any(each.startswith(place) for each in self._references)
 
     def _with_one_of(self, schema: Schema) -> Schema:
         """oneOf as anyOf, where no text can be two of its branches."""
@@ -123,7 +126,7 @@ class _Walk:
         if not isinstance(branches, list):
             return schema
         for n, branch in enumerate(branches):
-            if not all(apart(branch, other, self._document) for other in branches[n + 1 :]):
+            if not all(self._apart(branch, other) for other in branches[n + 1 :]):
                 return schema  # llguidance may see it, or says what it can't do
         return _moved(schema, "oneOf", {"anyOf": branches})
 
@@ -204,9 +207,9 @@ def _with_counts(schema: Schema, place: str) -> Schema:
     found = dict(schema)
     for key in _COUNTS:
         value = schema.get(key)
-        if isinstance(value, Decimal) and value == value.to_integral_value():
+        if isinstance(value, Decimal) and 0 <= value < _LARGEST_COUNT and value % 1 == 0:
             value = found[key] = int(value)
-        if isinstance(value, int) and value >= _LARGEST_COUNT:
+        if _is_number(value) and value >= _LARGEST_COUNT:
             if key.startswith("min"):
                 raise _refusal(f"{place}/{key}", f"a count that a text can have, got {value}")
             del found[key]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -271,12 +272,17 @@ def test_options_become_parameters(options: list[str], expected: dict) -> None:
 @pytest.mark.parametrize("option", ["--json-schema", "--grammar"])
 def test_a_constraint_can_be_a_file(option: str, tmp_path: Path, run: Run) -> None:
     file = tmp_path / "held"
-    file.write_text("é", encoding="utf-8")
+    file.write_text("\ufeffé", encoding="utf-8")  # a byte order mark is no part of the text
     given = parameters.given_parameters(generate.parser().parse_args([option, str(file)]))
     assert given == {option.lstrip("-").replace("-", "_"): "é"}
     status, _, err = run("generate", "x", option, tmp_path / "nowhere")
     assert status == 2
     assert f"argument {option}: {tmp_path / 'nowhere'}: No such file or directory" in err
+    os.mkfifo(tmp_path / "pipe")
+    for name, expected in (("pipe", "found a pipe"), (".", "found a folder"), ("\0", "no file")):
+        status, _, err = run("generate", "x", option, tmp_path / name)
+        assert status == 2
+        assert expected in err
 
 
 def test_a_text_is_held_to_a_constraint(run: Run, folder: str) -> None:

@@ -248,6 +248,11 @@ def test_is_compiled_once() -> None:
         ({"grammar": "start: words"}, "unknown name"),
         ({"grammar": 'start: start "a"'}, "can't be met"),
         ({"grammar": "%%"}, "grammar='%%': "),
+        ({"regex": "a" * 500_001}, "has 500,001 characters: expected at most 500,000"),
+        ({"choices": ["a"] * 1_000_000}, "has 1,000,000 characters: expected at most"),
+        ({"regex": "(" * 500 + ")" * 500}, "regex='"),
+        ({"grammar": "start: " + "(" * 3000 + '"a"' + ")" * 3000}, "too deeply nested"),
+        ({"grammar": "start: \0"}, "lexer error"),
         ({"choices": ["a"], "eos_token_id": None}, "choices=.* needs an end token"),
         ({"choices": ["a"], "eos_token_id": VOCAB}, "needs an end token"),
     ],
@@ -261,6 +266,11 @@ def test_refuses_before_the_first_token(given: dict[str, Any], expected: str) ->
 def test_a_dead_end_further_on_is_an_error_and_no_text() -> None:
     with pytest.raises(ParameterError, match="no token of the model may follow the text so far"):
         write(1, grammar='start: "b" x\nx: x "a"')
+
+
+def test_what_is_too_complex_says_so() -> None:
+    with pytest.raises(ParameterError, match="is too complex: lexer error: too many expressions"):
+        write(1, regex="a{1000000}")
 
 
 def test_refuses_a_tokenizer_that_it_can_not_read() -> None:

@@ -7,6 +7,7 @@ import itertools
 import json
 import random
 import re
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -157,6 +158,33 @@ def test_what_is_excluded(bounds: dict[str, Any], right: list[str], wrong: list[
         {"allOf": [{"type": "number"}, *({key: value} for key, value in bounds.items())]},
     ):
         assert [text for text in [*right, *wrong] if accepts(schema, text)] == right
+
+
+@pytest.mark.parametrize("type_", ["integer", "number", ["integer", "null"]], ids=str)
+@pytest.mark.parametrize("limit", [LARGE, LARGE + 4, 10**17, 2**62, 2**63 - 1024], ids=str)
+def test_a_large_number_is_excluded(type_: Any, limit: int) -> None:
+    for sign in (1, -1):
+        for kind in ("exclusiveMinimum", "exclusiveMaximum"):
+            try:
+                compiled = grammar({"type": type_, kind: sign * limit})
+            except ParameterError:
+                continue
+            inside = 1 if kind == "exclusiveMinimum" else -1
+            assert not reads(compiled, str(sign * limit))
+            assert not reads(compiled, str(sign * limit - inside))
+            assert reads(compiled, str(sign * limit + inside * 100_000)) or limit > 8 * 10**18
+
+
+@pytest.mark.parametrize("text", ["1e400", "-1e400", "1e999999999", "-1e999999999", "1e-999999999"])
+def test_numbers_of_any_size_are_quick(text: str) -> None:
+    for key in [*KINDS, "multipleOf", "const", "maxItems", "minLength"]:
+        for type_ in ("integer", "number"):
+            schema = f'{{"type": "{type_}", "{key}": {text}}}'
+            branches = '[{"$ref": "#/$defs/a"}, {"const": 1}]'
+            tagged = f'{{"oneOf": {branches}, "$defs": {{"a": {schema}}}}}'
+            for each in (schema, tagged):
+                with suppress(ParameterError):
+                    grammar(each)
 
 
 def test_the_whole_range_of_64_bits_is_no_error() -> None:
@@ -444,6 +472,12 @@ def test_one_of_what_can_be_told_apart(branches: list[Any]) -> None:
 def test_one_of_what_can_not_be_told_apart_says_so(branches: list[Any]) -> None:
     error = refused({"oneOf": branches})
     assert "oneOf's branches must be told apart" in error or "$ref" in str(branches)
+
+
+def test_one_of_that_refers_to_itself_again_and_again_ends() -> None:
+    again = {"$ref": "#/$defs/a"}
+    branches = [again, {"type": "array", "items": again}, {"allOf": [again, again]}, again]
+    assert refused({**again, "$defs": {"a": {"oneOf": branches, "anyOf": branches}}})
 
 
 # --- how it is laid out, and odd schemas ----------------------------------------------------------
