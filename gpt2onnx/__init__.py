@@ -6,17 +6,16 @@ evaluate(model, text)        perplexity, and how far from a reference's logits
 GenerationParams             what generate and stream take, with transformers' names
 Gpt2OnnxError                the base of every error; gpt2onnx.errors has the tree
 
-Importing this package imports neither ONNX Runtime nor numpy: each name is loaded when first used.
+Importing this package imports nothing: each name is loaded when first used.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-from gpt2onnx.errors import Gpt2OnnxError
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from gpt2onnx.errors import Gpt2OnnxError
     from gpt2onnx.evaluation import Evaluation, evaluate
     from gpt2onnx.export.exporter import Export, export
     from gpt2onnx.models import load
@@ -46,6 +45,7 @@ _HOMES = {
     "Export": "gpt2onnx.export.exporter",
     "Generation": "gpt2onnx.runtime.results",
     "GenerationParams": "gpt2onnx.samplers.params",
+    "Gpt2OnnxError": "gpt2onnx.errors",
     "Model": "gpt2onnx.runtime.model",
     "Score": "gpt2onnx.runtime.results",
     "Token": "gpt2onnx.runtime.results",
@@ -55,6 +55,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
     if name == "export":
         return importlib.import_module("gpt2onnx.export")
     if name in _HOMES:

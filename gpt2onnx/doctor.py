@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import gpt2onnx
-from gpt2onnx.errors import Gpt2OnnxError, InstallationError
+from gpt2onnx.errors import Gpt2OnnxError, InstallationError, StorageError
 from gpt2onnx.paths import cache_folder
 from gpt2onnx.runtime import providers, threads
 from gpt2onnx.runtime.processor import Processor, processor
@@ -155,7 +155,10 @@ def _threads() -> Threads:
 
 
 def _cache() -> CacheFolder:
-    path = cache_folder()
+    try:
+        path = cache_folder()
+    except StorageError as error:
+        return CacheFolder(str(error), False, False)
     nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     writable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
     return CacheFolder(str(path), path.is_dir(), writable)

@@ -27,14 +27,16 @@ machine or the network failed.
 
 from __future__ import annotations
 
+import reprlib
 from typing import ClassVar
 
 
 class Gpt2OnnxError(Exception):
-    """Base of all errors of this package. Its message is one line, made to be shown to a user.
+    """Base of all errors of this package; catch it to catch them all.
 
-    Whatever a file's name, a tensor's or a library's own message brings along, a terminal gets
-    nothing but text: line breaks become spaces, other control characters their escapes.
+    The message is one line: what was expected, what came, and what to do. Whatever a file's name, a
+    tensor's or a library's own message brings along, a terminal gets nothing but text: line breaks
+    become spaces, other control characters their escapes.
     """
 
     exit_status: ClassVar[int] = 2
@@ -45,8 +47,32 @@ class Gpt2OnnxError(Exception):
 
 def one_line(text: str) -> str:
     """The same text on one line, with printable characters alone."""
-    joined = " ".join(line.strip() for line in text.splitlines() if line.strip())
-    return joined if joined.isprintable() else "".join(map(_printable, joined))
+    return printable(" ".join(line.strip() for line in text.splitlines() if line.strip()))
+
+
+def printable(text: str) -> str:
+    """The same text with escapes for line breaks and whatever else a terminal would act on."""
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: Python's own form, a long one shortened."""
+    try:
+        return _SHORT.repr(value)
+    except Exception:  # of a value's own __repr__
+        return f"a {type(value).__name__}"
+
+
+class _Short(reprlib.Repr):
+    """As reprlib.repr, which fails on integers of thousands of digits."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        if x.bit_length() > 256:
+            return f"an integer of {x.bit_length()} bits"
+        return super().repr_int(x, level)
+
+
+_SHORT = _Short()
 
 
 def _printable(character: str) -> str:
@@ -54,85 +80,152 @@ def _printable(character: str) -> str:
 
 
 class InstallationError(Gpt2OnnxError):
-    """ONNX Runtime or an optional package is missing, or two of them overwrite each other."""
+    """ONNX Runtime or an optional package is missing, broken, or overwritten by another one.
+
+    Run the pip command that the message names. `gpt2onnx doctor` shows what is installed and what
+    of it runs.
+    """
 
 
 class CheckpointError(Gpt2OnnxError):
-    """The source can't be read as a GPT-2 checkpoint."""
+    """The source of an export can't be read as a GPT-2 checkpoint.
+
+    Give a folder that transformers' save_pretrained wrote, or a hub's model id. The message names
+    the file that is missing or damaged: fetch it, or save the checkpoint again.
+    """
 
 
 class UnsupportedConfigError(CheckpointError):
-    """An option of GPT2Config, or another architecture, that the export refuses by name."""
+    """config.json has an option, a value or an architecture that the export refuses by name.
+
+    Only what transformers loads as GPT2LMHeadModel can be exported. Correct the value if it is a
+    mistake; nothing is exported to other answers than transformers gives.
+    """
 
 
 class WeightsError(CheckpointError):
-    """A tensor is missing, has the wrong shape, or holds NaN or infinity."""
+    """A tensor of a checkpoint is missing, has another shape or type, or holds NaN or infinity.
+
+    The message names the tensor and what was expected of it. Fetch the file again, or save the
+    checkpoint again from a model that holds numbers.
+    """
 
 
 class TokenizerError(CheckpointError):
-    """There is no tokenizer, an unreadable one, or one of another size than the model."""
+    """A checkpoint has no tokenizer, an unreadable one, or one of another size than the model.
+
+    Save the model's own beside it, with AutoTokenizer.from_pretrained(…).save_pretrained(FOLDER).
+    """
 
 
 class HubError(CheckpointError):
-    """The model hub can't be reached, or has no such model."""
+    """The model hub can't be reached, or has no such model, revision or file.
+
+    Check the name and the connection; log in where the model is gated. A folder that was
+    downloaded before needs no hub.
+    """
 
     exit_status = 1
 
 
 class ExportError(Gpt2OnnxError):
-    """The model folder can't be written."""
+    """A model folder, or another file that was asked for, can't be written. Base of the next three.
+
+    Whatever was at its place is still there, whole.
+    """
 
 
 class OutputExistsError(ExportError):
-    """The place to write to exists already, or is not a folder."""
+    """The place to write to exists already, or is something that isn't replaced.
+
+    Choose another place; force=True (--force) replaces a model folder, and nothing else.
+    """
 
 
 class StorageError(ExportError):
-    """The disk is full, or not writable."""
+    """A disk is full or can't be written to, or there is no folder for the cache.
+
+    Free some space, choose another place, or set GPT2ONNX_CACHE to a folder that can be written.
+    """
 
     exit_status = 1
 
 
 class VerificationError(ExportError):
-    """The exported model doesn't give PyTorch's logits within its precision's bounds."""
+    """An exported model doesn't give PyTorch's logits within its precision's bounds.
+
+    Nothing was written. Export it in another precision, or with a text to calibrate it with
+    (--calibration); verify=False (--no-verify) takes the model as it is.
+    """
 
     exit_status = 1
 
 
 class ModelFolderError(Gpt2OnnxError):
-    """A folder is no model folder, or one that this version can't run."""
+    """A folder is no model folder, or one that this version can't run.
+
+    Give what `gpt2onnx export` or Optimum wrote; of a checkpoint make a model folder with
+    `gpt2onnx export SOURCE OUT`.
+    """
 
 
 class CorruptModelError(ModelFolderError):
-    """A file of a model folder was truncated, changed or lost."""
+    """A file of a model folder was truncated, changed or lost since it was exported.
+
+    Copy the folder again, or export the model again. `gpt2onnx inspect DIR --check` compares every
+    file with its checksum.
+    """
 
 
 class ProviderError(Gpt2OnnxError):
-    """An execution provider can't run here. The message says why, and what would mend it."""
+    """An execution provider (cpu, cuda or another) can't run here, or fails on this model.
+
+    The message says why, and what would mend it; provider="auto" takes one that runs, and
+    `gpt2onnx doctor` tries them all.
+    """
 
 
 class ParameterError(Gpt2OnnxError, ValueError):
-    """A parameter that is unknown, out of range, or without effect beside the others."""
+    """A parameter is unknown, out of range, or without effect beside the others.
+
+    The message names it with what it may be. On the command line it is named as an option.
+    """
 
 
 class PromptError(Gpt2OnnxError, ValueError):
-    """A prompt that can't be generated from."""
+    """A prompt or another text is missing, empty, unreadable, or no UTF-8.
+
+    Give the text as an argument, as a file in UTF-8, or on standard input.
+    """
 
 
 class PromptTooLongError(PromptError):
-    """A prompt has more tokens than the model has positions."""
+    """A prompt has more tokens than the model has positions.
+
+    Shorten it, or let overflow="truncate" keep its end; overflow="slide" writes on and forgets.
+    """
 
 
 class TokenRangeError(PromptError):
-    """A prompt holds a token id that the model doesn't have."""
+    """A prompt holds a token id that the model doesn't have.
+
+    Use the ids of the model's own tokenizer.
+    """
 
 
 class CacheFullError(Gpt2OnnxError):
-    """A row of the KV cache has no room for another token."""
+    """A row of the KV cache has no room for another token. Only who drives a decoder meets it.
+
+    Reserve more before the row is made, or cut it shorter.
+    """
 
 
 class OutOfMemoryError(Gpt2OnnxError, MemoryError):
-    """The device, or the machine, has no memory for the KV cache or for a run."""
+    """The device, or the machine, has no memory for the KV cache or for a run.
+
+    Ask for fewer sequences at once, shorter ones, or a smaller precision; an int8 KV cache takes a
+    quarter.
+    """
 
     exit_status = 1
 

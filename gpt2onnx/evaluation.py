@@ -17,13 +17,14 @@ import numpy as np
 
 from gpt2onnx import models
 from gpt2onnx.agreement import Agreement
-from gpt2onnx.errors import ModelFolderError, ParameterError
+from gpt2onnx.errors import ModelFolderError, ParameterError, shown
 from gpt2onnx.reference import Reference, of_model, open_reference
 from gpt2onnx.runtime.decoder import Ids, Logits
 from gpt2onnx.runtime.model import Model
 from gpt2onnx.runtime.prompts import Prompt
 from gpt2onnx.runtime.scoring import walk
 from gpt2onnx.samplers import token_logprobs
+from gpt2onnx.samplers.checks import integer
 from gpt2onnx.tokenizer.codec import decode
 
 # Told how many tokens of how many are done.
@@ -86,8 +87,10 @@ def evaluate(
     opening either raises.
     """
     model = model if isinstance(model, Model) else models.load(model)
-    if max_tokens is not None and max_tokens < 1:
-        raise ParameterError(f"max_tokens={max_tokens}: expected at least 1")
+    if max_tokens is not None:
+        max_tokens = integer(1, "an integer of at least 1")("max_tokens", max_tokens)
+    if progress is not None and not callable(progress):
+        raise ParameterError(f"progress={shown(progress)}: expected a function (done, of_all)")
     ids = model.to_score(text, add_bos)
     other = None if reference is None else _as_reference(reference)
     if other:

@@ -8,14 +8,16 @@ Python says of a path or a file becomes one line, as the caller's kind of error.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from gpt2onnx.errors import Gpt2OnnxError
 
@@ -28,6 +30,8 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+# The byte order marks of its two kinds.
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 # In JSON's text: where a lone half of a surrogate pair may be.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -41,7 +45,7 @@ def as_path(value: object, what: str, error: type[Gpt2OnnxError]) -> Path:
         raise error(f"{what}: expected a path, got {value!r:.200}")
     name = os.fspath(value)
     try:
-        valid = isinstance(name, str) and b"\0" not in os.fsencode(name)
+        valid = isinstance(name, str) and name != "" and b"\0" not in os.fsencode(name)
     except UnicodeEncodeError:
         valid = False
     if not valid:
@@ -62,7 +66,7 @@ def path_errors(path: Path | str, error: type[Gpt2OnnxError], advice: str = "") 
 
 
 @contextmanager
-def open_regular(path: Path, error: type[Gpt2OnnxError]) -> Iterator[BinaryIO]:
+def open_regular(path: Path, error: type[Gpt2OnnxError]) -> Iterator[BufferedReader]:
     """A file, open for reading bytes. Raises `error` where it can't be, or isn't a regular file."""
     with path_errors(path, error):
         # Without O_NONBLOCK opening a pipe waits for its writer.
@@ -96,13 +100,20 @@ def read_bytes(path: Path, error: type[Gpt2OnnxError], most: int = MAX_TEXT_BYTE
         return content
 
 
+def sha256(path: Path, error: type[Gpt2OnnxError]) -> str:
+    """The SHA-256 of a file of any size, in hexadecimal digits. Raises `error`."""
+    with open_regular(path, error) as file, path_errors(path, error):
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def decoded(content: bytes, name: object, error: type[Gpt2OnnxError]) -> str:
     """UTF-8 as text, without a byte order mark. Raises `error` with the first wrong byte."""
     try:
         return content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as cause:
-        byte = f"byte {cause.start} is 0x{content[cause.start]:02x}"
-        raise error(f"{_shortened(name)}: expected UTF-8, found something else: {byte}") from cause
+        byte = f"something else: byte {cause.start} is 0x{content[cause.start]:02x}"
+        found = "UTF-16; save it as UTF-8" if content.startswith(_UTF16) else byte
+        raise error(f"{_shortened(name)}: expected UTF-8, found {found}") from cause
 
 
 def read_text(path: Path, error: type[Gpt2OnnxError], most: int = MAX_TEXT_BYTES) -> str:

@@ -7,19 +7,21 @@ folder that holds other things.
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpt2onnx.errors import CorruptModelError
+from gpt2onnx.files import read_json
 from gpt2onnx.paths import cache_folder
-from gpt2onnx.runtime.entries import UNFINISHED, Entry
-from gpt2onnx.runtime.folder import MANIFEST
+from gpt2onnx.runtime.checked import CHECKED
+from gpt2onnx.runtime.entries import Entry
+from gpt2onnx.runtime.manifest import MANIFEST
 from gpt2onnx.runtime.startup import FOLDER as STARTUP
 from gpt2onnx.runtime.startup import startup_entries
+from gpt2onnx.staging import is_stage
 
-CHECKED = "checked"
 EXPORTS = ("demo", "demo-draft", "compare")
 
 
@@ -67,9 +69,12 @@ def _entry_name(entry: Entry) -> str:
 
 
 def _unfinished() -> Iterator[Kept]:
-    """What a process is writing, or left when it died."""
-    for path in (cache_folder() / STARTUP).glob(f"{UNFINISHED}*"):
-        yield from _folder("startup", f"{path.name}: being written, or abandoned", path)
+    """What a process is writing, or left when it died; and entries that were damaged."""
+    for path in startup_entries().others():
+        what = (
+            "being written, or abandoned" if is_stage(path) else "damaged, made again when needed"
+        )
+        yield from _folder("startup", f"{path.name}: {what}", path)
 
 
 def _exports() -> Iterator[Kept]:
@@ -82,14 +87,14 @@ def _exports() -> Iterator[Kept]:
 def _source(path: Path) -> str:
     """Of which checkpoint, where a manifest says so; none has one while it is being written."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(path / MANIFEST, CorruptModelError)
         return f" of {manifest['source']['name']}"
-    except (OSError, ValueError, LookupError, TypeError):
+    except (CorruptModelError, LookupError, TypeError):
         return ""
 
 
 def _checked() -> Iterator[Kept]:
-    """Which folders' checksums were compared: all together, for they are empty files."""
+    """Which folders' checksums were compared: all together, for they are a line each."""
     path = cache_folder() / CHECKED
     if path.is_dir():
         yield from _folder(
@@ -100,6 +105,6 @@ def _checked() -> Iterator[Kept]:
 def _folder(kind: str, name: str, path: Path) -> Iterator[Kept]:
     """It, unless a process renames it meanwhile."""
     with contextlib.suppress(FileNotFoundError):
-        files = [file.stat() for file in path.rglob("*") if file.is_file()]
+        files = [file.lstat() for file in path.rglob("*") if file.is_file()]
         newest = max(stat.st_mtime for stat in (path.stat(), *files))
         yield Kept(kind, name, str(path), sum(stat.st_size for stat in files), newest)

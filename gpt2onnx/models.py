@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 
 from gpt2onnx import demo
 from gpt2onnx.demo import BUNDLED, DEMO
+from gpt2onnx.errors import ModelFolderError
+from gpt2onnx.files import as_path
+from gpt2onnx.runtime.load_params import check_load
 from gpt2onnx.runtime.opening import open_model
 from gpt2onnx.runtime.session import device_of
 
@@ -22,9 +25,11 @@ if TYPE_CHECKING:
 def resolve(name: str | Path, provider: str = "auto") -> Path:
     """The folder that a name stands for; a bundled model is exported on its first use.
 
-    For CUDA where that is the provider: it wants a graph of its own.
+    For CUDA where that is the provider: it wants a graph of its own. Errors: ModelFolderError for
+    what is no path.
     """
-    return demo.exported(str(name), device=device_of(provider)) if name in BUNDLED else Path(name)
+    path = as_path(name, "folder", ModelFolderError)
+    return demo.exported(str(name), device=device_of(provider)) if name in BUNDLED else path
 
 
 def load(
@@ -43,6 +48,7 @@ def load(
 
     Errors: ModelFolderError, CorruptModelError, ProviderError, InstallationError.
     """
+    check_load(provider, provider_options, threads, startup_cache)
     alike = partial(
         load,
         provider=provider,

@@ -1,10 +1,16 @@
-"""Where gpt2onnx keeps what it can make again. Knows folders, and nothing of what lies in them."""
+"""Where gpt2onnx keeps what it can make again. Knows folders, and nothing of what lies in them.
+
+A process may have no such place: a container's bare uid has no home. What only saves time is done
+without then; what needs the place says so, in the words of the error that is raised here.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
+
+from gpt2onnx.errors import StorageError
 
 
 def cache_folder() -> Path:
@@ -13,10 +19,18 @@ def cache_folder() -> Path:
     GPT2ONNX_CACHE if set, else XDG_CACHE_HOME/gpt2onnx, else the platform's own place: ~/.cache on
     Linux (https://specifications.freedesktop.org/basedir-spec), ~/Library/Caches on macOS,
     %LOCALAPPDATA% on Windows.
+
+    Raises StorageError where that is in a home folder, and there is none.
     """
-    if own := os.environ.get("GPT2ONNX_CACHE"):
-        return Path(own).expanduser()
-    return _caches() / "gpt2onnx"
+    own = os.environ.get("GPT2ONNX_CACHE")
+    try:
+        return Path(own).expanduser() if own else _caches() / "gpt2onnx"
+    except RuntimeError as error:  # pathlib's own, of a user without a home
+        place = f"GPT2ONNX_CACHE={own}" if own else "the cache folder"
+        raise StorageError(
+            f"{place}: no such user's home is known; set GPT2ONNX_CACHE to a folder that can be "
+            "written"
+        ) from error
 
 
 def _caches() -> Path:

@@ -68,6 +68,7 @@ def of_checkpoint(name: str | Path) -> Reference:
             "'gpt2onnx[export,verify]', or give a model folder, exported in fp32, as the reference"
         )
     checkpoint = open_checkpoint(BUNDLED.get(str(name), name))
+    checkpoint.check()
     checkpoint.tokenizer.no_truncation()
     checkpoint.tokenizer.no_padding()
     sizes = checkpoint.config.vocab_size, checkpoint.config.n_positions

@@ -23,14 +23,16 @@ ROOT = Path(gpt2onnx.__file__).parent
 # What each part may import of the others; "gpt2onnx" is the package's own __init__.
 ARROWS = {
     "errors": set(),
-    "paths": set(),
+    "paths": {"errors"},
+    "staging": set(),
     "files": {"errors"},
+    "flags": {"errors"},
     "export_digest": set(),
     "agreement": set(),
-    "samplers": {"errors"},
+    "samplers": {"errors", "flags"},
     "tokenizer": {"errors", "files"},
-    "runtime": {"errors", "files", "paths", "samplers", "tokenizer"},
-    "export": {"errors", "export_digest", "files", "paths", "tokenizer"},
+    "runtime": {"errors", "files", "flags", "paths", "samplers", "staging", "tokenizer"},
+    "export": {"errors", "export_digest", "files", "flags", "paths", "staging", "tokenizer"},
     "demo": {"errors", "paths", "export", "export_digest"},
     "models": {"errors", "files", "demo", "runtime"},
     "reference": {"errors", "demo", "models", "runtime", "export"},
@@ -38,22 +40,15 @@ ARROWS = {
         *("errors", "agreement", "models", "reference", "runtime", "samplers", "tokenizer"),
     },
     "doctor": {"gpt2onnx", "errors", "paths", "runtime"},
-    "kept": {"errors", "files", "paths", "runtime"},
-    "compare": {"gpt2onnx", "errors", "files", "agreement", "page", "runtime", "tokenizer"},
+    "kept": {"errors", "files", "paths", "runtime", "staging"},
+    "compare": {
+        *("gpt2onnx", "errors", "files", "agreement", "page", "runtime", "staging", "tokenizer"),
+    },
     "page": set(),
     "cli": {
-        *("gpt2onnx", "errors", "files", "paths", "agreement", "samplers", "runtime", "export"),
-        *(
-            "demo",
-            "models",
-            "reference",
-            "evaluation",
-            "doctor",
-            "kept",
-            "compare",
-            "page",
-            "tokenizer",
-        ),
+        *("gpt2onnx", "errors", "files", "flags", "paths", "agreement", "samplers", "runtime"),
+        *("demo", "export", "models", "reference", "evaluation", "doctor", "kept", "compare"),
+        *("page", "staging", "tokenizer"),
     },
     "gpt2onnx": {"errors", "export"},
     "__main__": {"cli"},
@@ -80,6 +75,7 @@ MORE_ARROWS = {
 MORE_THIRD_PARTY = {
     "gpt2onnx.runtime.session": {"onnxruntime"},
     "gpt2onnx.runtime.guided": {"llguidance"},
+    "gpt2onnx.runtime.json_patterns": {"llguidance"},
 }
 # Imported where they are used, since exporting works without.
 IN_FUNCTIONS_ONLY = {"torch", "transformers", "optimum", "onnxruntime", "llguidance"}

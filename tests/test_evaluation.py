@@ -139,7 +139,7 @@ def test_an_interrupted_evaluation_gives_its_rows_back(model: Model) -> None:
 def test_mistakes(model: Model) -> None:
     with pytest.raises(PromptError, match="the text is empty"):
         evaluate(model, "")
-    with pytest.raises(ParameterError, match="max_tokens=0: expected at least 1"):
+    with pytest.raises(ParameterError, match="max_tokens=0: expected an integer of at least 1"):
         evaluate(model, TEXT, max_tokens=0)
     with pytest.raises(ParameterError, match="stride=65: expected 1 to 64"):
         evaluate(model, TEXT, stride=65)

@@ -117,3 +117,10 @@ def test_a_whole_surrogate_pair_is_a_character() -> None:
 def test_a_message_is_one_line_of_printable_characters() -> None:
     error = ParameterError("a\x1b[31m\n  b\r\n\nc \ud800 \u202e é")
     assert str(error) == r"a\x1b[31m b c \ud800 \u202e é"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_utf16_is_named(encoding: str) -> None:
+    content = "\ufeffé" if encoding == "utf-16-be" else "é"
+    with pytest.raises(RefusedError, match="expected UTF-8, found UTF-16; save it as UTF-8"):
+        decoded(content.encode(encoding), "name", RefusedError)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from gpt2onnx import kept
-from gpt2onnx.runtime.entries import UNFINISHED
+from gpt2onnx.runtime.entries import ENTRY
 from gpt2onnx.runtime.startup import startup_entries
 
+UNFINISHED = ".unfinished.gpt2onnx-00000000"
 DEMO = {"source": {"name": "/demo/model", "revision": None}}
 
 
@@ -21,7 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     about = {"path": "/models/a", "precision": "int8"}
     startup_entries().add({"model": "a"}, about, lambda f: write(f / "model.onnx", 100))
     startup_entries().add({"model": "b"}, about | {"precision": None}, lambda _: "it is odd")
-    write(tmp_path / "startup" / f"{UNFINISHED}1-1" / "model.onnx", 10)
+    write(tmp_path / "startup" / UNFINISHED / "model.onnx", 10)
     write(tmp_path / "demo" / "0.0.9-1-1" / "int8" / "model.onnx", 1000)
     write(tmp_path / "checked" / "abc", 0)
     write(tmp_path / "thesis" / "chapter1.txt", 7)
@@ -38,9 +39,9 @@ def test_everything_is_listed(folder: Path) -> None:
     assert sorted(found) == [
         ("checked", "1 folders whose checksums agreed", 0),
         ("export", "demo, int8", 1000),
+        ("startup", f"{UNFINISHED}: being written, or abandoned", 10),
         ("startup", "/models/a (int8)", 100),
         ("startup", "/models/a: none, it is odd", 0),
-        ("startup", "unfinished-1-1: being written, or abandoned", 10),
     ]
     assert all(Path(each.path).is_relative_to(folder) for each in kept.kept())
 
@@ -67,12 +68,12 @@ def test_what_a_process_renames_meanwhile(folder: Path, monkeypatch: pytest.Monk
 
     def renaming(path: Path, pattern: str) -> Iterator[Path]:
         for file in original(path, pattern):
-            if path.name.startswith(UNFINISHED):
+            if path.name == UNFINISHED:
                 path.rename(path.with_name("finished"))
             yield file
 
     monkeypatch.setattr(Path, "rglob", renaming)
-    assert "unfinished-1-1: being written, or abandoned" not in [each.name for each in kept.kept()]
+    assert f"{UNFINISHED}: being written, or abandoned" not in [each.name for each in kept.kept()]
     removing = shutil.rmtree
     failures = iter([FileNotFoundError(2, "No such file or directory")])
 
@@ -97,3 +98,12 @@ def test_a_cache_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("GPT2ONNX_CACHE", str(tmp_path / "none"))
     assert (kept.kept(), kept.clear()) == ([], 0)
     assert not (tmp_path / "none").exists()
+
+
+def test_damaged_entries_stop_neither_listing_nor_clearing(folder: Path) -> None:
+    (entry,) = (each for each in startup_entries() if each.files)
+    (entry.path / ENTRY).write_text('{"made_of": 1e999}')
+    (damaged,) = (each for each in kept.kept() if "damaged" in each.name)
+    assert (damaged.kind, damaged.path) == ("startup", str(entry.path))
+    kept.clear()
+    assert [path.name for path in folder.iterdir()] == ["thesis"]

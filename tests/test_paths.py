@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gpt2onnx.errors import StorageError
 from gpt2onnx.paths import cache_folder
 
 
@@ -56,3 +57,16 @@ def test_local_app_data_on_windows(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_asking_creates_nothing(home: Path) -> None:
     cache_folder()
     assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", ["~nosuchuser/x", None])
+def test_no_home(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(Path, "home", homeless)
+    if value:
+        monkeypatch.setenv("GPT2ONNX_CACHE", value)
+    with pytest.raises(StorageError, match="set GPT2ONNX_CACHE to a folder that can be written"):
+        cache_folder()

@@ -1,7 +1,8 @@
 """The command line: finds the command, runs it, makes a line and a status of what goes wrong.
 
 Each command is a module of this package, with `parser()` and `run(args)`, imported when called:
-`gpt2onnx --help` needs neither numpy nor ONNX Runtime. Nothing in here knows models.
+`gpt2onnx --help` needs neither numpy nor ONNX Runtime. Nothing in here knows models. Everything is
+imported where it is used, so that an interrupt finds `main` running as early as can be.
 
 Exit status: 0; 1 where the machine or the network failed; 2 for a mistake in the call; 128 and the
 signal's number where one ended it: 130 after Ctrl-C, 141 where the reader of the output went away.
@@ -10,17 +11,16 @@ What is none of these is a bug, and keeps its traceback.
 
 from __future__ import annotations
 
-import errno
-import importlib
-import io
-import os
 import sys
-from collections.abc import Sequence
-from typing import Any
 
-import gpt2onnx
-from gpt2onnx.cli.parser import Parser
-from gpt2onnx.errors import Gpt2OnnxError
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from gpt2onnx.cli.parser import Parser
+
 
 COMMANDS = {
     "generate": "write on from a prompt",
@@ -43,26 +43,85 @@ INTERRUPTED, BROKEN_PIPE = 128 + 2, 128 + 13
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default the process's own, and give its exit status."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without a character shows its number
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        status = _run(sys.argv[1:] if arguments is None else arguments)
-        print(end="", flush=True)
+        if arguments is None:
+            _take_the_process()
+        return _main(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _take_the_process() -> None:
+    """SIGINT and standard streams are ours: this process runs nothing but this call."""
+    import signal
+
+    # Until a command runs there is nothing to close: it ends the process, without a traceback.
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from gpt2onnx.cli.streams import open_closed
+
+    open_closed()
+
+
+def _main(arguments: Sequence[str]) -> int:
+    from gpt2onnx.cli import streams
+    from gpt2onnx.cli.failures import described
+
+    streams.show_all_characters()
+    options = main_parser()
+    try:
+        try:
+            called = command(_name(options, arguments))
+            options = called.parser()
+            given = options.parse_args(arguments[1:])
+        except SystemExit as end:  # argparse has said what there is to say
+            status = int(end.code or 0)
+        else:
+            status = _run(called.run, given)
+        streams.flush()
     except BrokenPipeError:
-        _discard_output()
+        streams.discard_output()
         return BROKEN_PIPE
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except Exception as error:
+        told = described(error)
+        if told is None:
             raise
-        _discard_output()
-        return _complain(f"standard output: {error.strerror}", 1)
+        message, status = told
+        streams.settle_output()
+        streams.say(f"gpt2onnx: error: {options.in_options(message)}")
     return status
 
 
-def parser() -> Parser:
+def _name(options: Parser, arguments: Sequence[str]) -> str:
+    """The command's name, and its threads."""
+    import os
+
+    if any("\0" in each for each in arguments):  # none that a system would pass on
+        options.error("an argument holds a NUL character, which no file's name and no option has")
+    name: str = options.parse_args(arguments[:1]).command
+    if name not in WITH_BLAS:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    return name
+
+
+def _run(run: Callable[[argparse.Namespace], int], given: argparse.Namespace) -> int:
+    """A command's status. Where a signal ended it, whatever came of that is no error."""
+    from gpt2onnx.cli.signals import ending_signals
+
+    with ending_signals() as ending:
+        try:
+            return run(given)
+        except BaseException:
+            if not ending.number:
+                raise
+            return 128 + ending.number
+
+
+def main_parser() -> Parser:
     """What stands before the command."""
+    import gpt2onnx
+    from gpt2onnx.cli.parser import Parser
+
     width = max(map(len, COMMANDS))
     listed = "\n".join(f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items())
     parser = Parser(
@@ -79,32 +138,6 @@ def parser() -> Parser:
 
 def command(name: str) -> Any:
     """The module of a command."""
+    import importlib
+
     return importlib.import_module(f"gpt2onnx.cli.{name}")
-
-
-def _run(arguments: Sequence[str]) -> int:
-    name = parser().parse_args(arguments[:1]).command
-    if name not in WITH_BLAS:
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    called = command(name)
-    options = called.parser()
-    try:
-        status: int = called.run(options.parse_args(arguments[1:]))
-    except Gpt2OnnxError as error:
-        return _complain(options.in_options(str(error)), error.exit_status)
-    except MemoryError as error:
-        return _complain(f"this machine has no memory left: {error}", 1)
-    return status
-
-
-def _complain(message: str, status: int) -> int:
-    print(f"gpt2onnx: error: {message}", file=sys.stderr)
-    return status
-
-
-def _discard_output() -> None:
-    """Keep Python from complaining at its end about what couldn't be written.
-
-    https://docs.python.org/3/library/signal.html#note-on-sigpipe
-    """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

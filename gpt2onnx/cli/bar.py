@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
+from gpt2onnx.cli.streams import is_terminal
+
 WIDTH = 24
 DELAY, PAUSE = 0.5, 0.1  # seconds: before it first shows, and between two of its states
 
@@ -26,7 +28,7 @@ class Bar:
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self._started < DELAY or now - self._shown < PAUSE or not sys.stderr.isatty():
+        if now - self._started < DELAY or now - self._shown < PAUSE or not is_terminal(sys.stderr):
             return
         self._shown = now
         filled = "#" * (WIDTH * done // total)

@@ -12,7 +12,7 @@ from gpt2onnx import demo
 from gpt2onnx.cli.bar import Bar
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.report_folder import ReportFolder, earlier
-from gpt2onnx.cli.signals import ending_signals
+from gpt2onnx.cli.streams import is_terminal, say
 from gpt2onnx.cli.table import table
 from gpt2onnx.cli.text import read_file
 from gpt2onnx.compare.answers import encoded
@@ -98,11 +98,6 @@ def _add_grid(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    with ending_signals():
-        return _run(args)
-
-
-def _run(args: argparse.Namespace) -> int:
     out = ReportFolder(Path(args.out), Prices(args.cpu_price, args.gpu_price))
     prompts = _prompts(args.prompts)
     providers = _providers(args.providers)
@@ -125,7 +120,7 @@ def _run(args: argparse.Namespace) -> int:
     except (KeyboardInterrupt, SystemExit):
         if record.answers:
             kept = f"what is done is kept: --resume goes on with {args.out}"
-            print(f"gpt2onnx: {kept}", file=sys.stderr)
+            say(f"gpt2onnx: {kept}")
         raise
     print(_terminal(out.data(record)))
     return 0 if any(each["status"] == "ok" for each in record.runs) else 1
@@ -166,7 +161,7 @@ def _models(sources: list[str], precisions: tuple[str, ...] | None) -> Exported 
         if precision not in KNOWN:
             raise ParameterError(f"precisions={precision}: expected some of {', '.join(KNOWN)}")
     (source,) = sources
-    exports = CachedExports(demo.CHECKPOINT if source == DEMO else source, sys.stderr.isatty())
+    exports = CachedExports(demo.CHECKPOINT if source == DEMO else source, is_terminal(sys.stderr))
     return Exported(source, exports.identity, exports)
 
 
@@ -180,8 +175,7 @@ def _providers(names: tuple[str, ...]) -> tuple[str, ...]:
 def _prompts(file: str | None) -> list[str]:
     if file is None:
         return list(PROMPTS)
-    text = read_file(file).removeprefix("\ufeff")  # the mark that some editors begin UTF-8 with
-    lines = (line for line in re.split("\r?\n", text) if line.strip())
+    lines = (line for line in re.split("\r?\n", read_file(file)) if line.strip())
     prompts = [line.replace("\\n", "\n") for line in lines]
     if not prompts:
         raise PromptError(f"{file}: no prompts: expected one a line")

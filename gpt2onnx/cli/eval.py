@@ -121,7 +121,7 @@ def _as_text(results: Sequence[Evaluation]) -> str:
 def _own(result: Evaluation) -> list[str]:
     return [
         result.model,
-        result.precision or "-",
+        str(result.precision or "-"),
         str(result.tokens),
         f"{result.perplexity:.4f}",
         f"{result.bits_per_byte:.4f}",

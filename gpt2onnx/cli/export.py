@@ -8,6 +8,7 @@ import warnings
 from typing import Any
 
 from gpt2onnx.cli.parser import Parser
+from gpt2onnx.cli.streams import is_terminal
 from gpt2onnx.demo import CHECKPOINT, DEMO
 from gpt2onnx.errors import SettingsWarning
 
@@ -104,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
             verify=args.verify,
             force=args.force,
             strict=args.strict,
-            progress=sys.stderr.isatty(),
+            progress=is_terminal(sys.stderr),
         )
     print(made)
     return 0

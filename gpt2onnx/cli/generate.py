@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gpt2onnx.cli.model import add_beside, add_model, given_beside, open_model
 from gpt2onnx.cli.parameters import add_parameters, given_parameters
 from gpt2onnx.cli.parser import Parser
+from gpt2onnx.cli.streams import say
 from gpt2onnx.cli.table import table
 from gpt2onnx.cli.text import add_text, read_prompt
 from gpt2onnx.errors import ParameterError
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
             ("model", f"opened in {opened:.3f} s; start-up cache {model.session.startup}"),
             ("provider", model.session.choice),
         ]
-        print(table([*about, *rows]), file=sys.stderr)
+        say(table([*about, *rows]))
     return 0
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt2onnx import demo
-from gpt2onnx.cli.parser import Pairs, Parser
+from gpt2onnx.cli.parser import Pairs, Parser, utf8
+from gpt2onnx.cli.streams import say
 from gpt2onnx.demo import BUNDLED, DEMO
 from gpt2onnx.models import load, resolve
 from gpt2onnx.runtime.session import device_of, require_provider
@@ -74,6 +74,7 @@ def add_beside(parser: Parser) -> None:
     )
     parser.add_argument(
         "--negative-prompt",
+        type=utf8,
         metavar="TEXT",
         help="what --guidance-scale leads away from (default: the prompt's last token alone)",
     )
@@ -98,12 +99,12 @@ def find_model(name: str, provider: str = "auto") -> Path:
         if provider != "auto":
             require_provider(provider)  # before it is exported in vain
         kind = "model" if name == DEMO else "draft"
-        print(f"gpt2onnx: exporting the bundled {kind}, once", file=sys.stderr)
+        say(f"gpt2onnx: exporting the bundled {kind}, once")
     return resolve(name, provider)
 
 
 def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
+    key, equals, value = utf8(text).partition("=")
     if not (key and equals):
         raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
     return key, value

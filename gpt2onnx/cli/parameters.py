@@ -6,10 +6,11 @@ Knows how a value is written on a command line; what it may be, GenerationParams
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from gpt2onnx.cli.parser import Pairs, Parser
+from gpt2onnx.cli.parser import Pairs, Parser, utf8
+from gpt2onnx.errors import ParameterError
+from gpt2onnx.files import as_path, read_text
 
 
 def _ids(text: str) -> list[int]:
@@ -41,7 +42,7 @@ def _bias(text: str) -> tuple[int, float]:
 
 
 def _schema(text: str) -> str:
-    return text if text.lstrip().startswith("{") else _file(text)
+    return text if text.removeprefix("\ufeff").lstrip().startswith("{") else _file(text)
 
 
 def _grammar(text: str) -> str:
@@ -50,10 +51,9 @@ def _grammar(text: str) -> str:
 
 def _file(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise argparse.ArgumentTypeError(f"{path}: {reason}") from None
+        return read_text(as_path(path, "FILE", ParameterError), ParameterError)
+    except ParameterError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _names(text: str) -> list[str]:
@@ -66,7 +66,7 @@ INTEGER = {"type": int, "metavar": "N"}
 NUMBER = {"type": float, "metavar": "X"}
 CHOICE = {"metavar": "NAME"}
 NAMES = {"type": _names, "metavar": "NAME,NAME"}
-TEXTS = {"action": "append", "metavar": "TEXT"}
+TEXTS = {"action": "append", "type": utf8, "metavar": "TEXT"}
 TOKENS = {"action": "extend", "type": _ids, "metavar": "ID,ID"}
 WORDS = {"action": "extend", "type": _words, "metavar": "ID,ID;ID"}
 PHRASES = {"action": "extend", "type": _phrases, "metavar": "ID,ID|ID;ID"}
@@ -196,14 +196,19 @@ GROUPS: dict[str, dict[str, tuple[dict[str, Any], str]]] = {
         ),
         "forced_eos_token_id": (TOKENS, "end with one of these tokens at the length limit"),
         "regex": (
-            {"metavar": "REGEX"},
-            "write a text that matches it, in Rust's syntax, and end; of this and the next three "
-            "one at most, and where a limit comes first the text is cut short",
+            {"type": utf8, "metavar": "REGEX"},
+            "write a text that matches it, in Rust's syntax, and end; of regex, json-schema, "
+            "grammar and choices one at most, and where a limit comes first the text is cut short",
         ),
         "json_schema": (
             {"type": _schema, "metavar": "FILE"},
             "write JSON that the schema allows, and end: a file, or the schema itself, "
             "told by its brace",
+        ),
+        "json_layout": (
+            CHOICE,
+            "how that JSON is laid out: spaced (default), as Python writes it; compact, without "
+            "white space; free, with white space wherever JSON allows it",
         ),
         "grammar": (
             {"type": _grammar, "metavar": "FILE"},

@@ -10,6 +10,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from gpt2onnx.cli.failures import shortened
+from gpt2onnx.errors import one_line
+
 # A name, alone or with what it is set to; not a part of a path, nor a value in quotation marks.
 _PARAMETER = re.compile(
     r"(?<![\w/.'-])([a-z][a-z\d]*(?:_[a-z\d]+)*)(=(?:True|False)?|\b(?![/.]\w))"
@@ -31,7 +34,8 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"gpt2onnx: error: {message}; see {self.prog} --help\n")
+        told = shortened(one_line(message))
+        self.exit(2, f"gpt2onnx: error: {told}; see {self.prog} --help\n")
 
     def in_options(self, message: str) -> str:
         """A message of the library with its parameters as options: top_k=0 as --top-k 0.
@@ -63,3 +67,14 @@ class Pairs(argparse.Action):
     ) -> None:
         before = getattr(namespace, self.dest, None) or {}
         setattr(namespace, self.dest, {**before, values[0]: values[1]})
+
+
+def utf8(given: str) -> str:
+    """The type of an argument that is text, and no path: what isn't UTF-8 is refused."""
+    try:
+        given.encode()
+    except UnicodeEncodeError as error:
+        raise argparse.ArgumentTypeError(
+            f"expected UTF-8, found something else at character {error.start}"
+        ) from None
+    return given

@@ -10,6 +10,7 @@ from typing import Any
 from gpt2onnx.cli.model import add_provider, find_model
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.table import table
+from gpt2onnx.errors import printable
 from gpt2onnx.runtime.folder import ModelFolder, open_folder
 from gpt2onnx.runtime.profiling import Phase, Profile, Work, profile
 
@@ -80,10 +81,10 @@ def _as_json(about: dict[str, Any], found: Profile) -> str:
 
 
 def _as_text(about: dict[str, Any], found: Profile) -> str:
-    kind = ", ".join(value for value in (about["precision"], about["graph"]) if value)
+    kind = ", ".join(str(value) for value in (about["precision"], about["graph"]) if value)
     threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
     lines = [
-        f"{about['model']}: {kind or 'another exporter'}; {found.provider}, {threads}; "
+        f"{about['model']}: {printable(kind or 'another exporter')}; {found.provider}, {threads}; "
         f"weights {found.weight_bytes / 1e6:.1f} MB, "
         f"cache {found.cache_bytes_per_token / 1e3:.1f} kB a token",
         f"\na prompt of {found.prompt.tokens} tokens\n{_table(found.prompt, found.bandwidth)}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from gpt2onnx.compare.markdown import markdown
 from gpt2onnx.compare.page import render
 from gpt2onnx.compare.record import Record
 from gpt2onnx.errors import Gpt2OnnxError, OutputExistsError, ParameterError, StorageError
+from gpt2onnx.files import path_errors, read_json
 
 JSON = "compare.json"
 # What Python raises where a part of a record is missing or is something else.
@@ -21,33 +23,36 @@ DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeErro
 
 def earlier(folder: Path, resume: bool) -> dict[str, Any] | None:
     """The record to go on with. Errors: OutputExistsError, ParameterError."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputExistsError(f"out={folder}: expected a folder, this is a file")
-    if resume:
-        return _read(folder / JSON)
-    if (folder / JSON).exists():
+    with path_errors(folder, OutputExistsError, "give another out=DIR"):
+        above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not above.is_dir():
+            raise OutputExistsError(f"out={folder}: expected a folder, {_name(above, folder)}")
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise StorageError(f"out={folder}: the folder {above} can't be written to")
+        there = (folder / JSON).exists()
+    if resume and not there:
+        raise ParameterError(f"there is no {folder / JSON} to go on with: leave resume=True out")
+    if there and not resume:
         raise OutputExistsError(
             f"{folder / JSON} exists: give resume=True to go on with it, or another out=DIR"
         )
-    return None
+    return _read(folder / JSON) if resume else None
+
+
+def _name(file: Path, folder: Path) -> str:
+    return f"{'this' if file == folder else file} is a file"
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError(f"expected a JSON object, found {type(found).__name__}")
-    except FileNotFoundError:
-        raise ParameterError(f"there is no {file} to go on with: leave resume=True out") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(file, str(error)) from error
-    return found
+        return read_json(file, ParameterError)
+    except ParameterError as error:
+        raise _damaged(str(error)) from error
 
 
-def _damaged(file: Path, why: str) -> ParameterError:
+def _damaged(why: str) -> ParameterError:
     return ParameterError(
-        f"resume=True: {file} can't be gone on with: {why}; remove the file, or give another "
-        "out=DIR"
+        f"resume=True can't go on with {why}; remove the file, or give another out=DIR"
     )
 
 
@@ -78,8 +83,8 @@ class ReportFolder:
         except Gpt2OnnxError:
             raise
         except DAMAGE as error:
-            why = f"it is damaged ({type(error).__name__}: {error})"
-            raise _damaged(self._folder / JSON, why) from error
+            what = f"{self._folder / JSON}: it is damaged ({type(error).__name__}: {error})"
+            raise _damaged(what) from error
 
     def _shown(self, record: Record) -> dict[str, str]:
         data = self.data(record)
@@ -95,8 +100,6 @@ class ReportFolder:
         }
 
     def _write(self, name: str, content: str) -> None:
-        try:
+        with path_errors(self._folder, StorageError):
             self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"{self._folder}: {error.strerror}") from error
         WholeFile("out", str(self._folder / name)).write(content)

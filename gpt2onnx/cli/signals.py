@@ -1,34 +1,81 @@
-"""SIGTERM and SIGHUP as ends like Ctrl-C: what is open is closed, what is temporary is removed."""
+"""SIGINT, SIGTERM and SIGHUP: what is open is closed, what is temporary is removed, and that's it.
+
+Before a command runs there is nothing to close, and each of them ends the process at once. While it
+runs they are exceptions: KeyboardInterrupt, and SystemExit with the status that a shell says of
+them. Within an import an exception would be lost, or taken for a package that can't be imported; so
+there they end the process at once, too, unless it has something temporary to remove.
+"""
 
 from __future__ import annotations
 
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+
+from gpt2onnx.staging import any_open
 
 # Windows has no SIGHUP.
-ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+ENDING = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+# What Python itself has them do.
+DEFAULT = (signal.SIG_DFL, signal.default_int_handler)
+# A terminal or a supervisor may say it twice. Who says it again after this many seconds means it.
+TWICE = 1.0
 
 
 @contextmanager
-def ending_signals() -> Iterator[None]:
-    """Within the block these signals raise SystemExit, with the status that a shell says of them.
+def ending_signals() -> Iterator[Ending]:
+    """Within the block the signals are exceptions; says which one has come.
 
-    One that is ignored, as nohup has it, stays ignored.
+    One that is ignored, as nohup has SIGHUP, stays ignored; one with a handler keeps it.
     """
-    heeded = [each for each in ENDING if signal.getsignal(each) == signal.SIG_DFL]
+    ending = Ending()
+    before = {each: signal.getsignal(each) for each in ENDING if _is_main_thread()}
+    heeded = {each: handler for each, handler in before.items() if handler in DEFAULT}
     for each in heeded:
-        signal.signal(each, _end)
+        signal.signal(each, ending)
     try:
-        yield
+        yield ending
     finally:
-        for each in heeded:
-            signal.signal(each, signal.SIG_DFL)
+        for each, handler in heeded.items():
+            signal.signal(each, handler)
 
 
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    for each in ENDING:  # a terminal that closes may say so twice: the end isn't to be cut short
-        signal.signal(each, signal.SIG_IGN)
-    raise SystemExit(128 + number)
+class Ending:
+    """What the signals do. `number` is that of the first one, 0 before it came."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._since = 0.0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.number:  # the end isn't to be cut short
+            if time.monotonic() - self._since > TWICE:
+                _die_of(number)
+            return
+        self.number, self._since = number, time.monotonic()
+        if not any_open() and _imports(frame):
+            _die_of(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+
+def _die_of(number: int) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether Python is importing a module, somewhere above."""
+    while frame:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

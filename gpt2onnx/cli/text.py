@@ -6,7 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from gpt2onnx.cli.parser import Parser
+from gpt2onnx import files
+from gpt2onnx.cli.parser import Parser, utf8
+from gpt2onnx.cli.streams import is_terminal
 from gpt2onnx.errors import PromptError
 
 STDIN = "-"
@@ -17,6 +19,7 @@ def add_text(parser: Parser, name: str, file_option: str) -> None:
         "text",
         nargs="?",
         metavar=name,
+        type=utf8,
         help="a text; - or nothing reads standard input",
     )
     parser.add_argument(
@@ -29,14 +32,23 @@ def read_text(args: argparse.Namespace) -> str:
     if args.text is not None and args.file is not None:
         raise PromptError(f"two texts: an argument, and the file {args.file}; leave one out")
     if args.text is not None and args.text != STDIN:
-        text: str = args.text
-        return text
+        return str(args.text)
     return read_file(STDIN if args.file is None else args.file)
 
 
 def read_file(file: str) -> str:
-    """What a file holds, - for standard input. Errors: PromptError where it can't be read."""
-    return _decoded(*_read(file))
+    """The text in a file, - for standard input; a byte order mark is no part of it.
+
+    Errors: PromptError where it can't be read, is too large, or isn't UTF-8.
+    """
+    if file == STDIN:
+        return files.decoded(_standard_input(), "standard input", PromptError)
+    path = files.as_path(file, "file", PromptError)
+    with files.path_errors(path, PromptError):
+        is_pipe = path.is_fifo()
+    if is_pipe:
+        raise PromptError(f"{file}: expected a file, found a pipe; - reads standard input")
+    return files.read_text(path, PromptError, files.MAX_TEXT_BYTES)
 
 
 def read_prompt(args: argparse.Namespace) -> str:
@@ -45,24 +57,12 @@ def read_prompt(args: argparse.Namespace) -> str:
     return text if args.text not in (None, STDIN) else text.removesuffix("\n").removesuffix("\r")
 
 
-def _read(file: str) -> tuple[bytes, str]:
-    """What a file holds, and what to call it."""
-    if file != STDIN:
-        try:
-            return Path(file).read_bytes(), file
-        except OSError as error:
-            raise PromptError(f"{file}: {error.strerror}") from error
-        except MemoryError as error:
-            raise PromptError(f"{file}: too large for this machine's memory") from error
-    if sys.stdin is None or sys.stdin.isatty():
+def _standard_input() -> bytes:
+    if sys.stdin is None or is_terminal(sys.stdin):
         raise PromptError("no text: give one as an argument, as a file or on standard input")
-    return sys.stdin.buffer.read(), "standard input"
-
-
-def _decoded(content: bytes, name: str) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise PromptError(
-            f"{name}: isn't UTF-8: byte {error.start} is 0x{content[error.start]:02x}"
-        ) from error
+    most = files.MAX_TEXT_BYTES
+    with files.path_errors(Path("standard input"), PromptError):
+        content = sys.stdin.buffer.read(most + 1)
+    if len(content) > most:
+        raise PromptError(f"standard input: expected at most {most:,} bytes, found more")
+    return content

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
+import stat
 from pathlib import Path
 
 from gpt2onnx.errors import ParameterError, StorageError
+from gpt2onnx.files import as_path, path_errors
+from gpt2onnx.staging import NEW, stage
 
 
 class WholeFile:
@@ -16,16 +19,24 @@ class WholeFile:
     """
 
     def __init__(self, option: str, path: str) -> None:
-        self._path = Path(os.path.realpath(path))  # a link stays one
-        if problem := _problem(self._path):
+        named = as_path(path, option, ParameterError)
+        with path_errors(named, ParameterError, f"choose another file for {option}=FILE"):
+            self._path = Path(os.path.realpath(named))  # a link stays one
+            problem = _problem(self._path)
+        if problem:
             raise ParameterError(f"{option}={path}: {problem}")
 
     def write(self, content: str) -> None:
-        """Replace the file in one step, so that nobody ever sees a part. Errors: StorageError."""
+        """Replace the file in one step, so that nobody ever sees a part.
+
+        What was there keeps its permissions. Errors: StorageError.
+        """
         try:
-            with tempfile.TemporaryDirectory(prefix=".gpt2onnx-", dir=self._path.parent) as folder:
-                part = Path(folder, self._path.name)
-                part.write_text(content, encoding="utf-8", newline="\n")
+            with stage(self._path) as folder:
+                part = folder / NEW
+                part.write_text(content, encoding="utf-8", errors="backslashreplace", newline="\n")
+                with contextlib.suppress(FileNotFoundError):
+                    part.chmod(stat.S_IMODE(self._path.stat().st_mode))
                 part.replace(self._path)
         except OSError as error:
             raise StorageError(f"{self._path}: {error.strerror}") from error

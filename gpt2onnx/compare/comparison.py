@@ -6,8 +6,8 @@ user's, and nothing of how anything is measured or shown.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from gpt2onnx.compare.grid import Cell, Configuration, Grid
@@ -16,6 +16,7 @@ from gpt2onnx.compare.models import Models
 from gpt2onnx.compare.record import Record
 from gpt2onnx.errors import Gpt2OnnxError
 from gpt2onnx.runtime.session import require_provider
+from gpt2onnx.staging import work_folder
 
 # What of the answers each run repeats; texts and figures by position stand in `answers` alone.
 SUMMARY = (
@@ -32,7 +33,7 @@ class Comparison:
     def __init__(self, grid: Grid, models: Models, record: Record, do: Apart = apart) -> None:
         self._grid, self._models, self.record, self._do = grid, models, record, do
         self._prompts = record.head["prompts"]
-        self._work = ""
+        self._work = Path()
         self._reference_failed: str | None = None
 
     @property
@@ -42,7 +43,7 @@ class Comparison:
 
     def run(self) -> Iterator[str]:
         """Do what is left; yields what comes next, and after each thing the record has it."""
-        with tempfile.TemporaryDirectory(prefix="gpt2onnx-compare-") as self._work:
+        with work_folder("compare") as self._work:
             for configuration in self._grid.configurations:
                 yield f"{configuration}: answers"
                 answers = self._answers(configuration)
@@ -111,7 +112,7 @@ class Comparison:
                 "cuda_graph": self._grid.cuda_graph,
                 "new_tokens": self._grid.new_tokens,
                 "prompts": self._prompts,
-                "work": self._work,
+                "work": str(self._work),
                 **more,
             }
         )

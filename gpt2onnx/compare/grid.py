@@ -13,6 +13,8 @@ from gpt2onnx.errors import ParameterError
 
 Item = TypeVar("Item")
 CPU = "cpu"
+# What no machine is asked for in earnest: larger numbers are mistakes, and would take its memory.
+MOST_BATCH, MOST_THREADS = 10_000, 1024
 
 
 class Configuration(NamedTuple):
@@ -67,8 +69,13 @@ class Grid:
             raise ParameterError(
                 f"new_tokens={self.new_tokens}: expected at least 2, a first token and a step"
             )
-        if self.threads is not None and self.threads < 1:
-            raise ParameterError(f"threads={self.threads}: expected at least 1")
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise ParameterError(
+                f"threads={self.threads}: expected 1 to {MOST_THREADS:,}, and no more than the "
+                "machine has processors"
+            )
+        if max(self.batch) > MOST_BATCH:
+            raise ParameterError(f"batch={max(self.batch)}: expected at most {MOST_BATCH:,}")
         for asked, name in ((self.tf32, "tf32=True"), (self.cuda_graph, "cuda_graph=True")):
             if asked and "cuda" not in self.providers:
                 raise ParameterError(

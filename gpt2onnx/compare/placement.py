@@ -67,13 +67,13 @@ def measure(job: Job) -> dict[str, Any]:
     Errors: as opening a model; ProviderError where CUDA graphs were asked for and none was made.
     """
     folder = open_folder(job["folder"])
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory(dir=job["work"]) as place:
         session = open_session(
             folder.graph,
             job["provider"],
             provider_options(job),
             job["threads"],
-            profiler=Profiler(Path(place, "profile"), packed=True),
+            profiler=Profiler(Path(place) / "profile", packed=True),
         )
         decoder = open_decoder(folder, session)
         row = decoder.new_row()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gpt2onnx.errors import ParameterError, TokenizerError
 from gpt2onnx.export.checkpoint import Checkpoint
+from gpt2onnx.files import as_path, decoded, open_regular
 from gpt2onnx.tokenizer.codec import encode
 
 Ids = NDArray[np.int64]
@@ -34,9 +35,7 @@ class CalibrationText:
             [] if file is None else encode(checkpoint.tokenizer, _read(file), TokenizerError)
         )
         if file is not None and not self._ids:
-            raise ParameterError(
-                f"calibration={str(file)!r}: expected a text, found no token in it"
-            )
+            raise ParameterError(f"{file}: expected a text, found no token in it")
 
     def windows(self, tokens: int = TOKENS) -> Ids:
         """At least that many: ids [texts, n_positions], which fill all positions.
@@ -50,13 +49,12 @@ class CalibrationText:
 
 
 def _read(file: str | Path) -> str:
+    path = as_path(file, "calibration", ParameterError)
+    with open_regular(path, ParameterError) as text:
+        start = text.read(ENOUGH)
     try:
-        with Path(file).open("rb") as text:
-            start = text.read(ENOUGH)
         # A character may be cut where the reading ends, but not where the file does.
-        return codecs.getincrementaldecoder("utf-8")().decode(start, final=len(start) < ENOUGH)
-    except OSError as error:
-        raise ParameterError(f"calibration={str(file)!r}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        byte = f"the byte 0x{error.object[error.start]:02x} at {error.start}"
-        raise ParameterError(f"calibration={str(file)!r}: expected UTF-8, found {byte}") from error
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        return decoder.decode(start, final=len(start) < ENOUGH).removeprefix("\ufeff")
+    except UnicodeDecodeError:
+        return decoded(start, path, ParameterError)  # says what is wrong with it

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,16 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from gpt2onnx.errors import CheckpointError, UnsupportedConfigError, WeightsError
+from gpt2onnx.errors import CheckpointError, UnsupportedConfigError, WeightsError, shown
 from gpt2onnx.export.config import Gpt2Config
 from gpt2onnx.export.hub import ADAPTER, fetch
-from gpt2onnx.export.json_file import read_json
+from gpt2onnx.export.tensor_names import without_prefix
 from gpt2onnx.export.tensors import Tensors, open_tensors
 from gpt2onnx.export.tokenizer import check_size, load_tokenizer
+from gpt2onnx.files import as_path, path_errors, read_json
 
 PREFIX = "transformer."
 HEAD = "lm_head.weight"
-LAYER = re.compile(r"(?:transformer\.)?h\.(\d+)\.")
+LAYER = re.compile(r"(?:transformer\.)?h\.([0-9]{1,9})\.")
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
 
@@ -93,9 +95,9 @@ class Checkpoint:
         old versions stored (`attn.bias`), other heads, a tied head's copy. Layers beyond n_layer
         are refused: the config is another model's. Raises WeightsError.
         """
-        for name, shape in tensor_shapes(self.config).items():
-            self._check_shape(name, shape)
         self._check_layers()
+        for name in self._shapes:
+            self._check_shape(name)
         self._check_tied_head()
 
     def tensor(self, name: str) -> NDArray[np.float32]:
@@ -103,7 +105,7 @@ class Checkpoint:
 
         Raises WeightsError where it is missing, has another shape, or holds NaN or infinity.
         """
-        self._check_shape(name, tensor_shapes(self.config)[name])
+        self._check_shape(name)
         stored = self._stored(name)
         values = self.tensors.read(stored)
         if not np.isfinite([values.min(), values.max()]).all():  # NaN, too, comes through both
@@ -113,13 +115,21 @@ class Checkpoint:
             )
         return values
 
-    def _stored(self, name: str) -> str:
-        """The name in the files: all of the body's are prefixed, or none, as in transformers."""
-        prefixed = any(stored.startswith(PREFIX) for stored in self.tensors.names())
-        return PREFIX + name if prefixed and name != HEAD else name
+    @cached_property
+    def _shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return tensor_shapes(self.config)
 
-    def _check_shape(self, name: str, shape: tuple[int, ...]) -> None:
-        stored = self._stored(name)
+    @cached_property
+    def _prefix(self) -> str:
+        """What the body's names in the files begin with: all or none, as in transformers."""
+        return PREFIX if any(name.startswith(PREFIX) for name in self.tensors.names()) else ""
+
+    def _stored(self, name: str) -> str:
+        """The name in the files."""
+        return name if name == HEAD else self._prefix + name
+
+    def _check_shape(self, name: str) -> None:
+        stored, shape = self._stored(name), self._shapes[name]
         if stored not in self.tensors.names():
             raise WeightsError(
                 f"{self.folder}: expected {stored} of shape {list(shape)}, found only"
@@ -133,13 +143,19 @@ class Checkpoint:
             )
 
     def _check_layers(self) -> None:
-        for name in sorted(self.tensors.names()):
-            layer = LAYER.match(name)
-            if layer and int(layer[1]) >= self.config.n_layer:
-                raise WeightsError(
-                    f"{self.tensors.file(name)}: expected {self.config.n_layer} layers, as"
-                    f" config.json has it in n_layer, found {name}"
-                )
+        """See that there are as many layers as the config says, before anything is made of each."""
+        layers = {int(layer[1]): name for name, layer in self._layer_names()}
+        expected = f"expected {shown(self.config.n_layer)} layers, as config.json has it in n_layer"
+        for layer, name in sorted(layers.items()):
+            if layer >= self.config.n_layer:
+                raise WeightsError(f"{self.tensors.file(name)}: {expected}, found {name:.100}")
+        if len(layers) < self.config.n_layer:
+            raise WeightsError(f"{self.folder}: {expected}, found tensors of {len(layers)}")
+
+    def _layer_names(self) -> Iterator[tuple[str, re.Match[str]]]:
+        for name in sorted(self.tensors.names(), reverse=True):
+            if layer := LAYER.match(name):
+                yield name, layer
 
     def _check_tied_head(self) -> None:
         """A stored head that isn't the embedding contradicts the config.
@@ -148,7 +164,9 @@ class Checkpoint:
         """
         if not self.config.tie_word_embeddings or HEAD not in self.tensors.names():
             return
-        if self._digest(HEAD) != self._digest(self._stored("wte.weight")):
+        embedding = self._stored("wte.weight")
+        same_shape = self.tensors.shape(HEAD) == self.tensors.shape(embedding)
+        if not same_shape or self._digest(HEAD) != self._digest(embedding):
             raise WeightsError(
                 f"{self.tensors.file(HEAD)}: expected {HEAD} to equal wte.weight, as config.json"
                 " has it in tie_word_embeddings, found other values; set that to false if they are"
@@ -164,7 +182,13 @@ def open_checkpoint(source: str | Path, revision: str | None = None) -> Checkpoi
 
     Raises CheckpointError, or what is derived from it.
     """
-    folder, commit = _locate(source, revision)
+    path = as_path(source, "source", CheckpointError)
+    with path_errors(path, CheckpointError):
+        folder, commit = _locate(source, path, revision)
+        return _open(folder, str(source), commit)
+
+
+def _open(folder: Path, source: str, commit: str | None) -> Checkpoint:
     if (folder / ADAPTER).exists():
         raise UnsupportedConfigError(
             f"{folder}: {ADAPTER} makes it an adapter to another model; merge them by PEFT's"
@@ -174,31 +198,31 @@ def open_checkpoint(source: str | Path, revision: str | None = None) -> Checkpoi
         raise CheckpointError(
             f"{folder}: expected a checkpoint of transformers, found no config.json"
         )
-    config_json = read_json(folder / "config.json")
+    config_json = read_json(folder / "config.json", CheckpointError)
     config = Gpt2Config.from_json(config_json)
     generation = folder / "generation_config.json"
-    tensors = open_tensors(folder)
+    tensors = without_prefix(open_tensors(folder, HEAD if config.tie_word_embeddings else ""))
     tokenizer = load_tokenizer(folder)
     check_size(tokenizer, config)
     return Checkpoint(
-        source=str(source),
+        source=source,
         revision=commit,
         folder=folder,
         config=config,
         config_json=config_json,
-        generation_config=read_json(generation) if generation.exists() else None,
+        generation_config=read_json(generation, CheckpointError) if generation.exists() else None,
         tokenizer=tokenizer,
         tensors=tensors,
     )
 
 
-def _locate(source: str | Path, revision: str | None) -> tuple[Path, str | None]:
+def _locate(source: str | Path, folder: Path, revision: str | None) -> tuple[Path, str | None]:
     """The folder, and the commit where it came from a hub. A Path is never a hub's model id."""
-    folder = Path(source)
     if folder.is_dir():
         if revision is not None:
             raise CheckpointError(
-                f"{folder} is a folder, which has no revision {revision!r}; leave the revision out"
+                f"{folder} is a folder, which has no revision {shown(revision)}; leave the revision"
+                " out"
             )
         return folder, None
     if folder.exists():
@@ -210,5 +234,5 @@ def _locate(source: str | Path, revision: str | None) -> tuple[Path, str | None]
 
 
 def _some(names: frozenset[str]) -> str:
-    first = sorted(names)[:3]
+    first = [f"{name:.100}" for name in sorted(names)[:3]]
     return ", ".join(first) + (f" and {len(names) - 3} others" if len(names) > 3 else "") or "none"

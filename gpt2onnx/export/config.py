@@ -7,12 +7,11 @@ weights, files or ONNX.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpt2onnx.errors import UnsupportedConfigError
+from gpt2onnx.errors import UnsupportedConfigError, shown
 
 ACTIVATIONS = frozenset(
     {
@@ -68,6 +67,9 @@ ALIASES: Mapping[str, str] = {
 
 ARCHITECTURES = frozenset({"GPT2LMHeadModel", "GPT2Model", "GPT2DoubleHeadsModel"})
 """GPT2Model's head is its embedding; of GPT2DoubleHeadsModel the language model's head is taken."""
+
+LARGEST_EPSILON = 1e30
+"""Layer normalization adds it in float32."""
 
 REFUSED: Mapping[str, str] = {
     "add_cross_attention": "attention to an encoder",
@@ -127,7 +129,7 @@ class Gpt2Config:
         n_embd, n_head = _size(options, "n_embd"), _size(options, "n_head")
         if n_embd % n_head:
             raise UnsupportedConfigError(
-                f"config.json: n_embd {n_embd} must be a multiple of n_head {n_head}"
+                f"config.json: n_embd {shown(n_embd)} must be a multiple of n_head {shown(n_head)}"
             )
         return cls(
             vocab_size=_size(options, "vocab_size"),
@@ -156,7 +158,8 @@ def _refuse_other_models(options: Mapping[str, Any]) -> None:
     for name, meaning in REFUSED.items():
         if options.get(name):
             raise UnsupportedConfigError(
-                f"config.json: {name} {options[name]!r} means {meaning}, which can't be exported"
+                f"config.json: {name} {shown(options[name])} means {meaning}, which can't be"
+                " exported"
             )
 
 
@@ -183,15 +186,16 @@ def _activation(options: Mapping[str, Any]) -> str:
 
 def _epsilon(options: Mapping[str, Any]) -> float:
     value = options["layer_norm_epsilon"]
-    if type(value) in (int, float) and value >= 0 and math.isfinite(value):
+    if type(value) in (int, float) and 0 <= value <= LARGEST_EPSILON:
         return float(value)
-    raise _wrong(options, "layer_norm_epsilon", "a number from 0 up")
+    raise _wrong(options, "layer_norm_epsilon", f"a number from 0 to {LARGEST_EPSILON:g}")
 
 
 def _token(options: Mapping[str, Any], name: str) -> int | None:
     value = options[name]
-    if value is None or type(value) is int:
-        return value
+    if value is None or _is_token(value):
+        token: int | None = value
+        return token
     raise _wrong(options, name, "a token id or null")
 
 
@@ -199,10 +203,17 @@ def _tokens(options: Mapping[str, Any], name: str) -> int | tuple[int, ...] | No
     value = options[name]
     if not isinstance(value, list):
         return _token(options, name)
-    if all(type(token) is int for token in value):
+    if all(map(_is_token, value)):
         return tuple(value)
     raise _wrong(options, name, "a token id, a list of them or null")
 
 
+def _is_token(value: object) -> bool:
+    """Whether this can be a token's id. Some configs have -1 for no token."""
+    return type(value) is int and -(2**31) <= value < 2**31
+
+
 def _wrong(options: Mapping[str, Any], name: str, wanted: str) -> UnsupportedConfigError:
-    return UnsupportedConfigError(f"config.json: {name} must be {wanted}, not {options[name]!r}")
+    return UnsupportedConfigError(
+        f"config.json: {name} must be {wanted}, not {shown(options[name])}"
+    )

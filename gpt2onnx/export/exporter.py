@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import ExportError, ParameterError
 from gpt2onnx.export.builder import GraphBuilder
 from gpt2onnx.export.calibration_text import CalibrationText
 from gpt2onnx.export.checkpoint import Checkpoint, Weights, open_checkpoint
@@ -28,11 +28,13 @@ from gpt2onnx.export.kv_cache import CacheGrid, calibrate, check_kv_cache
 from gpt2onnx.export.moments import MOMENT_TOKENS, Moments
 from gpt2onnx.export.portable import PRECISIONS as PORTABLE_PRECISIONS
 from gpt2onnx.export.portable import export_portable
-from gpt2onnx.export.precision import ROUNDED, Precision, choose
+from gpt2onnx.export.precision import DEVICES, PRECISIONS, ROUNDED, Precision, choose
 from gpt2onnx.export.progress import bar, silent
 from gpt2onnx.export.settings import kept_settings
 from gpt2onnx.export.smoothing import smooth
 from gpt2onnx.export.verify import Verification, can_verify, require_packages, verify_folder
+from gpt2onnx.files import as_path
+from gpt2onnx.flags import flag, one_of
 
 GRAPHS = ("fused", "portable")
 
@@ -99,9 +101,19 @@ def export(
     Errors: CheckpointError and its kinds, ExportError and its kinds, ParameterError,
     InstallationError.
     """
+    for name, value in (
+        ("with_hidden_states", with_hidden_states),
+        ("with_attention_bias", with_attention_bias),
+        ("force", force),
+        ("progress", progress),
+        *([] if verify is None else [("verify", verify)]),
+    ):
+        flag(name, value)
     recipe = _choose(graph, precision, device)
     kind = _decoder(device, precision)
     check_kv_cache(kv_cache, graph, precision, device)
+    if calibration is not None:
+        calibration = as_path(calibration, "calibration", ParameterError)
     if calibration is not None and precision not in ROUNDED and kv_cache != "int8":
         raise ParameterError(
             f"calibration={str(calibration)!r} has no effect on precision={precision!r}: it is for "
@@ -111,7 +123,7 @@ def export(
     _check_extras(extras, graph, kind)
     if verify:
         require_packages()
-    out = Path(out)
+    out = as_path(out, "out", ExportError)
     check_replaceable(out, force)
     track = bar if progress else silent
     checkpoint = open_checkpoint(source, revision)
@@ -145,8 +157,7 @@ def export(
             verification = verify_folder(checkpoint, stage, precision, track, kv_cache)
         verified = time.perf_counter()
         fused = {} if recipe is None else _describe_fused(recipe, extras, device, kind)
-        named = None if calibration is None else str(calibration)
-        about = _describe(checkpoint, graph, precision, fused, named, verification)
+        about = _describe(checkpoint, graph, precision, fused, calibration, verification)
         if settings.left_out:
             about["settings_left_out"] = list(settings.left_out)
         write_manifest(stage, about)
@@ -164,10 +175,11 @@ def export(
 
 def _choose(graph: str, precision: str, device: str) -> Precision | None:
     """The recipe of a fused graph; a portable one has Optimum's. Errors: ParameterError."""
-    if graph not in GRAPHS:
-        raise ParameterError(f"graph={graph!r}: expected one of {', '.join(GRAPHS)}")
+    one_of("graph", graph, GRAPHS)
     if graph == "fused":
         return choose(precision, device)
+    one_of("precision", precision, PRECISIONS)
+    one_of("device", device, DEVICES)
     if precision not in PORTABLE_PRECISIONS:
         raise ParameterError(
             f"precision={precision!r}: the portable graph has {', '.join(PORTABLE_PRECISIONS)}; "
@@ -218,7 +230,7 @@ def _describe(
     graph: str,
     precision: str,
     fused: dict[str, Any],
-    calibration: str | None,
+    calibration: Path | None,
     verification: Verification | None,
 ) -> dict[str, Any]:
     """What the manifest says of the model."""
@@ -226,7 +238,12 @@ def _describe(
         "graph": graph,
         "precision": precision,
         **fused,
-        "calibration": calibration,
-        "source": {"name": checkpoint.source, "revision": checkpoint.revision},
+        "calibration": None if calibration is None else _unicode(str(calibration)),
+        "source": {"name": _unicode(checkpoint.source), "revision": checkpoint.revision},
         "verification": asdict(verification) if verification else None,
     }
+
+
+def _unicode(name: str) -> str:
+    """A file's name, which needn't be in UTF-8, as text."""
+    return name.encode("utf-8", "backslashreplace").decode()

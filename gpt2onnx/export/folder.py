@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from gpt2onnx.errors import OutputExistsError, StorageError
 from gpt2onnx.export.checkpoint import Checkpoint
+from gpt2onnx.staging import NEW, OLD, stage
 
 FORMAT_VERSION = 1
 MODEL, DATA, MANIFEST = "model.onnx", "model.onnx.data", "manifest.json"
@@ -37,6 +37,8 @@ TOOLS = (
 def staged(out: Path, force: bool) -> Iterator[Path]:
     """A folder beside `out` that takes its place when the block ends well, and vanishes when not.
 
+    What a killed process has left there of the same `out` is removed.
+
     Folders above `out` are made where they are missing.
 
     Errors: OutputExistsError as `check_replaceable`'s, StorageError where the disk is full or not
@@ -45,12 +47,12 @@ def staged(out: Path, force: bool) -> Iterator[Path]:
     check_replaceable(out, force)
     with _storage_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-            stage = Path(temporary, "new")
-            stage.mkdir()
-            yield stage
+        with stage(out) as temporary:
+            new = temporary / NEW
+            new.mkdir()
+            yield new
             check_replaceable(out, force)  # somebody else may have written there meanwhile
-            _replace(out, stage, Path(temporary, "old"), force)
+            _replace(out, new, temporary / OLD, force)
 
 
 def check_replaceable(out: Path, force: bool) -> None:

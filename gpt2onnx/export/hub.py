@@ -1,5 +1,8 @@
 """A checkpoint's files from a model hub, in huggingface_hub's own cache.
 
+The client library makes paths of what a hub answers: of a file's ETag, of a commit. Both are looked
+at before it does, and so are a listing's names and what the user calls a revision.
+
 Endpoint, token, cache folder, offline mode and progress bars are huggingface_hub's own, as its
 environment variables set them. Of all contents only config.json's is heeded here: a model that
 can't be exported is refused before its weights are downloaded.
@@ -9,22 +12,29 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gpt2onnx.errors import CheckpointError, HubError, InstallationError
+from gpt2onnx.errors import CheckpointError, HubError, InstallationError, shown
 from gpt2onnx.export.config import Gpt2Config
-from gpt2onnx.export.json_file import read_json
 from gpt2onnx.export.tensors import WEIGHTS_FILES
 from gpt2onnx.export.tokenizer import TOKENIZER_FILES
+from gpt2onnx.files import read_json
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 ADAPTER = "adapter_config.json"
 """Fetched only to be refused: transformers would load the adapter with the model."""
+
+COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
+ETAG = re.compile(r'(W/)?"?\w[\w.+=-]{0,199}"?', re.ASCII)
+FILE = re.compile(r"\w[\w.-]*", re.ASCII)
+REVISION = re.compile(r"(?!.*\.\.)\w[\w.+@=-]*(/\w[\w.+@=-]*)*", re.ASCII)
 
 SMALL_FILES = ("generation_config.json", ADAPTER, *TOKENIZER_FILES)
 
@@ -43,6 +53,10 @@ def fetch(repo_id: str, revision: str | None = None) -> Snapshot:
     `revision` is a branch, a tag or a commit. Raises HubError, and UnsupportedConfigError where the
     model can't be exported.
     """
+    if revision is not None and not _is_revision(revision):
+        raise HubError(
+            f"revision={shown(revision)}: expected the name of a branch or a tag, or a commit"
+        )
     try:
         from huggingface_hub import HfApi, constants, errors
     except ImportError as error:
@@ -54,8 +68,10 @@ def fetch(repo_id: str, revision: str | None = None) -> Snapshot:
         return _cached(repo_id, revision, "HF_HUB_OFFLINE is set")
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/"))
     try:
-        info = api.model_info(repo_id, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-        return _download(api, repo_id, revision, {file.rfilename for file in info.siblings or ()})
+        with checked_answers():
+            info = api.model_info(repo_id, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+            names = {file.rfilename for file in info.siblings or ()}
+            return _download(api, repo_id, revision, names)
     except CheckpointError:
         raise
     except (
@@ -74,7 +90,7 @@ def _download(api: HfApi, repo_id: str, revision: str | None, names: Collection[
     if "config.json" not in names:
         raise HubError(f"{repo_id!r} has no config.json, so it is no checkpoint of transformers")
     config = Path(api.hf_hub_download(repo_id, "config.json", revision=revision))
-    Gpt2Config.from_json(read_json(config))
+    Gpt2Config.from_json(read_json(config, CheckpointError))
     weights = _weights(names)
     if not weights:
         raise HubError(
@@ -89,9 +105,12 @@ def _download(api: HfApi, repo_id: str, revision: str | None, names: Collection[
 
 def _cached(repo_id: str, revision: str | None, reason: str) -> Snapshot:
     """What an earlier download left behind."""
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import errors, try_to_load_from_cache
 
-    config = try_to_load_from_cache(repo_id, "config.json", revision=revision)
+    try:
+        config = try_to_load_from_cache(repo_id, "config.json", revision=revision)
+    except errors.HFValidationError as error:
+        raise HubError(_refusal(error, repo_id, revision, "")) from error
     folder = Path(config).parent if isinstance(config, str) else None
     if folder is None or not _weights([path.name for path in folder.iterdir()]):
         raise HubError(
@@ -107,8 +126,59 @@ def _weights(names: Collection[str]) -> list[str]:
         if name in names:
             sharded, index, _ = name.partition(".index.json")
             shards = sharded.replace(".", "-*.") if index else ""
-            return [*sorted(fnmatch.filter(names, shards)), name]
+            beside = [file for file in names if FILE.fullmatch(file)]
+            return [*sorted(fnmatch.filter(beside, shards)), name]
     return []
+
+
+def _is_revision(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= 200 and bool(REVISION.fullmatch(value))
+
+
+@contextmanager
+def checked_answers() -> Iterator[None]:
+    """While this lasts, `check_answer` sees each answer before huggingface_hub does."""
+    from huggingface_hub.utils import get_session
+
+    session = get_session()
+    on_answers = _hooks(session)
+    _set_hooks(session, [*on_answers, check_answer])
+    try:
+        yield
+    finally:
+        _set_hooks(session, on_answers)
+
+
+def _hooks(session: Any) -> list[Any]:
+    """What a session of requests (huggingface_hub before 1.0) or httpx calls with each answer."""
+    hooks = session.hooks if hasattr(session, "hooks") else session.event_hooks
+    return list(hooks["response"])
+
+
+def _set_hooks(session: Any, on_answers: list[Any]) -> None:
+    if hasattr(session, "hooks"):
+        session.hooks = {**session.hooks, "response": on_answers}
+    else:
+        session.event_hooks = {**session.event_hooks, "response": on_answers}
+
+
+def check_answer(answer: Any, *_: Any, **__: Any) -> None:
+    """Raise HubError where the commit or the ETag of a file would lead out of the cache."""
+    commit = answer.headers.get("X-Repo-Commit")
+    if commit is None:
+        return
+    if not COMMIT.fullmatch(commit):
+        raise HubError(
+            f"{answer.request.url}: expected a commit of 40 hexadecimal digits, found"
+            f" {shown(commit)}; is this a model hub?"
+        )
+    etag = answer.headers.get("X-Linked-Etag") or answer.headers.get("ETag")
+    # Of a HEAD's answer alone the library makes a file's name.
+    if answer.request.method == "HEAD" and etag is not None and not ETAG.fullmatch(etag):
+        raise HubError(
+            f"{answer.request.url}: expected an ETag that can be a file's name, found"
+            f" {shown(etag)}; is this a model hub?"
+        )
 
 
 def _refusal(error: Exception, repo_id: str, revision: str | None, endpoint: str) -> str:

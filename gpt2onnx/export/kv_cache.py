@@ -25,6 +25,7 @@ from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.calibration import watch_layers
 from gpt2onnx.export.checkpoint import Weights
 from gpt2onnx.export.progress import Track, silent
+from gpt2onnx.flags import one_of
 
 Float = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -84,8 +85,7 @@ def calibrate(weights: Weights, windows: Ids, track: Track = silent) -> list[Cac
 
 def check_kv_cache(kv_cache: str, graph: str, precision: str, device: str) -> None:
     """See that there are kernels for a cache. Errors: ParameterError."""
-    if kv_cache not in KV_CACHES:
-        raise ParameterError(f"kv_cache={kv_cache!r}: expected one of {', '.join(KV_CACHES)}")
+    one_of("kv_cache", kv_cache, KV_CACHES)
     if kv_cache != "int8":
         return
     for option, value, wanted in (

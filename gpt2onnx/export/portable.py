@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from gpt2onnx.errors import InstallationError, UnsupportedConfigError
-from gpt2onnx.export.checkpoint import HEAD, PREFIX, Checkpoint, Weights, tensor_shapes
+from gpt2onnx.export.checkpoint import PREFIX, Checkpoint, Weights
 from gpt2onnx.export.portable_int8 import quantize
+from gpt2onnx.export.torch_model import load_model
 
 PRECISIONS = ("fp32", "int8")
 MODEL = "model.onnx"
@@ -52,28 +53,6 @@ def export_portable(checkpoint: Checkpoint, weights: Weights, folder: Path, prec
             quantize(folder / MODEL, folder / TRACED_DATA, EMBEDDING)
         elif model.config.tie_word_embeddings:
             tie_head(folder)
-
-
-def load_model(checkpoint: Checkpoint, weights: Weights) -> Any:
-    """transformers.GPT2LMHeadModel in single precision, with these weights.
-
-    Eager attention heeds scale_attn_weights and scale_attn_by_inverse_layer_idx, which SDPA passes
-    over before transformers 5.3.
-    """
-    import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    state_dict = {
-        name if name == HEAD else PREFIX + name: torch.from_numpy(weights.tensor(name))
-        for name in tensor_shapes(checkpoint.config)
-    }
-    model = GPT2LMHeadModel.from_pretrained(
-        None,
-        config=GPT2Config(**checkpoint.config_json),
-        state_dict=state_dict,
-        attn_implementation="eager",
-    )
-    return model.float().eval()
 
 
 def trace(model: Any, path: Path) -> None:

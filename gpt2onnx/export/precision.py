@@ -20,6 +20,7 @@ from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.blocks import BlockTable, cast, store_blocks
 from gpt2onnx.export.builder import GraphBuilder
 from gpt2onnx.export.dynamic import multiply, multiply_finely, multiply_hidden
+from gpt2onnx.flags import one_of
 
 Float = NDArray[np.float32]
 
@@ -167,10 +168,8 @@ def choose(precision: str, device: str, moments: Callable[[str], Float] | None =
 
     Errors: ParameterError where a name is unknown or the two don't go together.
     """
-    if precision not in PRECISIONS:
-        raise ParameterError(f"precision={precision!r}: expected one of {', '.join(PRECISIONS)}")
-    if device not in DEVICES:
-        raise ParameterError(f"device={device!r}: expected one of {', '.join(DEVICES)}")
+    one_of("precision", precision, PRECISIONS)
+    one_of("device", device, DEVICES)
     if device == "cuda" and precision == "int8-dynamic":
         raise ParameterError(
             f"precision={precision!r} has no CUDA kernels: choose fp32, fp16, int8 or int4 with "

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import math
 import operator
+import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,16 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import WeightsError
-
-FLOATS: Mapping[str, np.dtype[Any]] = {
-    "F64": np.dtype("<f8"),
-    "F32": np.dtype("<f4"),
-    "F16": np.dtype("<f2"),
-    "BF16": np.dtype("<u2"),
-}
-"""The types that can be read. numpy has no bfloat16: its bits are taken as whole numbers."""
+from gpt2onnx.export.floats import FLOATS, as_float32
+from gpt2onnx.files import open_regular, path_errors
 
 LENGTH_BYTES = 8
+MAX_HEADER = 100_000_000  # the format's own bound
+MAX_DIMENSIONS = 32  # numpy's
 
 
 class Entry(NamedTuple):
@@ -42,19 +40,26 @@ class Entry(NamedTuple):
 class SafetensorsFile:
     """The tensors of one file; see `Tensors`."""
 
+    as_saved = True
+
     def __init__(self, path: Path) -> None:
         """Read the header. Raises WeightsError where the file is truncated or corrupt."""
         self._path = path
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular(path, WeightsError) as file:
+            size = os.fstat(file.fileno()).st_size
             start = LENGTH_BYTES + int.from_bytes(file.read(LENGTH_BYTES), "little")
             if size < start:
                 raise WeightsError(
                     f"{path}: truncated, or not in the safetensors format: expected a header of"
                     f" {start} bytes, found {size} bytes in all; get the file again"
                 )
+            if start > MAX_HEADER:
+                raise WeightsError(
+                    f"{path}: expected a safetensors header of at most {MAX_HEADER:,} bytes, found"
+                    f" {start:,}"
+                )
             self._entries = _read_entries(path, file.read(start - LENGTH_BYTES))
-        expected = start + max((entry.end for entry in self._entries.values()), default=0)
+        expected = start + _check_places(path, self._entries)
         if size != expected:
             raise WeightsError(
                 f"{path}: truncated or corrupt: expected {expected} bytes, found {size};"
@@ -78,41 +83,58 @@ class SafetensorsFile:
                 f"{self._path}: expected {name} in {', '.join(FLOATS)}, found {dtype}"
             )
         # Mapped for this tensor alone, so that its pages leave memory with it.
-        mapped = np.memmap(self._path, FLOATS[dtype], "r", self._start + begin, shape)
-        stored = np.asarray(mapped)
-        return _from_bfloat16(stored) if dtype == "BF16" else _from_floats(stored)
+        with path_errors(self._path, WeightsError):
+            mapped = np.memmap(self._path, FLOATS[dtype], "r", self._start + begin, shape)
+        return as_float32(np.asarray(mapped), dtype)
 
 
 def _read_entries(path: Path, header: bytes) -> dict[str, Entry]:
     try:
-        tensors = json.loads(header)
+        tensors = json.loads(header, object_pairs_hook=_without_duplicates)
         tensors.pop("__metadata__", None)
         return {name: _entry(**tensor) for name, tensor in tensors.items()}
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
-            f"{path}: expected a safetensors header, found a corrupt one ({error});"
+            f"{path}: expected a safetensors header, found a corrupt one ({error!s:.200});"
             " get the file again"
         ) from error
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object of which each name is given once."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = Counter(name for name, _ in pairs)
+        raise ValueError(f"{names.most_common(1)[0][0]:.100} comes twice")
+    return content
 
 
 def _entry(dtype: str, shape: list[int], data_offsets: list[int]) -> Entry:
     begin, end = map(operator.index, data_offsets)
     sizes = tuple(map(operator.index, shape))
-    if min(begin, end - begin, *sizes) < 0:
-        raise ValueError(f"shape {shape} at bytes {begin} to {end}")
+    if not isinstance(dtype, str):
+        raise ValueError("a type that is no name")
+    if len(sizes) > MAX_DIMENSIONS:
+        raise ValueError(f"{len(sizes)} dimensions")
+    if min((begin, end - begin, *sizes)) < 0 or max((end, *sizes)) >= 2**63:
+        raise ValueError(f"shape {sizes} at bytes {begin} to {end}")
     if dtype in FLOATS and end - begin != math.prod(sizes) * FLOATS[dtype].itemsize:
-        raise ValueError(f"{dtype} of shape {shape} in {end - begin} bytes")
+        raise ValueError(f"{dtype} of shape {sizes} in {end - begin} bytes")
     return Entry(dtype, sizes, begin, end)
 
 
-def _from_floats(stored: NDArray[Any]) -> NDArray[np.float32]:
-    """The same array where it is float32 already."""
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinity, as in PyTorch
-        return stored.astype(np.float32, copy=False)
+def _check_places(path: Path, entries: Mapping[str, Entry]) -> int:
+    """See that each tensor begins where the one before it ends: the bytes of all of them.
 
-
-def _from_bfloat16(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """A bfloat16 is the upper half of the float32 of the same value."""
-    wide = bits.astype(np.uint32)
-    wide <<= 16
-    return wide.view(np.float32)
+    Raises WeightsError where two lie at one place, or bytes are no tensor's.
+    """
+    at, before = 0, "the header"
+    for name, entry in sorted(entries.items(), key=lambda item: item[1][2:]):
+        if entry.begin != at:
+            what = "overlapping tensors" if entry.begin < at else "a hole"
+            raise WeightsError(
+                f"{path}: corrupt, with {what}: expected {name:.100} to begin at byte {at}, where"
+                f" {before:.100} ends, found byte {entry.begin}; get the file again"
+            )
+        at, before = entry.end, name
+    return at

@@ -12,16 +12,22 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import WeightsError
-from gpt2onnx.export.json_file import read_json
+from gpt2onnx.errors import WeightsError, shown
 from gpt2onnx.export.safetensors_file import SafetensorsFile
 from gpt2onnx.export.torch_file import TorchFile
+from gpt2onnx.files import as_path, open_regular, read_json
 
 LFS_POINTER = b"version https://git-lfs"
 
 
 class Tensors(Protocol):
-    """Named tensors in files, read one at a time."""
+    """Named tensors in files, read one at a time.
+
+    `as_saved`: whether transformers' from_pretrained() finds the same ones in these files.
+    """
+
+    @property
+    def as_saved(self) -> bool: ...
 
     def names(self) -> frozenset[str]:
         """The names of all tensors."""
@@ -39,17 +45,29 @@ class Tensors(Protocol):
         """
 
 
+OpenFile = Callable[[Path], Tensors]
+
+
 class Shards:
     """The tensors of several files, which an index.json lists."""
 
-    def __init__(self, index: Path, open_file: Callable[[Path], Tensors]) -> None:
-        """Open the files. Raises WeightsError where one is missing, or lacks a tensor."""
+    def __init__(self, index: Path, open_file: OpenFile, dispensable: str) -> None:
+        """Open the files. Raises WeightsError where one is missing, or lacks a tensor.
+
+        An index may list the `dispensable` one in vain, by its own name or behind a prefix.
+        """
         weight_map = read_weight_map(index)
-        opened = {file: _open(index.parent / file, open_file) for file in set(weight_map.values())}
-        self._files = {name: opened[file] for name, file in weight_map.items()}
-        for name, file in weight_map.items():
-            if name not in opened[file].names():
-                raise WeightsError(f"{index}: expected {name} in {file}, which lacks it")
+        opened = {
+            file: _open(index.parent / file, open_file) for file in sorted(set(weight_map.values()))
+        }
+        lacking = {name for name, file in weight_map.items() if name not in opened[file].names()}
+        for name in sorted(lacking):
+            if not dispensable or not f".{name}".endswith(f".{dispensable}"):
+                raise WeightsError(
+                    f"{index}: expected {name:.100} in {weight_map[name]}, which lacks it"
+                )
+        self._files = {name: opened[f] for name, f in weight_map.items() if name not in lacking}
+        self.as_saved = all(file.as_saved for file in opened.values())
 
     def names(self) -> frozenset[str]:
         return frozenset(self._files)
@@ -64,23 +82,29 @@ class Shards:
         return self._files[name].read(name)
 
 
-WEIGHTS_FILES: Mapping[str, Callable[[Path], Tensors]] = {
+WEIGHTS_FILES: Mapping[str, OpenFile] = {
     "model.safetensors": SafetensorsFile,
-    "model.safetensors.index.json": lambda index: Shards(index, SafetensorsFile),
+    "model.safetensors.index.json": SafetensorsFile,
     "pytorch_model.bin": TorchFile,
-    "pytorch_model.bin.index.json": lambda index: Shards(index, TorchFile),
+    "pytorch_model.bin.index.json": TorchFile,
 }
-"""What opens which file; the first one that is there is taken, in transformers' order."""
+"""What opens which file, or the files that an index lists; the first one that is there is taken, in
+transformers' order."""
 
 
-def open_tensors(folder: Path) -> Tensors:
-    """The weights in a folder. Raises WeightsError where there are none, or unreadable ones."""
+def open_tensors(folder: Path, dispensable: str = "") -> Tensors:
+    """The weights in a folder. Raises WeightsError where there are none, or unreadable ones.
+
+    An index may list the tensor `dispensable` and no file have it: a head that is tied.
+    """
     for name, open_file in WEIGHTS_FILES.items():
         if (folder / name).exists():
+            if name.endswith(".json"):
+                return Shards(folder / name, open_file, dispensable)
             return _open(folder / name, open_file)
     found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
     raise WeightsError(
-        f"{folder}: expected weights in {' or '.join(WEIGHTS_FILES)}, found {found};"
+        f"{folder}: expected weights in {' or '.join(WEIGHTS_FILES)}, found {found:.500};"
         " load weights of another kind in transformers and save them by save_pretrained()"
     )
 
@@ -91,17 +115,17 @@ def read_weight_map(index: Path) -> dict[str, str]:
     if not isinstance(weight_map, dict):
         raise WeightsError(f"{index}: expected a weight_map from tensors to files, found none")
     for file in weight_map.values():
-        if not isinstance(file, str) or file != Path(file).name:
-            raise WeightsError(f"{index}: expected the name of a file beside it, found {file!r}")
+        if not isinstance(file, str) or not file or file != Path(file).name:
+            raise WeightsError(
+                f"{index}: expected the name of a file beside it, found {shown(file)}"
+            )
+        as_path(file, f"{index}", WeightsError)
     return weight_map
 
 
-def _open(path: Path, open_file: Callable[[Path], Tensors]) -> Tensors:
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(LFS_POINTER))
-    except OSError as error:
-        raise WeightsError(f"{path}: can't be read: {error.strerror}") from error
+def _open(path: Path, open_file: OpenFile) -> Tensors:
+    with open_regular(path, WeightsError) as file:
+        start = file.read(len(LFS_POINTER))
     if start == LFS_POINTER:
         raise WeightsError(f"{path}: expected weights, found a Git LFS pointer; run: git lfs pull")
     return open_file(path)

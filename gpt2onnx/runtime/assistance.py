@@ -5,13 +5,16 @@ Knows tokenizers and parameters; what becomes of drafts, `speculation` knows.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol, TypeAlias
 
 import tokenizers
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import ModelFolderError, ParameterError, shown
+from gpt2onnx.files import as_path
 from gpt2onnx.runtime.decoder import Decoder
 from gpt2onnx.runtime.drafters import DraftModel, PromptLookup
 from gpt2onnx.runtime.speculation import Speculation
@@ -44,6 +47,7 @@ class Assistance:
     def __init__(self, model: Assistant, load: Callable[[str | Path], Assistant]) -> None:
         self._model, self._load = model, load
         self._opened: dict[Path, Assistant] = {}
+        self._opening = Lock()
         self._fitting: Assistant | None = None
 
     def speculation(self, draft: Draft | None, params: GenerationParams) -> Speculation | None:
@@ -66,13 +70,14 @@ class Assistance:
 
     def _open(self, draft: Draft) -> Assistant:
         if not isinstance(draft, str | Path):
-            if not hasattr(draft, "decoder"):
-                raise ParameterError(f"draft={draft!r}: expected an open model, or its folder")
+            if not (hasattr(draft, "decoder") and hasattr(draft, "tokenizer")):
+                raise ParameterError(f"draft={shown(draft)}: expected an open model, or its folder")
             return draft
-        folder = Path(draft).resolve()
-        if folder not in self._opened:
-            self._opened[folder] = self._load(draft)
-        return self._opened[folder]
+        folder = Path(os.path.realpath(as_path(draft, "draft", ModelFolderError)))
+        with self._opening:
+            if folder not in self._opened:
+                self._opened[folder] = self._load(draft)
+            return self._opened[folder]
 
     def _fit(self, draft: Assistant) -> Assistant:
         """The same draft, which speaks of the same tokens and reaches as far as the model."""

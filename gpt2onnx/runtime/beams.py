@@ -15,12 +15,21 @@ from typing import Generic
 
 import numpy as np
 
+from gpt2onnx.errors import ParameterError, shown
 from gpt2onnx.runtime.decoder import AnyRow, Decoder, Ids, Logits
 from gpt2onnx.samplers import BeamSearch, Branch, Hypothesis
 
 # Told of each step of a prompt: the prompt's number, the logits [running, vocab] and what came of
 # them, which is all there is to know of a search.
 Observer = Callable[[int, Logits, Sequence[Branch]], None]
+
+
+def check_observer(observe: object) -> None:
+    """Raises ParameterError for what is neither an observer nor None."""
+    if observe is not None and not callable(observe):
+        raise ParameterError(
+            f"observe={shown(observe)}: expected a function (prompt_index, logits, branches)"
+        )
 
 
 def run(

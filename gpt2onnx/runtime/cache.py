@@ -18,7 +18,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import CacheFullError
+from gpt2onnx.errors import CacheFullError, OutOfMemoryError
 
 Positions = NDArray[np.int64]
 
@@ -70,9 +70,15 @@ class HostArena:
     def __init__(self, shape: CacheShape, rows: int, capacity: int) -> None:
         self.rows, self.capacity = rows, capacity
         size = (rows, shape.heads, capacity, shape.head_dim)
-        self.tensors: list[NDArray[Any]] = [
-            np.zeros(size, shape.dtype) for _ in range(2 * shape.layers)
-        ]
+        try:
+            self.tensors: list[NDArray[Any]] = [
+                np.zeros(size, shape.dtype) for _ in range(2 * shape.layers)
+            ]
+        except (MemoryError, ValueError) as error:  # the second: beyond what can be addressed
+            raise OutOfMemoryError(
+                f"a KV cache of {rows:,} rows of {capacity:,} tokens: {error}; take fewer "
+                "sequences at once, or shorter ones"
+            ) from error
 
     def addresses(self, row: int) -> list[int]:
         return [tensor.ctypes.data + row * tensor.strides[0] for tensor in self.tensors]

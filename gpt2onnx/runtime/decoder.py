@@ -2,6 +2,9 @@
 
 Everything above (the loop, the strategies, the model's own methods) asks for rows and logits and
 knows no graph; everything below knows no text, no sampling and no requests.
+
+Several threads may share a decoder, each with rows of its own. A call is a step of one of them, and
+the calls of all take turns.
 """
 
 from __future__ import annotations
@@ -89,7 +92,7 @@ class HiddenDecoder(Decoder[AnyRow], Protocol[AnyRow]):
 
     @property
     def hidden_states(self) -> Hidden:
-        """Those behind the logits of the latest `extend` or `step`: [n, hidden_size]."""
+        """Those behind the logits of this thread's latest `extend` or `step`: [n, hidden_size]."""
 
 
 class BranchingDecoder(Decoder[AnyRow], Protocol[AnyRow]):

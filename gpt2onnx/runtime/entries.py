@@ -1,8 +1,15 @@
 """What the start-up cache holds on disk: bounded, whole or not there, safe with several processes.
 
-An entry is a folder named by a hash of what it was made of. It is written under another name and
-renamed when it is complete, so that nobody sees a part of it; of two that were made at once the
-later one gives way. Knows files and times; knows nothing of models or ONNX Runtime.
+An entry is a folder named by a hash of what it was made of. It is written in a stage and renamed
+when it is complete, so that nobody sees a part of it; of two that were made at once the
+later one gives way.
+
+A file's size and times stand for its content. One of them, st_ctime, is the system's own: it tells
+of whatever was written to a file since, whichever time the writer set. Where a time is another one,
+as in a copy, the content is compared. To compare it each time would take longer than opening the
+model (300 MB: 0.3 s); what a disk loses by itself is left to the disk, as for any other file.
+
+Knows files and times; knows nothing of models or ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -13,20 +20,49 @@ import json
 import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import ParameterError, StorageError, shown
+from gpt2onnx.files import read_json, sha256
+from gpt2onnx.staging import NEW, is_stage, stage
 
 ENTRY = "entry.json"
-UNFINISHED = "unfinished-"
-# A folder without its entry.json that is older than this was left by a process that died.
+# What entries are for as long as they are written, each in a stage of its own.
+UNFINISHED = "unfinished"
+# What is neither an entry nor being written, and older than this, was damaged.
 ABANDONED_AFTER = 3600.0
 SIZE, DEFAULT_SIZE = "GPT2ONNX_STARTUP_CACHE_SIZE", "4G"
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+class Stamp(NamedTuple):
+    """What a file was when it was written."""
+
+    size: int
+    modified: int  # st_mtime_ns
+    changed: int  # st_ctime_ns
+    sha256: str
+
+    @classmethod
+    def of(cls, file: Path) -> Stamp:
+        """Errors: OSError, StorageError where it is no regular file."""
+        return cls(*_times(file), sha256(file, StorageError))
+
+    def renewed(self, file: Path) -> Stamp:
+        """The stamp of a file with the same content, whatever its times; errors as `of`'s.
+
+        Raises StorageError where the content is another one.
+        """
+        if _times(file) == self[:3]:
+            return self
+        if file.stat().st_size == self.size and (now := Stamp.of(file)).sha256 == self.sha256:
+            return now
+        raise StorageError(f"{file}: isn't what was written")
 
 
 @dataclass(frozen=True)
@@ -36,20 +72,27 @@ class Entry:
     path: Path
     made_of: Mapping[str, Any]
     about: Mapping[str, Any]
-    files: Mapping[str, list[int]]
+    files: Mapping[str, Stamp]
     refused: str | None
     last_used: float  # seconds since the epoch
 
     @property
     def size(self) -> int:
-        return sum(size for size, _ in self.files.values())
+        return sum(stamp.size for stamp in self.files.values())
 
-    def is_whole(self) -> bool:
-        """Whether its files have the sizes and times that they were written with."""
+    def renewed(self) -> Entry | None:
+        """The same with its files' times as they are now; None where one was damaged."""
         try:
-            return all(_stamp(self.path / name) == stamp for name, stamp in self.files.items())
-        except OSError:
-            return False
+            files = {name: stamp.renewed(self.path / name) for name, stamp in self.files.items()}
+        except (OSError, StorageError):
+            return None
+        return replace(self, files=files)
+
+    def write(self, to: Path) -> None:
+        """Write what is known of it. Errors: OSError."""
+        names = ("made_of", "about", "files", "refused")
+        content = {name: getattr(self, name) for name in names}
+        to.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 class Entries:
@@ -65,15 +108,19 @@ class Entries:
         try:
             if not path.is_dir():
                 return None
-        except PermissionError:  # another user's cache
+        except OSError:  # another user's cache, or no place that there can be
             return None
         entry = _read(path)
-        if entry is None or entry.made_of != made_of or not entry.is_whole():
+        now = entry.renewed() if entry and entry.made_of == made_of else None
+        if now is None:
             self.remove(path)
             return None
         with contextlib.suppress(OSError):  # a cache that others fill, and we may only read
+            if now != entry:
+                now.write(path / f"{ENTRY}.{_unique()}")
+                (path / f"{ENTRY}.{_unique()}").replace(path / ENTRY)
             os.utime(path / ENTRY)
-        return entry
+        return now
 
     def add(
         self,
@@ -88,15 +135,13 @@ class Entries:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._sweep()
-        unfinished = self.folder / f"{UNFINISHED}{os.getpid()}-{time.time_ns()}"
-        unfinished.mkdir()
-        try:
+        with stage(self.folder / UNFINISHED) as temporary:
+            unfinished = temporary / NEW
+            unfinished.mkdir()
             refused = write(unfinished)
             for file in list(unfinished.iterdir()) if refused else []:
                 file.unlink()
             self._finish(unfinished, made_of, about, refused)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
 
     def remove(self, path: Path) -> None:
         """Remove an entry. A process that has it open keeps it open."""
@@ -115,13 +160,13 @@ class Entries:
         about: Mapping[str, Any],
         refused: str | None,
     ) -> None:
-        files = {file.name: _stamp(file) for file in sorted(unfinished.iterdir())}
-        size = sum(size for size, _ in files.values())
-        if size > self.limit:
-            raise OSError(f"an entry takes {size / 1e9:.1f} GB, the limit is {self.limit / 1e9:g}")
-        self._make_room(size)
-        content = {"made_of": made_of, "about": about, "files": files, "refused": refused}
-        (unfinished / ENTRY).write_text(json.dumps(content, indent=1), encoding="utf-8")
+        files = {file.name: Stamp.of(file) for file in sorted(unfinished.iterdir())}
+        entry = Entry(unfinished, made_of, about, files, refused, time.time())
+        if entry.size > self.limit:
+            taken = entry.size / 1e9
+            raise OSError(f"an entry takes {taken:.1f} GB, the limit is {self.limit / 1e9:g}")
+        self._make_room(entry.size)
+        entry.write(unfinished / ENTRY)
         finished = self.folder / _name(made_of)
         try:
             unfinished.rename(finished)
@@ -134,20 +179,27 @@ class Entries:
         while entries and sum(entry.size for entry in entries) + size > self.limit:
             self.remove(entries.pop().path)
 
+    def others(self) -> Iterator[Path]:
+        """What is no entry: being written, abandoned, or damaged."""
+        paths = self.folder.iterdir() if self.folder.is_dir() else ()
+        yield from (path for path in paths if _read(path) is None)
+
     def _sweep(self) -> None:
-        """Remove what processes that died have left."""
-        for path in self.folder.glob(f"{UNFINISHED}*"):
-            with contextlib.suppress(OSError):  # its process has just finished it
-                if time.time() - path.stat().st_mtime > ABANDONED_AFTER:
+        """Remove what was damaged, and what is no entry of this version's."""
+        for path in self.others():
+            with contextlib.suppress(OSError):  # another process has just removed it
+                if not is_stage(path) and time.time() - path.stat().st_mtime > ABANDONED_AFTER:
                     self.remove(path)
 
 
 def size_limit() -> int:
     """GPT2ONNX_STARTUP_CACHE_SIZE in bytes: a number with K, M, G or T behind it, or without."""
     text = os.environ.get(SIZE) or DEFAULT_SIZE
-    found = re.fullmatch(r"([0-9]+) ?([KMGT]?)B?", text.strip().upper())
+    found = re.fullmatch(r"([0-9]{1,18}) ?([KMGT]?)B?", text.strip().upper())
     if not found:
-        raise ParameterError(f"{SIZE}={text!r}: expected a size such as 500M or 4G; 0 turns it off")
+        raise ParameterError(
+            f"{SIZE}={shown(text)}: expected a size such as 500M or 4G; 0 turns it off"
+        )
     return int(found[1]) * UNITS[found[2]]
 
 
@@ -155,16 +207,37 @@ def _name(made_of: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _stamp(file: Path) -> list[int]:
-    """Size and time of a file's last change."""
+def _unique() -> str:
+    """A name that no other thread of any process has."""
+    return f"{os.getpid()}-{threading.get_native_id()}"
+
+
+def _times(file: Path) -> tuple[int, int, int]:
+    """A file's size, and the times of the last change to its content and of any change."""
     stat = file.stat()
-    return [stat.st_size, stat.st_mtime_ns]
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _read(path: Path) -> Entry | None:
     """The entry in a folder; None for what is none, or none any more."""
     try:
-        content = json.loads((path / ENTRY).read_text(encoding="utf-8"))
-        return Entry(path, **content, last_used=(path / ENTRY).stat().st_mtime)
-    except (OSError, ValueError, TypeError):
+        content = read_json(path / ENTRY, StorageError)
+        last_used = (path / ENTRY).stat().st_mtime
+    except (OSError, StorageError):
         return None
+    made_of, about, files = (content.get(name) for name in ("made_of", "about", "files"))
+    refused = content.get("refused")
+    if not (isinstance(made_of, dict) and isinstance(about, dict) and isinstance(files, dict)):
+        return None
+    if not isinstance(refused, str | None) or not all(_is_stamp(*file) for file in files.items()):
+        return None
+    stamps = {name: Stamp(*stamp) for name, stamp in files.items()}
+    return Entry(path, made_of, about, stamps, refused, last_used)
+
+
+def _is_stamp(name: str, stamp: object) -> bool:
+    """Whether this is a file's name in the entry's own folder, and a stamp of it."""
+    types = (int, int, int, str)
+    if not isinstance(stamp, list) or tuple(map(type, stamp)) != types:
+        return False
+    return Path(name).name == name != "" and "\0" not in name and stamp[0] in range(2**63)

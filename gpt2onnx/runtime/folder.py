@@ -7,7 +7,6 @@ graph's inputs.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -15,18 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2onnx.errors import CorruptModelError, ModelFolderError
-from gpt2onnx.files import read_json
-from gpt2onnx.paths import cache_folder
+from gpt2onnx.errors import CorruptModelError, ModelFolderError, shown
+from gpt2onnx.files import as_path, path_errors, read_json, require_regular, sha256
+from gpt2onnx.runtime.checked import recall, remember
+from gpt2onnx.runtime.manifest import MANIFEST, SETTINGS, read_manifest
 
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
-# Files that their owner may edit: they say how the model is used, not what it is.
-SETTINGS = ("generation_config.json",)
 # Where other exporters put a decoder with a cache: Optimum, its older merged form, transformers.js.
 GRAPHS = ("model.onnx", "decoder_model_merged.onnx", "onnx/model.onnx")
 # What transformers names the files of a checkpoint's weights, their shards and indices.
 WEIGHTS = ("model*.safetensors*", "pytorch_model*.bin*")
+# No model has as many positions, and their numbers are int32 in many a graph.
+MOST_POSITIONS = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -47,9 +45,15 @@ class ModelFolder:
     def n_positions(self) -> int:
         """The most tokens that the model can see."""
         value = self.config.get("n_positions", self.config.get("max_position_embeddings"))
-        if not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ModelFolderError(
-                f"{self.path / 'config.json'}: n_positions is {value!r}, expected a positive number"
+                f"{self.path / 'config.json'}: n_positions is {shown(value)}, expected a positive "
+                "number"
+            )
+        if value > MOST_POSITIONS:
+            raise ModelFolderError(
+                f"{self.path / 'config.json'}: n_positions is {shown(value)}, expected at most "
+                f"{MOST_POSITIONS}"
             )
         return value
 
@@ -111,18 +115,16 @@ class ModelFolder:
         """`check_hashes` where there is a manifest, and what `largest_token_id` finds.
 
         Of files that passed before both are remembered in the user's cache folder: sizes and times
-        of the files stand for their content. A cache that can't be written to means checking again
-        next time.
+        of the files stand for their content. Without a cache, or where it can't be written to, they
+        are checked again the next time.
         """
-        passed = cache_folder() / "checked" / self._fingerprint()
-        with contextlib.suppress(OSError, ValueError):
-            return int(passed.read_bytes())
+        fingerprint = self._fingerprint()
+        if (known := recall(self.path, fingerprint)) is not None:
+            return known
         if self.manifest is not None:
             self.check_hashes()
         largest = largest_token_id()
-        with contextlib.suppress(OSError):
-            passed.parent.mkdir(parents=True, exist_ok=True)
-            passed.write_bytes(b"%d" % largest)
+        remember(self.path, fingerprint, largest)
         return largest
 
     def _fingerprint(self) -> str:
@@ -139,22 +141,24 @@ def open_folder(path: str | Path) -> ModelFolder:
     Errors: ModelFolderError where it is no model folder or a later version's, CorruptModelError
     where a file is missing or has another size.
     """
-    path = Path(path)
-    if not path.is_dir():
-        what = "is a file" if path.exists() else "doesn't exist"
-        raise ModelFolderError(
-            f"{path}: {what}, expected a model folder; `gpt2onnx export SOURCE OUT` makes one"
-        )
-    manifest = _read_manifest(path)
-    graph = _find_graph(path)
-    config = _read_json(path / "config.json")
-    if not (path / "tokenizer.json").is_file():
-        raise ModelFolderError(
-            f"{path}: no tokenizer.json; transformers' AutoTokenizer.from_pretrained(…)"
-            ".save_pretrained(…) writes it"
-        )
-    generation = path / "generation_config.json"
-    settings = read_json(generation, ModelFolderError) if generation.exists() else None
+    path = as_path(path, "folder", ModelFolderError)
+    with path_errors(path, ModelFolderError):
+        if not path.is_dir():
+            what = "is a file" if path.exists() else "doesn't exist"
+            raise ModelFolderError(
+                f"{path}: {what}, expected a model folder; `gpt2onnx export SOURCE OUT` makes one"
+            )
+        manifest = read_manifest(path)
+        graph = _find_graph(path)
+        config = _read_json(path / "config.json")
+        if not (path / "tokenizer.json").exists():
+            raise ModelFolderError(
+                f"{path}: no tokenizer.json; transformers' AutoTokenizer.from_pretrained(…)"
+                ".save_pretrained(…) writes it"
+            )
+        require_regular(path / "tokenizer.json", ModelFolderError)
+        generation = path / "generation_config.json"
+        settings = read_json(generation, ModelFolderError) if generation.exists() else None
     return ModelFolder(path, graph, manifest, config, settings)
 
 
@@ -172,46 +176,15 @@ def _holds(path: Path, *patterns: str) -> bool:
     return any(True for pattern in patterns for _ in path.glob(pattern))
 
 
-def _read_manifest(path: Path) -> Mapping[str, Any] | None:
-    if not (path / MANIFEST).exists():
-        return None
-    manifest = _read_json(path / MANIFEST)
-    version = manifest.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ModelFolderError(
-            f"{path / MANIFEST}: format version {version!r}, this gpt2onnx reads {FORMAT_VERSION}; "
-            "export the model again, or install the gpt2onnx that wrote it"
-        )
-    for name, entry in _listed_files(path / MANIFEST, manifest).items():
-        file = path / name
-        if not file.is_file():
-            raise CorruptModelError(f"{file}: missing, though the manifest lists it; export again")
-        if name not in SETTINGS and file.stat().st_size != entry["size"]:
-            raise CorruptModelError(
-                f"{file}: {file.stat().st_size} bytes, the manifest says {entry['size']}: "
-                "truncated or changed; copy or export the model again"
-            )
-    return manifest
-
-
-def _listed_files(path: Path, manifest: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    """Size and sha256 of each file. Errors: CorruptModelError where the manifest lacks them."""
-    files = manifest.get("files")
-    if not isinstance(files, dict) or not all(
-        isinstance(entry, dict) and {"size", "sha256"} <= entry.keys() for entry in files.values()
-    ):
-        raise CorruptModelError(
-            f'{path}: expected "files" with the size and sha256 of each; export the model again'
-        )
-    return files
-
-
 def _find_graph(path: Path) -> Path:
-    for name in GRAPHS:
-        if (path / name).is_file():
-            return path / name
-    graphs = [*path.glob("*.onnx"), *path.glob("onnx/*.onnx")]
+    """The graph. What lies beside it may be its weights, and must be files, too."""
+    named = [path / name for name in GRAPHS if (path / name).exists()]
+    graphs = named[:1] or [*path.glob("*.onnx"), *path.glob("onnx/*.onnx")]
     if len(graphs) == 1:  # ORTQuantizer's model_quantized.onnx, and whatever else names itself
+        for beside in graphs[0].parent.iterdir():
+            if beside.exists() and not beside.is_dir():
+                require_regular(beside, ModelFolderError)
+        require_regular(graphs[0], ModelFolderError)
         return graphs[0]
     hint = (
         "a checkpoint? `gpt2onnx export` makes a model folder of it"
@@ -222,15 +195,9 @@ def _find_graph(path: Path) -> Path:
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelFolderError(f"{path}: missing; every model folder has one") from None
-    except (OSError, ValueError) as error:
-        raise CorruptModelError(f"{path}: can't be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CorruptModelError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content
+    if not path.exists():
+        raise ModelFolderError(f"{path}: missing; every model folder has one")
+    return read_json(path, CorruptModelError)
 
 
 def _marks(file: Path) -> list[int | str]:
@@ -240,5 +207,4 @@ def _marks(file: Path) -> list[int | str]:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(path, CorruptModelError)

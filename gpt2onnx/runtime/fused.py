@@ -7,9 +7,10 @@ cache's size is ever copied. Knows the graph's inputs (export/graph.py lists the
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,15 @@ from gpt2onnx.runtime.binding import Binding
 from gpt2onnx.runtime.cache import ArenaFactory, CacheRow, CacheShape, HostArena, KVCache
 from gpt2onnx.runtime.cuda import CudaArenas
 from gpt2onnx.runtime.decoder import Hidden, Ids, Logits, Mask, Top
-from gpt2onnx.runtime.session import Session
+from gpt2onnx.runtime.session import Session, TensorSpec
 from gpt2onnx.runtime.step_graphs import StepGraphs
+from gpt2onnx.runtime.turns import Turns, in_turn
 
 INPUTS = (
     *("input_ids", "position_ids", "seqlens_k", "total_sequence_length", "logits_index"),
     *("past_key_values.0.key", "past_key_values.0.value"),
 )
+PAST = "past_key_values."
 BIAS = "attention_bias"
 WHOLE = ("logits", "hidden_states")  # the second where the graph gives it
 TOP = ("top_ids", "top_logits", "top_logprobs")  # as decoder.Top has them
@@ -39,9 +42,13 @@ DEVICE_CHUNK = 1024
 
 
 class FusedDecoder:
-    """Rows of a KV cache, advanced by one ONNX Runtime session. For one thread at a time."""
+    """Rows of a KV cache, advanced by one ONNX Runtime session.
+
+    Threads may share it, each with rows of its own: every method has its turn.
+    """
 
     def __init__(self, session: Session, n_positions: int) -> None:
+        self.turns = Turns()
         self.session = session
         self.n_positions = n_positions
         self.cache = KVCache(cache_shape(session, n_positions), arena_of(session))
@@ -49,7 +56,7 @@ class FusedDecoder:
         self.hidden_size = self._width("hidden_states")
         self.top = self._width("top_ids")
         self._whole = WHOLE if self.hidden_size else WHOLE[:1]
-        self.hidden_states: Hidden = np.empty((0, self.hidden_size), np.float32)
+        self._latest = local()  # of each thread
         self.can_branch = BIAS in session.inputs
         bind = partial(Binding, session, self.cache.shape)
         self._bindings: dict[tuple[str, ...], Binding] = defaultdict(bind)  # by outputs
@@ -57,24 +64,35 @@ class FusedDecoder:
         if session.captures and not self.can_branch:  # a bias has another size every step
             self._graphs = StepGraphs(session, self.cache.shape)
 
+    @property
+    def hidden_states(self) -> Hidden:
+        states: Hidden = self._latest.hidden_states
+        return states
+
+    @in_turn
     def new_row(self) -> CacheRow:
         return self.cache.new_row()
 
+    @in_turn
     def fork(self, row: CacheRow) -> CacheRow:
         return self.cache.fork(row)
 
+    @in_turn
     def copy(self, source: CacheRow, target: CacheRow, start: int) -> None:
         self.cache.copy(source, target, start)
 
+    @in_turn
     def truncate(self, row: CacheRow, length: int) -> None:
         self.cache.truncate(row, length)
 
     def free(self, row: CacheRow) -> None:
-        self.cache.free(row)
+        self.turns.soon(partial(self.cache.free, row))
 
+    @in_turn
     def reserve(self, rows: int, length: int) -> None:
         self.cache.reserve(len(self.cache.rows) + rows, length)
 
+    @in_turn
     def prefill(self, row: CacheRow, ids: Ids) -> Logits:
         self.cache.make_room(row, len(ids))
         outputs = self._empty(1)
@@ -86,6 +104,7 @@ class FusedDecoder:
         logits: Logits = outputs["logits"].reshape(self.vocab_size)
         return logits
 
+    @in_turn
     def extend(self, row: CacheRow, ids: Ids) -> Logits:
         self.cache.make_room(row, len(ids))
         outputs = self._empty(len(ids))
@@ -94,14 +113,17 @@ class FusedDecoder:
             self._append(row, ids[chunk], wanted, _part(outputs, chunk))
         return self._given(outputs)
 
+    @in_turn
     def step(self, rows: Sequence[CacheRow], ids: Ids) -> Logits:
         return self._given(self._stepped(rows, ids, self._whole))
 
+    @in_turn
     def step_largest(self, rows: Sequence[CacheRow], ids: Ids) -> Top:
         outputs = self._stepped(rows, ids, TOP)
         tokens, logits, logprobs = (outputs[name] for name in TOP)
         return tokens, logits, logprobs
 
+    @in_turn
     def branch(self, row: CacheRow, ids: Ids, sees: Mask, wanted: Ids) -> Logits:
         self.cache.make_room(row, len(ids))
         dtype = self.session.inputs[BIAS].dtype
@@ -113,6 +135,7 @@ class FusedDecoder:
         self._append(row, ids, wanted, outputs, told)
         return self._given(outputs)
 
+    @in_turn
     def keep(self, row: CacheRow, start: int, offsets: Ids) -> None:
         self.cache.keep(row, start, offsets)
 
@@ -160,7 +183,8 @@ class FusedDecoder:
 
     def _given(self, outputs: Arrays) -> Logits:
         """The logits, to be given; the hidden states behind them are kept."""
-        self.hidden_states = outputs.get("hidden_states", self.hidden_states)
+        if self.hidden_size:
+            self._latest.hidden_states = outputs["hidden_states"]
         logits: Logits = outputs["logits"]
         return logits
 
@@ -213,20 +237,44 @@ def arena_of(session: Session) -> ArenaFactory:
 
 def cache_shape(session: Session, n_positions: int) -> CacheShape:
     """The cache that a fused graph wants, read from its own inputs. Errors: ModelFolderError."""
-    if missing := [name for name in INPUTS if name not in session.inputs]:
+    _require_names("inputs", session.inputs, INPUTS)
+    layers = sum(PAST in name for name in session.inputs) // 2
+    names = [f"{n}.{kind}" for n in range(layers) for kind in ("key", "value")]
+    _require_names("inputs", session.inputs, [f"{PAST}{name}" for name in names])
+    _require_names("outputs", session.outputs, ["logits", *(f"present.{name}" for name in names)])
+    dtype, shape = session.inputs[f"{PAST}0.key"]
+    heads, head_dim = (_size(session.inputs, f"{PAST}0.key", 4, axis) for axis in (1, 3))
+    for name in names:
+        if session.inputs[f"{PAST}{name}"] != (dtype, shape):
+            raise ModelFolderError(
+                f"{PAST}{name} isn't {PAST}0.key's like: expected one type and shape for all; "
+                "export the model again"
+            )
+    for name in ("logits", "hidden_states", *TOP):
+        if name in session.outputs:
+            _size(session.outputs, name, 2, 1)
+    return CacheShape(layers, heads, head_dim, n_positions, dtype)
+
+
+def _require_names(what: str, given: Iterable[str], wanted: Iterable[str]) -> None:
+    if missing := [name for name in wanted if name not in given]:
         raise ModelFolderError(
-            f"the graph's inputs are {', '.join(session.inputs)}: expected {', '.join(missing)}, "
-            "too; export the model again"
+            f"the graph's {what} are {', '.join(given)}: expected {', '.join(missing)}, too; "
+            "export the model again"
         )
-    keys = [name for name in session.inputs if name.endswith(".key")]
-    dtype, shape = session.inputs["past_key_values.0.key"]
-    _, heads, _, head_dim = shape
-    if not (isinstance(heads, int) and isinstance(head_dim, int)):
+
+
+def _size(specs: Mapping[str, TensorSpec], name: str, rank: int, axis: int) -> int:
+    """A size that the graph must fix, of a tensor of `rank` dimensions."""
+    shape = specs[name].shape
+    size = shape[axis] if len(shape) == rank else None
+    if not isinstance(size, int) or size < 1:
+        layout = {2: "[positions, width]", 4: "[batch, heads, capacity, head_dim]"}[rank]
         raise ModelFolderError(
-            f"past_key_values.0.key has the shape {shape}: expected [batch, heads, capacity, "
-            "head_dim] with numbers for heads and head_dim; export the model again"
+            f"{name} has the shape {shape}: expected {layout} with a number on axis {axis}; "
+            "export the model again"
         )
-    return CacheShape(len(keys), heads, head_dim, n_positions, dtype)
+    return size
 
 
 def _chunks(ids: Ids, size: int) -> Iterator[slice]:

@@ -13,22 +13,34 @@ Knows tokenizers and token histories; knows no decoder, and nothing of how a tok
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import tokenizers
 
-from gpt2onnx.errors import InstallationError, ParameterError
+from gpt2onnx.errors import Gpt2OnnxError, InstallationError, ParameterError, one_line
 from gpt2onnx.runtime.decoder import Ids, Logits
+from gpt2onnx.runtime.json_schema import for_llguidance
 from gpt2onnx.samplers import GenerationParams
 from gpt2onnx.samplers.candidates import BoolArray
 from gpt2onnx.samplers.constraint_params import constraint_of, shown
 
-# The form that json.dumps writes: where any white space may stand, small models go on with it for
-# ever. A schema's own "x-guidance" has the last word (llguidance, docs/json_schema.md).
-_JSON_FORM = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+# How llguidance lays JSON out, by json_layout's names. A schema's own "x-guidance", which is
+# llguidance's (its docs/json_schema.md), has the last word.
+_LAYOUTS: dict[str, dict[str, object]] = {
+    "spaced": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "},
+    "compact": {"whitespace_flexible": False},
+    "free": {"whitespace_flexible": True},
+}
+_ONE_OF = (
+    "oneOf's branches must be told apart by their types, or by a property that is required and has "
+    "another const or enum in each; use anyOf where a text may meet several"
+)
+# Characters of a constraint. It takes seconds to compile longer ones.
+_LONGEST = 500_000
 
 
 class Guide:
@@ -100,8 +112,17 @@ class Grammar:
         # An end token that is text to the grammar, such as a line break, ends all the same.
         allowed[self._eos] = matcher.is_accepting()
         if matcher.is_error() or not allowed.any():
-            raise self.dead_end(place)
+            raise self._too_complex(matcher) or self.dead_end(place)
         return allowed
+
+    def _too_complex(self, matcher: Any) -> ParameterError | None:
+        """The error where a matcher has given up for its limits."""
+        if matcher.stop_reason() not in ("LexerTooComplex", "ParserTooComplex"):
+            return None
+        return ParameterError(
+            f"{self._description} is too complex: {_one_line(matcher.get_error())}; expected less "
+            "repetition, or fewer alternatives"
+        )
 
     def dead_end(self, place: str) -> ParameterError:
         """The error for a text that can't go on."""
@@ -138,42 +159,46 @@ class GrammarCompiler:
                 f"(eos_token_id={params.eos_token_id}, vocabulary {self._vocab_size}): give one as "
                 "eos_token_id"
             )
-        return self._compile(*constraint, eos)
+        return self._compile(*constraint, params.json_layout or "spaced", eos)
 
     def _compile_grammar(
-        self, name: str, value: str | tuple[str, ...], eos: tuple[int, ...]
+        self, name: str, value: str | tuple[str, ...], layout: str, eos: tuple[int, ...]
     ) -> Grammar:
         llguidance = _llguidance()
-        matcher = llguidance.LLMatcher(
-            self._read(eos),
-            _source(llguidance.LLMatcher, name, value),
-            log_level=0,
-            limits=llguidance.LLParserLimits(verbose_errors=False),
-        )
-        if matcher.is_error():
-            raise ParameterError(f"{shown(name, value)}: {_one_line(matcher.get_error())}")
-        return Grammar(matcher, shown(name, value), self._vocab_size, eos)
+        size = len(value) if isinstance(value, str) else sum(map(len, value))
+        if size > _LONGEST:
+            raise ParameterError(
+                f"{shown(name, value)} has {size:,} characters: expected at most {_LONGEST:,}"
+            )
+        read = self._read(eos)
+        with _named_errors(shown(name, value)):
+            matcher = llguidance.LLMatcher(
+                read,
+                _source(llguidance.LLMatcher, name, value, layout),
+                log_level=0,
+                limits=llguidance.LLParserLimits(verbose_errors=False),
+            )
+            if matcher.is_error():
+                raise ValueError(matcher.get_error())
+            return Grammar(matcher, shown(name, value), self._vocab_size, eos)
 
     def _read_tokenizer(self, eos: tuple[int, ...]) -> Any:
-        try:
+        unreadable = (
+            "structured output isn't possible with the model's tokenizer, which llguidance can't "
+            "read"
+        )
+        with _named_errors(unreadable):
             return _llguidance().LLTokenizer(
                 self._tokenizer.to_str(), n_vocab=self._vocab_size, eos_token=list(eos)
             )
-        except Exception as error:  # it raises ValueError, and what its own library panics with
-            raise ParameterError(
-                "structured output isn't possible with the model's tokenizer, which llguidance "
-                f"can't read: {_one_line(str(error))}"
-            ) from error
 
 
-def _source(matcher: Any, name: str, value: str | tuple[str, ...]) -> str:
+def _source(matcher: Any, name: str, value: str | tuple[str, ...], layout: str) -> str:
     """The constraint in llguidance's own form."""
     source: str
     if name == "json_schema":
-        try:
-            source = matcher.grammar_from_json_schema(value, defaults=_JSON_FORM)
-        except ValueError as error:  # Python reads some JSON that others don't
-            raise ParameterError(f"{shown(name, value)}: {_one_line(str(error))}") from error
+        schema = for_llguidance(str(value))
+        source = matcher.grammar_from_json_schema(schema, defaults=_LAYOUTS[layout])
     elif name == "grammar":
         source = matcher.grammar_from_lark(value)
     else:
@@ -181,6 +206,19 @@ def _source(matcher: Any, name: str, value: str | tuple[str, ...]) -> str:
         regex = value if name == "regex" else "|".join(map(re.escape, value))
         source = matcher.grammar_from_regex(regex)
     return source
+
+
+@contextmanager
+def _named_errors(what: str) -> Iterator[None]:
+    """What llguidance raises, and what its own library panics with, as ParameterError."""
+    try:
+        yield
+    except Gpt2OnnxError:
+        raise
+    except BaseException as error:  # a panic is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ParameterError(f"{what}: {_one_line(str(error))}") from error
 
 
 def _llguidance() -> Any:
@@ -194,9 +232,10 @@ def _llguidance() -> Any:
 
 
 def _one_line(message: str) -> str:
-    """An error of llguidance's without the quoted source and its carets."""
+    """An error of llguidance's without the quoted source and its carets, and in our words."""
     quoted = re.compile(r"\s*(\^+|\d+ \|.*|<.*>)?\s*")
-    return " ".join(each.strip() for each in message.splitlines() if not quoted.fullmatch(each))
+    text = one_line("\n".join(line for line in message.splitlines() if not quoted.fullmatch(line)))
+    return _ONE_OF if text.startswith("oneOf constraints are not supported") else text
 
 
 def _shared(a: list[int], b: list[int]) -> int:

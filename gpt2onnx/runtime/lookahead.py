@@ -38,12 +38,14 @@ from gpt2onnx.samplers.lookahead_params import LookaheadSizes, lookahead_sizes
 def lookahead_of(params: GenerationParams, decoder: Decoder[Any]) -> Lookahead | None:
     """The strategy that the parameters ask for; None where none is.
 
-    Errors: ParameterError where the model can't be told what each token sees.
+    Errors: ParameterError where the model can't be told what each token sees, and for sizes that
+    it has no positions for.
     """
     sizes = lookahead_sizes(params)
     if sizes is None:
         return None
     _with_branches(decoder)
+    _require_fitting(sizes, decoder.n_positions)
     return Lookahead(sizes)
 
 
@@ -195,6 +197,19 @@ def _read(decoder: Decoder[AnyRow], live: Sequence[_Reader[AnyRow]]) -> None:
     for each in live:
         if each.looks_ahead:
             each.read()
+
+
+def _require_fitting(sizes: LookaheadSizes, n_positions: int) -> None:
+    read = {
+        "lookahead_window_size and lookahead_ngram_size": sizes.window * (sizes.ngram - 1),
+        "lookahead_guess_set_size": sizes.guess_set,
+    }
+    for name, count in read.items():
+        if count > n_positions:
+            raise ParameterError(
+                f"{name} ask for {count} guesses: expected at most {n_positions}, the model's "
+                "positions"
+            )
 
 
 def _with_branches(decoder: Decoder[AnyRow]) -> BranchingDecoder[AnyRow]:

@@ -18,18 +18,21 @@ import tokenizers
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime import beam_writer, ranking
 from gpt2onnx.runtime.assistance import Assistance, Draft
-from gpt2onnx.runtime.beams import Observer
+from gpt2onnx.runtime.beams import Observer, check_observer
 from gpt2onnx.runtime.breakers import BreakerFinder
 from gpt2onnx.runtime.contrastive import Contrastive, contrastive_of
 from gpt2onnx.runtime.decoder import Decoder, Ids
+from gpt2onnx.runtime.floor import cache_bytes_per_token
 from gpt2onnx.runtime.folder import ModelFolder
 from gpt2onnx.runtime.generation import Continuation, run
 from gpt2onnx.runtime.guidance import Guidance, guidance_of
 from gpt2onnx.runtime.guided import GrammarCompiler
+from gpt2onnx.runtime.load_params import check_load
 from gpt2onnx.runtime.lookahead import Lookahead, lookahead_of
 from gpt2onnx.runtime.opening import bos_token_id, generation_defaults, open_model
 from gpt2onnx.runtime.prompts import Prompt, PromptReader, as_batch, is_batch
 from gpt2onnx.runtime.results import Generation, Score, Token
+from gpt2onnx.runtime.room import Room
 from gpt2onnx.runtime.scoring import score
 from gpt2onnx.runtime.session import Session
 from gpt2onnx.runtime.speculation import Speculation
@@ -45,7 +48,11 @@ Strategy: TypeAlias = Speculation | Lookahead | Guidance | Contrastive
 
 
 class Model:
-    """An open model folder. For one thread at a time."""
+    """An open model folder.
+
+    Threads may share it: their calls take turns step by step, so that streams of several threads
+    interleave, and each gets what it gets alone.
+    """
 
     def __init__(
         self,
@@ -62,6 +69,9 @@ class Model:
         self.defaults = generation_defaults(folder)
         bos = bos_token_id(folder.generation_config or {}, folder.config)
         self._prompts = PromptReader(tokenizer, decoder.vocab_size, decoder.n_positions, bos)
+        # On another device it isn't the machine's memory that the cache takes.
+        token_bytes = cache_bytes_per_token(session.inputs) * (session.device_type == "cpu")
+        self._room = Room(token_bytes, decoder.vocab_size, decoder.n_positions)
         self._breakers = BreakerFinder(tokenizer, decoder.vocab_size)
         self._assistance = Assistance(self, open_draft or load)
         self._grammars = GrammarCompiler(tokenizer, decoder.vocab_size)
@@ -129,16 +139,18 @@ class Model:
         regex, json_schema, grammar or choices hold the text to a form. It ends when it is complete:
         finish_reason is "eos" or "stop" then, and otherwise a limit cut it short.
 
-        Errors: ParameterError, PromptError and its kinds; InstallationError where a form is asked
+        Errors: ParameterError, PromptError and its kinds; OutOfMemoryError before anything is
+        written where the sequences don't fit into memory; InstallationError where a form is asked
         for and llguidance is missing.
         """
         params, strategy = self._understand(draft, negative_prompt, parameters)
         top = TopTokens(self.tokenizer, self.decoder.vocab_size, top_logprobs)
         flag("prompt_logprobs", prompt_logprobs)
+        check_observer(observe)
         prompts = as_batch(prompt)
         if params.num_beams > 1:
             groups = self._search(prompts, params, top, observe)
-        elif observe:
+        elif observe is not None:
             raise ParameterError("observe has no effect without num_beams above 1: leave it out")
         else:
             groups = self._draw(prompts, params, top, strategy)
@@ -172,7 +184,7 @@ class Model:
         top = TopTokens(self.tokenizer, self.decoder.vocab_size, top_logprobs)
         flag("entropies", entropies)
         check_stream(params)
-        writers = self._writers(as_batch(prompt), params)
+        writers = self._writers(as_batch(prompt), params, strategy)
         return self._write(writers, params.max_time, top, strategy, entropies)
 
     def score(self, text: Prompt, *, add_bos: bool = True) -> Score:
@@ -191,7 +203,7 @@ class Model:
 
     def to_score(self, text: Prompt, add_bos: bool = True) -> Ids:
         """The token ids that `score` reads, all but the first of which it scores: [n], n >= 2."""
-        return self._prompts.to_score(text, add_bos)
+        return self._prompts.to_score(text, flag("add_bos", add_bos))
 
     def params(self, given: Mapping[str, Any]) -> GenerationParams:
         """The parameters of a call, over the model's own defaults. Errors: ParameterError."""
@@ -224,7 +236,7 @@ class Model:
         strategy: Strategy | None,
     ) -> list[list[Generation]]:
         """What is drawn, or greedily written, of each prompt. Errors: as `_search`."""
-        writers = self._writers(prompts, params)
+        writers = self._writers(prompts, params, strategy)
         written = [Generation(writer.sequence.prompt.tolist()) for writer in writers]
         with closing(self._write(writers, params.max_time, top, strategy)) as tokens:
             for token in tokens:
@@ -239,12 +251,25 @@ class Model:
         observe: Observer | None,
     ) -> list[list[Generation]]:
         """What beams find for each prompt. Errors: PromptError, ParameterError."""
-        ids = [self._prompts.fit(self._prompts.read(prompt), params) for prompt in prompts]
+        ids = self._read(prompts, params, params.num_beams)
         return beam_writer.write(self.decoder, self.tokenizer, ids, params, top, observe)
 
-    def _writers(self, prompts: Sequence[Prompt], params: GenerationParams) -> list[Writer]:
+    def _read(
+        self, prompts: Sequence[Prompt], params: GenerationParams, rows_each: int
+    ) -> list[Ids]:
+        """The ids [n] of each prompt, with room for its rows. Errors: PromptError and its kinds."""
+        ids = [self._prompts.context(prompt, params) for prompt in prompts]
+        longest = max(map(len, ids), default=0)
+        length = params.max_length or longest + params.max_new_tokens
+        self._room.require(rows_each * len(ids), max(longest, length))
+        return ids
+
+    def _writers(
+        self, prompts: Sequence[Prompt], params: GenerationParams, strategy: Strategy | None
+    ) -> list[Writer]:
         """One for each sequence of each prompt. Errors: PromptError, ParameterError."""
-        ids = [self._prompts.fit(self._prompts.read(prompt), params) for prompt in prompts]
+        rows_each = strategy.rows_each if strategy else 1
+        ids = self._read(prompts, params, rows_each * params.num_drawn)
         grammar = self._grammars.grammar(params)
         draws = [(prompt, draw) for prompt in ids for draw in range(params.num_drawn)]
         return [
@@ -297,6 +322,7 @@ def load(
     startup_cache: bool = True,
 ) -> Model:
     """`gpt2onnx.load`, of a folder only, whose docstring has the parameters and errors."""
+    check_load(provider, provider_options, threads, startup_cache)
     alike = partial(
         load,
         provider=provider,

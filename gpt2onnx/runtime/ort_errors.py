@@ -62,6 +62,16 @@ def out_of_memory(error: Exception, provider: str) -> OutOfMemoryError | None:
     )
 
 
+def failed(error: Exception, provider: str) -> Gpt2OnnxError:
+    """What to raise for an error of a run."""
+    if full := out_of_memory(error, provider):
+        return full
+    text = plain(str(error))
+    if provider == "cpu":
+        return ModelFolderError(f"the model's graph can't be run: {text}; export the model again")
+    return ProviderError(f"{provider} failed to run the model: {text}")
+
+
 def plain(text: str) -> str:
     """ONNX Runtime's message on one line, without its codes and the places in its source."""
     text = " ".join(text.split())

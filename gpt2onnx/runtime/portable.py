@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from gpt2onnx.errors import CacheFullError, ModelFolderError
 from gpt2onnx.runtime.decoder import Ids, Logits
 from gpt2onnx.runtime.session import Session, TensorSpec
+from gpt2onnx.runtime.turns import Turns, in_turn
 
 FED = ("input_ids", "attention_mask", "position_ids", "use_cache_branch")
 PAST = re.compile(r"past_key_values\.(\d+\.(?:key|value))")
@@ -54,12 +55,16 @@ class PortableRow:
 
 
 class PortableDecoder:
-    """Rows advanced one by one by one ONNX Runtime session. For one thread at a time."""
+    """Rows advanced one by one by one ONNX Runtime session.
+
+    Threads may share it, each with rows of its own: every run has its turn.
+    """
 
     top = 0
 
     def __init__(self, session: Session, n_positions: int) -> None:
         """Errors: ModelFolderError where the graph's inputs or outputs aren't those above."""
+        self.turns = Turns()
         self.session = session
         self.n_positions = n_positions
         self._fed, self._past, self._present = _names(session)
@@ -104,6 +109,7 @@ class PortableDecoder:
             logits[index] = self._run(row, ids[index : index + 1])
         return logits
 
+    @in_turn
     def _run(self, row: PortableRow, ids: Ids) -> Logits:
         """Append ids [n] to a row: the logits [n, vocab] after each of them."""
         tokens = np.concatenate([row.ids, ids])
@@ -140,6 +146,7 @@ class PortableDecoder:
                 f"{self.n_positions} positions"
             )
 
+    @in_turn
     def _shortened(self, value: Any, length: int) -> Any:
         """The first `length` tokens of a past's tensor, copied by way of the host."""
         kept = np.ascontiguousarray(value.numpy()[:, :, :length])
@@ -176,7 +183,7 @@ def _names(session: Session) -> tuple[list[str], list[str], list[str]]:
 def _size(name: str, spec: TensorSpec, axis: int, layout: str) -> int:
     """A size that the graph must fix."""
     size = spec.shape[axis] if axis < len(spec.shape) else None
-    if isinstance(size, int):
+    if isinstance(size, int) and size > 0 and len(spec.shape) == len(layout.split(", ")):
         return size
     raise ModelFolderError(
         f"{name} has the shape {spec.shape}: expected [{layout}] with a number on axis {axis}"

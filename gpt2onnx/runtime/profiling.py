@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,11 @@ from gpt2onnx.runtime.opening import open_decoder
 from gpt2onnx.runtime.recording import OperatorTime, Run, by_operator, read_runs, weight_bytes
 from gpt2onnx.runtime.session import Profiler, Session, open_session
 from gpt2onnx.runtime.threads import default_threads
+from gpt2onnx.staging import work_folder
 
 PROMPTS = 5
+# More than the profiler's record has room for.
+MOST_STEPS = 100_000
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ class Work:
                 raise ParameterError(
                     f"{name}={value}: expected 1 to {most}, by the model's {n_positions} positions"
                 )
-        if self.steps < 1:
-            raise ParameterError(f"steps={self.steps}: expected at least 1")
+        if not 1 <= self.steps <= MOST_STEPS:
+            raise ParameterError(f"steps={self.steps}: expected 1 to {MOST_STEPS:,}")
 
     def prompts(self, decoder: Decoder[Any]) -> list[float]:
         """Seconds of each prompt, the first of which warms up."""
@@ -152,8 +154,8 @@ def _recorded(
     packed: bool = True,
 ) -> list[Run]:
     """The runs of some work in a session of its own, as ONNX Runtime's profiler has them."""
-    with TemporaryDirectory(prefix="gpt2onnx-") as records:
-        session = open_(profiler=Profiler(Path(records, "profile"), packed))
+    with work_folder("profile") as records:
+        session = open_(profiler=Profiler(records / "profile", packed))
         do(open_decoder(folder, session))
         return read_runs(Path(session.raw.end_profiling()))
 

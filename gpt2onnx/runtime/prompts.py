@@ -5,20 +5,20 @@ Knows the tokenizer, the vocabulary's size and the number of positions; knows no
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias, TypeGuard, cast
 
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import PromptError, PromptTooLongError, TokenRangeError
+from gpt2onnx.errors import PromptError, PromptTooLongError, TokenRangeError, shown
 from gpt2onnx.runtime.decoder import Ids
 from gpt2onnx.runtime.generation import kept_by_slide
+from gpt2onnx.runtime.long_texts import LongTexts
 from gpt2onnx.samplers import GenerationParams
-from gpt2onnx.tokenizer.codec import encode
 
 Prompt: TypeAlias = str | Sequence[int] | NDArray[np.integer[Any]]
 
@@ -49,6 +49,21 @@ class PromptReader:
     n_positions: int
     bos_token_id: int | None
 
+    @cached_property
+    def _texts(self) -> LongTexts:
+        return LongTexts(self.tokenizer)
+
+    def context(self, prompt: Prompt, params: GenerationParams) -> Ids:
+        """Token ids [n] that generation starts from; errors as `read` and `fit`.
+
+        A text that is too long however it is encoded is refused without encoding it.
+        """
+        if isinstance(prompt, str) and params.overflow == "error":
+            self._check_text(prompt)
+            if (fewest := self._texts.fewest(prompt)) > self.n_positions:
+                raise self._too_long(f"at least {fewest}")
+        return self.fit(self.read(prompt), params)
+
     def read(self, prompt: Prompt) -> Ids:
         """Token ids [n], n >= 1, of a text or of ids; an empty prompt starts from BOS.
 
@@ -63,7 +78,7 @@ class PromptReader:
             return None
         if is_batch(prompt):
             raise PromptError("negative_prompt is a list: expected one, which all prompts share")
-        return self.fit(self.read(prompt), params)
+        return self.context(prompt, params)
 
     def encode(self, prompt: Prompt) -> Ids:
         """Token ids [n] of a text or of ids.
@@ -73,11 +88,8 @@ class PromptReader:
         """
         if not isinstance(prompt, str):
             return self._checked(prompt)
-        try:
-            prompt.encode()
-        except UnicodeEncodeError as error:  # half a surrogate pair, as of a badly decoded argument
-            raise PromptError(f"the text can't be written as UTF-8: {error}") from error
-        return np.array(encode(self.tokenizer, prompt), np.int64)
+        self._check_text(prompt)
+        return np.array(self._texts.encode(prompt), np.int64)
 
     def to_score(self, text: Prompt, add_bos: bool) -> Ids:
         """Token ids [n], n >= 2, all but the first of which can be scored; behind BOS if asked.
@@ -120,20 +132,33 @@ class PromptReader:
             return ids
         if params.overflow == "slide":
             return ids[-kept_by_slide(self.n_positions) :]
-        raise PromptTooLongError(
-            f"the prompt has {len(ids)} tokens, the model {self.n_positions} positions: shorten "
+        raise self._too_long(str(len(ids)))
+
+    def _too_long(self, tokens: str) -> PromptTooLongError:
+        return PromptTooLongError(
+            f"the prompt has {tokens} tokens, the model {self.n_positions} positions: shorten "
             "it, or set overflow='truncate' to keep its end, overflow='slide' to read on past them"
         )
 
+    def _check_text(self, text: str) -> None:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # half a surrogate pair, as of a badly decoded argument
+            raise PromptError(f"the text can't be written as UTF-8: {error}") from error
+
     def _checked(self, prompt: Sequence[int] | NDArray[np.integer[Any]]) -> Ids:
         if not _are_integers(prompt):
-            got = " ".join(reprlib.repr(prompt).split())
-            raise PromptError(f"expected a text, or token ids in a list or an array [n], got {got}")
+            raise PromptError(
+                f"expected a text, or token ids in a list or an array [n], got {shown(prompt)}"
+            )
         ids = np.asarray(prompt)
+        if len(ids) and ids.dtype.kind not in "iu":  # beyond numpy's integers
+            ids = np.array(prompt, object)
         wrong = ids[(ids < 0) | (ids >= self.vocab_size)]
         if wrong.size:
             raise TokenRangeError(
-                f"token id {wrong[0]}: expected 0 to {self.vocab_size - 1}, the model's vocabulary"
+                f"token id {shown(wrong[0].item() if ids.dtype != object else wrong[0])}: expected "
+                f"0 to {self.vocab_size - 1}, the model's vocabulary"
             )
         return ids.astype(np.int64)
 

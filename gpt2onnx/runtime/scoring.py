@@ -12,9 +12,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime.decoder import AnyRow, Decoder, Ids, Logits
 from gpt2onnx.samplers import token_logprobs
+from gpt2onnx.samplers.checks import integer_where
 
 # Logits of this many tokens are held at once: 128 of GPT-2's are 26 MB.
 CHUNK = 128
@@ -77,9 +77,8 @@ def walk(
 
 def windows(length: int, size: int, stride: int | None) -> Iterator[Window]:
     """Windows of at most `size` over so many inputs; errors as `walk`'s."""
-    stride = (size + 1) // 2 if stride is None else stride
-    if not 1 <= stride <= size:
-        raise ParameterError(f"stride={stride}: expected 1 to {size}, the model's positions")
+    check = integer_where(lambda n: 1 <= n <= size, f"1 to {size}, the model's positions")
+    stride = (size + 1) // 2 if stride is None else check("stride", stride)
     done = 0
     while done < length:
         start = max(0, done - (size - stride))

@@ -17,9 +17,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from gpt2onnx.errors import InstallationError, ModelFolderError, ParameterError, ProviderError
+from gpt2onnx.errors import (
+    InstallationError,
+    ModelFolderError,
+    ParameterError,
+    ProviderError,
+    shown,
+)
 from gpt2onnx.runtime.background import Background
-from gpt2onnx.runtime.ort_errors import explained, out_of_memory
+from gpt2onnx.runtime.load_params import check_load
+from gpt2onnx.runtime.ort_errors import explained, failed, out_of_memory
 from gpt2onnx.runtime.packing import packing_settings, saving_settings
 from gpt2onnx.runtime.providers import (
     cuda_obstacle,
@@ -57,8 +64,8 @@ SLOW_FUSIONS = ["SkipLayerNormFusion"]
 # one run 20 us are enough.
 SPIN_US = 20
 
-# How much is logged outside of sessions, in ONNX Runtime's numbers; the second is its default.
-LOG_FATAL, LOG_WARNINGS = 4, 2
+# How much is logged outside of sessions, in ONNX Runtime's numbers; the last is its default.
+LOG_FATAL, LOG_ERRORS, LOG_WARNINGS = 4, 3, 2
 
 # Element types that numpy has as well, by ONNX Runtime's name.
 SAME = "bool float16 int8 int16 int32 int64 uint8 uint16 uint32 uint64"
@@ -105,15 +112,14 @@ class Session:
         """Run on what is bound; with a `graph`, as the CUDA graph of that number.
 
         A number's first run is captured, and repeated for it: later ones replay it, on the same
-        addresses and shapes. Without a number nothing is captured. Errors: OutOfMemoryError.
+        addresses and shapes. Without a number nothing is captured. Errors: OutOfMemoryError;
+        ModelFolderError, ProviderError where the graph can't be run so.
         """
         options = _run_options(graph) if self.captures else None
         try:
             self.raw.run_with_iobinding(binding, options)
         except Exception as error:  # ONNX Runtime's errors have no base of their own
-            if full := out_of_memory(error, self.provider):
-                raise full from error
-            raise
+            raise failed(error, self.provider) from error
 
     def allocate(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
         """An onnxruntime.OrtValue of `shape` in the memory of the session's device, not cleared.
@@ -151,8 +157,9 @@ def open_session(
     CorruptModelError or ModelFolderError where the model is at fault, ParameterError for options
     that are unknown or would have no effect, InstallationError for ONNX Runtime itself.
     """
+    check_load(provider, provider_options, threads)
     name = _provider_name(provider)
-    _check(name, provider_options, threads)
+    _check(name, provider_options)
     if isinstance(model, str | Path) and not Path(model).is_file():
         raise ModelFolderError(f"{model}: there is no such file, expected an ONNX model")
     how = _How(
@@ -224,19 +231,17 @@ def _provider_name(provider: str) -> str:
     known = {short_name(name): name for name in names}
     if wanted not in known:
         here = ", ".join(map(short_name, available_providers()))
-        raise ProviderError(f"unknown provider {provider!r}: this ONNX Runtime has {here}")
+        raise ProviderError(f"unknown provider {shown(provider)}: this ONNX Runtime has {here}")
     return known[wanted]
 
 
-def _check(name: str, options: Mapping[str, object] | None, threads: int | None) -> None:
-    if threads is not None and threads < 1:
-        raise ParameterError(f"threads must be at least 1, got {threads}")
+def _check(name: str, options: Mapping[str, object] | None) -> None:
     if options and name == "auto":
         raise ParameterError(
-            "provider_options belong to one provider: name it, provider='auto' came"
+            "provider_options belong to one provider: name it, got provider='auto'"
         )
     if options and name == CPU:
-        raise ParameterError(f"the CPU provider has no options, got {', '.join(options)}")
+        raise ParameterError(f"the CPU provider has no options, got {shown(list(options))}")
 
 
 @dataclass(frozen=True)
@@ -332,7 +337,8 @@ def _session_options(ort: Any, how: _How, save_to: Path | None, optimised: bool)
     options = ort.SessionOptions()
     options.intra_op_num_threads = how.threads or default_threads()
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors only
+    # Errors only, and none on the CPU, where each of them is raised.
+    options.log_severity_level = LOG_FATAL if how.name == CPU else LOG_ERRORS
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
     entries = packing_settings() | (saving_settings(save_to) if save_to else {})
     for key, value in entries.items():
@@ -391,4 +397,5 @@ def _spec(node: Any) -> TensorSpec:
         raise ModelFolderError(
             f"{node.name} is a {node.type}: expected a tensor that numpy can hold"
         )
-    return TensorSpec(np.dtype(DTYPES[element]), tuple("?" if n is None else n for n in node.shape))
+    shape = node.shape or ()  # nothing of a tensor that the graph gives no shape
+    return TensorSpec(np.dtype(DTYPES[element]), tuple("?" if n is None else n for n in shape))

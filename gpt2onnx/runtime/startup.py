@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gpt2onnx.errors import Gpt2OnnxError
+from gpt2onnx.errors import Gpt2OnnxError, StorageError
 from gpt2onnx.paths import cache_folder
 from gpt2onnx.runtime.entries import Entries, Entry, size_limit
 from gpt2onnx.runtime.folder import ModelFolder
@@ -72,7 +72,10 @@ class StartupCache:
             **runtime,
             "model": self.folder.identity(),
         }
-        entries = startup_entries()
+        try:
+            entries = startup_entries()
+        except StorageError as error:
+            return replace(open_(graph), startup=f"not used: {error}")
         entry = entries.find(made_of)
         if entry is None:
             return self._make(open_, entries, made_of)
@@ -109,7 +112,7 @@ class StartupCache:
             _throw_away_older(entries, path, made_of["model"])
             self._require_space(entries)
             entries.add(made_of, about, maker)
-        except OSError as error:
+        except (OSError, StorageError) as error:
             maker.outcome = f"not used: {error}"
         session = maker.session or open_(self.folder.graph)
         return replace(session, startup=maker.outcome)
@@ -172,5 +175,9 @@ def _throw_away_older(entries: Entries, path: str, model: Mapping[str, Any]) -> 
 
 
 def startup_entries() -> Entries:
-    """The user's own. Errors: ParameterError where their size limit can't be read."""
+    """The user's own.
+
+    Errors: ParameterError where their size limit can't be read, StorageError where there is no
+    place for them.
+    """
     return Entries(cache_folder() / FOLDER, size_limit())

@@ -63,25 +63,33 @@ def cpu_limit(root: Path = ROOT) -> float | None:
     """
     limits = [
         limit
-        for line in _read(root / "proc/self/cgroup").splitlines()
-        for folder in _groups(line, root / "sys/fs/cgroup")
+        for folder in control_groups(root, "cpu")
         if (limit := _limit_v2(folder) or _limit_v1(folder)) is not None
     ]
     return min(limits, default=None)
 
 
-def _groups(line: str, mount: Path) -> list[Path]:
+def control_groups(root: Path, controller: str) -> list[Path]:
+    """The process's control groups, those of version 1 for a controller ("cpu", "memory")."""
+    return [
+        folder
+        for line in _read(root / "proc/self/cgroup").splitlines()
+        for folder in _groups(line, root / "sys/fs/cgroup", controller)
+    ]
+
+
+def _groups(line: str, mount: Path, controller: str) -> list[Path]:
     """Folders of one line of /proc/self/cgroup, "hierarchy:controllers:path", from the top down.
 
     A container sees its own group as the top of the mount while the path may be the host's; folders
     that don't exist here read as no limit, so walking all of them is right in both cases.
     """
     _, controllers, path = line.split(":", 2)
-    if controllers and "cpu" not in controllers.split(","):
+    if controllers and controller not in controllers.split(","):
         return []
     # ".." stands for a group above the container's own, which it can't see.
     parts = [part for part in PurePosixPath(path).parts if part not in ("/", "..")]
-    tops = [mount / controllers, mount / "cpu"] if controllers else [mount, mount / "unified"]
+    tops = [mount / controllers, mount / controller] if controllers else [mount, mount / "unified"]
     return [top.joinpath(*parts[:depth]) for top in tops for depth in range(len(parts) + 1)]
 
 

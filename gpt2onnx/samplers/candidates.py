@@ -19,6 +19,17 @@ FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
 
+# No penalty or temperature moves a logit further: what float32 can hold, with room to compute with.
+LARGEST = 1e35
+
+
+def bounded(logits: FloatArray) -> FloatArray:  # [n] -> [n]
+    """The same between -LARGEST and LARGEST, but for -inf, which forbids."""
+    near = np.clip(logits, -LARGEST, LARGEST)
+    near[logits == -np.inf] = -np.inf
+    return near
+
+
 class Candidates(NamedTuple):
     """Token ids in ascending order, each with its logit. Never empty, never changed in place."""
 

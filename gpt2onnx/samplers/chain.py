@@ -14,7 +14,7 @@ import numpy as np
 
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers import penalties, warpers
-from gpt2onnx.samplers.candidates import Candidates, FloatArray, IntArray
+from gpt2onnx.samplers.candidates import Candidates, FloatArray, IntArray, bounded
 from gpt2onnx.samplers.dry import dry
 from gpt2onnx.samplers.largest import ALL
 from gpt2onnx.samplers.mirostat import Mirostat
@@ -37,7 +37,8 @@ def penalty_steps(
     llama.cpp, and all of them precede the constraints: what is forbidden stays forbidden.
     """
     if params.logit_bias:
-        values = np.array(tuple(params.logit_bias.values()), np.float32)
+        biases = np.array(tuple(params.logit_bias.values()))
+        values = bounded(biases).astype(np.float32)
         yield partial(penalties.logit_bias, ids=_ids(params.logit_bias), values=values)
     if params.repetition_penalty not in (None, 1.0):
         yield partial(penalties.repetition_penalty, penalty=params.repetition_penalty)

@@ -9,25 +9,26 @@ from __future__ import annotations
 import json
 import math
 import re
-import reprlib
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 
 from gpt2onnx.errors import ParameterError
+from gpt2onnx.flags import flag as flag
+from gpt2onnx.flags import refusal as refusal
 
 Check = Callable[[str, Any], Any]
 
 # No vocabulary is larger, and an id beyond int64 wouldn't fit an array.
 _LARGEST_TOKEN = 2**31 - 1
+# numpy's integers end here. No count of anything comes near it.
+LARGEST_INTEGER = 2**63 - 1
+
+# No GPT-2 has more positions, and each phrase that must come takes one.
+MOST_PHRASES = 2**17
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def refusal(name: str, value: object, expected: str) -> ParameterError:
-    """The error for a value that isn't what was expected."""
-    return ParameterError(f"{name}={reprlib.repr(value)}: expected {expected}")
 
 
 def integer(minimum: int, expected: str) -> Check:
@@ -35,12 +36,24 @@ def integer(minimum: int, expected: str) -> Check:
     return integer_where(lambda value: value >= minimum, expected)
 
 
+def seed(name: str, value: Any) -> int:
+    """An int from 0, or numpy's; a hash of 64 bytes is one."""
+    if not _is_integer(value) or not 0 <= value < 2**512:
+        raise refusal(name, value, "an integer of at least 0, and of at most 512 bits")
+    return int(value)
+
+
 def integer_where(holds: Callable[[int], bool], expected: str) -> Check:
-    """An int, or numpy's, for which `holds` is true. A bool is no int."""
+    """An int, or numpy's, for which `holds` is true, and no larger than an int64 can be.
+
+    A bool is no int.
+    """
 
     def check(name: str, value: Any) -> int:
         if not _is_integer(value) or not holds(int(value)):
             raise refusal(name, value, expected)
+        if value > LARGEST_INTEGER:
+            raise refusal(name, value, f"{expected}, and at most 2**63 - 1")
         return int(value)
 
     return check
@@ -50,7 +63,7 @@ def number(holds: Callable[[float], bool], expected: str) -> Check:
     """A finite int or float, or numpy's, for which `holds` is true. A bool is no number."""
 
     def check(name: str, value: Any) -> float:
-        if not _is_number(value) or not math.isfinite(value) or not holds(float(value)):
+        if not _is_finite(value) or not holds(float(value)):
             raise refusal(name, value, expected)
         return float(value)
 
@@ -81,13 +94,6 @@ def order(*names: str) -> Check:
         return tuple(known)
 
     return check
-
-
-def flag(name: str, value: Any) -> bool:
-    """True or False, nothing that merely counts as one."""
-    if not isinstance(value, bool | np.bool_):
-        raise refusal(name, value, "True or False")
-    return bool(value)
 
 
 def function(answer: str) -> Check:
@@ -140,6 +146,11 @@ def early_stopping(name: str, value: Any) -> bool | str:
 def phrases(name: str, value: Any) -> tuple[tuple[tuple[int, ...], ...], ...] | None:
     """A list of phrases, or of lists of alternative ones -> of each its alternatives, or None."""
     members = _members(value)
+    if members is not None and len(members) > MOST_PHRASES:
+        raise ParameterError(
+            f"{name} holds {len(members):,} phrases: expected at most {MOST_PHRASES:,}, as many as "
+            "a text may have tokens"
+        )
     alternatives = [_token_sequences(m) or _token_sequences([m]) for m in members or ()]
     if members is None or not all(alternatives):
         raise refusal(
@@ -154,7 +165,7 @@ def phrases(name: str, value: Any) -> tuple[tuple[tuple[int, ...], ...], ...] | 
 def biases(name: str, value: Any) -> dict[int, float] | None:
     """A mapping from token ids to finite numbers -> a dict of its own; an empty one -> None."""
     if not isinstance(value, Mapping) or not all(
-        _is_token(key) and _is_number(bias) and math.isfinite(bias) for key, bias in value.items()
+        _is_token(key) and _is_finite(bias) for key, bias in value.items()
     ):
         raise refusal(
             name,
@@ -173,10 +184,11 @@ def strings(name: str, value: Any) -> tuple[str, ...] | None:
 
 
 def text(name: str, value: Any) -> str:
-    """A non-empty string that UTF-8 can hold."""
-    if not _is_text(value):
+    """A non-empty string that UTF-8 can hold; a byte order mark is no part of it."""
+    content = value.removeprefix("\ufeff") if isinstance(value, str) else value
+    if not _is_text(content):
         raise refusal(name, value, "a non-empty string of Unicode")
-    return str(value)
+    return str(content)
 
 
 def texts(name: str, value: Any) -> tuple[str, ...]:
@@ -188,14 +200,34 @@ def texts(name: str, value: Any) -> tuple[str, ...]:
 
 
 def json_object(name: str, value: Any) -> str:
-    """A JSON object, as its text or as a mapping -> its text, in the order that it has."""
+    """A JSON object, as its text or as a mapping -> its text, with the numbers that it has."""
     try:
-        content = json.loads(value) if isinstance(value, str) else value
-        if isinstance(content, Mapping):
-            return json.dumps(dict(content), allow_nan=False)
+        if isinstance(value, Mapping):
+            _check_keys(value)
+            return json.dumps(dict(value), allow_nan=False)
+        written = value.removeprefix("\ufeff") if isinstance(value, str) else "null"
+        if isinstance(json.loads(written, parse_constant=_no_constant), dict):
+            return written
     except (TypeError, ValueError, RecursionError) as error:
-        raise refusal(name, value, f"a JSON object: {error}") from error
+        given = value if isinstance(value, str) else type(value)  # what is in it has no JSON
+        raise refusal(name, given, f"a JSON object: {error}") from error
     raise refusal(name, value, "a JSON object, as a dict or as its text")
+
+
+def _check_keys(value: Any) -> None:
+    """Raise TypeError for a key that is no string: json.dumps would make one of it."""
+    inner = list(value.values()) if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"keys must be strings, not {key!r:.100}")
+    if isinstance(inner, list | tuple):
+        for each in inner:
+            _check_keys(each)
+
+
+def _no_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON's")
 
 
 def texts_or_tokens(name: str, value: Any) -> tuple[str | int, ...]:
@@ -228,8 +260,14 @@ def _is_integer(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
-    return _is_integer(value) or isinstance(value, float | np.floating)
+def _is_finite(value: Any) -> bool:
+    """Whether this is a number, and a float can hold it."""
+    if not _is_integer(value) and not isinstance(value, float | np.floating):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
 
 
 def _is_text(value: object) -> bool:

@@ -5,9 +5,9 @@ Knows names and values; what a constraint allows, only whoever knows a tokenizer
 
 from __future__ import annotations
 
-import reprlib
 from typing import TYPE_CHECKING, Final
 
+from gpt2onnx import errors
 from gpt2onnx.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ def constraint_of(params: GenerationParams) -> tuple[str, str | tuple[str, ...]]
 
 def check_constraint(params: GenerationParams) -> None:
     """Raises ParameterError for two constraints, and for what doesn't go with one."""
+    if params.json_layout is not None and params.json_schema is None:
+        raise ParameterError(
+            f"json_layout={params.json_layout!r} has no effect without json_schema: leave it out"
+        )
     constraint = constraint_of(params)
     if constraint is None:
         return
@@ -50,7 +54,7 @@ def check_constraint(params: GenerationParams) -> None:
 
 def shown(name: str, value: object) -> str:
     """A constraint as messages name it, long ones shortened."""
-    return f"{name}={reprlib.repr(value)}"
+    return f"{name}={errors.shown(value)}"
 
 
 def _both(one: tuple[str, object], other: tuple[str, object], why: str) -> ParameterError:

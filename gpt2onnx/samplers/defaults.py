@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Set
 from typing import Any
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import ParameterError, shown
 from gpt2onnx.samplers.beam_params import unused_by_beams
 from gpt2onnx.samplers.contrastive import unused_contrast
 from gpt2onnx.samplers.generation_config import NEUTRAL, WITHOUT_EFFECT
@@ -78,4 +78,4 @@ def _require_known(name: str) -> None:
 
     closest = difflib.get_close_matches(name, PARAMETERS, n=1)
     advice = f"did you mean {closest[0]}" if closest else f"expected one of {', '.join(PARAMETERS)}"
-    raise ParameterError(f"unknown parameter {name!r}: {advice}")
+    raise ParameterError(f"unknown parameter {shown(name)}: {advice}")

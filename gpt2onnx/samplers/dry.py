@@ -64,5 +64,5 @@ def _longest_that_counts(multiplier: float, base: float, allowed_length: int) ->
     """The length from which on the penalty no longer grows."""
     if base == 1:
         return allowed_length
-    growth = math.log(_LARGEST_PENALTY / multiplier) / math.log(base)
+    growth = (math.log(_LARGEST_PENALTY) - math.log(multiplier)) / math.log(base)
     return allowed_length + max(0, math.ceil(growth))

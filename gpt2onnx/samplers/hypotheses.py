@@ -97,4 +97,5 @@ class FinishedBeams:
 def _append(array: NDArray[Number], value: float) -> NDArray[Number]:  # [n] -> [n + 1]
     longer = np.empty(len(array) + 1, array.dtype)
     longer[:-1], longer[-1] = array, value
+    longer.flags.writeable = False  # an observer is told it
     return longer

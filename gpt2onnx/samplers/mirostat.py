@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from gpt2onnx.samplers.candidates import Candidates
+from gpt2onnx.samplers.candidates import LARGEST, Candidates
 from gpt2onnx.samplers.logprobs import log_softmax
 from gpt2onnx.samplers.warpers import top_k
 
@@ -31,7 +31,7 @@ class Mirostat:
     def __init__(self, mode: int, tau: float = 5.0, eta: float = 0.1) -> None:
         self._truncate = zipf_top_k if mode == 1 else top_surprise
         self._tau, self._eta = tau, eta
-        self.mu = 2 * tau
+        self.mu = min(2 * tau, LARGEST)
 
     def warp(self, candidates: Candidates) -> Candidates:  # [n] -> [kept]
         """What the limit leaves, with its log-probabilities among all `candidates` for logits."""
@@ -41,7 +41,8 @@ class Mirostat:
     def observe(self, logprob: float) -> None:
         """Takes in the token that was drawn, by the logit that `warp` gave it."""
         surprise = -logprob / math.log(2)
-        self.mu -= self._eta * (surprise - self._tau)
+        mu = self.mu - self._eta * (surprise - self._tau)
+        self.mu = min(max(mu, -LARGEST), LARGEST)
 
 
 def top_surprise(logprobs: Candidates, *, mu: float) -> Candidates:  # [n] -> [kept]

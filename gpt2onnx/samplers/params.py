@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import ParameterError, shown
 from gpt2onnx.samplers.beam_params import check_beams
 from gpt2onnx.samplers.constraint_params import check_constraint
 from gpt2onnx.samplers.contrastive import check_contrastive
@@ -129,6 +129,7 @@ class GenerationParams:
     # what the whole text must be, and then ends: at most one of these
     regex: str | None = None  # Rust's syntax: Python's without look-around and backreferences
     json_schema: str | Mapping[str, Any] | None = None  # kept as JSON text
+    json_layout: Literal["spaced", "compact", "free"] | None = None  # of its texts; None: spaced
     grammar: str | None = None  # Lark's, as llguidance takes it
     choices: Sequence[str] | None = None  # one of these texts
 
@@ -140,7 +141,7 @@ class GenerationParams:
         are left out of a call that doesn't sample; given ones are an error then. A given length
         replaces the default of either kind.
         """
-        merged = merge(given, defaults)
+        merged = merge(_each_checked(given), defaults)
         try:
             for new, total in LENGTH_PAIRS:
                 if new in merged and total in merged:
@@ -333,6 +334,14 @@ class GenerationParams:
             raise ParameterError(
                 f"{low}={at_least} is above {high}={at_most}: lower one or raise the other"
             )
+
+
+def _each_checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, each value in the form that it is kept in; None and unknown names as they are."""
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise ParameterError(f"parameters={shown(given)}: expected values by their names")
+    checks = {name: CHECKS[name] for name in given if name in CHECKS and given[name] is not None}
+    return {**given, **{name: check(name, given[name]) for name, check in checks.items()}}
 
 
 def _both_given(new: str, new_value: object, total: str, total_value: object) -> ParameterError:

@@ -8,13 +8,13 @@ puts them in order.
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gpt2onnx.errors import ParameterError
-from gpt2onnx.samplers.candidates import FloatArray, IntArray
+from gpt2onnx.errors import ParameterError, shown
+from gpt2onnx.samplers.asking import ask
+from gpt2onnx.samplers.candidates import FloatArray, IntArray, bounded
 
 Penalty = Callable[[IntArray, FloatArray], FloatArray]
 AllowedTokens = Callable[[int, IntArray], Sequence[int] | IntArray]
@@ -25,7 +25,7 @@ def logit_bias(
 ) -> FloatArray:  # [n], [vocab], [k], [k] -> [vocab]
     """Adds `values` to the logits of `ids`: transformers' sequence_bias for single tokens."""
     biased = logits.copy()
-    biased[ids] += values
+    biased[ids] = bounded(biased[ids] + values)
     return biased
 
 
@@ -39,7 +39,8 @@ def repetition_penalty(
     penalized = logits.copy()
     seen = logits[history]
     # A token that occurs twice is written twice, with the same value.
-    penalized[history] = np.where(seen < 0, seen * penalty, seen / penalty)
+    with np.errstate(over="ignore"):
+        penalized[history] = bounded(np.where(seen < 0, seen * penalty, seen / penalty))
     return penalized
 
 
@@ -137,11 +138,14 @@ def prefix_allowed_tokens(
     Raises ParameterError where it returns none, or something that isn't token ids of this
     vocabulary.
     """
-    answer = allowed_fn(sequence_index, history)
-    allowed = np.asarray(answer)
+    answer = ask(allowed_fn, sequence_index, history)
+    try:
+        allowed = np.asarray(answer)
+    except ValueError:  # lists of several lengths
+        allowed = np.empty(0)
     if allowed.ndim != 1 or not len(allowed) or allowed.dtype.kind not in "iu":
         raise ParameterError(
-            f"prefix_allowed_tokens_fn returned {reprlib.repr(answer)} for sequence "
+            f"prefix_allowed_tokens_fn returned {shown(answer)} for sequence "
             f"{sequence_index}: expected a non-empty list of token ids; where nothing may follow, "
             "return the end token"
         )

@@ -20,6 +20,7 @@ from gpt2onnx.samplers.checks import (
     number,
     order,
     phrases,
+    seed,
     strings,
     text,
     texts,
@@ -51,7 +52,7 @@ CHECKS: Final[dict[str, Check]] = {
     "num_return_sequences": integer(1, "an integer of at least 1"),
     "best_of": integer(1, "an integer of at least 1"),
     "return_alternatives": flag,
-    "seed": integer(0, "an integer of at least 0"),
+    "seed": seed,
     # Logits divided by less would overflow float32.
     "temperature": number(lambda v: v >= 1e-30, f"a number above 0; {_GREEDY_ADVICE}"),
     "dynatemp_range": number(lambda v: v >= 0, _OFF_AT_0),
@@ -78,7 +79,7 @@ CHECKS: Final[dict[str, Check]] = {
     "length_penalty": number(lambda v: -10 <= v <= 10, "a number from -10 to 10"),
     "early_stopping": early_stopping,
     "num_beam_groups": integer(1, "an integer of at least 1"),
-    "diversity_penalty": number(lambda v: v >= 0, _OFF_AT_0),
+    "diversity_penalty": number(lambda v: 0 <= v < 1e30, _OFF_AT_0),
     "force_words_ids": phrases,
     "penalty_alpha": number(lambda v: 0 <= v <= 1, "a number from 0 (off) to 1"),
     "num_assistant_tokens": integer(1, "an integer of at least 1"),
@@ -90,7 +91,10 @@ CHECKS: Final[dict[str, Check]] = {
     "lookahead_guess_set_size": integer(1, "an integer of at least 1"),
     # Differences of log-probabilities times more would leave float32.
     "guidance_scale": number(lambda v: abs(v) < 1e30, "a number within 1e30 of 0; 1 is off"),
-    "repetition_penalty": number(lambda v: v > 0, "a number above 0; 1 is off"),
+    # Beyond these float32 knows no logit to multiply by them.
+    "repetition_penalty": number(
+        lambda v: 1e-30 <= v <= 1e30, "a number above 0, from 1e-30 to 1e30; 1 is off"
+    ),
     "frequency_penalty": _OPENAI_PENALTY,
     "presence_penalty": _OPENAI_PENALTY,
     "no_repeat_ngram_size": integer(0, "an integer of at least 0, which turns it off"),
@@ -111,6 +115,7 @@ CHECKS: Final[dict[str, Check]] = {
     "prefix_allowed_tokens_fn": function("allowed token ids"),
     "regex": text,
     "json_schema": json_object,
+    "json_layout": choice("spaced", "compact", "free"),
     "grammar": text,
     "choices": texts,
 }

@@ -7,12 +7,12 @@ Knows nothing of text, nor of why else a sequence ends.
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable
 
 import numpy as np
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import ParameterError, shown
+from gpt2onnx.samplers.asking import ask
 from gpt2onnx.samplers.candidates import IntArray
 
 StopFn = Callable[[int, IntArray], bool]
@@ -23,10 +23,10 @@ def is_stopped(history: IntArray, *, stop_fn: StopFn, sequence_index: int) -> bo
 
     Raises ParameterError for an answer that isn't True or False.
     """
-    answer = stop_fn(sequence_index, history)
+    answer = ask(stop_fn, sequence_index, history)
     if not isinstance(answer, bool | np.bool_):
         raise ParameterError(
-            f"stop_fn returned {reprlib.repr(answer)} for sequence {sequence_index}: expected True "
+            f"stop_fn returned {shown(answer)} for sequence {sequence_index}: expected True "
             "to end it there, or False"
         )
     return bool(answer)

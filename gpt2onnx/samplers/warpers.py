@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gpt2onnx.samplers.candidates import Candidates, FloatArray
+from gpt2onnx.samplers.candidates import LARGEST, Candidates, FloatArray, bounded
 from gpt2onnx.samplers.cumulative import reaching
 from gpt2onnx.samplers.logprobs import log_softmax
 
@@ -23,13 +23,21 @@ Warper = Callable[[Candidates], Candidates]
 # Logits divided by less would overflow float32.
 LOWEST_TEMPERATURE = 1e-30
 
+# Logits within 1e35 can be divided by this and more.
+_SAFE = 1e-3
+# The squares of larger ones would leave float32.
+_ROOT = 1e15
+
 _BINS = 1024
 _FURTHEST = 32.0  # nats: all beyond, a probability of 1e-14, falls into one bin
 
 
 def temperature(candidates: Candidates, *, t: float) -> Candidates:  # [n] -> [n]
     """Divides the logits by `t`, above 0."""
-    return Candidates(candidates.ids, candidates.logits / t)
+    if t >= _SAFE:
+        return Candidates(candidates.ids, candidates.logits / min(t, LARGEST))
+    with np.errstate(over="ignore"):
+        return Candidates(candidates.ids, bounded(candidates.logits / t))
 
 
 def dynamic_temperature(
@@ -45,7 +53,7 @@ def dynamic_temperature(
     if n == 1:
         return candidates
     logprobs = log_softmax(candidates.logits)
-    evenness = max(_entropy(np.exp(logprobs), logprobs), 0.0) / math.log(n)
+    evenness = min(max(_entropy(np.exp(logprobs), logprobs), 0.0) / math.log(n), 1.0)
     t = low + (high - low) * evenness**exponent
     return temperature(candidates, t=max(t, LOWEST_TEMPERATURE))
 
@@ -122,7 +130,10 @@ def top_n_sigma(candidates: Candidates, *, n: float) -> Candidates:  # [m] -> [k
     possible = logits if logits.min() > -np.inf else logits[logits > -np.inf]
     if len(possible) == 1:
         return candidates
-    return candidates.where(logits >= logits.max() - n * possible.std(ddof=1))
+    far = max(possible.max(), -possible.min()) > _ROOT
+    deviation = possible.std(ddof=1, dtype=np.float64 if far else None)
+    limit = float(logits.max()) - n * float(deviation)
+    return candidates.where(logits >= max(limit, -LARGEST))
 
 
 def tail_free(candidates: Candidates, *, z: float) -> Candidates:  # [n] -> [kept]

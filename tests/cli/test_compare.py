@@ -19,7 +19,6 @@ import pytest
 
 import gpt2onnx
 from gpt2onnx.cli import compare
-from gpt2onnx.cli.signals import ending_signals
 from gpt2onnx.compare.jobs import answer
 from gpt2onnx.errors import ProviderError
 from gpt2onnx.runtime.session import require_provider
@@ -198,18 +197,7 @@ def test_a_signal_ends_the_processes_as_well(
     assert err.decode() == f"gpt2onnx: what is done is kept: --resume goes on with {out}\n"
     assert 1 <= len(read(out)["runs"]) < 29
     assert vanish(measuring)
-    assert not list((tmp_path / "tmp").glob("gpt2onnx-*"))
-
-
-def test_signals_are_as_before_behind_the_block() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with ending_signals():
-            assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
-            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # nohup's
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert not list((tmp_path / "tmp").glob("*gpt2onnx*"))
 
 
 def test_prices_of_the_record_are_kept_and_those_of_the_call_go_before(
@@ -316,6 +304,13 @@ def test_a_browser_finds_the_plots(
         (("--resume",), "there is no compare/compare.json to go on with: leave --resume out"),
         (("--prompts", "none"), "none: No such file or directory"),
         (("--new-tokens", "1"), "--new-tokens 1: expected at least 2"),
+        (("--batch", "1,1000000000"), "--batch 1000000000: expected at most 10,000"),
+        (("--batch", str(10**30)), f"--batch {10**30}: expected at most 10,000"),
+        (("--threads", "1000000"), "--threads 1000000: expected 1 to 1,024"),
+        (("--context", str(10**30)), f"--context {10**30} and --new-tokens 64 are more than the"),
+        (("--new-tokens", str(10**400)), "--context 512 and --new-tokens 1000"),
+        (("--batch", "9" * 5000), "argument --batch: expected numbers with commas, got '999"),
+        (("--prompts", "/dev/zero"), "/dev/zero: expected a file, found a device"),
     ],
 )
 def test_mistakes(
@@ -337,10 +332,13 @@ def test_mistakes(
     ("given", "message"),
     [
         (("--out", "list.json"), "--out list.json: expected a folder, this is a file"),
-        (("--resume", "--out", "list"), "--resume: list/compare.json can't be gone on with: exp"),
-        (("--resume", "--out", "deep"), "--resume: deep/compare.json can't be gone on with: max"),
-        (("--resume", "--out", "cut"), "--resume: cut/compare.json can't be gone on with: Exp"),
+        (("--resume", "--out", "list"), "--resume can't go on with list/compare.json: expected a "),
+        (("--resume", "--out", "deep"), "--resume can't go on with deep/compare.json: expected J"),
+        (("--resume", "--out", "cut"), "--resume can't go on with cut/compare.json: expected JSO"),
+        (("--resume", "--out", "pipe"), "--resume can't go on with pipe/compare.json: expected a "),
         (("--out", "/dev/null"), "--out /dev/null: expected a folder, this is a file"),
+        (("--out", "list.json/x"), "--out list.json/x: expected a folder, "),
+        (("--out", "x" * 300), f"{'x' * 300}: File name too long; give another --out DIR"),
     ],
 )
 def test_what_is_at_out_already(
@@ -353,6 +351,8 @@ def test_what_is_at_out_already(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list.json").touch()
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "compare.json")
     for name, content in {"list": "[]", "deep": "[" * 100_000, "cut": '{"answers": '}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "compare.json").write_text(content)
@@ -380,3 +380,13 @@ def test_an_unknown_precision_of_a_checkpoint(run: Run, checkpoint: Path, tmp_pa
     status, _, err = run("compare", checkpoint, *given)
     assert (status, (tmp_path / "out").exists()) == (2, False)
     assert "--precisions int9: expected some of fp32, fp16, int8" in err
+
+
+def test_a_folder_that_may_not_be_written_is_told_before_anything_is_measured(
+    run: Run, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    out = tmp_path / "a" / "b"
+    status, _, err = run("compare", folder, "--context", 8, "--new-tokens", 8, "--out", out)
+    told = f"gpt2onnx: error: --out {out}: the folder {tmp_path} can't be written to\n"
+    assert (status, err, list(tmp_path.iterdir())) == (1, told, [])

@@ -388,7 +388,7 @@ def test_provider_and_threads_reach_the_model(
         (("--provider", "none"), "unknown provider 'none': this ONNX Runtime has"),
         (("--provider-option", "a"), "argument --provider-option: expected KEY=VALUE, got 'a'"),
         (("--provider-option", "a=b"), "--provider-option belong to one provider: name it"),
-        (("--threads", 0), "threads must be at least 1, got 0"),
+        (("--threads", 0), "threads=0: expected an integer from 1 to"),
         (("--threads", "two"), "argument --threads: invalid int value: 'two'"),
         (("--model", "/no/such"), "/no/such: doesn't exist, expected a model folder"),
     ],
@@ -452,3 +452,26 @@ def interrupted_after(count: int, stream: Callable) -> Callable:
         raise KeyboardInterrupt
 
     return interrupted
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--logit-bias=97=1e39",),
+        ("--logit-bias=97=3e38", "--num-beams=3"),
+        ("--logit-bias=97=3e38", "--num-beams=3", "--do-sample"),
+        ("--repetition-penalty=1e39", "--do-sample"),
+        ("--top-n-sigma=1e-38", "--logit-bias=97=-1e38", "--do-sample"),
+        ("--top-n-sigma=1e-193", "--logit-bias=97=1e38", "--do-sample"),
+        ("--dry-multiplier=1e-300", "--dry-allowed-length=1"),
+        ("--dry-multiplier=1e300", "--dry-base=1e300"),
+    ],
+)
+def test_extreme_values_say_nothing_on_standard_error(
+    run: Run, folder: str, given: tuple[str, ...]
+) -> None:
+    """But for a line where no token is left. numpy would warn of what is larger than any float32;
+    warnings are errors here."""
+    call = ("generate", "abcabcab", "--model", folder, "--max-new-tokens", 6)
+    status, _, err = run(*call, *given)
+    assert (status, err.count("\n")) in {(0, 0), (2, 1)}

@@ -88,10 +88,69 @@ def test_a_bug_keeps_its_traceback(run: Run, doctor_does: Callable) -> None:
         run("doctor")
 
 
-def test_an_os_error_of_ours_keeps_its_traceback(run: Run, doctor_does: Callable) -> None:
-    doctor_does(FileNotFoundError(2, "No such file or directory", "lost"))
-    with pytest.raises(FileNotFoundError):
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "lost"), "lost: No such file or direc"),
+        (PermissionError(13, "Permission denied", b"\xff"), "\ufffd: Permission denied"),
+        (OSError(36, "File name too long", "x" * 5000), "xxxx"),
+        (PermissionError(13, "Permission denied", "a\n\x1b[31m"), "a \\x1b[31m: Permission denied"),
+        (OSError(28, "No space left on device"), "standard output: No space left on device"),
+        (OSError(27, "File too large"), "standard output: File too large"),
+        (OSError(24, "Too many open files"), "this system: Too many open files"),
+        (BlockingIOError(11, "Resource temporarily unavailable"), "this system: Resource tempora"),
+    ],
+)
+def test_what_the_system_says_is_a_line(
+    run: Run, doctor_does: Callable, error: OSError, told: str
+) -> None:
+    doctor_does(error)
+    status, out, err = run("doctor")
+    assert (status, out) == (1, "")
+    assert err.startswith(f"gpt2onnx: error: {told}")
+    assert err.count("\n") == 1
+    assert len(err) < 2100
+
+
+def test_a_librarys_own_os_error_keeps_its_traceback(run: Run, doctor_does: Callable) -> None:
+    doctor_does(OSError("can't load it"))
+    with pytest.raises(OSError, match="can't load it"):
         run("doctor")
+
+
+def test_a_long_message_loses_its_middle(run: Run, doctor_does: Callable) -> None:
+    doctor_does(errors.PromptError("a" + "x" * 5000 + "z"))
+    status, _, err = run("doctor")
+    assert (status, len(err)) == (2, len("gpt2onnx: error: \n") + 2003)
+    assert err.startswith("gpt2onnx: error: axxx")
+    assert err.endswith("xxxz\n")
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "-" + "9" * 5000, "a\nb", "\x1b[31m"])
+def test_a_mistake_is_one_short_line(run: Run, value: str) -> None:
+    status, _, err = run("generate", f"--top-k={value}")
+    assert (status, err.count("\n")) == (2, 1)
+    assert err.startswith("gpt2onnx: error: argument --top-k: invalid int value: ")
+    assert len(err) < 2100
+
+
+def test_a_nul_is_no_part_of_an_argument(run: Run) -> None:
+    for given in (("generate", "a\0b"), ("inspect", "\0"), ("\0",)):
+        status, _, err = run(*given)
+        assert status == 2
+        assert "an argument holds a NUL character" in err
+
+
+@pytest.mark.parametrize(
+    "option", ["--stop-strings", "--choices", "--regex", "--negative-prompt", "--provider-option"]
+)
+def test_what_is_no_utf8_in_an_argument(run: Run, option: str) -> None:
+    status, _, err = run("generate", "x", option, "k=\udcff")
+    expected = "expected UTF-8, found something else at character 2"
+    assert (status, err) == (
+        2,
+        f"gpt2onnx: error: argument {option}: {expected}; see gpt2onnx generate --help\n",
+    )
 
 
 def test_ctrl_c(run: Run, doctor_does: Callable) -> None:

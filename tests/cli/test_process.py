@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-# A shell's background jobs ignore SIGINT, and so would what they start.
+# A shell's background jobs ignore SIGINT, nohup's SIGHUP, and so would what they start. Says when
+# its start is done that is Python's own, in which an interrupt is Python's, too.
 START = """
-import signal, sys
+import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from gpt2onnx.cli import main
-sys.exit(main(sys.argv[1:]))
+os.write(1, b"!")
+sys.exit(main())
 """
 # Prints, as its last line, which of some modules were loaded.
 LOADED = """
@@ -36,13 +42,16 @@ Start = Callable[..., subprocess.Popen[bytes]]
 
 @pytest.fixture
 def start() -> Start:
-    def start(*arguments: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+    def start(*arguments: str, **more: Any) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
             [sys.executable, "-c", START, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            **more,
         )
+        assert process.stdout.read(1) == b"!"
+        return process
 
     return start
 
@@ -60,6 +69,79 @@ def test_ctrl_c_ends_the_line(start: Start, folder: str) -> None:
         out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (130, b"")
     assert out.endswith(b"\n")
+
+
+ENDED = {signal.SIGINT: {130, -2}, signal.SIGTERM: {143, -15}, signal.SIGHUP: {129, -1}}
+
+
+@pytest.mark.parametrize("number", ENDED)
+@pytest.mark.parametrize("command", ["generate", "export"])
+def test_a_signal_at_any_moment(
+    start: Start, command: str, number: int, folder: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    """Whatever is being imported or written: one of two ends, nothing said, nothing left."""
+    calls = {
+        "generate": ("hello", "--model", folder, "--no-startup-cache", *ENDLESS),
+        "export": (str(checkpoint), str(tmp_path / "out"), "--verify"),
+    }
+    for moment in range(8):
+        with start(command, *calls[command]) as process:
+            time.sleep(0.4 * moment / 8)
+            process.send_signal(number)
+            _, err = process.communicate(timeout=60)
+        assert (process.returncode in ENDED[number], err) == (True, b""), process.returncode
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", ENDED)
+def test_a_signal_while_an_export_is_written(
+    start: Start, number: int, checkpoint: Path, tmp_path: Path
+) -> None:
+    with start("export", str(checkpoint), str(tmp_path / "out"), "--verify") as process:
+        while not list(tmp_path.iterdir()) and process.poll() is None:
+            time.sleep(0.001)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (128 + number, b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_export_is_swept_by_the_next(
+    start: Start, checkpoint: Path, tmp_path: Path
+) -> None:
+    call = ("export", str(checkpoint), str(tmp_path / "out"))
+    with start(*call, "--verify") as process:
+        while not list(tmp_path.iterdir()):
+            time.sleep(0.001)
+        process.kill()
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".out.gpt2onnx-")
+    with start(*call, "--no-verify") as process:
+        process.communicate(timeout=60)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_ctrl_c_that_a_package_takes_for_its_own_failure(start: Start, tmp_path: Path) -> None:
+    """An extension whose import is interrupted says that it can't be imported."""
+    (tmp_path / "onnx.py").write_text(
+        "import signal\n"
+        "try:\n    signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt as error:\n    raise ImportError('broken') from error\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with start("export", "x", str(tmp_path / "out"), env=environment) as process:
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (-signal.SIGINT, b"")
+
+
+def test_the_command_line_imports_nothing_before_it_runs() -> None:
+    """So that an interrupt in its first moments finds `main` running."""
+    code = (
+        "import sys; before = set(sys.modules); import gpt2onnx.cli; "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.split() == ["__future__", "gpt2onnx", "gpt2onnx.cli"]
 
 
 def test_ctrl_c_while_evaluating(start: Start, folder: str) -> None:
@@ -95,6 +177,76 @@ def test_a_full_disk(folder: str) -> None:
         )
     assert ended.returncode == 1
     assert ended.stderr == b"gpt2onnx: error: standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "closed", "status", "said"),
+    [
+        (("--help",), "1", 1, "standard output: Bad file descriptor"),
+        (("inspect", "FOLDER"), "1", 1, "standard output: Bad file descriptor"),
+        (("inspect", "/none"), "2", 2, ""),
+        (("inspect", "FOLDER"), "2", 0, ""),
+        (("export", "CHECKPOINT", "OUT", "--no-verify"), "2", 0, ""),
+        (("export", "CHECKPOINT", "OUT", "--no-verify"), "02", 0, ""),
+        (("generate", "--model", "FOLDER"), "0", 2, "no text: give one as an argument, as a file"),
+        (("generate", "x", "--model", "FOLDER", "--max-new-tokens", "1"), "012", 1, ""),
+    ],
+)
+def test_closed_streams(
+    given: tuple[str, ...],
+    closed: str,
+    status: int,
+    said: str,
+    folder: str,
+    checkpoint: Path,
+    tmp_path: Path,
+) -> None:
+    names = {"FOLDER": folder, "CHECKPOINT": str(checkpoint), "OUT": str(tmp_path / "out")}
+    words = [sys.executable, "-m", "gpt2onnx", *(names.get(word, word) for word in given)]
+    shut = " ".join(f"{number}>&-" for number in closed)
+    ended = subprocess.run(
+        ["sh", "-c", f"{shlex.join(words)} {shut}"], capture_output=True, check=False, text=True
+    )
+    assert ended.returncode == status
+    assert ended.stderr.startswith(f"gpt2onnx: error: {said}" if said else "")
+    assert ended.stderr.count("\n") == bool(said)
+    if "export" in given:
+        assert (tmp_path / "out" / "manifest.json").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_messages_that_nobody_can_get(folder: str) -> None:
+    command = (sys.executable, "-m", "gpt2onnx", "generate", "x", "--max-new-tokens", "1")
+    for more, status in ((("--model", folder, "--stats"), 0), (("--model", "/none"), 2)):
+        with Path("/dev/full").open("wb") as full:
+            ended = subprocess.run([*command, *more], stderr=full, check=False)
+        assert ended.returncode == status
+
+
+def test_files_that_the_system_limits(folder: str, checkpoint: Path, tmp_path: Path) -> None:
+    """A size (EFBIG) and a number (EMFILE), by the shell's ulimit."""
+    place = tmp_path / "out"
+    export = ("export", str(checkpoint), str(place), "--no-verify")
+    trace = ("trace", "x", "--model", folder, "--html", str(place), "--max-new-tokens", "2")
+    for call, limit in ((export, "-f 20"), (trace, "-f 1")):
+        words = shlex.join([sys.executable, "-B", "-m", "gpt2onnx", *call])
+        ended = subprocess.run(
+            ["sh", "-c", f"ulimit {limit}; {words}"], capture_output=True, check=False, text=True
+        )
+        assert ended.returncode == 1
+        assert ended.stderr.startswith("gpt2onnx: error: ")
+        assert "File too large" in ended.stderr
+        assert ended.stderr.count("\n") == 1
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_prompt_from_a_pipe_that_has_a_name(folder: str) -> None:
+    words = shlex.join([sys.executable, "-m", "gpt2onnx", "score", "--model", folder, "--file"])
+    ended = subprocess.run(
+        ["bash", "-c", f"{words} <(echo text)"], capture_output=True, check=False, text=True
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "expected a file, found a pipe; - reads standard input" in ended.stderr
 
 
 def test_standard_input(start: Start, folder: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from gpt2onnx import files
 from tests.cli.conftest import Run
 
 Fill = Callable[[bytes], None]
@@ -79,7 +81,9 @@ def test_an_argument_hides_standard_input(
     [
         (("text", "--prompt-file", "f"), "two texts: an argument, and the file f; leave one out"),
         (("--prompt-file", "/no/such"), "/no/such: No such file or directory"),
-        (("--prompt-file", "/"), "/: Is a directory"),
+        (("--prompt-file", "/"), "/: expected a file, found a folder"),
+        (("--prompt-file", "/dev/zero"), "/dev/zero: expected a file, found a device"),
+        (("--prompt-file", "x" * 301), f"{'x' * 140}…{'x' * 140}: File name too long"),
     ],
 )
 def test_mistakes(run: Run, given: tuple[str, ...], message: str) -> None:
@@ -94,17 +98,60 @@ def test_what_is_not_utf8(run: Run, tmp_path: Path, standard_input: Fill) -> Non
         str(tmp_path / "latin1"): ("--prompt-file", tmp_path / "latin1"),
         "standard input": (),
     }.items():
-        message = f"gpt2onnx: error: {name}: isn't UTF-8: byte 3 is 0xe9\n"
-        assert run("generate", *given) == (2, "", message)
+        said = "expected UTF-8, found something else: byte 3 is 0xe9"
+        assert run("generate", *given) == (2, "", f"gpt2onnx: error: {name}: {said}\n")
 
 
-def test_what_is_too_large(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(self: Path) -> bytes:
-        raise MemoryError
+def test_what_is_utf16(run: Run, tmp_path: Path, standard_input: Fill) -> None:
+    for encoding in ("utf-16", "utf-16-be"):
+        content = "\ufeffcafé" if encoding == "utf-16-be" else "café"
+        (tmp_path / "text").write_text(content, encoding=encoding)
+        standard_input(content.encode(encoding))
+        for given in (("--prompt-file", tmp_path / "text"), ()):
+            status, _, err = run("generate", *given)
+            assert status == 2
+            assert err.endswith(": expected UTF-8, found UTF-16; save it as UTF-8\n")
 
-    monkeypatch.setattr(Path, "read_bytes", read)
-    status, _, err = run("generate", "--prompt-file", "f")
-    assert (status, err) == (2, "gpt2onnx: error: f: too large for this machine's memory\n")
+
+def test_a_byte_order_mark_is_no_part_of_a_file(
+    run: Run,
+    folder: str,
+    prompt_of: Callable[..., str],
+    tmp_path: Path,
+    standard_input: Fill,
+) -> None:
+    plain, marked = tmp_path / "plain", tmp_path / "marked"
+    plain.write_text("some text", encoding="utf-8")
+    marked.write_text("some text", encoding="utf-8-sig")
+    assert prompt_of("--prompt-file", marked) == prompt_of("--prompt-file", plain)
+    standard_input(marked.read_bytes())
+    assert prompt_of() == prompt_of("some text")
+    for call in (("score", "--model", folder, "--file"), ("eval", folder, "--text")):
+        assert run(*call, marked) == run(*call, plain)
+    assert len(prompt_of("\ufeffa")) == 4  # in an argument it was meant
+
+
+def test_what_is_too_large(
+    run: Run, tmp_path: Path, standard_input: Fill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused unread: the file takes no room on the disk."""
+    with (tmp_path / "text").open("wb") as file:
+        file.truncate(10**12)
+    status, _, err = run("generate", "--prompt-file", tmp_path / "text")
+    assert status == 2
+    assert err.endswith(": expected at most 100,000,000 bytes, found 1,000,000,000,000\n")
+    monkeypatch.setattr(files, "MAX_TEXT_BYTES", 10)
+    standard_input(b"x" * 11)
+    said = "gpt2onnx: error: standard input: expected at most 10 bytes, found more\n"
+    assert run("generate") == (2, "", said)
+
+
+def test_a_pipe_is_not_waited_for(run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for call in (("generate", "--prompt-file"), ("score", "--file"), ("eval", "x", "--text")):
+        status, _, err = run(*call, tmp_path / "pipe")
+        assert status == 2
+        assert err.endswith("pipe: expected a file, found a pipe; - reads standard input\n")
 
 
 @pytest.mark.parametrize("closed", [False, True])
@@ -112,6 +159,8 @@ def test_a_terminal_is_not_waited_for(
     run: Run, monkeypatch: pytest.MonkeyPatch, closed: bool
 ) -> None:
     class Terminal:
+        closed = False
+
         def isatty(self) -> bool:
             return True
 

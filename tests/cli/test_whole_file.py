@@ -21,6 +21,37 @@ def test_a_file_is_made_or_replaced_and_nothing_else_left(tmp_path: Path) -> Non
     assert path.stat().st_mode & 0o777 == 0o666 & ~mask
 
 
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text("before")
+    path.chmod(0o640)
+    WholeFile("html", str(path)).write("after")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("after", 0o640)
+
+
+def test_half_a_surrogate_pair_is_written_as_its_number(tmp_path: Path) -> None:
+    WholeFile("html", str(tmp_path / "page.html")).write("a\udcff")
+    assert (tmp_path / "page.html").read_bytes() == b"a\\udcff"
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127])
+def test_a_name_as_long_as_one_can_be(tmp_path: Path, name: str) -> None:
+    WholeFile("html", str(tmp_path / name)).write("x")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("path", ["x" * 256, "a\0b", "x/" * 5000])
+def test_names_that_no_file_can_have(path: str) -> None:
+    with pytest.raises(ParameterError, match=r"File name too long|a name that no file can have"):
+        WholeFile("html", path)
+
+
+def test_a_link_to_itself(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises((ParameterError, StorageError), match="loop"):
+        WholeFile("html", str(tmp_path / "loop")).write("x")
+
+
 def test_a_link_stays_one(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "page.html")

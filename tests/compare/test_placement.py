@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,13 @@ from gpt2onnx.compare.placement import measure, nodes_by_run, placed
 from gpt2onnx.errors import ProviderError
 from gpt2onnx.runtime.session import Session, open_session
 
-JOB = {"provider": "cpu", "threads": 1, "tf32": False, "cuda_graph": False}
+JOB = {
+    "provider": "cpu",
+    "threads": 1,
+    "tf32": False,
+    "cuda_graph": False,
+    "work": tempfile.gettempdir(),
+}
 
 
 def node(time: int, op: str, provider: str, part: str = "kernel_time") -> dict[str, object]:

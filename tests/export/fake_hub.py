@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -17,11 +18,16 @@ REVISIONS = ("main", "v1.0", COMMIT)
 
 @dataclass
 class FakeHub:
-    """Models by id, each a dictionary of files. `requests` are (method, path) in their order."""
+    """Models by id, each a dictionary of files. `requests` are (method, path) in their order.
+
+    A hostile hub gives other `headers` with its files, and `more_names` in its listings.
+    """
 
     models: dict[str, dict[str, bytes]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     broken: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+    more_names: list[Any] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)
     endpoint: str = ""
 
@@ -49,10 +55,10 @@ class FakeHub:
             return 401, {"X-Error-Code": "GatedRepo"}, b""
         body = self.models[repo_id][name]
         etag = hashlib.sha256(body).hexdigest()
-        return 200, {"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"'}, body
+        return 200, {"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"'} | self.headers, body
 
     def about(self, repo_id: str) -> bytes:
-        siblings = [{"rfilename": name} for name in self.models[repo_id]]
+        siblings = [{"rfilename": name} for name in [*self.models[repo_id], *self.more_names]]
         return json.dumps({"id": repo_id, "sha": COMMIT, "siblings": siblings}).encode()
 
 

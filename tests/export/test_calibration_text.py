@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +49,22 @@ def test_models_of_any_length(tmp_path: Path, n_positions: int, texts: int) -> N
 def test_files_that_are_no_texts(checkpoint: Checkpoint, tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "bytes").write_bytes(b"a\xff")
+    (tmp_path / "utf-16").write_text("text", encoding="utf-16")
     for name, message in (
         ("empty", "expected a text, found no token in it"),
-        ("bytes", "expected UTF-8, found the byte 0xff at 1"),
+        ("bytes", "expected UTF-8, found something else: byte 1 is 0xff"),
+        ("utf-16", "expected UTF-8, found UTF-16; save it as UTF-8"),
         ("missing", "No such file or directory"),
     ):
         file = tmp_path / name
-        with pytest.raises(ParameterError, match=re.escape(f"calibration='{file}': {message}")):
+        with pytest.raises(ParameterError, match=re.escape(f"{file}: {message}")):
             CalibrationText(checkpoint, file)
+
+
+def test_a_byte_order_mark_is_no_part_of_it(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("\ufeffabc", encoding="utf-8")
+    ids = CalibrationText(checkpoint, tmp_path / "text").windows()
+    assert checkpoint.tokenizer.decode(ids.flatten()[:6].tolist()) == "abcabc"
 
 
 def test_a_long_text_is_read_as_far_as_it_is_used(
@@ -70,13 +77,12 @@ def test_a_long_text_is_read_as_far_as_it_is_used(
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_a_pipe_is_read_once(tmp_path: Path) -> None:
-    pipe, folder = tmp_path / "pipe", make_checkpoint(tmp_path / "checkpoint")
-    os.mkfifo(pipe)
-    writer = threading.Thread(target=pipe.write_text, args=("abc" * 30,))
-    writer.start()
-    export(folder, tmp_path / "out", precision="int4", calibration=pipe, verify=False)
-    writer.join()
+def test_a_pipe_is_refused_without_waiting_for_its_writer(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ParameterError, match="pipe: expected a file, found a pipe"):
+        CalibrationText(checkpoint, tmp_path / "pipe")
 
 
 def test_the_text_decides_the_grid(tmp_path: Path) -> None:

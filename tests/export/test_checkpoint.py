@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import pytest
@@ -145,16 +149,204 @@ def test_a_missing_tensor(tmp_path: Path) -> None:
         checkpoint.tensor("h.1.mlp.c_fc.bias")
 
 
-def test_names_with_another_prefix(tmp_path: Path) -> None:
-    folder = make_checkpoint(tmp_path)
+def put_before_names(folder: Path, prefix: str) -> Path:
     change_tensors(
         folder,
         lambda tensors: tensors.update(
-            {f"module.{name}": tensors.pop(name) for name in list(tensors)}
+            {prefix + name: tensors.pop(name) for name in list(tensors)}
         ),
     )
-    with pytest.raises(WeightsError, match=r"found only module\.transformer\.h\.0.* and 25 others"):
+    return folder
+
+
+@pytest.mark.parametrize("body", [True, False])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "_orig_mod.",
+        "module.",
+        "_module.",
+        "model.",
+        "base_model.model.",
+        "pretrained_model.",
+        "_orig_mod.module.",
+        "model._orig_mod.",
+    ],
+)
+def test_what_wrappers_put_before_every_name_is_taken_off(
+    tmp_path: Path, prefix: str, body: bool
+) -> None:
+    plain = open_checkpoint(make_checkpoint(tmp_path / "plain", prefix=body))
+    wrapped = open_checkpoint(
+        put_before_names(make_checkpoint(tmp_path / "wrapped", prefix=body), prefix)
+    )
+    wrapped.check()
+    assert not wrapped.tensors.as_saved
+    for name in tensor_shapes(plain.config):
+        np.testing.assert_array_equal(wrapped.tensor(name), plain.tensor(name))
+
+
+def test_a_wrapped_untied_head(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path, tie_word_embeddings=False)
+    expected = open_checkpoint(folder).tensor("lm_head.weight")
+    wrapped = open_checkpoint(put_before_names(folder, "module."))
+    wrapped.check()
+    np.testing.assert_array_equal(wrapped.tensor("lm_head.weight"), expected)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "more", "message"),
+    [
+        ("gpt.", {}, "found the prefix 'gpt.' before 28 of 28 names; take it off and save"),
+        ("module.gpt.", {}, "found the prefix 'module.gpt.' before 28 of 28 names"),
+        ("transformer.", {}, "found the prefix 'transformer.' before 28 of 28 names"),
+        ("module.", {"v_head.weight": 1}, "before 28 of 29 names, and others, such as v_head.wei"),
+        ("module.", {"module.score.weight": 1}, "others, such as module.score.weight; take it off"),
+        (
+            "base_model.model.",
+            {"base_model.model.transformer.h.0.attn.c_attn.lora_A\n.weight": 1},
+            "merge the adapter by PEFT's merge_and_unload()",
+        ),
+    ],
+)
+def test_a_prefix_of_uncertain_meaning_is_named(
+    tmp_path: Path, prefix: str, more: dict[str, int], message: str
+) -> None:
+    folder = put_before_names(make_checkpoint(tmp_path), prefix)
+    change_tensors(folder, lambda t: t.update({name: torch.ones(n) for name, n in more.items()}))
+    with pytest.raises(WeightsError, match=re.escape(message)) as raised:
+        open_checkpoint(folder)
+    assert "expected GPT-2's names, such as transformer.wte.weight" in str(raised.value)
+
+
+def test_other_names_beside_gpt2s_own_are_passed_over(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path)
+    change_tensors(folder, lambda tensors: tensors.update({"ema.wte.weight": torch.ones(3)}))
+    checkpoint = open_checkpoint(folder)
+    checkpoint.check()
+    assert checkpoint.tensors.as_saved
+
+
+def test_a_tied_head_that_an_index_lists_in_vain(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path, format="sharded")
+    index = folder / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    content["weight_map"]["lm_head.weight"] = content["weight_map"][WTE]
+    index.write_text(json.dumps(content))
+    open_checkpoint(folder).check()
+    change_config(folder, tie_word_embeddings=False)
+    with pytest.raises(WeightsError, match=r"index\.json: expected lm_head\.weight in .* lacks it"):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("n_layer", [3, 10**9, 10**400])
+def test_more_layers_than_there_are(tmp_path: Path, n_layer: int) -> None:
+    folder = make_checkpoint(tmp_path)
+    change_config(folder, n_layer=n_layer)
+    with pytest.raises(WeightsError, match=r"layers, as config.json .* found tensors of 2"):
         open_checkpoint(folder).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "message"),
+    [
+        ("n_positions", 10**12, "wpe"),
+        ("n_positions", 10**400, "wpe"),
+        ("vocab_size", 10**12, "wte"),
+        ("n_embd", 10**12, "wte"),
+        ("n_embd", 4 * 10**400, "wte"),
+        ("n_inner", 10**12, "c_fc"),
+        ("n_head", 10**12, "must be a multiple of n_head"),
+        ("n_head", 10**400, "must be a multiple of n_head"),
+    ],
+)
+def test_numbers_that_the_tensors_contradict(
+    tmp_path: Path, name: str, number: int, message: str
+) -> None:
+    folder = make_checkpoint(tmp_path)
+    change_config(folder, **{name: number})
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(folder).check()
+
+
+def test_a_tied_head_of_another_shape(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path)
+    change_tensors(folder, lambda t: t.update({"lm_head.weight": t[WTE].T.contiguous()}))
+    with pytest.raises(WeightsError, match=r"lm_head\.weight to equal wte\.weight"):
+        open_checkpoint(folder).check()
+
+
+@pytest.mark.parametrize("format", ["safetensors", "bin"])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float8_e4m3fn])
+def test_numbers_of_other_types(
+    tmp_path: Path, format: Literal["safetensors", "bin"], dtype: torch.dtype
+) -> None:
+    folder = make_checkpoint(tmp_path)
+    change_tensors(folder, lambda t: t.update({WTE: t[WTE].to(dtype)}))
+    if format == "bin":
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    checkpoint = open_checkpoint(folder)
+    checkpoint.check()
+    with pytest.raises(WeightsError, match=rf"expected {re.escape(WTE)} in "):
+        checkpoint.tensor("wte.weight")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [None, 3, b"x", [], "", "a\0b", "\ud800", "x" * 5000, "a/" * 3000, "x" * 90 + "/y" * 9],
+)
+def test_sources_that_are_no_path(source: Any) -> None:
+    with pytest.raises(CheckpointError) as raised:
+        open_checkpoint(source)
+    assert len(str(raised.value)) < 1000
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "socket"])
+@pytest.mark.parametrize(
+    ("format", "name"),
+    [
+        ("safetensors", "config.json"),
+        ("safetensors", "generation_config.json"),
+        ("safetensors", "model.safetensors"),
+        ("sharded", "model.safetensors.index.json"),
+        ("sharded", "model-00001-of-00005.safetensors"),
+        ("bin", "pytorch_model.bin"),
+        ("sharded-bin", "pytorch_model.bin.index.json"),
+        ("sharded-bin", "pytorch_model-00001-of-00005.bin"),
+    ],
+)
+def test_what_is_no_regular_file_is_refused_at_once(
+    tmp_path: Path, format: Format, name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_checkpoint(tmp_path / "checkpoint", format=format)
+    (folder / name).unlink()
+    with socket.socket(socket.AF_UNIX) as made:
+        if kind == "pipe":
+            os.mkfifo(folder / name)
+        elif kind == "folder":
+            (folder / name).mkdir()
+        else:
+            monkeypatch.chdir(folder)
+            made.bind(name)
+        with pytest.raises(CheckpointError, match=re.escape(name)):
+            open_checkpoint(folder)
+
+
+def test_what_the_system_says_is_an_error_of_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_checkpoint(tmp_path)
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(CheckpointError, match="Too many open files"):
+        open_checkpoint(folder)
+    monkeypatch.setattr(Path, "is_dir", fail)
+    with pytest.raises(CheckpointError, match="Too many open files"):
+        open_checkpoint(folder)
 
 
 def test_a_tensor_of_another_shape(tmp_path: Path) -> None:

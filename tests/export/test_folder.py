@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import platform
-import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +18,7 @@ from gpt2onnx.export import folder
 from gpt2onnx.export.checkpoint import open_checkpoint
 from gpt2onnx.export.folder import check_replaceable, staged, write_manifest, write_settings
 from gpt2onnx.runtime import folder as runtime_folder
+from gpt2onnx.runtime import manifest
 from tests.checkpoints import make_checkpoint
 
 
@@ -113,11 +113,15 @@ def test_a_librarys_own_os_error_stays_what_it_is(out: Path) -> None:
 
 
 def test_a_folder_that_may_not_be_written_to(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(suffix: str, prefix: str, dir: Path) -> NoReturn:
-        raise PermissionError(errno.EACCES, "Permission denied", str(dir / prefix))
+    mkdir = Path.mkdir
 
-    monkeypatch.setattr(tempfile, "mkdtemp", denied)
-    with pytest.raises(StorageError, match=r"\.model\.: Permission denied; "):
+    def denied(path: Path, *given: object, **named: object) -> None:
+        if not named.get("exist_ok"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        mkdir(path, *given, **named)
+
+    monkeypatch.setattr(Path, "mkdir", denied)
+    with pytest.raises(StorageError, match=r"\.model\.gpt2onnx-\w+: Permission denied; "):
         fail(out, RuntimeError("the block was entered"))
 
 
@@ -263,8 +267,8 @@ def test_the_manifest_lists_files_and_versions(tmp_path: Path) -> None:
 
 
 def test_the_runtime_reads_the_same_format() -> None:
-    assert folder.FORMAT_VERSION == runtime_folder.FORMAT_VERSION
-    assert folder.MANIFEST == runtime_folder.MANIFEST
+    assert folder.FORMAT_VERSION == manifest.FORMAT_VERSION
+    assert folder.MANIFEST == manifest.MANIFEST
     assert runtime_folder.GRAPHS[0] == folder.MODEL
 
 

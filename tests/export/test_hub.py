@@ -3,11 +3,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.utils import get_session
 
 from gpt2onnx.errors import HubError, InstallationError, UnsupportedConfigError
+from gpt2onnx.export import hub as hub_module
 from gpt2onnx.export.hub import fetch
 from tests.export.fake_hub import COMMIT, FakeHub, serve
 
@@ -168,3 +171,109 @@ def test_without_huggingface_hub(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(InstallationError, match=r"pip install 'gpt2onnx\[export\]'"):
         fetch("someone/tiny-gpt2")
+
+
+def everything_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"ETag": '"../../../../evil"'},
+        {"ETag": 'W/"../../../../evil"'},
+        {"ETag": "/tmp/evil"},
+        {"ETag": "..\\evil"},
+        {"ETag": '".."'},
+        {"ETag": '"' + "x" * 300 + '"'},
+        {"X-Linked-Etag": '"../../../../evil"'},
+        {"X-Repo-Commit": "../../../../evil"},
+        {"X-Repo-Commit": "/tmp/evil"},
+        {"X-Repo-Commit": "main"},
+        {"X-Repo-Commit": COMMIT + "0"},
+    ],
+)
+def test_no_answer_leads_out_of_the_cache(
+    hub: FakeHub, tmp_path: Path, headers: dict[str, str]
+) -> None:
+    hub.headers = headers
+    with pytest.raises(HubError, match=r"expected (an ETag|a commit) .* is this a model hub"):
+        fetch("someone/tiny-gpt2")
+    assert not any((tmp_path / "cache").rglob("*"))
+    assert not hub.downloads()
+
+
+def test_the_hooks_of_a_session_are_as_before(hub: FakeHub) -> None:
+    fetch("someone/tiny-gpt2")
+    hub.headers = {"ETag": '"../evil"'}
+    with pytest.raises(HubError):
+        fetch("someone/tiny-gpt2", "v1.0")
+    assert hub_module.check_answer not in hub_module._hooks(get_session())
+
+
+def test_a_listing_names_files_beside_the_index_alone(hub: FakeHub, tmp_path: Path) -> None:
+    files = hub.models["someone/tiny-gpt2"]
+    del files["model.safetensors"]
+    files["model.safetensors.index.json"] = b"an index"
+    files["model-1.safetensors"] = b"one"
+    hub.more_names = [
+        "model-/../../../../evil.safetensors",
+        "model-..\\evil.safetensors",
+        "/model-2.safetensors",
+        "../config.json",
+        "model-\n.safetensors",
+    ]
+    snapshot = fetch("someone/tiny-gpt2")
+    assert sorted(hub.downloads()) == [
+        "config.json",
+        "model-1.safetensors",
+        "model.safetensors.index.json",
+        "tokenizer.json",
+    ]
+    assert everything_in(snapshot.folder) == set(hub.downloads())
+
+
+@pytest.mark.parametrize("name", [3, None, ["x"], {}])
+def test_a_listing_of_other_things(hub: FakeHub, name: object) -> None:
+    hub.more_names = [name]
+    del hub.models["someone/tiny-gpt2"]["model.safetensors"]
+    with pytest.raises(HubError, match=hub.endpoint):
+        fetch("someone/tiny-gpt2")
+
+
+@pytest.mark.parametrize(
+    "revision",
+    [
+        "..",
+        "../main",
+        "a/../b",
+        "/main",
+        "a//b",
+        "",
+        "a\0b",
+        "a\nb",
+        "a b",
+        "x" * 300,
+        3,
+        "\\x",
+        "é",
+    ],
+)
+@pytest.mark.parametrize("offline", [True, False])
+def test_revisions_that_are_none(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch, revision: Any, offline: bool
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    with pytest.raises(HubError, match="expected the name of a branch or a tag, or a commit"):
+        fetch("someone/tiny-gpt2", revision)
+    assert not hub.requests
+
+
+@pytest.mark.parametrize("revision", ["refs/pr/1", "feature/x-1.0+a@b", "a.b_c=d"])
+def test_revisions_of_other_names(hub: FakeHub, revision: str) -> None:
+    assert_refuses("someone/tiny-gpt2", "no revision", revision=revision)
+
+
+def test_an_invalid_id_offline(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert_refuses("a--b", "neither a folder here nor a model id")

@@ -95,6 +95,18 @@ def test_stop_strings_end_the_text_within_a_draft(model: Model) -> None:
     assert ended.finish_reason == "stop"
 
 
+@pytest.mark.parametrize("stop", ["<|end", "<|endoftext|>"])
+def test_a_special_tokens_stop_string_ends_the_text_within_a_draft(model: Model, stop: str) -> None:
+    fond = {"logit_bias": {256: 12.0}, "eos_token_id": 255, "max_new_tokens": 40}
+    plain = model.generate("hello", **fond)
+    until = plain.token_ids[: plain.token_ids.index(256) + 1]
+    for guess in ({}, {"draft": model}, {"prompt_lookup_num_tokens": 2}):
+        ended = model.generate("hello", stop_strings=stop, **guess, **fond)
+        assert ended.token_ids == until
+        assert ended.text == model.tokenizer.decode(until)
+        assert ended.finish_reason == "stop"
+
+
 def test_statistics_stand_on_the_generation(model: Model, draft: Model) -> None:
     assert model.generate("hello", max_new_tokens=9).speculation is None
     sure: dict[str, Any] = {"num_assistant_tokens": 4, "assistant_confidence_threshold": 0}

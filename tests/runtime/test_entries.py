@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.runtime.entries import ABANDONED_AFTER, ENTRY, UNFINISHED, Entries, size_limit
+from gpt2onnx.runtime.entries import ENTRY, Entries, size_limit
+from gpt2onnx.staging import is_stage
 
 LIMIT = 1000
 MADE_OF = {"model": "a", "onnxruntime": "1.31.1"}
@@ -77,7 +79,15 @@ def rewrite(file: Path) -> None:
     os.utime(file, (1, 1))
 
 
-@pytest.mark.parametrize("damage", [shorten, rewrite, Path.unlink])
+def flip_a_bit(file: Path) -> None:
+    """Keeping its time, as a restored copy has it, or a fault of the disk's."""
+    before, content = file.stat(), bytearray(file.read_bytes())
+    content[0] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("damage", [shorten, rewrite, flip_a_bit, Path.unlink])
 @pytest.mark.parametrize("name", ["model.onnx", ENTRY])
 def test_a_damaged_entry_is_thrown_away(
     entries: Entries, damage: Callable[[Path], None], name: str
@@ -87,6 +97,74 @@ def test_a_damaged_entry_is_thrown_away(
     damage(entry.path / name)
     assert entries.find(MADE_OF) is None
     assert not entry.path.exists()
+
+
+def test_a_copy_is_as_good_as_what_it_was_copied_from(entries: Entries) -> None:
+    """Its times are others; the content is compared once."""
+    entries.add(MADE_OF, {}, writer(10))
+    (entry,) = entries
+    copy = Entries(entries.folder.with_name("copy"), LIMIT)
+    shutil.copytree(entries.folder, copy.folder)
+    found = copy.find(MADE_OF)
+    assert found is not None
+    assert found.files != entry.files
+    assert [each.files for each in copy] == [found.files]
+    assert sorted(file.name for file in found.path.iterdir()) == [ENTRY, "model.onnx"]
+
+
+JSON = [None, True, -1, 10**400, 1e999, "x", "/etc/passwd", [], [1], {}, {"a": 1}, {"a": []}]
+STAMP = [10, 1, 1, "0" * 64]
+STAMPS = [
+    *({"model.onnx": [*STAMP[:place], value, *STAMP[place + 1 :]]} for place in range(4)
+      for value in JSON),
+    *({name: STAMP} for name in ("../model.onnx", "/etc/passwd", "a\0b", "", "..")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("field", ["made_of", "about", "files", "refused", "more"])
+@pytest.mark.parametrize("value", [*JSON, *STAMPS])
+def test_any_json_in_any_field(entries: Entries, field: str, value: object) -> None:
+    """It is read, or it is none: never an error."""
+    entries.add(MADE_OF, {}, writer(10))
+    (entry,) = entries
+    content = json.loads((entry.path / ENTRY).read_text())
+    (entry.path / ENTRY).write_text(json.dumps(content | {field: value}))
+    assert len(list(entries)) + len(list(entries.others())) == 1
+    found = entries.find(MADE_OF)
+    assert found is None or field in ("about", "refused", "more") or found.files == {}
+    entries.add(MADE_OF, {}, writer(10))
+    assert entries.find(MADE_OF) is not None
+
+
+@pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"\xff", b"1", b'{"files": {"a": 1}}'])
+def test_what_is_no_entry_is_swept_in_time(entries: Entries, content: bytes) -> None:
+    entries.add(MADE_OF, {}, writer(10))
+    (entry,) = entries
+    (entry.path / ENTRY).write_bytes(content)
+    assert list(entries) == []
+    os.utime(entry.path, (1, 1))
+    entries.add({"model": "b"}, {}, writer(10))
+    assert not entry.path.exists()
+
+
+@pytest.mark.parametrize("replaced", [os.mkfifo, os.mkdir])
+def test_an_entry_that_is_no_file(entries: Entries, replaced: Callable[[Path], None]) -> None:
+    entries.add(MADE_OF, {}, writer(10))
+    (entry,) = entries
+    for name in ("model.onnx", ENTRY):
+        (entry.path / name).unlink()
+        replaced(entry.path / name)
+        assert entries.find(MADE_OF) is None
+        entries.add(MADE_OF, {}, writer(10))
+
+
+def test_nothing_is_more_open_than_umask(entries: Entries) -> None:
+    before = os.umask(0o077)
+    try:
+        entries.add(MADE_OF, {}, writer(10))
+    finally:
+        os.umask(before)
+    assert all(not path.stat().st_mode & 0o077 for path in entries.folder.rglob("*"))
 
 
 def test_a_refusal_is_remembered_without_files(entries: Entries) -> None:
@@ -140,13 +218,10 @@ def test_what_a_killed_process_leaves_is_never_seen_and_swept_later(entries: Ent
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
     (left,) = entries.folder.iterdir()
-    assert left.name.startswith(UNFINISHED)
+    assert is_stage(left)
     assert entries.find(MADE_OF) is None
     assert list(entries) == []
     entries.add(MADE_OF, {}, writer(10))
-    assert left.exists()  # its process might still be writing
-    os.utime(left, (time.time() - ABANDONED_AFTER - 1,) * 2)
-    entries.add({"model": "b"}, {}, writer(10))
     assert not left.exists()
     assert entries.find(MADE_OF) is not None
 
@@ -203,8 +278,10 @@ def test_the_size_limit(monkeypatch: pytest.MonkeyPatch, text: str, expected: in
     assert size_limit() == expected
 
 
-@pytest.mark.parametrize("text", ["many", "-1", "1.5G", "G", "10X"])
+@pytest.mark.parametrize(
+    "text", ["many", "-1", "1.5G", "G", "10X", "9" * 400, "9" * 5000, "\udcff"]
+)
 def test_a_size_limit_that_is_none(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("GPT2ONNX_STARTUP_CACHE_SIZE", text)
-    with pytest.raises(ParameterError, match=f"{text}.*expected a size such as 500M"):
+    with pytest.raises(ParameterError, match=r"_SIZE=.*expected a size such as 500M"):
         size_limit()

@@ -13,9 +13,16 @@ from typing import Any
 import pytest
 
 import gpt2onnx
-from gpt2onnx.errors import CorruptModelError, ModelFolderError, ParameterError, PromptError
+from gpt2onnx.errors import (
+    CorruptModelError,
+    ModelFolderError,
+    ParameterError,
+    PromptError,
+    StorageError,
+)
 from gpt2onnx.runtime import folder as folder_module
-from gpt2onnx.runtime.folder import MANIFEST, open_folder
+from gpt2onnx.runtime.folder import open_folder
+from gpt2onnx.runtime.manifest import MANIFEST
 
 
 @pytest.fixture
@@ -93,7 +100,9 @@ def test_a_truncated_file(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("name", CHECKED)
 def test_other_bytes_of_the_same_size(folder: Path, name: str) -> None:
     flip_a_byte(folder / name)
-    with pytest.raises(CorruptModelError, match=rf"{name}: (sha256 is|can't be read as JSON)"):
+    with pytest.raises(
+        CorruptModelError, match=rf"{name}: (sha256 is|expected JSON, found a mistake)"
+    ):
         gpt2onnx.load(folder)
 
 
@@ -206,9 +215,11 @@ def test_a_cache_that_cannot_be_read(
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
-        ("{", CorruptModelError, "can't be read as JSON: Expecting property name"),
-        ("[]", CorruptModelError, "expected a JSON object, found list"),
-        (b"\xff\xfe", CorruptModelError, "can't be read as JSON: 'utf-8' codec"),
+        ("{", CorruptModelError, "found a mistake at line 1, column 2: Expecting property name"),
+        ("[]", CorruptModelError, "expected a JSON object, found a list"),
+        (b"\xff\xfe", CorruptModelError, "expected UTF-8, found UTF-16; save it as UTF-8"),
+        ("[" * 100_000, CorruptModelError, "nested too deeply"),
+        ('{"format_version": ' + "1" * 5000 + "}", CorruptModelError, "Exceeds the limit"),
         ('{"format_version": 2}', ModelFolderError, "format version 2, this gpt2onnx reads 1;"),
         ('{"name": "an app"}', ModelFolderError, "format version None, this gpt2onnx reads 1;"),
         ('{"format_version": 1}', CorruptModelError, 'expected "files" with the size and sha256'),
@@ -226,11 +237,11 @@ def test_manifests(
     assert str(folder / MANIFEST) in str(raised.value)
 
 
-@pytest.mark.parametrize("value", [None, 0, -1, "64", 64.5])
+@pytest.mark.parametrize("value", [None, 0, -1, "64", 64.5, True, 10**400])
 def test_positions_that_are_no_number(folder: Path, value: Any) -> None:
     (folder / MANIFEST).unlink()
     change_json(folder / "config.json", n_positions=value, n_ctx=None)
-    with pytest.raises(ModelFolderError, match=f"config.json: n_positions is {value!r}, expected"):
+    with pytest.raises(ModelFolderError, match=r"config.json: n_positions is .*, expected"):
         gpt2onnx.load(folder)
 
 
@@ -366,3 +377,115 @@ def test_without_a_manifest_the_identity_changes_when_a_file_does(folder: Path, 
 def test_the_size_is_that_of_the_graph_and_its_weights(folder: Path) -> None:
     sizes = [(folder / name).stat().st_size for name in ("model.onnx", "model.onnx.data")]
     assert open_folder(folder).graph_size() == sum(sizes)
+
+
+# --- what other people put there -----------------------------------------------------------------
+
+
+def replace_by_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def replace_by_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def replace_by_loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+def replace_by_device(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+@pytest.mark.parametrize("name", [*FILES, MANIFEST])
+@pytest.mark.parametrize(
+    "replaced", [replace_by_pipe, replace_by_folder, replace_by_loop, replace_by_device]
+)
+def test_what_is_no_regular_file(
+    folder: Path, name: str, replaced: Callable[[Path], None], manifest: bool
+) -> None:
+    if not manifest and name != MANIFEST:
+        (folder / MANIFEST).unlink()
+    if name == MANIFEST and replaced is replace_by_loop:
+        return  # as if there were none
+    if not manifest and name == "generation_config.json" and replaced is replace_by_loop:
+        return
+    replaced(folder / name)
+    with pytest.raises(ModelFolderError):
+        gpt2onnx.load(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["../config.json", "/etc/hostname", "a/../../b", "", ".", "..", "a\0b", "\ud800"]
+)
+def test_a_manifest_names_files_of_its_own_folder(folder: Path, name: str) -> None:
+    content = json.loads((folder / MANIFEST).read_text())
+    content["files"] = {name: content["files"]["config.json"]}
+    (folder / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(CorruptModelError, match=r"expected (files of its own folder|Unicode)"):
+        gpt2onnx.load(folder)
+
+
+def test_a_manifest_names_no_file_by_a_name_that_none_can_have(folder: Path) -> None:
+    content = json.loads((folder / MANIFEST).read_text())
+    content["files"] = {"x" * 5000: content["files"]["config.json"]}
+    (folder / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(ModelFolderError, match="File name too long"):
+        gpt2onnx.load(folder)
+
+
+SIZES = ["1", 1.0, None, True, [], -1, 10**400, 2**63]
+DIGESTS = [None, 1, [], "0" * 63, "x" * 64]
+
+
+@pytest.mark.parametrize(
+    "entry", [*({"size": size} for size in SIZES), *({"sha256": digest} for digest in DIGESTS)]
+)
+def test_sizes_and_checksums_of_other_types(folder: Path, entry: dict[str, Any]) -> None:
+    content = json.loads((folder / MANIFEST).read_text())
+    content["files"]["config.json"] |= entry
+    (folder / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(CorruptModelError, match='expected "files" with the size and sha256'):
+        gpt2onnx.load(folder)
+
+
+def test_a_file_of_four_terabytes_is_not_read(folder: Path, hashed: list[str]) -> None:
+    os.truncate(folder / "model.onnx.data", 4 << 40)
+    content = json.loads((folder / MANIFEST).read_text())
+    content["files"]["model.onnx.data"]["size"] = 4 << 40
+    (folder / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(ModelFolderError, match=r"4,398 GB, more than 4 times the .* memory"):
+        gpt2onnx.load(folder)
+    assert hashed == []
+
+
+def test_a_file_that_is_too_large_to_be_text(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+    os.truncate(folder / "config.json", 4 << 40)
+    with pytest.raises(CorruptModelError, match="expected at most 100,000,000 bytes"):
+        gpt2onnx.load(folder)
+
+
+@pytest.mark.parametrize(
+    "path", [None, 3, [], {}, b"\xff", "a\0b", "\ud800", "x" * 5000, "a/" * 3000, 1.5, True]
+)
+def test_what_is_no_path(path: Any) -> None:
+    with pytest.raises(ModelFolderError):
+        gpt2onnx.load(path)
+
+
+def test_without_a_home_there_is_no_cache(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, hashed: list[str]
+) -> None:
+    monkeypatch.setenv("GPT2ONNX_CACHE", "~nosuchuser/cache")
+    for _ in range(2):
+        assert gpt2onnx.load(folder).generate("a", max_new_tokens=2).token_ids
+    assert len(hashed) == 2 * len(CHECKED)
+    with pytest.raises(StorageError, match=r"~nosuchuser/cache: .*set GPT2ONNX_CACHE to a folder"):
+        gpt2onnx.load("demo")

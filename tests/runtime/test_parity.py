@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -168,3 +169,35 @@ def test_the_distribution_of_sampled_tokens(
     counts = np.bincount([draw.token_ids[1] for draw in draws], minlength=VOCAB)  # type: ignore[attr-defined]
     assert not counts[probabilities == 0].any()
     assert chi_square(counts, probabilities) < CHI_SQUARE_999
+
+
+# Of a special token's text, and of what stands around it: every border in turn.
+SPECIAL_STOPS = ["<|endoftext|>", "<|end", "text|>", "|"]
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+@pytest.mark.parametrize("stop", SPECIAL_STOPS)
+def test_stop_strings_in_special_tokens(
+    model: Model, reference: Any, checkpoint: Path, num_beams: int, stop: str
+) -> None:
+    """A model that is fond of a special token ends with it, and it isn't shown."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+    call = {"max_new_tokens": MAX_NEW_TOKENS, "num_beams": num_beams, "stop_strings": [stop]}
+    call["eos_token_id"] = 255
+    ended = 0
+    for prompt in (prompts[0] for prompts in PROMPTS):
+        ours = model.generate(prompt, logit_bias={EOS: 12.0}, **call)
+        with torch.inference_mode():
+            written = reference.generate(
+                torch.tensor([prompt]),
+                attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+                pad_token_id=0,
+                tokenizer=tokenizer,
+                sequence_bias=[[[EOS], 12.0]],
+                **call,
+            )
+        assert ours.token_ids == written[0, len(prompt) :].tolist()
+        if ours.finish_reason == "stop":
+            ended += 1
+            assert ours.text == model.tokenizer.decode(ours.token_ids[:-1])
+    assert ended

@@ -1,0 +1,39 @@
+"""Floats as files hold them, as float32.
+
+Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FLOATS: Mapping[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+}
+"""The types that can be read, by safetensors' names. numpy has no bfloat16: its bits are taken as
+whole numbers."""
+
+
+def as_float32(stored: NDArray[Any], name: str) -> NDArray[np.float32]:
+    """Numbers of the type `name`, a key of FLOATS; the same array where they are float32 already.
+
+    float64 beyond float32 becomes infinity, as in PyTorch.
+    """
+    if name == "BF16":
+        return _from_bfloat16(stored)
+    with np.errstate(over="ignore"):
+        return stored.astype(np.float32, copy=False)
+
+
+def _from_bfloat16(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """A bfloat16 is the upper half of the float32 of the same value."""
+    wide = bits.astype(np.uint32)
+    wide <<= 16
+    return wide.view(np.float32)

@@ -1,0 +1,98 @@
+"""What signals do within a process; tests/cli/test_process.py has them from outside."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gpt2onnx.cli import signals
+from gpt2onnx.cli.signals import ENDING, ending_signals
+from gpt2onnx.staging import stage
+
+
+@pytest.fixture(autouse=True)
+def _as_a_terminal_starts_it() -> Iterator[None]:
+    """Python's own handlers, also where nohup or a shell's background has a signal ignored."""
+    plain = dict.fromkeys(ENDING, signal.SIG_DFL) | {signal.SIGINT: signal.default_int_handler}
+    before = {each: signal.signal(each, handler) for each, handler in plain.items()}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+@pytest.fixture
+def died(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The signals that would have ended the process."""
+    died: list[int] = []
+    monkeypatch.setattr(signals, "_die_of", died.append)
+    return died
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_signal_is_an_exception(number: int) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises((KeyboardInterrupt, SystemExit)) as raised, ending_signals() as ending:
+        signal.raise_signal(number)
+    assert ending.number == number
+    assert signal.getsignal(number) == before
+    if number != signal.SIGINT:
+        assert raised.value.code == 128 + number
+
+
+def end_twice() -> None:
+    with ending_signals():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_second_one_at_once_is_the_same(died: list[int]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        end_twice()
+    assert died == []
+
+
+def test_a_second_one_later_is_meant(died: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "TWICE", -1.0)
+    with pytest.raises(KeyboardInterrupt):
+        end_twice()
+    assert died == [signal.SIGTERM]
+
+
+@pytest.fixture
+def interrupted_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = "interrupted_while_imported"
+    (tmp_path / f"{name}.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    return name
+
+
+def test_within_an_import_it_ends_the_process(died: list[int], interrupted_module: str) -> None:
+    with pytest.raises(KeyboardInterrupt), ending_signals():
+        __import__(interrupted_module)
+    assert died == [signal.SIGINT]
+
+
+def test_within_an_import_with_something_to_remove_it_does_not(
+    died: list[int], interrupted_module: str, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt), ending_signals(), stage(tmp_path / "out"):
+        __import__(interrupted_module)
+    assert died == []
+
+
+def test_signals_are_as_before_behind_the_block() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ending_signals():
+            assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # nohup's
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

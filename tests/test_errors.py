@@ -1,0 +1,57 @@
+"""Every error is in the tree of its module, and in docs/errors.md."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt2onnx import errors
+from gpt2onnx.errors import Gpt2OnnxError
+
+ROOT = Path(__file__).parent.parent
+ERRORS = [
+    each
+    for each in vars(errors).values()
+    if isinstance(each, type) and issubclass(each, Gpt2OnnxError)
+]
+
+
+@pytest.fixture(scope="module")
+def script() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "scripts" / "errors.py"))
+
+
+def test_the_document_is_up_to_date(script: dict[str, Any]) -> None:
+    assert script["FILE"] == ROOT / "docs" / "errors.md"
+    assert script["FILE"].read_text(encoding="utf-8") == script["document"](), (
+        "run scripts/errors.py and commit docs/errors.md"
+    )
+
+
+def test_the_document_has_every_error_once(script: dict[str, Any]) -> None:
+    heads = re.findall(r"^## (\w+)$", script["document"](), re.MULTILINE)
+    assert heads == [error.__name__ for error in ERRORS]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_it_says_when_it_comes_and_what_to_do(error: type[Gpt2OnnxError]) -> None:
+    when, *what_to_do = (inspect.getdoc(error) or "").split("\n\n")
+    assert when.endswith(".")
+    assert what_to_do
+    assert error.__doc__ not in [base.__doc__ for base in error.__mro__[1:]]
+
+
+def test_the_tree_of_the_module_is_the_classes(script: dict[str, Any]) -> None:
+    lines = (errors.__doc__ or "").splitlines()
+    drawn = [
+        (len(line) - len(line.lstrip("│├└─ ")), line.lstrip("│├└─ ").split()[0])
+        for line in lines
+        if re.match(r"[│├└]|Gpt2OnnxError$", line)
+    ]
+    classes = [(4 * depth, each.__name__) for depth, each in script["family"](Gpt2OnnxError)]
+    assert drawn == classes
