@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 
 import gpt2onnx
 from gpt2onnx import GenerationParams, Gpt2OnnxError, Model
-from gpt2onnx.samplers.defaults import defaults_from_generation_config
+from gpt2onnx.samplers.generation_config import defaults_from_generation_config
 from gpt2onnx.samplers.rules import PARAMETERS
 
 SHORT, LONG = 150, 10_000
