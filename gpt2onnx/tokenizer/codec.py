@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tokenizers import Tokenizer
 
 from gpt2onnx.errors import Gpt2OnnxError, ModelFolderError, PromptError
-from gpt2onnx.tokenizer.library import library_errors
+from gpt2onnx.tokenizer.library import library_errors, raise_named
 
 
 def encode(tokenizer: Tokenizer, text: str, error: type[Gpt2OnnxError] = PromptError) -> list[int]:
@@ -19,8 +19,10 @@ def encode(tokenizer: Tokenizer, text: str, error: type[Gpt2OnnxError] = PromptE
 
 def decode(tokenizer: Tokenizer, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
     """The text of ids. Raises ModelFolderError where the tokenizer can't write them."""
-    with library_errors(ModelFolderError, "the model's tokenizer can't write its tokens"):
+    try:
         text: str = tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+    except BaseException as cause:
+        raise_named(cause, ModelFolderError, "the model's tokenizer can't write its tokens")
     return text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from gpt2onnx.errors import Gpt2OnnxError
 
@@ -17,12 +18,16 @@ def library_errors(error: type[Gpt2OnnxError], what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (Gpt2OnnxError, MemoryError):
-        raise
     except BaseException as cause:
-        if not (isinstance(cause, Exception) or is_panic(cause)):
-            raise
-        raise error(f"{what}: {cause!s:.300}") from cause
+        raise_named(cause, error, what)
+
+
+def raise_named(cause: BaseException, error: type[Gpt2OnnxError], what: str) -> NoReturn:
+    """Raise what `library_errors` makes of `cause`: for what is called for each token."""
+    own = isinstance(cause, Gpt2OnnxError | MemoryError)
+    if own or not (isinstance(cause, Exception) or is_panic(cause)):
+        raise cause
+    raise error(f"{what}: {cause!s:.300}") from cause
 
 
 def is_panic(raised: BaseException) -> bool:

@@ -217,7 +217,7 @@ def test_a_cache_that_cannot_be_read(
     [
         ("{", CorruptModelError, "found a mistake at line 1, column 2: Expecting property name"),
         ("[]", CorruptModelError, "expected a JSON object, found a list"),
-        (b"\xff\xfe", CorruptModelError, "expected UTF-8, found UTF-16"),
+        (b"\xff\xfe", CorruptModelError, "expected UTF-8, found UTF-16; save it as UTF-8"),
         ("[" * 100_000, CorruptModelError, "nested too deeply"),
         ('{"format_version": ' + "1" * 5000 + "}", CorruptModelError, "Exceeds the limit"),
         ('{"format_version": 2}', ModelFolderError, "format version 2, this gpt2onnx reads 1;"),
