@@ -168,8 +168,9 @@ def _kernels() -> str:
 def _cache() -> CacheFolder:
     try:
         path = cache_folder()
-    except StorageError as error:
-        return CacheFolder(str(error), False, False)
+    except StorageError:  # it is in a home folder, and there is none
+        place = os.environ.get("GPT2ONNX_CACHE") or "~/.cache/gpt2onnx"
+        return CacheFolder(place, False, False)
     nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     writable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
     return CacheFolder(str(path), path.is_dir(), writable)

@@ -89,6 +89,11 @@ def test_the_cache_folder_is_looked_at_and_not_made(
     assert "GPT2ONNX_CACHE" in doctor._advice((), None, cache)[0]
 
 
+def test_without_a_home_there_is_no_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPT2ONNX_CACHE", "~nosuchuser/cache")
+    assert doctor._cache() == doctor.CacheFolder("~nosuchuser/cache", exists=False, writable=False)
+
+
 def test_extras_are_those_of_pyproject() -> None:
     file = Path(__file__).parents[1] / "pyproject.toml"
     declared = tomllib.loads(file.read_text())["project"]["optional-dependencies"]

@@ -253,7 +253,7 @@ def _check(name: str, options: Mapping[str, object] | None) -> None:
             "provider_options belong to one provider: name it, got provider='auto'"
         )
     if options and name == CPU:
-        raise ParameterError(f"the CPU provider has no options, got {shown(list(options))}")
+        raise ParameterError(f"the CPU provider has no options, got {', '.join(options)}")
 
 
 @dataclass(frozen=True)

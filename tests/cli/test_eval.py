@@ -96,7 +96,7 @@ def test_demo_is_the_bundled_model(run: Run, text: Path) -> None:
     ("options", "message"),
     [
         (("--stride", 0), "--stride 0: expected 1 to 64, the model's positions"),
-        (("--max-tokens", -1), "--max-tokens -1: expected at least 1"),
+        (("--max-tokens", -1), "--max-tokens -1: expected an integer of at least 1"),
         (("--reference", "demo"), "expected the same vocabulary of both, found 257 and 4096"),
     ],
 )

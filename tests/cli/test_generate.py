@@ -391,7 +391,7 @@ def test_provider_and_threads_reach_the_model(
         (("--provider", "none"), "unknown provider 'none': this ONNX Runtime has"),
         (("--provider-option", "a"), "argument --provider-option: expected KEY=VALUE, got 'a'"),
         (("--provider-option", "a=b"), "--provider-option belong to one provider: name it"),
-        (("--threads", 0), "threads=0: expected an integer from 1 to"),
+        (("--threads", 0), "--threads 0: expected an integer from 1 to"),
         (("--threads", "two"), "argument --threads: invalid int value: 'two'"),
         (("--model", "/no/such"), "/no/such: doesn't exist, expected a model folder"),
     ],

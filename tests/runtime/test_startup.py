@@ -187,6 +187,18 @@ def test_damage_that_times_and_sizes_hide(folder: Path) -> None:
     graph.write_bytes(b"\xff" * stat.st_size)
     os.utime(graph, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     model = load(folder)
+    assert model.session.startup == "made"
+    assert logits(model) == plain
+    assert outcome(folder) == "used"
+
+
+def test_damage_that_only_a_disk_could_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What leaves all times as they were, and ONNX Runtime can't open."""
+    plain = logits(load(folder))
+    (entry,) = made()
+    (entry.path / startup.GRAPH).write_bytes(b"\xff" * 100)
+    monkeypatch.setattr(entries.Entry, "renewed", lambda entry: entry)
+    model = load(folder)
     assert model.session.startup == "damaged, and thrown away"
     assert logits(model) == plain
     assert (outcome(folder), outcome(folder)) == ("made", "used")
