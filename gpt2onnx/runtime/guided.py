@@ -23,7 +23,6 @@ import tokenizers
 
 from gpt2onnx.errors import Given, Gpt2OnnxError, InstallationError, ParameterError, one_line
 from gpt2onnx.runtime.decoder import Ids, Logits
-from gpt2onnx.runtime.json_schema import for_llguidance
 from gpt2onnx.samplers import GenerationParams
 from gpt2onnx.samplers.candidates import BoolArray
 
@@ -77,8 +76,9 @@ class Guide:
         if self._matcher.is_error():  # a draft's dead end, perhaps
             self._matcher, self._consumed = self._grammar.start(), []
         shared = _shared(self._consumed, new)
-        self._matcher.rollback(len(self._consumed) - shared)
-        taken = shared + self._matcher.try_consume_tokens(new[shared:])
+        with _named_errors("the constraint"):
+            self._matcher.rollback(len(self._consumed) - shared)
+            taken = shared + self._matcher.try_consume_tokens(new[shared:])
         self._consumed = new[:taken]
         if taken < len(new):
             raise self._grammar.stuck(self._matcher)
@@ -106,7 +106,8 @@ class Grammar:
 
     def allowed(self, matcher: Any, place: str = "the text so far") -> BoolArray:  # [vocab]
         """The tokens that may follow. Raises ParameterError where there are none."""
-        bits = np.frombuffer(matcher.compute_bitmask(), np.uint8)
+        with _named_errors(self._description):
+            bits = np.frombuffer(matcher.compute_bitmask(), np.uint8)
         allowed = np.unpackbits(bits, count=self._vocab_size, bitorder="little").view(np.bool_)
         # An end token that is text to the grammar, such as a line break, ends all the same.
         allowed[self._eos] = matcher.is_accepting()
@@ -197,6 +198,9 @@ def _source(matcher: Any, name: str, value: str | tuple[str, ...], layout: str) 
     """The constraint in llguidance's own form."""
     source: str
     if name == "json_schema":
+        # Here, since a model that is opened need not wait for decimals and fractions.
+        from gpt2onnx.runtime.json_schema import for_llguidance
+
         schema = for_llguidance(str(value))
         source = matcher.grammar_from_json_schema(schema, defaults=_LAYOUTS[layout])
     elif name == "grammar":

@@ -273,6 +273,23 @@ def test_what_is_too_complex_says_so() -> None:
         write(1, regex="a{1000000}")
 
 
+def test_a_panic_of_llguidances_is_a_named_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rust's, which Python gets as something that is no Exception; an interrupt passes through."""
+    import llguidance
+
+    class PanicException(BaseException):
+        pass
+
+    for raised, expected in ((PanicException, ParameterError), (KeyboardInterrupt,) * 2):
+
+        def panic(*args: Any, raised: type[BaseException] = raised) -> str:
+            raise raised("index out\nof bounds")
+
+        monkeypatch.setattr(llguidance.LLMatcher, "grammar_from_regex", panic, raising=False)
+        with pytest.raises(expected, match=r"index out(\n| )of bounds"):
+            write(1, regex="panics" + expected.__name__)
+
+
 def test_refuses_a_tokenizer_that_it_can_not_read() -> None:
     words = tokenizers.Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="a"))
     with pytest.raises(ParameterError, match="tokenizer, which llguidance can't read: "):
