@@ -27,7 +27,7 @@ except ImportError:  # Windows: nothing tells the dead from the living, and noth
 
 # In a stage: what replaces the target, the target that gives way, and the lock of the process.
 NEW, OLD, LOCK = "new", "old", "lock"
-_STAGE = re.compile(r"\.(.+)\.gpt2onnx-[0-9a-f]{16}")
+_STAGE = re.compile(r"\.(.+)\.gpt2onnx-[0-9a-f]{16}", re.DOTALL)
 # The most bytes of a target's name in its stage's, which has 28 more; a file's name has 255.
 _NAME = 200
 

@@ -171,7 +171,7 @@ def test_a_stage_that_was_swept_before_it_was_locked(
         assert names(folder) == [LOCK]
 
 
-@pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "a b", "[*]", "-"])
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "a b", "[*]", "-", "a\nb"])
 def test_any_name_that_a_file_can_have(tmp_path: Path, name: str) -> None:
     with stage(tmp_path / name) as folder:
         assert folder.exists()
