@@ -27,8 +27,8 @@ except ImportError:  # Windows: nothing tells the dead from the living, and noth
 
 # In a stage: what replaces the target, the target that gives way, and the lock of the process.
 NEW, OLD, LOCK = "new", "old", "lock"
-_STAGE = re.compile(r"\.(.+)\.gpt2onnx-[0-9a-f]{8}")
-# The most bytes of a target's name in its stage's, which has 20 more; a file's name has 255.
+_STAGE = re.compile(r"\.(.+)\.gpt2onnx-[0-9a-f]{16}", re.DOTALL)
+# The most bytes of a target's name in its stage's, which has 28 more; a file's name has 255.
 _NAME = 200
 
 _open: set[Path] = set()
@@ -39,7 +39,7 @@ def stage(target: Path) -> Iterator[Path]:
     """A new, private folder beside `target`, gone when the block ends. Errors: OSError."""
     sweep(target)
     while True:
-        path = target.with_name(f".{_short(target.name)}.gpt2onnx-{secrets.token_hex(4)}")
+        path = target.with_name(f".{_short(target.name)}.gpt2onnx-{secrets.token_hex(8)}")
         lock: list[int] = []
         _open.add(path)
         try:
@@ -101,18 +101,14 @@ def _make(path: Path, lock: list[int]) -> bool:
 
     The lock's descriptor goes into `lock` at once, to be closed whatever happens.
     """
+    path.mkdir(mode=0o700)
     try:
-        path.mkdir(mode=0o700)
         lock.append(os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         if _lock(lock[0]) is False:
             return False
         return os.path.samestat(os.fstat(lock[0]), (path / LOCK).stat())
-    except FileExistsError:
-        return False
     except FileNotFoundError:
-        if path.parent.is_dir():
-            return False
-        raise
+        return False
 
 
 def _end(path: Path, target: Path, lock: list[int]) -> None:

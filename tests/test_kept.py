@@ -11,7 +11,7 @@ from gpt2onnx import kept
 from gpt2onnx.runtime.entries import ENTRY
 from gpt2onnx.runtime.startup import startup_entries
 
-UNFINISHED = ".unfinished.gpt2onnx-00000000"
+UNFINISHED = ".unfinished.gpt2onnx-0000000000000000"
 DEMO = {"source": {"name": "/demo/model", "revision": None}}
 
 

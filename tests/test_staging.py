@@ -96,15 +96,20 @@ def test_two_in_one_process(target: Path) -> None:
 
 
 def test_only_what_is_of_the_same_target_is_swept(left: Path, target: Path) -> None:
-    mine = [".model.tmp", ".model.gpt2onnx-xyz", "model.gpt2onnx-00000000", ".m.gpt2onnx-00000000"]
+    mine = [
+        ".model.tmp",
+        ".model.gpt2onnx-xyz",
+        "model.gpt2onnx-0000000000000000",
+        ".m.gpt2onnx-0000000000000000",
+    ]
     for name in mine:
         (target.parent / name).mkdir()
         (target.parent / name / LOCK).touch()
-    (target.parent / ".model.gpt2onnx-0000000f").write_text("a file")
+    (target.parent / ".model.gpt2onnx-000000000000000f").write_text("a file")
     sweep(target.with_name("other"))
     assert left.exists()
     sweep(target)
-    assert names(target.parent) == sorted([*mine, ".model.gpt2onnx-0000000f"])
+    assert names(target.parent) == sorted([*mine, ".model.gpt2onnx-000000000000000f"])
 
 
 def test_no_link_is_followed(target: Path, tmp_path: Path) -> None:
@@ -112,8 +117,8 @@ def test_no_link_is_followed(target: Path, tmp_path: Path) -> None:
     precious.mkdir()
     (precious / LOCK).touch()
     (precious / "file").touch()
-    (tmp_path / ".model.gpt2onnx-00000001").symlink_to(precious)
-    forged = tmp_path / ".model.gpt2onnx-00000002"
+    (tmp_path / ".model.gpt2onnx-0000000000000001").symlink_to(precious)
+    forged = tmp_path / ".model.gpt2onnx-0000000000000002"
     forged.mkdir()
     (forged / LOCK).touch()
     (forged / "link").symlink_to(precious)
@@ -166,7 +171,7 @@ def test_a_stage_that_was_swept_before_it_was_locked(
         assert names(folder) == [LOCK]
 
 
-@pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "a b", "[*]", "-"])
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "a b", "[*]", "-", "a\nb"])
 def test_any_name_that_a_file_can_have(tmp_path: Path, name: str) -> None:
     with stage(tmp_path / name) as folder:
         assert folder.exists()
@@ -218,6 +223,21 @@ def test_a_signal_that_nobody_heeds_leaves_it_to_the_next(target: Path, number: 
     assert len(names(target.parent)) == 1
     sweep(target)
     assert names(target.parent) == []
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, PermissionError, FileExistsError])
+def test_a_place_where_no_folder_can_be_made(
+    target: Path, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    """Such as /proc, where the system says that it isn't there."""
+
+    def refused(path: Path, mode: int) -> None:
+        raise error(2, "refused", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(error), stage(target):
+        pass
+    assert not any_open()
 
 
 def test_a_folder_that_cant_be_read_is_left_alone(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from gpt2onnx.errors import OutputExistsError, StorageError
 from gpt2onnx.export.checkpoint import Checkpoint
-from gpt2onnx.staging import NEW, OLD, stage
+from gpt2onnx.staging import NEW, OLD, stage, sweep
 
 FORMAT_VERSION = 1
 MODEL, DATA, MANIFEST = "model.onnx", "model.onnx.data", "manifest.json"
@@ -45,8 +45,9 @@ def staged(out: Path, force: bool) -> Iterator[Path]:
     Errors: OutputExistsError as `check_replaceable`'s, StorageError where the disk is full or not
     writable.
     """
-    check_replaceable(out, force)
     with _storage_errors(out):
+        sweep(out)  # first: a process that was killed may have held the model that was there
+        check_replaceable(out, force)
         out.parent.mkdir(parents=True, exist_ok=True)
         with stage(out) as temporary:
             new = temporary / NEW

@@ -272,6 +272,29 @@ def test_the_runtime_reads_the_same_format() -> None:
     assert runtime_folder.GRAPHS[0] == folder.MODEL
 
 
+@pytest.mark.parametrize("force", [True, False])
+def test_the_model_that_a_killed_process_had_moved_aside_comes_back(out: Path, force: bool) -> None:
+    left = out.parent / ".model.gpt2onnx-0000000000000000"
+    (left / "new").mkdir(parents=True)
+    (left / "lock").touch()
+    model_folder(left / "old")
+    before = tree(left / "old")
+
+    def write() -> None:
+        with staged(out, force) as stage:
+            assert tree(out) == before
+            (stage / "file").write_bytes(b"new")
+
+    if force:
+        write()
+        assert tree(out.parent) == {"model": None, "model/file": b"new"}
+    else:
+        with pytest.raises(OutputExistsError, match="exists already"):
+            write()
+        assert tree(out) == before
+    assert [path.name for path in out.parent.iterdir()] == ["model"]
+
+
 def test_another_process_wrote_there_at_the_last_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
