@@ -10,6 +10,8 @@ enum : size_t { TURNED, SCORES, GATHERED };
 
 // Queries of a part: so many share the keys' turning.
 constexpr int64_t QUERIES = 32;
+// Keys that are turned at once.
+constexpr int64_t TURN = 64;
 constexpr int64_t FEW_TOKENS = 8;
 
 int64_t up(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
@@ -147,20 +149,19 @@ void Attention::attend(const Task& task, const Part& part) const {
   const int64_t head_dim = task.head_dim, width = task.width();
   const int64_t length = task.slots[part.token + part.count - 1] + 1, stride = up(length);
   const int64_t base = task.place(task.rows[part.token], part.head, 0);
-  auto* turned = Scratch::of<float>(TURNED, size_t(up(head_dim) * LANES));
+  auto* turned = Scratch::of<float>(TURNED, size_t(head_dim * TURN));
   auto* scores = Scratch::of<float>(SCORES, size_t(part.count * stride));
   auto* gathered = Scratch::of<float>(GATHERED, size_t(part.count * head_dim));
   const float* queries = task.qkv + part.token * 3 * width + part.head * head_dim;
 
-  for (int64_t slot = 0; slot < length; slot += LANES) {
-    const uint8_t* keys = task.keys + base + slot * head_dim * width_of(task.store);
-    kernels_.transpose(keys, task.store, head_dim, int(std::min<int64_t>(LANES, length - slot)),
-                       turned);
-    for (int64_t row = 0; row < part.count; row += kernels_.float_rows) {
-      int rows = int(std::min<int64_t>(kernels_.float_rows, part.count - row));
-      kernels_.float_product({queries + row * 3 * width, 3 * width, rows, turned, LANES, LANES,
-                              Store::float32, head_dim, scores + row * stride + slot, stride, false});
-    }
+  for (int64_t slot = 0; slot < length; slot += TURN) {
+    const int64_t some = std::min(TURN, stride - slot);
+    for (int64_t key = slot; key < slot + some; key += LANES)
+      kernels_.transpose(task.keys + base + key * head_dim * width_of(task.store), task.store,
+                         head_dim, int(std::min<int64_t>(LANES, length - key)),
+                         turned + key - slot, TURN);
+    kernels_.float_product({queries, 3 * width, int(part.count), turned, TURN, int(some),
+                            Store::float32, head_dim, scores + slot, stride, false});
   }
   float factors[QUERIES];
   for (int64_t row = 0; row < part.count; ++row) {
@@ -173,14 +174,8 @@ void Attention::attend(const Task& task, const Part& part) const {
     std::fill(mine + up(own), mine + stride, 0.0f);
   }
   const uint8_t* values = task.values + base;
-  for (int64_t column = 0; column < head_dim; column += LANES)
-    for (int64_t row = 0; row < part.count; row += kernels_.float_rows) {
-      int rows = int(std::min<int64_t>(kernels_.float_rows, part.count - row));
-      kernels_.float_product({scores + row * stride, stride, rows,
-                              values + column * width_of(task.store), head_dim,
-                              int(std::min<int64_t>(LANES, head_dim - column)), task.store, length,
-                              gathered + row * head_dim + column, head_dim, false});
-    }
+  kernels_.float_product({scores, stride, int(part.count), values, head_dim, int(head_dim),
+                          task.store, length, gathered, head_dim, false});
   const float* steps = task.steps ? task.steps + part.head * head_dim : nullptr;
   for (int64_t row = 0; row < part.count; ++row)
     kernels_.scale(gathered + row * head_dim, head_dim, factors[row], steps,

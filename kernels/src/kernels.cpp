@@ -142,22 +142,23 @@ void pack(const uint8_t* levels, int64_t padded, int bits, uint8_t* panel) {
       if (ZERO8 == 0)
         for (int i = 0; i < LANES * STEP; ++i) to[i] ^= 0x80;
     } else {
-      pack_step4(levels + k, padded, panel + k * LANES / 2);
+      if (k % (STEP * UNITS4) == 0) pack_units4(levels + k, padded, panel + k * LANES / 2);
     }
   }
 }
 
+// The weights of one step of the UNITS that are loaded at once.
 template <int BITS>
-inline Weights weights(const uint8_t* p) {
+inline Weights weights(const uint8_t* p, int unit) {
   if constexpr (BITS == 8) return weights8(p);
-  else return weights4(p);
+  else return weights4(p, unit);
 }
 
 template <int COUNT, int PANELS_, int BITS, int PLANES>
 void product_tile(const Rounded& x, int64_t row, const Packed& w, int64_t panel, float* out) {
-  constexpr int STEP_BYTES = LANES * STEP * BITS / 8;
+  constexpr int UNITS = BITS == 4 ? UNITS4 : 1, STEP_BYTES = LANES * STEP * UNITS * BITS / 8;
   constexpr int32_t ZERO = BITS == 8 ? ZERO8 : ZERO4;
-  const int64_t groups = x.groups(), steps = x.group / STEP, panel_bytes = w.panel_bytes();
+  const int64_t groups = x.groups(), steps = x.group / (STEP * UNITS), panel_bytes = w.panel_bytes();
   const int64_t scale_step = w.by_column ? 0 : LANES, scale_panel = w.by_column ? LANES : groups * LANES;
   const int64_t row_levels = x.row_bytes / int64_t(sizeof(Level));
   const Level* levels = reinterpret_cast<const Level*>(x.levels) + row * row_levels;
@@ -177,15 +178,19 @@ void product_tile(const Rounded& x, int64_t row, const Packed& w, int64_t panel,
       }
     }
     for (int64_t step = 0; step < steps; ++step) {
-      Weights some[PANELS_];
-      UNROLL for (int p = 0; p < PANELS_; ++p) some[p] = weights<BITS>(bytes + p * panel_bytes);
-      UNROLL for (int plane = 0; plane < PLANES; ++plane)
-        UNROLL for (int r = 0; r < COUNT; ++r)
-          UNROLL for (int p = 0; p < PANELS_; ++p)
-            dots[plane][r][p] = dot(dots[plane][r][p], some[p],
-                                    levels + r * row_levels + plane * x.padded);
+      UNROLL for (int unit = 0; unit < UNITS; ++unit) {
+        Weights some[PANELS_];
+        UNROLL for (int p = 0; p < PANELS_; ++p)
+          some[p] = weights<BITS>(bytes + p * panel_bytes, unit);
+        UNROLL for (int plane = 0; plane < PLANES; ++plane)
+          UNROLL for (int r = 0; r < COUNT; ++r)
+            UNROLL for (int p = 0; p < PANELS_; ++p)
+              dots[plane][r][p] =
+                  dot(dots[plane][r][p], some[p],
+                      levels + r * row_levels + plane * x.padded + unit * STEP);
+      }
       bytes += STEP_BYTES;
-      levels += STEP;
+      levels += STEP * UNITS;
     }
     UNROLL for (int p = 0; p < PANELS_; ++p) {
       F16 scale = load(w_scales + p * scale_panel + group * scale_step);
@@ -227,31 +232,56 @@ void product(const Rounded& x, int64_t row, int rows, const Packed& w, int64_t p
   }
 }
 
-template <int COUNT, class T, bool WHOLE>
-void float_tile(const FloatTile& t) {
-  F16 sums[COUNT];
+// COUNT rows times PANELS_ times 16 columns from `column` on.
+template <int COUNT, int PANELS_, class T, bool WHOLE>
+void float_tile(const FloatTile& t, int row, int column) {
+  const int left = WHOLE ? LANES : t.columns - column;
+  const float* x = t.x + row * t.x_stride;
+  float* out = t.out + row * t.out_stride + column;
+  F16 sums[COUNT][PANELS_];
   UNROLL for (int r = 0; r < COUNT; ++r)
-    sums[r] = t.onward ? load_some(t.out + r * t.out_stride, t.columns) : set1(0.0f);
-  auto* w = static_cast<const T*>(t.w);
+    UNROLL for (int p = 0; p < PANELS_; ++p)
+      sums[r][p] = t.onward ? load_some(out + r * t.out_stride + p * LANES, left) : set1(0.0f);
+  auto* w = static_cast<const T*>(t.w) + column;
   for (int64_t k = 0; k < t.inputs; ++k, w += t.w_stride) {
-    F16 some = WHOLE ? load(w) : load_some(w, t.columns);
+    F16 some[PANELS_];
+    UNROLL for (int p = 0; p < PANELS_; ++p)
+      some[p] = WHOLE ? load(w + p * LANES) : load_some(w + p * LANES, left);
     UNROLL for (int r = 0; r < COUNT; ++r)
-      sums[r] = fma(set1(t.x[r * t.x_stride + k]), some, sums[r]);
+      UNROLL for (int p = 0; p < PANELS_; ++p)
+        sums[r][p] = fma(set1(x[r * t.x_stride + k]), some[p], sums[r][p]);
   }
-  UNROLL for (int r = 0; r < COUNT; ++r) store_some(t.out + r * t.out_stride, t.columns, sums[r]);
+  UNROLL for (int r = 0; r < COUNT; ++r)
+    UNROLL for (int p = 0; p < PANELS_; ++p)
+      store_some(out + r * t.out_stride + p * LANES, left, sums[r][p]);
 }
 
 template <class T, int COUNT = FLOAT_ROWS>
-void float_rows(const FloatTile& t) {
-  if (t.rows == COUNT)
-    return t.columns == LANES ? float_tile<COUNT, T, true>(t) : float_tile<COUNT, T, false>(t);
-  if constexpr (COUNT > 1) float_rows<T, COUNT - 1>(t);
+void float_rows(const FloatTile& t, int row, int column) {
+  if (t.rows - row >= COUNT)
+    return t.columns - column >= LANES ? float_tile<COUNT, 1, T, true>(t, row, column)
+                                       : float_tile<COUNT, 1, T, false>(t, row, column);
+  if constexpr (COUNT > 1) float_rows<T, COUNT - 1>(t, row, column);
+}
+
+// One row alone takes four panels at once, as each addition waits for the one before.
+template <class T>
+void float_columns(const FloatTile& t) {
+  for (int column = 0; column < t.columns;) {
+    if (t.rows == 1 && t.columns - column >= 4 * LANES) {
+      float_tile<1, 4, T, true>(t, 0, column);
+      column += 4 * LANES;
+      continue;
+    }
+    for (int row = 0; row < t.rows; row += FLOAT_ROWS) float_rows<T>(t, row, column);
+    column += LANES;
+  }
 }
 
 void float_product(const FloatTile& t) {
-  if (t.store == Store::float32) float_rows<float>(t);
-  else if (t.store == Store::float16) float_rows<uint16_t>(t);
-  else float_rows<int8_t>(t);
+  if (t.store == Store::float32) float_columns<float>(t);
+  else if (t.store == Store::float16) float_columns<uint16_t>(t);
+  else float_columns<int8_t>(t);
 }
 
 template <Activation KIND>
@@ -277,25 +307,27 @@ void finish(const float* tile, int64_t tile_stride, int rows, const Epilogue& e)
 }
 
 template <class T>
-void transpose_of(const T* keys, int64_t head_dim, int count, float* out) {
+void transpose_of(const T* keys, int64_t head_dim, int count, float* out, int64_t stride) {
   int64_t whole = count == LANES ? head_dim / LANES * LANES : 0;
-  for (int64_t i = 0; i < whole; i += LANES) transpose16(keys + i, head_dim, out + i * LANES);
+  for (int64_t i = 0; i < whole; i += LANES) 
+    transpose16(keys + i, head_dim, out + i * stride, stride);
   for (int64_t i = whole; i < head_dim; i += LANES) {
     T buffer[LANES * LANES] = {};
     float turned[LANES * LANES];
     int64_t width = head_dim - i < LANES ? head_dim - i : LANES;
     for (int key = 0; key < count; ++key)
       for (int64_t j = 0; j < width; ++j) buffer[key * LANES + j] = keys[key * head_dim + i + j];
-    transpose16(buffer, LANES, turned);
-    for (int64_t j = 0; j < width * LANES; ++j) out[i * LANES + j] = turned[j];
+    transpose16(buffer, LANES, turned, LANES);
+    for (int64_t j = 0; j < width; ++j) store(out + (i + j) * stride, load(turned + j * LANES));
   }
 }
 
-void transpose(const void* keys, Store store, int64_t head_dim, int count, float* out) {
-  if (store == Store::float32) transpose_of(static_cast<const float*>(keys), head_dim, count, out);
-  else if (store == Store::float16)
-    transpose_of(static_cast<const uint16_t*>(keys), head_dim, count, out);
-  else transpose_of(static_cast<const int8_t*>(keys), head_dim, count, out);
+void transpose(const void* keys, Store store, int64_t head_dim, int count, float* out,
+               int64_t stride) {
+  auto of = [&](auto* typed) { transpose_of(typed, head_dim, count, out, stride); };
+  if (store == Store::float32) of(static_cast<const float*>(keys));
+  else if (store == Store::float16) of(static_cast<const uint16_t*>(keys));
+  else of(static_cast<const int8_t*>(keys));
 }
 
 float exponentials(float* scores, int64_t length, float scale) {

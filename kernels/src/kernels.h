@@ -52,14 +52,14 @@ struct Packed {
   int64_t groups() const { return padded / group; }
 };
 
-// A product of `rows` rows from `x` on, and up to 16 columns.
+// A product of `rows` rows from `x` on, and some columns.
 struct FloatTile {
   const float* x;
   int64_t x_stride;
   int rows;
   const void* w;       // [inputs, w_stride] of `store`
   int64_t w_stride;
-  int columns;         // 1 to 16; others are neither read nor written
+  int columns;         // others are neither read nor written
   Store store;
   int64_t inputs;
   float* out;          // [rows, out_stride]
@@ -98,8 +98,10 @@ struct Kernels {
                   int panels, float* out);
   void (*float_product)(const FloatTile& tile);
   void (*finish)(const float* tile, int64_t tile_stride, int rows, const Epilogue& epilogue);
-  // keys [16, head_dim] of a store -> [head_dim, 16]; rows from `count` on become 0.
-  void (*transpose)(const void* keys, Store store, int64_t head_dim, int count, float* out);
+  // keys [16, head_dim] of a store -> [head_dim, stride], 16 of them; rows from `count` on become
+  // 0.
+  void (*transpose)(const void* keys, Store store, int64_t head_dim, int count, float* out,
+                    int64_t stride);
   // Scores [length, filled up to 16] times `scale` -> exp(score - the largest one), and their sum.
   float (*exponentials)(float* scores, int64_t length, float scale);
   void (*scale)(float* x, int64_t width, float factor, const float* steps, float* out);

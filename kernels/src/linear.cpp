@@ -307,11 +307,9 @@ void Linear::multiply(const Run& run, const Task& task, const float* x) const {
     const int64_t inputs = row_end - row > most ? FLOAT_INPUTS : in_;
     auto* sums = Scratch::of<float>(SUMS_OF_ROWS, size_t((row_end - row) * LANES));
     for (int64_t k = 0; k < in_; k += inputs)
-      for (int64_t r = row; r < row_end; r += most)
-        kernels_.float_product({x + r * in_ + k, in_, int(std::min<int64_t>(most, row_end - r)),
-                                weights_.as<float>() + (panel * in_ + k) * LANES, LANES, LANES,
-                                Store::float32, std::min(inputs, in_ - k),
-                                sums + (r - row) * LANES, LANES, k > 0});
+      kernels_.float_product({x + row * in_ + k, in_, int(row_end - row),
+                              weights_.as<float>() + (panel * in_ + k) * LANES, LANES, LANES,
+                              Store::float32, std::min(inputs, in_ - k), sums, LANES, k > 0});
     finish(task, row, int(row_end - row), panel, sums, LANES);
   });
 }

@@ -5,7 +5,7 @@ inline void pack_step8(const uint8_t* from, int64_t stride, uint8_t* to) {
 }
 
 // Two bytes an output: inputs 0 and 1 in the low halves, 2 and 3 in the high ones.
-inline void pack_step4(const uint8_t* from, int64_t stride, uint8_t* to) {
+inline void pack_units4(const uint8_t* from, int64_t stride, uint8_t* to) {
   for (int i = 0; i < 16; ++i) {
     const uint8_t* level = from + i * stride;
     to[i * 2] = uint8_t(level[0] | level[2] << 4);

@@ -79,8 +79,8 @@ inline F16 power_of_two(F16 n) { return {power_of_two(n.a), power_of_two(n.b)}; 
 inline I16 set1(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
 inline F16 to_float(I16 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 
-// keys [8][stride] of floats -> [8][16]
-inline void transpose8(const __m256 (&row)[8], float* out) {
+// Rows of 8 -> columns, [8][stride]
+inline void transpose8(const __m256 (&row)[8], float* out, int64_t stride) {
   __m256 pair[8], four[8];
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
@@ -96,12 +96,12 @@ inline void transpose8(const __m256 (&row)[8], float* out) {
   }
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
-    _mm256_storeu_ps(out + i * 16, _mm256_permute2f128_ps(four[i], four[i + 4], 0x20));
-    _mm256_storeu_ps(out + (i + 4) * 16, _mm256_permute2f128_ps(four[i], four[i + 4], 0x31));
+    _mm256_storeu_ps(out + i * stride, _mm256_permute2f128_ps(four[i], four[i + 4], 0x20));
+    _mm256_storeu_ps(out + (i + 4) * stride, _mm256_permute2f128_ps(four[i], four[i + 4], 0x31));
   }
 }
 template <class T>
-inline void transpose16(const T* keys, int64_t stride, float* out) {
+inline void transpose16(const T* keys, int64_t stride, float* out, int64_t out_stride) {
   for (int half = 0; half < 16; half += 8) {
     __m256 low[8], high[8];
 #pragma GCC unroll 8
@@ -110,14 +110,14 @@ inline void transpose16(const T* keys, int64_t stride, float* out) {
       low[key] = row.a;
       high[key] = row.b;
     }
-    transpose8(low, out + half);
-    transpose8(high, out + 8 * 16 + half);
+    transpose8(low, out + half, out_stride);
+    transpose8(high, out + 8 * out_stride + half, out_stride);
   }
 }
 
 #ifndef GPT2ONNX_BYTE_PRODUCTS  // a layer above has its own
 
-constexpr int STEP = 2, PLANES16 = 1, ROWS = 4, PANELS = 1, FLOAT_ROWS = 6;
+constexpr int STEP = 2, UNITS4 = 2, PLANES16 = 1, ROWS = 4, PANELS = 1, FLOAT_ROWS = 6;
 constexpr int ZERO8 = 128, ZERO4 = 8;
 using Level = int16_t;
 struct Weights { __m256i a, b; };
@@ -125,12 +125,14 @@ struct Weights { __m256i a, b; };
 inline Weights weights8(const uint8_t* p) {
   return {_mm256_cvtepu8_epi16(half_line(p)), _mm256_cvtepu8_epi16(half_line(p + 16))};
 }
-inline __m256i nibbles(const uint8_t* p) {
-  __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
-  return _mm256_and_si256(_mm256_or_si256(bytes, _mm256_slli_epi32(bytes, 12)),
-                          _mm256_set1_epi32(0x000f000f));
+// Each 16-bit word has four levels: of two outputs' halves, and of two steps.
+inline Weights weights4(const uint8_t* p, int unit) {
+  __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  __m256i low = _mm256_set1_epi16(15);
+  if (unit == 0)
+    return {_mm256_and_si256(words, low), _mm256_and_si256(_mm256_srli_epi16(words, 4), low)};
+  return {_mm256_and_si256(_mm256_srli_epi16(words, 8), low), _mm256_srli_epi16(words, 12)};
 }
-inline Weights weights4(const uint8_t* p) { return {nibbles(p), nibbles(p + 8)}; }
 inline I16 dot(I16 sum, const Weights& w, const Level* x) {
   int32_t both;
   __builtin_memcpy(&both, x, 4);
@@ -146,8 +148,14 @@ inline I16 combine(I16, I16 low) { return low; }
 inline void pack_step8(const uint8_t* from, int64_t stride, uint8_t* to) {
   for (int i = 0; i < 16; ++i) to[i * 2] = from[i * stride], to[i * 2 + 1] = from[i * stride + 1];
 }
-inline void pack_step4(const uint8_t* from, int64_t stride, uint8_t* to) {
-  for (int i = 0; i < 16; ++i) to[i] = uint8_t(from[i * stride] | from[i * stride + 1] << 4);
+// Word 2 n + k has inputs k and k + 2 of outputs n and n + 8.
+inline void pack_units4(const uint8_t* from, int64_t stride, uint8_t* to) {
+  for (int n = 0; n < 8; ++n)
+    for (int k = 0; k < 2; ++k) {
+      const uint8_t *first = from + n * stride + k, *second = first + 8 * stride;
+      to[4 * n + 2 * k] = uint8_t(first[0] | second[0] << 4);
+      to[4 * n + 2 * k + 1] = uint8_t(first[2] | second[2] << 4);
+    }
 }
 
 #endif

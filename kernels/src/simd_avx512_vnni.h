@@ -54,20 +54,20 @@ inline F16 to_float(I16 x) { return {_mm512_cvtepi32_ps(x.a)}; }
 
 // Rows are written as columns: the stores of a run's keys are few beside its products.
 template <class T>
-inline void transpose16(const T* keys, int64_t stride, float* out) {
+inline void transpose16(const T* keys, int64_t stride, float* out, int64_t out_stride) {
   const __m512i places = _mm512_mullo_epi32(
-      _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32(16));
+      _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32(int(out_stride)));
   for (int key = 0; key < 16; ++key)
     _mm512_i32scatter_ps(out + key, places, load(keys + key * stride).a, 4);
 }
 
-constexpr int STEP = 4, PLANES16 = 2, ROWS = 12, PANELS = 2, FLOAT_ROWS = 12;
+constexpr int STEP = 4, UNITS4 = 1, PLANES16 = 2, ROWS = 12, PANELS = 2, FLOAT_ROWS = 12;
 constexpr int ZERO8 = 128, ZERO4 = 8;
 using Level = int8_t;
 struct Weights { __m512i a; };
 
 inline Weights weights8(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
-inline Weights weights4(const uint8_t* p) {
+inline Weights weights4(const uint8_t* p, int) {
   __m512i pairs =
       _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   return {_mm512_and_si512(_mm512_or_si512(pairs, _mm512_slli_epi32(pairs, 12)),

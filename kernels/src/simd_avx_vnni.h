@@ -7,7 +7,7 @@
 
 namespace gpt2onnx::avx_vnni {
 
-constexpr int STEP = 4, PLANES16 = 2, ROWS = 4, PANELS = 1, FLOAT_ROWS = 6;
+constexpr int STEP = 4, UNITS4 = 1, PLANES16 = 2, ROWS = 4, PANELS = 1, FLOAT_ROWS = 6;
 constexpr int ZERO8 = 128, ZERO4 = 8;
 using Level = int8_t;
 struct Weights { __m256i a, b; };
@@ -21,7 +21,7 @@ inline __m256i nibbles(const uint8_t* p) {
   return _mm256_and_si256(_mm256_or_si256(pairs, _mm256_slli_epi32(pairs, 12)),
                           _mm256_set1_epi32(0x0f0f0f0f));
 }
-inline Weights weights4(const uint8_t* p) { return {nibbles(p), nibbles(p + 16)}; }
+inline Weights weights4(const uint8_t* p, int) { return {nibbles(p), nibbles(p + 16)}; }
 inline I16 dot(I16 sum, const Weights& w, const Level* x) {
   int32_t four;
   __builtin_memcpy(&four, x, 4);

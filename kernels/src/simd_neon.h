@@ -71,7 +71,7 @@ inline I16 set1(int32_t x) {
 inline F16 to_float(I16 x) { return each([&](int i) { return vcvtq_f32_s32(x.v[i]); }); }
 
 template <class T>
-inline void transpose16(const T* keys, int64_t stride, float* out) {
+inline void transpose16(const T* keys, int64_t stride, float* out, int64_t out_stride) {
   for (int key = 0; key < 16; key += 4) {
     F16 rows[4];
     for (int i = 0; i < 4; ++i) rows[i] = load(keys + (key + i) * stride);
@@ -80,12 +80,12 @@ inline void transpose16(const T* keys, int64_t stride, float* out) {
       float turned[16];
       vst4q_f32(turned, four);  // interleaves: element i of all four, then i + 1
       for (int i = 0; i < 4; ++i)
-        vst1q_f32(out + (part * 4 + i) * 16 + key, vld1q_f32(turned + 4 * i));
+        vst1q_f32(out + (part * 4 + i) * out_stride + key, vld1q_f32(turned + 4 * i));
     }
   }
 }
 
-constexpr int STEP = 4, PLANES16 = 2, ROWS = 4, PANELS = 1, FLOAT_ROWS = 5;
+constexpr int STEP = 4, UNITS4 = 1, PLANES16 = 2, ROWS = 4, PANELS = 1, FLOAT_ROWS = 5;
 // Weights are signed bytes here.
 constexpr int ZERO8 = 0, ZERO4 = 8;
 using Level = int8_t;
@@ -100,7 +100,7 @@ inline int8x16_t nibbles(uint16x4_t pairs) {
   uint32x4_t both = vorrq_u32(wide, vshlq_n_u32(wide, 12));
   return vreinterpretq_s8_u32(vandq_u32(both, vdupq_n_u32(0x0f0f0f0f)));
 }
-inline Weights weights4(const uint8_t* p) {
+inline Weights weights4(const uint8_t* p, int) {
   uint16x8_t low = vreinterpretq_u16_u8(vld1q_u8(p)), high = vreinterpretq_u16_u8(vld1q_u8(p + 16));
   return {{nibbles(vget_low_u16(low)), nibbles(vget_high_u16(low)), nibbles(vget_low_u16(high)),
            nibbles(vget_high_u16(high))}};

@@ -11,7 +11,7 @@
 namespace gpt2onnx::scalar {
 
 // Odd on purpose: tiles of several rows and panels, and ones cut short, are tried here as well.
-constexpr int STEP = 2, PLANES16 = 1, ROWS = 3, PANELS = 2, FLOAT_ROWS = 3;
+constexpr int STEP = 2, UNITS4 = 1, PLANES16 = 1, ROWS = 3, PANELS = 2, FLOAT_ROWS = 3;
 constexpr int ZERO8 = 128, ZERO4 = 8;
 using Level = int16_t;
 
@@ -93,13 +93,14 @@ inline I16 set1(int32_t x) {
 inline F16 to_float(I16 a) { return each([&](int i) { return float(a.v[i]); }); }
 
 // Weights of 16 outputs for STEP inputs: [16][STEP] bytes, or half bytes, the first one low.
+// UNITS4 steps of half bytes lie in one place, where a processor takes them apart sooner so.
 inline Weights weights8(const uint8_t* p) {
   Weights w;
   for (int i = 0; i < 16; ++i)
     for (int k = 0; k < STEP; ++k) w.v[i][k] = p[i * STEP + k];
   return w;
 }
-inline Weights weights4(const uint8_t* p) {
+inline Weights weights4(const uint8_t* p, int) {
   Weights w;
   for (int i = 0; i < 16; ++i) w.v[i][0] = p[i] & 15, w.v[i][1] = p[i] >> 4;
   return w;
@@ -118,16 +119,16 @@ inline void pack_step8(const uint8_t* from, int64_t stride, uint8_t* to) {
   for (int i = 0; i < 16; ++i)
     for (int k = 0; k < STEP; ++k) to[i * STEP + k] = from[i * stride + k];
 }
-inline void pack_step4(const uint8_t* from, int64_t stride, uint8_t* to) {
+inline void pack_units4(const uint8_t* from, int64_t stride, uint8_t* to) {
   for (int i = 0; i < 16; ++i) to[i] = uint8_t(from[i * stride] | from[i * stride + 1] << 4);
 }
 
-// keys [16][stride] -> [16 of the head][16 keys]
+// keys [16][stride] -> [16 of the head][out_stride], 16 keys
 template <class T>
-inline void transpose16(const T* keys, int64_t stride, float* out) {
+inline void transpose16(const T* keys, int64_t stride, float* out, int64_t out_stride) {
   for (int key = 0; key < 16; ++key) {
     F16 row = load(keys + key * stride);
-    for (int i = 0; i < 16; ++i) out[i * 16 + key] = row.v[i];
+    for (int i = 0; i < 16; ++i) out[i * out_stride + key] = row.v[i];
   }
 }
 

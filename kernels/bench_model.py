@@ -1,0 +1,94 @@
+"""Steps, prompts and batches of model folders, in both graphs, in turns in one run.
+
+    python kernels/bench_model.py FOLDER[:onnx|:kernels] ... [--threads N] [--rounds N] [--cpu]
+
+Medians in ms of each, and what share of the first one's time that is. --cpu counts the process's
+own processor time in place of the clock's, which on a busy machine tells more with one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import gpt2onnx
+
+PROMPT, STEPS = 512, 4
+IDS = np.random.default_rng(0).integers(0, 257, 2000)
+
+
+class Contender:
+    """One folder's decoder in one graph."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        folder, _, graph = name.partition(":")
+        self.name = name
+        self.decoder: Any = gpt2onnx.load(
+            folder, provider="cpu", threads=threads, startup_cache=False, graph=graph or "onnx"
+        ).decoder
+
+    def prompt(self, clock: Callable[[], float]) -> float:
+        row = self.decoder.new_row()
+        start = clock()
+        self.decoder.prefill(row, IDS[:PROMPT])
+        taken = clock() - start
+        self.decoder.free(row)
+        return taken
+
+    def step(self, clock: Callable[[], float], rows: int, context: int) -> float:
+        decoder = self.decoder
+        decoder.reserve(rows, context + STEPS + 1)
+        handles = [decoder.new_row()]
+        decoder.prefill(handles[0], IDS[:context])
+        handles += [decoder.fork(handles[0]) for _ in range(rows - 1)]
+        decoder.step(handles, IDS[:rows])
+        start = clock()
+        for step in range(STEPS):
+            decoder.step(handles, IDS[step : step + rows])
+        taken = (clock() - start) / STEPS
+        for handle in reversed(handles):
+            decoder.free(handle)
+        return taken
+
+
+WORK: dict[str, Callable[[Contender, Callable[[], float]], float]] = {
+    "step at 32": lambda c, clock: c.step(clock, 1, 32),
+    "step at 512": lambda c, clock: c.step(clock, 1, 512),
+    "step at 900": lambda c, clock: c.step(clock, 1, 900),
+    f"prompt of {PROMPT}": lambda c, clock: c.prompt(clock),
+    "8 rows at 128": lambda c, clock: c.step(clock, 8, 128),
+    "32 rows at 128": lambda c, clock: c.step(clock, 32, 128),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cpu", action="store_true")
+    arguments = parser.parse_args()
+    clock = time.process_time if arguments.cpu else time.perf_counter
+    contenders = [Contender(name, arguments.threads) for name in arguments.folders]
+    for work, measure in WORK.items():
+        taken: dict[str, list[float]] = {each.name: [] for each in contenders}
+        for _ in range(arguments.rounds):
+            for each in contenders:
+                taken[each.name].append(measure(each, clock))
+        first = statistics.median(taken[contenders[0].name])
+        for name, times in taken.items():
+            middle = statistics.median(times)
+            print(
+                f"{work:14} {name:40} {middle * 1e3:9.2f} ms  best {min(times) * 1e3:9.2f}"
+                f"  {middle / first:5.2f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
