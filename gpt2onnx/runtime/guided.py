@@ -106,7 +106,7 @@ class Grammar:
 
     def allowed(self, matcher: Any, place: str = "the text so far") -> BoolArray:  # [vocab]
         """The tokens that may follow. Raises ParameterError where there are none."""
-        with _named_errors(self._description):
+        with _named_errors(self._constraint):
             bits = np.frombuffer(matcher.compute_bitmask(), np.uint8)
         allowed = np.unpackbits(bits, count=self._vocab_size, bitorder="little").view(np.bool_)
         # An end token that is text to the grammar, such as a line break, ends all the same.
