@@ -349,7 +349,8 @@ def test_provider_and_threads_reach_the_model(
         *("generate", "x", "--model", "m", "--provider", "cuda", "--threads", 2),
         *("--provider-option", "device_id=1", "--provider-option", "a=b=c"),
     )
-    assert called == [(Path("m"), "cuda", {"device_id": "1", "a": "b=c"}, 2, True)]
+    options = {"device_id": "1", "a": "b=c"}
+    assert called == [(Path("m"), "cuda", options, 2, True, "auto")]
 
 
 @pytest.mark.parametrize(
