@@ -12,7 +12,7 @@ from typing import Any
 from gpt2onnx.errors import ParameterError
 
 _SHORTENED = reprlib.Repr()
-_SHORTENED.maxstring = _SHORTENED.maxother = 100
+_SHORTENED.maxstring = _SHORTENED.maxother = 200
 
 
 def flag(name: str, value: Any) -> bool:

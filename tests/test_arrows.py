@@ -24,7 +24,7 @@ ROOT = Path(gpt2onnx.__file__).parent
 ARROWS = {
     "errors": set(),
     "paths": set(),
-    "files": {"errors"},
+    "files": {"errors", "flags"},
     "flags": {"errors"},
     "export_digest": set(),
     "agreement": set(),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.checkpoint import Checkpoint
 from gpt2onnx.files import as_path
+from gpt2onnx.flags import shown
 
 Ids = NDArray[np.int64]
 
@@ -33,7 +34,7 @@ class CalibrationText:
         self._ids = [] if file is None else checkpoint.tokenizer.encode(_read(file)).ids
         if file is not None and not self._ids:
             raise ParameterError(
-                f"calibration={str(file)!r}: expected a text, found no token in it"
+                f"calibration={shown(str(file))}: expected a text, found no token in it"
             )
 
     def windows(self, tokens: int = TOKENS) -> Ids:
@@ -56,7 +57,9 @@ def _read(file: str | Path) -> str:
         decoder = codecs.getincrementaldecoder("utf-8")()
         return decoder.decode(start, final=len(start) < ENOUGH).removeprefix("\ufeff")
     except OSError as error:
-        raise ParameterError(f"calibration={str(file)!r}: {error.strerror}") from error
+        raise ParameterError(f"calibration={shown(str(file))}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         byte = f"the byte 0x{error.object[error.start]:02x} at {error.start}"
-        raise ParameterError(f"calibration={str(file)!r}: expected UTF-8, found {byte}") from error
+        raise ParameterError(
+            f"calibration={shown(str(file))}: expected UTF-8, found {byte}"
+        ) from error

@@ -33,7 +33,7 @@ from gpt2onnx.export.progress import bar, silent
 from gpt2onnx.export.smoothing import smooth
 from gpt2onnx.export.verify import Verification, can_verify, require_packages, verify_folder
 from gpt2onnx.files import as_path
-from gpt2onnx.flags import flag, one_of
+from gpt2onnx.flags import flag, one_of, shown
 
 GRAPHS = ("fused", "portable")
 
@@ -112,8 +112,8 @@ def export(
         calibration = as_path(calibration, "calibration", ParameterError)
     if calibration is not None and precision not in ROUNDED and kv_cache != "int8":
         raise ParameterError(
-            f"calibration={str(calibration)!r} has no effect on precision={precision!r}: it is for "
-            "int8, int8-dynamic, int4 and for kv_cache='int8'; leave it out"
+            f"calibration={shown(str(calibration))} has no effect on precision={precision!r}: it "
+            "is for int8, int8-dynamic, int4 and for kv_cache='int8'; leave it out"
         )
     extras = Extras(with_hidden_states, with_attention_bias, kv_cache)
     _check_extras(extras, graph, kind)
