@@ -19,7 +19,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from gpt2onnx.errors import Gpt2OnnxError
+from gpt2onnx.errors import Gpt2OnnxError, shown
 
 # The largest text or JSON file that is read whole; GPT-2's tokenizer.json has 2 MB.
 MAX_TEXT_BYTES = 100_000_000
@@ -42,14 +42,14 @@ def as_path(value: object, what: str, error: type[Gpt2OnnxError]) -> Path:
     Raises `error` for what is no path, and for names that no file can have.
     """
     if not isinstance(value, str | os.PathLike):
-        raise error(f"{what}: expected a path, got {value!r:.200}")
+        raise error(f"{what}: expected a path, got {shown(value)}")
     name = os.fspath(value)
     try:
         valid = isinstance(name, str) and name != "" and b"\0" not in os.fsencode(name)
     except UnicodeEncodeError:
         valid = False
     if not valid:
-        raise error(f"{what}: expected a path, got {name!r:.200}, a name that no file can have")
+        raise error(f"{what}: expected a path, got {shown(name)}, a name that no file can have")
     return Path(name)
 
 

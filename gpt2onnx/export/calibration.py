@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.export.checkpoint import Weights
+from gpt2onnx.export.floats import require_finite
 from gpt2onnx.export.numpy_activations import NUMPY_ACTIVATIONS
 
 Float = NDArray[np.float32]
@@ -34,11 +35,17 @@ def watch(weights: Weights, windows: Ids, watcher: Watcher) -> None:
 
 
 def watch_layers(weights: Weights, windows: Ids, watcher: Watcher) -> Iterator[int]:
-    """The same, giving each layer's number once all of it is told, and n_layer after the head."""
+    """The same, giving each layer's number once all of it is told, and n_layer after the head.
+
+    Raises WeightsError where a layer's numbers leave float32's range.
+    """
     forward = Forward(weights, watcher)
-    hidden = forward.embed(windows)
+    with np.errstate(all="ignore"):  # what comes of it is looked at
+        hidden = forward.embed(windows)
     for layer in range(weights.config.n_layer):
-        forward.layer(layer, hidden)
+        with np.errstate(all="ignore"):
+            forward.layer(layer, hidden)
+        require_finite(hidden, f"h.{layer}, reading a text")
         yield layer
     gain, bias = forward.pair("ln_f")
     for window in hidden:

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from gpt2onnx.errors import CheckpointError, UnsupportedConfigError, WeightsError, shown
 from gpt2onnx.export.config import Gpt2Config
+from gpt2onnx.export.floats import is_finite
 from gpt2onnx.export.hub import ADAPTER, fetch
 from gpt2onnx.export.tensor_names import without_prefix
 from gpt2onnx.export.tensors import Tensors, open_tensors
@@ -108,7 +109,7 @@ class Checkpoint:
         self._check_shape(name)
         stored = self._stored(name)
         values = self.tensors.read(stored)
-        if not np.isfinite([values.min(), values.max()]).all():  # NaN, too, comes through both
+        if not is_finite(values):
             raise WeightsError(
                 f"{self.tensors.file(stored)}: expected finite numbers in {stored}, found NaN or"
                 " infinity; no logits can come of that"

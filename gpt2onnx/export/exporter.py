@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2onnx.errors import ExportError, ParameterError
+from gpt2onnx.errors import ExportError, ParameterError, shown
 from gpt2onnx.export import kernels_graph
 from gpt2onnx.export.builder import GraphBuilder
 from gpt2onnx.export.calibration_text import CalibrationText
@@ -118,8 +118,8 @@ def export(
         calibration = as_path(calibration, "calibration", ParameterError)
     if calibration is not None and precision not in ROUNDED and kv_cache != "int8":
         raise ParameterError(
-            f"calibration={str(calibration)!r} has no effect on precision={precision!r}: it is for "
-            "int8, int8-dynamic, int4 and for kv_cache='int8'; leave it out"
+            f"calibration={shown(str(calibration))} has no effect on precision={precision!r}: it "
+            "is for int8, int8-dynamic, int4 and for kv_cache='int8'; leave it out"
         )
     extras = Extras(with_hidden_states, with_attention_bias, kv_cache)
     _check_extras(extras, graph, kind)

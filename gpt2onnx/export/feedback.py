@@ -89,7 +89,8 @@ def _best_scales(block: Float, importance: Float, bits: int, dtype: DTypeLike) -
     for part in PARTS:
         scales = (largest * part).astype(dtype)
         rounded = _value(round_levels(block, scales[:, None], bits), scales[:, None], bits)
-        error = np.square(rounded - block) @ importance
+        with np.errstate(over="ignore"):  # an infinite error is no smaller than any
+            error = np.square(rounded - block) @ importance
         better = error < least
         best[better], least[better] = scales[better], error[better]
     return best

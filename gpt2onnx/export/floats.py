@@ -1,4 +1,4 @@
-"""Floats as files hold them, as float32.
+"""Floats as files hold them, as float32, and whether they are finite.
 
 Knows nothing of files.
 """
@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gpt2onnx.errors import WeightsError
 
 FLOATS: Mapping[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
@@ -37,3 +39,18 @@ def _from_bfloat16(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
     wide = bits.astype(np.uint32)
     wide <<= 16
     return wide.view(np.float32)
+
+
+def is_finite(values: NDArray[Any]) -> bool:
+    """Whether no value is infinity or NaN; both come through minimum and maximum."""
+    return bool(np.isfinite([values.min(), values.max()]).all())
+
+
+def require_finite(values: NDArray[np.float32], what: str) -> NDArray[np.float32]:
+    """The same values. Raises WeightsError where rounding would have to do with infinity or NaN."""
+    if is_finite(values):
+        return values
+    raise WeightsError(
+        f"{what}: the weights are too large or too small to be rounded, numbers leave float32's"
+        " range; precision='fp32' takes any"
+    )

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.calibration import watch_layers
 from gpt2onnx.export.checkpoint import Weights
+from gpt2onnx.export.floats import require_finite
 from gpt2onnx.export.progress import Track, silent
 from gpt2onnx.flags import one_of
 
@@ -57,6 +58,7 @@ class CacheGrid:
     def of(cls, keys: Float, values: Float) -> CacheGrid:
         """The grid that `keys` and `values` [tokens, heads * head_dim] fill, but for the margin."""
         low, high = keys.min(axis=0), keys.max(axis=0)
+        require_finite(high - low, "keys of the cache")
         return cls((low + high) / 2, _step((high - low) / 2), _step(np.abs(values).max(axis=0)))
 
     def place(self, weight: Float, bias: Float) -> tuple[Float, Float]:
@@ -64,7 +66,11 @@ class CacheGrid:
         ones, zeros = np.ones_like(self.key_step), np.zeros_like(self.key_step)
         factor = np.concatenate([self.key_step, ones / self.key_step, ones / self.value_step])
         middle = np.concatenate([zeros, self.key_middle, zeros])
-        return weight * factor, (bias - middle) * factor
+        with np.errstate(all="ignore"):
+            placed = weight * factor, (bias - middle) * factor
+        for part in placed:
+            require_finite(part, "c_attn, on the cache's grid")
+        return placed
 
 
 def calibrate(weights: Weights, windows: Ids, track: Track = silent) -> list[CacheGrid]:
@@ -103,4 +109,4 @@ def check_kv_cache(kv_cache: str, graph: str, precision: str, device: str) -> No
 def _step(largest: Float) -> Float:
     """The size of a step where `largest` is to be within LEVELS; 1 where all there is is zero."""
     step = largest * np.float32(MARGIN / LEVELS)
-    return np.where(step > 0, step, np.float32(1))
+    return np.where(step > np.finfo(np.float32).tiny, step, np.float32(1))

@@ -12,6 +12,7 @@ from gpt2onnx.export.blocks import BLOCK_SIZE
 from gpt2onnx.export.calibration import Ids, watch_layers
 from gpt2onnx.export.checkpoint import Weights
 from gpt2onnx.export.feedback import GROUP
+from gpt2onnx.export.floats import require_finite
 
 Float = NDArray[np.float32]
 
@@ -38,7 +39,7 @@ class Moments:
 
     def _add(self, name: str, x: Float) -> None:
         if ".mlp." in name:
-            self._sums[name] = self._sums.get(name, 0) + _moments(x)
+            self._sums[name] = self._sums.get(name, 0) + require_finite(_moments(x), name)
 
 
 def _moments(x: Float) -> Float:

@@ -80,7 +80,7 @@ class SafetensorsFile:
         dtype, shape, begin, _ = self._entries[name]
         if dtype not in FLOATS:
             raise WeightsError(
-                f"{self._path}: expected {name} in {', '.join(FLOATS)}, found {dtype}"
+                f"{self._path}: expected {name:.100} in {', '.join(FLOATS)}, found {dtype:.100}"
             )
         # Mapped for this tensor alone, so that its pages leave memory with it.
         with path_errors(self._path, WeightsError):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from gpt2onnx.export.calibration import Ids, watch_layers
 from gpt2onnx.export.checkpoint import Weights
 from gpt2onnx.export.config import Gpt2Config
+from gpt2onnx.export.floats import require_finite
 from gpt2onnx.export.progress import Track, silent
 
 Float = NDArray[np.float32]
@@ -47,7 +48,11 @@ class Smoothed:
         return self.weights.config
 
     def tensor(self, name: str) -> Float:
-        """One tensor, by its short name. Not to be written to."""
+        """One tensor, by its short name. Not to be written to. Raises WeightsError."""
+        with np.errstate(all="ignore"):
+            return require_finite(self._scaled(name), f"{name}, smoothed")
+
+    def _scaled(self, name: str) -> Float:
         value = self.weights.tensor(name)
         module, kind = name.rsplit(".", 1)
         if module in self.made:
