@@ -72,10 +72,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cpu", action="store_true")
+    parser.add_argument("--only", default="", help="what has this in its name")
     arguments = parser.parse_args()
     clock = time.process_time if arguments.cpu else time.perf_counter
     contenders = [Contender(name, arguments.threads) for name in arguments.folders]
     for work, measure in WORK.items():
+        if arguments.only not in work:
+            continue
         taken: dict[str, list[float]] = {each.name: [] for each in contenders}
         for _ in range(arguments.rounds):
             for each in contenders:

@@ -1,0 +1,151 @@
+// Runs every kernel of the tables that this processor runs on the same numbers, and prints a
+// checksum of each result: all tables, on all processors, have to print the same lines.
+//
+// Stands alone, without ONNX Runtime, so that it runs under an emulator as well (tests/emulated).
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+#include "ort.h"
+
+namespace gpt2onnx {
+void fail(const std::string& message) { throw Failure(message); }
+}  // namespace gpt2onnx
+
+using namespace gpt2onnx;
+
+namespace {
+
+uint32_t state;
+
+float number() {
+  state = state * 1664525u + 1013904223u;
+  return float(int32_t(state >> 8) - (1 << 23)) / float(1 << 22);
+}
+
+std::vector<float> numbers(size_t count) {
+  std::vector<float> all(count);
+  for (float& each : all) each = number();
+  return all;
+}
+
+template <class T>
+unsigned long long checksum(const T* values, size_t count) {
+  unsigned long long sum = 1469598103934665603ull;
+  auto* bytes = reinterpret_cast<const uint8_t*>(values);
+  for (size_t i = 0; i < count * sizeof(T); ++i) sum = (sum ^ bytes[i]) * 1099511628211ull;
+  return sum;
+}
+
+template <class T>
+void tell(const char* what, const std::vector<T>& values) {
+  std::printf("%s %016llx\n", what, checksum(values.data(), values.size()));
+}
+
+void products(const Kernels& k, int bits, int x_bits, bool by_token, bool by_column) {
+  constexpr int64_t WIDTH = 150, GROUP = 32, PADDED = 160, ROWS = 13, PANELS = 3;
+  Rounded x{PADDED, GROUP, x_bits, by_token, 0, nullptr, nullptr, nullptr};
+  x.row_bytes = PADDED * k.level_bytes * (x_bits == 16 ? k.planes16 : 1);
+  std::vector<uint8_t> levels(size_t(ROWS * x.row_bytes));
+  std::vector<float> scales(size_t(ROWS * x.groups()));
+  std::vector<int32_t> sums(size_t(ROWS * x.groups()));
+  x.levels = levels.data(), x.scales = scales.data(), x.sums = sums.data();
+  auto rows = numbers(size_t(ROWS * WIDTH));
+  for (int64_t row = 0; row < ROWS; ++row) k.round(rows.data() + row * WIDTH, WIDTH, x, row);
+  tell("round.scales", scales);
+  tell("round.sums", sums);
+  Packed w{PADDED, GROUP, PANELS, bits, by_column, nullptr, nullptr};
+  std::vector<uint8_t> packed(size_t(PANELS * w.panel_bytes()));
+  for (int64_t panel = 0; panel < PANELS; ++panel) {
+    std::vector<uint8_t> plain(size_t(16 * PADDED));
+    for (uint8_t& each : plain)
+      each = uint8_t(int(number() * 64 + 128) & (bits == 8 ? 255 : 15));
+    k.pack(plain.data(), PADDED, bits, packed.data() + panel * w.panel_bytes());
+  }
+  auto w_scales = numbers(size_t(PANELS * 16 * (by_column ? 1 : w.groups())));
+  w.levels = packed.data(), w.scales = w_scales.data();
+  std::vector<float> out(size_t(ROWS * PANELS * 16));
+  for (int64_t panel = 0; panel < PANELS;) {
+    int some = PANELS - panel >= k.panels ? k.panels : 1;
+    for (int64_t row = 0; row < ROWS; row += k.rows) {
+      int count = int(ROWS - row < k.rows ? ROWS - row : k.rows);
+      std::vector<float> tile(size_t(count * some * 16));
+      k.product(x, row, count, w, panel, some, tile.data());
+      for (int r = 0; r < count; ++r)
+        std::memcpy(out.data() + ((row + r) * PANELS + panel) * 16, tile.data() + r * some * 16,
+                    size_t(some) * 16 * sizeof(float));
+    }
+    panel += some;
+  }
+  tell("product", out);
+}
+
+void floats(const Kernels& k, Store store, int head_dim) {
+  constexpr int ROWS = 17, KEYS = 70;
+  const int64_t width = store == Store::float32 ? 4 : store == Store::float16 ? 2 : 1;
+  auto q = numbers(size_t(ROWS * head_dim)), values = numbers(size_t(KEYS * head_dim));
+  if (store == Store::int8) for (float& each : values) each *= 60;
+  std::vector<uint8_t> cache(size_t(KEYS * head_dim * width));
+  for (int key = 0; key < KEYS; ++key)
+    k.put(values.data() + key * head_dim, head_dim, store, cache.data() + key * head_dim * width);
+  tell("put", cache);
+  std::vector<float> turned(size_t(head_dim * 80)), scores(ROWS * 80), out(size_t(ROWS * head_dim));
+  for (int key = 0; key < KEYS; key += 16)
+    k.transpose(cache.data() + key * head_dim * width, store, head_dim,
+                KEYS - key < 16 ? KEYS - key : 16, turned.data() + key, 80);
+  tell("transpose", turned);
+  for (int rows : {ROWS, 1}) {
+    k.float_product({q.data(), head_dim, rows, turned.data(), 80, 80, Store::float32, head_dim,
+                     scores.data(), 80, false});
+    std::vector<float> sums;
+    for (int row = 0; row < rows; ++row)
+      sums.push_back(k.exponentials(scores.data() + row * 80, KEYS - row, 0.11f));
+    tell("exponentials", scores);
+    tell("exponentials.sums", sums);
+    k.float_product({scores.data(), 80, rows, cache.data(), head_dim, head_dim, store, KEYS,
+                     out.data(), head_dim, false});
+    k.scale(out.data(), head_dim, 1 / sums[0], q.data(), out.data());
+    tell("float_product", out);
+  }
+}
+
+void rows(const Kernels& k, int64_t width) {
+  auto x = numbers(size_t(width)), gain = numbers(size_t(width)),
+       bias = numbers(size_t(width + 16));
+  std::vector<float> out(static_cast<size_t>(width));
+  k.normalize(x.data(), width, gain.data(), bias.data(), 1e-5f, out.data());
+  tell("normalize", out);
+  for (int kind = 0; kind <= int(Activation::tanh); ++kind)
+    for (float factor : {0.1f, 1.0f, 30.0f}) {
+      auto tile = numbers(64);
+      for (float& each : tile) each *= factor;
+      std::vector<float> done(64, 0.0f);
+      k.finish(tile.data(), 16, 4,
+               {bias.data(), Activation(kind), tile.data(), done.data(), 16, 13});
+      tell("finish", done);
+    }
+}
+
+void all(const Kernels& k) {
+  state = 1;
+  std::printf("# %s\n", k.name);
+  for (int bits : {8, 4})
+    for (int x_bits : {8, 16})
+      for (bool by_token : {false, true})
+        for (bool by_column : {false, true}) products(k, bits, x_bits, by_token, by_column);
+  for (Store store : {Store::float32, Store::float16, Store::int8})
+    for (int head_dim : {8, 20, 64, 80}) floats(k, store, head_dim);
+  for (int64_t width : {5, 16, 100, 768}) rows(k, width);
+}
+
+}  // namespace
+
+int main(int count, char** names) {
+  for (int i = 1; i < count; ++i) {
+    setenv("GPT2ONNX_KERNELS", names[i], 1);
+    all(kernels());
+  }
+}

@@ -1,0 +1,161 @@
+"""Whole models in the kernels' graph: against transformers, and against today's graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2LMHeadModel
+
+import gpt2onnx
+from gpt2onnx.errors import CacheFullError, ModelFolderError, ParameterError
+from gpt2onnx.runtime.flat import FlatDecoder
+from tests.checkpoints import make_checkpoint
+
+IDS = np.random.default_rng(0).integers(0, 257, 60)
+CONFIGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "odd sizes": {"n_embd": 39, "n_head": 3, "n_inner": 71},
+    "untied": {"tie_word_embeddings": False},
+    "unscaled": {"scale_attn_weights": False, "n_embd": 16},
+    "inverse layers": {"scale_attn_by_inverse_layer_idx": True, "layer_norm_epsilon": 1e-3},
+    **{name: {"activation_function": name} for name in ("gelu", "gelu_10", "laplace", "mish")},
+    **{name: {"activation_function": name} for name in ("relu", "relu2", "relu6", "sigmoid")},
+    **{name: {"activation_function": name} for name in ("silu", "tanh", "quick_gelu", "linear")},
+    "leaky_relu": {"activation_function": "leaky_relu"},
+}
+
+
+def opened(folder: Path, graph: str = "kernels") -> Any:
+    return gpt2onnx.load(folder, provider="cpu", threads=2, startup_cache=False, graph=graph)
+
+
+def exported(checkpoint: Path, out: Path, **options: Any) -> Path:
+    return gpt2onnx.export(checkpoint, out, verify=False, **options).folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One checkpoint in every precision and cache that there are kernels for."""
+    place = tmp_path_factory.mktemp("models")
+    checkpoint = make_checkpoint(place / "checkpoint", n_embd=64)
+    extras = {"with_hidden_states": True, "with_attention_bias": True}
+    return {
+        f"{precision} {cache}": exported(
+            checkpoint,
+            place / f"{precision}-{cache}",
+            precision=precision,
+            kv_cache=cache,
+            **extras,
+        )
+        for precision in ("fp32", "int8", "int4")
+        for cache in ("float", "int8")
+    }
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_fp32_is_transformers(name: str, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", **CONFIGS[name])
+    torch_model = GPT2LMHeadModel.from_pretrained(checkpoint, attn_implementation="eager").eval()
+    with torch.inference_mode():
+        expected = torch_model(torch.from_numpy(IDS[None])).logits[0].numpy()
+    decoder = opened(exported(checkpoint, tmp_path / "model", precision="fp32")).decoder
+    assert isinstance(decoder, FlatDecoder)
+    found = decoder.extend(decoder.new_row(), IDS)
+    size = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=4e-5 * size)
+
+
+@pytest.mark.parametrize("kind", ["fp32 float", "int8 float", "int4 float", "int8 int8"])
+def test_logits_are_near_todays_graph(kind: str, folders: dict[str, Path]) -> None:
+    found, today = (opened(folders[kind], graph).decoder for graph in ("kernels", "onnx"))
+    logits = [each.extend(each.new_row(), IDS) for each in (found, today)]
+    limit = {"fp32": 2e-5, "int8": 0.03, "int4": 0.15}[kind.split()[0]]
+    assert np.abs(logits[0] - logits[1]).max() <= limit * np.abs(logits[1]).max()
+    np.testing.assert_allclose(
+        found.hidden_states, today.hidden_states, atol=limit * np.abs(today.hidden_states).max()
+    )
+
+
+@pytest.mark.parametrize(
+    "kind", ["fp32 float", "int8 float", "int4 float", "fp32 int8", "int8 int8"]
+)
+def test_steps_and_chunks_have_the_prompts_bits(kind: str, folders: dict[str, Path]) -> None:
+    decoder = opened(folders[kind]).decoder
+    whole = decoder.extend(decoder.new_row(), IDS)
+    row = decoder.new_row()
+    parts = [decoder.extend(row, IDS[:7]), decoder.extend(row, IDS[7:30])]
+    parts += [decoder.step([row], token[None]) for token in IDS[30:]]
+    assert np.concatenate(parts).tobytes() == whole.tobytes()
+    last = decoder.new_row()
+    assert decoder.prefill(last, IDS).tobytes() == whole[-1].tobytes()
+
+
+def test_rows_do_not_meet_and_keep_no_order(folders: dict[str, Path]) -> None:
+    decoder = opened(folders["int8 float"]).decoder
+    rows = [decoder.new_row() for _ in range(4)]
+    for row, length in zip(rows, (3, 20, 11, 40), strict=True):
+        decoder.prefill(row, IDS[:length])
+    together = decoder.step([rows[2], rows[0], rows[3]], IDS[[5, 6, 7]])
+    for place, number in enumerate((2, 0, 3)):
+        decoder.truncate(rows[number], rows[number].length - 1)
+        alone = decoder.step([rows[number]], IDS[[5 + place]])
+        assert alone[0].tobytes() == together[place].tobytes()
+
+
+def test_a_branch_is_read_as_if_it_were_alone(folders: dict[str, Path]) -> None:
+    decoder = opened(folders["fp32 float"]).decoder
+    row = decoder.new_row()
+    decoder.prefill(row, IDS[:10])
+    # Two ways on: 20 then 21, and 22 then 23.
+    sees = np.array([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]], bool)
+    found = decoder.branch(row, np.array([20, 21, 22, 23]), sees, np.array([1, 3]))
+    decoder.keep(row, 10, np.array([2, 3]))
+    behind = decoder.step([row], np.array([24]))
+    for logits, way in zip(found, ([20, 21], [22, 23]), strict=True):
+        alone = decoder.new_row()
+        decoder.prefill(alone, IDS[:10])
+        np.testing.assert_allclose(decoder.extend(alone, np.array(way))[-1], logits, atol=1e-4)
+    np.testing.assert_allclose(decoder.step([alone], np.array([24])), behind, atol=1e-4)
+
+
+def test_a_full_row_is_refused(folders: dict[str, Path]) -> None:
+    decoder = opened(folders["fp32 float"]).decoder
+    row = decoder.new_row()
+    decoder.prefill(row, IDS)
+    with pytest.raises(CacheFullError):
+        decoder.prefill(row, IDS[:5])
+
+
+def test_every_strategy_writes_todays_text(folders: dict[str, Path]) -> None:
+    ways: list[dict[str, Any]] = [
+        {},
+        {"do_sample": True, "seed": 3},
+        {"num_beams": 3},
+        {"penalty_alpha": 0.6, "top_k": 4},
+        {"guidance_scale": 1.5},
+        {"prompt_lookup_num_tokens": 4},
+    ]
+    for way in ways:
+        texts = [
+            opened(folders["fp32 float"], graph).generate("abcabcabc", max_new_tokens=12, **way)
+            for graph in ("kernels", "onnx")
+        ]
+        assert texts[0].text == texts[1].text, way
+
+
+def test_what_there_is_decides_and_says_so(folders: dict[str, Path], tmp_path: Path) -> None:
+    model = opened(folders["int8 float"], "auto")
+    assert isinstance(model.decoder, FlatDecoder)
+    assert model.session.choice.endswith(" kernels")
+    assert not isinstance(opened(folders["int8 float"], "onnx").decoder, FlatDecoder)
+    checkpoint = make_checkpoint(tmp_path / "checkpoint")
+    dynamic = exported(checkpoint, tmp_path / "dynamic", precision="int8-dynamic")
+    assert not isinstance(opened(dynamic, "auto").decoder, FlatDecoder)
+    with pytest.raises(ModelFolderError, match=r"has no model\.kernels\.onnx"):
+        opened(dynamic, "kernels")
+    with pytest.raises(ParameterError, match="graph='fast'"):
+        opened(dynamic, "fast")
