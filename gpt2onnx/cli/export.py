@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.demo import CHECKPOINT, DEMO
@@ -17,6 +18,7 @@ EXAMPLES = [
     "gpt2onnx export openai-community/gpt2 gpt2-int8",
     "gpt2onnx export ./my-checkpoint my-model --precision fp32 --verify",
     "gpt2onnx export demo demo-int4 --precision int4",
+    "gpt2onnx export demo everywhere --for genai --for transformers.js",
 ]
 
 
@@ -34,8 +36,16 @@ def parser() -> Parser:
     parser.add_argument(
         "--graph",
         metavar="NAME",
-        default="fused",
-        help="fused, made for ONNX Runtime (default); portable, in standard operators alone",
+        help="fused, made for ONNX Runtime (default); masked, the same with the inputs that other "
+        "libraries feed; portable, in standard operators alone",
+    )
+    parser.add_argument(
+        "--for",
+        dest="runtime",
+        metavar="NAME",
+        action="append",
+        help="in the layout of onnxruntime (default), transformers.js, genai, openvino or optimum, "
+        "with the graph that is best there; several: each a folder of its name in OUT",
     )
     parser.add_argument(
         "--device", metavar="NAME", default="cpu", help="made for cpu (default) or cuda"
@@ -79,20 +89,23 @@ def run(args: argparse.Namespace) -> int:
     # Raises InstallationError where the export's packages are missing.
     from gpt2onnx.export import export
 
-    made = export(
-        CHECKPOINT if args.source == DEMO else args.source,
-        args.out,
-        precision=args.precision,
-        graph=args.graph,
-        device=args.device,
-        revision=args.revision,
-        with_hidden_states=args.with_hidden_states,
-        with_attention_bias=args.with_attention_bias,
-        kv_cache=args.kv_cache,
-        calibration=args.calibration,
-        verify=args.verify,
-        force=args.force,
-        progress=sys.stderr.isatty(),
-    )
-    print(made)
+    runtimes = args.runtime or ["onnxruntime"]
+    for runtime in dict.fromkeys(runtimes):
+        made = export(
+            CHECKPOINT if args.source == DEMO else args.source,
+            args.out if len(runtimes) == 1 else Path(args.out, runtime),
+            precision=args.precision,
+            graph=args.graph,
+            runtime=runtime,
+            device=args.device,
+            revision=args.revision,
+            with_hidden_states=args.with_hidden_states,
+            with_attention_bias=args.with_attention_bias,
+            kv_cache=args.kv_cache,
+            calibration=args.calibration,
+            verify=args.verify,
+            force=args.force,
+            progress=sys.stderr.isatty(),
+        )
+        print(made)
     return 0
