@@ -53,6 +53,11 @@ def as_path(value: object, what: str, error: type[Gpt2OnnxError]) -> Path:
     return Path(name)
 
 
+def unicode_name(name: str) -> str:
+    """A file's name, which needn't be in UTF-8, as text that can be written as such."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 @contextmanager
 def path_errors(path: Path | str, error: type[Gpt2OnnxError], advice: str = "") -> Iterator[None]:
     """What the system says of a path, as `error` in one line; `advice` says what to do."""

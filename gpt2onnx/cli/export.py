@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 from gpt2onnx.cli.parser import Parser
@@ -21,7 +22,14 @@ EXAMPLES = [
     "gpt2onnx export openai-community/gpt2 gpt2-int8",
     "gpt2onnx export ./my-checkpoint my-model --precision fp32 --verify",
     "gpt2onnx export demo demo-int4 --precision int4",
+    "gpt2onnx export demo everywhere --for genai --for transformers.js",
 ]
+
+# Options that are export's own parameters, by the same names.
+OPTIONS = (
+    *("precision", "graph", "device", "revision", "with_hidden_states", "with_attention_bias"),
+    *("kv_cache", "calibration", "verify", "force", "strict"),
+)
 
 
 def parser() -> Parser:
@@ -38,8 +46,16 @@ def parser() -> Parser:
     parser.add_argument(
         "--graph",
         metavar="NAME",
-        default="fused",
-        help="fused, made for ONNX Runtime (default); portable, in standard operators alone",
+        help="fused, made for ONNX Runtime (default); masked, the same with the inputs that other "
+        "libraries feed; portable, in standard operators alone",
+    )
+    parser.add_argument(
+        "--for",
+        dest="runtime",
+        metavar="NAME",
+        action="append",
+        help="in the layout of onnxruntime (default), transformers.js, genai, openvino or optimum, "
+        "with the graph that is best there; several: each a folder of its name in OUT",
     )
     parser.add_argument(
         "--device", metavar="NAME", default="cpu", help="made for cpu (default) or cuda"
@@ -88,26 +104,20 @@ def run(args: argparse.Namespace) -> int:
     # Raises InstallationError where the export's packages are missing.
     from gpt2onnx.export import export
 
+    runtimes = dict.fromkeys(args.runtime or ["onnxruntime"])
+    given = {name: getattr(args, name) for name in OPTIONS}
     with warnings.catch_warnings():
         warnings.simplefilter("always", SettingsWarning)
         warnings.showwarning = _warn  # of which catch_warnings has kept the old one
-        made = export(
-            CHECKPOINT if args.source == DEMO else args.source,
-            args.out,
-            precision=args.precision,
-            graph=args.graph,
-            device=args.device,
-            revision=args.revision,
-            with_hidden_states=args.with_hidden_states,
-            with_attention_bias=args.with_attention_bias,
-            kv_cache=args.kv_cache,
-            calibration=args.calibration,
-            verify=args.verify,
-            force=args.force,
-            strict=args.strict,
-            progress=is_terminal(sys.stderr),
-        )
-    print(made)
+        for runtime in runtimes:
+            made = export(
+                CHECKPOINT if args.source == DEMO else args.source,
+                args.out if len(runtimes) == 1 else Path(args.out, runtime),
+                runtime=runtime,
+                progress=is_terminal(sys.stderr),
+                **given,
+            )
+            print(made)
     return 0
 
 

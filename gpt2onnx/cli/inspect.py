@@ -14,7 +14,7 @@ from gpt2onnx.cli.model import find_model
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.table import table
 from gpt2onnx.runtime.floor import cache_bytes_per_token
-from gpt2onnx.runtime.folder import open_folder
+from gpt2onnx.runtime.folder import ModelFolder, open_folder
 from gpt2onnx.runtime.session import TensorSpec, open_session
 
 DESCRIPTION = """\
@@ -23,6 +23,7 @@ its graph's inputs and outputs, its files, and the memory that its KV cache
 takes. Reads folders of other exporters as well."""
 EXAMPLES = ["gpt2onnx inspect gpt2-int8 --check", "gpt2onnx inspect demo --json"]
 
+SHOWN = ("files", "runtime")  # of the manifest, elsewhere
 SHAPE = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")
 
 
@@ -46,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
         "checked": args.check,
         "edited": folder.edited_settings(),
         "manifest": folder.manifest,
+        "runtimes": _runtimes(folder, session.inputs),
         "config": folder.config,
         "kv_cache": _cache(session.inputs, folder.n_positions),
         "inputs": _specs(session.inputs),
@@ -54,6 +56,19 @@ def run(args: argparse.Namespace) -> int:
     }
     print(json.dumps(found, ensure_ascii=False) if args.json else _as_text(found))
     return 0
+
+
+def _runtimes(folder: ModelFolder, inputs: Mapping[str, TensorSpec]) -> list[str]:
+    """Whose layout the folder has: this package reads all, others their own."""
+    hub = "attention_mask" in inputs and folder.graph.parent == folder.path
+    tokenizer = (folder.path / "tokenizer_config.json").is_file()
+    layouts = {
+        "genai": hub and (folder.path / "genai_config.json").is_file(),
+        "openvino": hub and (folder.manifest or {}).get("graph") == "portable",
+        "optimum": hub and tokenizer,
+        "transformers.js": folder.graph.parent.name == "onnx" and tokenizer,
+    }
+    return ["onnxruntime", *(name for name, whole in layouts.items() if whole)]
 
 
 def _cache(inputs: Mapping[str, TensorSpec], n_positions: int) -> dict[str, int]:
@@ -78,7 +93,8 @@ def _as_text(found: Mapping[str, Any]) -> str:
         ("folder", found["folder"]),
         *([("checked", _checked(found["edited"]))] if found["checked"] else []),
         *(("edited", f"{name}, since the export") for name in found["edited"]),
-        *((name, _words(value)) for name, value in manifest.items() if name != "files"),
+        *((name, _words(value)) for name, value in manifest.items() if name not in SHOWN),
+        ("runtimes", ", ".join(found["runtimes"])),
         ("model", _words(shape)),
         (
             "kv cache",

@@ -88,7 +88,8 @@ def _why_not_replace(out: Path, force: bool) -> str:
         return ""
     if not force:
         return "exists already; force (--force) replaces a model folder"
-    if not all((out / name).is_file() for name in (MANIFEST, MODEL)):
+    graphs = [*out.glob("*.onnx"), *out.glob("onnx/*.onnx")]
+    if not graphs or not (out / MANIFEST).is_file():
         return f"holds no {MANIFEST} and {MODEL}, so it is no model folder and is not replaced"
     return ""
 

@@ -32,6 +32,12 @@ from gpt2onnx.export.config import Gpt2Config
 DOMAIN, VERSION = "gpt2onnx", 1
 PRECISIONS = ("fp32", "int8", "int4")
 
+
+def can_build(graph: str, precision: str, device: str) -> bool:
+    """Whether a graph has one of the kernels' operators beside it."""
+    return graph == "fused" and precision in PRECISIONS and device == "cpu"
+
+
 # The operator's name of each of transformers' activation functions.
 ACTIVATIONS = {
     **dict.fromkeys(["gelu", "gelu_python"], "gelu"),

@@ -1,45 +1,32 @@
-"""The same decoder in standard ONNX operators, for any runtime; the interface is Optimum's.
+"""The same decoder in standard ONNX operators, for any runtime.
 
-Inputs                    shape
-  input_ids               int64 [batch_size, sequence_length]
-  attention_mask          int64 [batch_size, past_sequence_length + sequence_length], 0 where padded
-  position_ids            int64 [batch_size, sequence_length]
-  past_key_values.N.key   [batch_size, heads, past_sequence_length, head_dim], and .value
-Outputs
-  logits                  float32 [batch_size, sequence_length, vocab]
-  present.N.key           the past with the new tokens' behind it, and .value
-
-Knows GPT-2; portable_int8.py says how a matrix is stored in 8 bits.
-https://huggingface.co/docs/optimum-onnx/onnx/package_reference/export
+Its inputs and outputs are optimum_interface.py's. Knows GPT-2; portable_int8.py says how a matrix
+is stored in 8 bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.export import activations
 from gpt2onnx.export.activations import Activation
 from gpt2onnx.export.builder import GraphBuilder
-from gpt2onnx.export.graph import Decoder, Float, Weight
+from gpt2onnx.export.graph import Float, Weight
+from gpt2onnx.export.optimum_interface import OptimumDecoder
 from gpt2onnx.export.portable_int8 import StandardBlockwise
 from gpt2onnx.export.precision import Floating, Mixed, Precision, Table
 
 PRECISIONS = ("fp32", "int8")
-DATA = "model.onnx_data"  # as Optimum and the hub's libraries name a graph's weights
 # What is added to the score of a token that isn't seen, and of each that is.
 HIDDEN, SEEN = np.finfo(np.float32).min, 0
 MASK = "/mask/bias"  # [batch_size, 1, sequence_length, total]
-BATCH, NEW, PAST = "batch_size", "sequence_length", "past_sequence_length"
-TOTAL = f"{PAST} + {NEW}"
 
 
-class PortableDecoder(Decoder):
+class PortableDecoder(OptimumDecoder):
     """Writes the nodes of one checkpoint in operators of opset 18."""
 
     opset: ClassVar[int] = 18
@@ -85,17 +72,6 @@ class PortableDecoder(Decoder):
     def activation(self) -> Activation:
         return standard(super().activation())
 
-    def head(self, normed: str, tokens: Table) -> None:
-        op, config = self.op, self.checkpoint.config
-        logits = self.project(normed, tokens)
-        shape = op.Concat(op.Shape("input_ids"), op.constant([config.vocab_size], np.int64), axis=0)
-        op.rename(op.Reshape(logits, shape), "logits")
-
-    def project(self, normed: str, tokens: Table) -> str:
-        """The language model's head: normed [tokens, n_embd] -> [tokens, vocab]."""
-        tied = self.checkpoint.config.tie_word_embeddings
-        return (tokens if tied else self.table("lm_head")).project(normed)
-
     @property
     def head_dim(self) -> int:
         return self.checkpoint.config.head_dim
@@ -106,22 +82,6 @@ class PortableDecoder(Decoder):
     @property
     def qkv_sizes(self) -> str:
         return self.op.constant([3 * self.checkpoint.config.n_head, self.head_dim], np.int64)
-
-    def inputs(self) -> Iterator[onnx.ValueInfoProto]:
-        for name, length in (("input_ids", NEW), ("attention_mask", TOTAL), ("position_ids", NEW)):
-            yield helper.make_tensor_value_info(name, TensorProto.INT64, [BATCH, length])
-        yield from self.keys_and_values("past_key_values", PAST)
-
-    def outputs(self) -> Iterator[onnx.ValueInfoProto]:
-        shape = [BATCH, NEW, self.checkpoint.config.vocab_size]
-        yield helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)
-        yield from self.keys_and_values("present", TOTAL)
-
-    def keys_and_values(self, prefix: str, length: str) -> Iterator[onnx.ValueInfoProto]:
-        shape = [BATCH, self.checkpoint.config.n_head, length, self.head_dim]
-        for layer in range(self.checkpoint.config.n_layer):
-            for name in self.cached(layer, prefix):
-                yield helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
 class RoundedPortableDecoder(PortableDecoder):

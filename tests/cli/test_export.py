@@ -10,7 +10,7 @@ import pytest
 
 from gpt2onnx.cli.export import parser
 from gpt2onnx.demo import CHECKPOINT
-from gpt2onnx.export.exporter import GRAPHS
+from gpt2onnx.export.graphs import GRAPHS
 from gpt2onnx.export.kv_cache import KV_CACHES
 from gpt2onnx.export.precision import DEVICES, PRECISIONS
 from tests.cli.conftest import Run
@@ -62,7 +62,8 @@ def test_options_reach_the_library(run: Run, calls: list[Any]) -> None:
         ("a/b", "out"),
         {
             "precision": "int8",
-            "graph": "fused",
+            "graph": None,
+            "runtime": "onnxruntime",
             "device": "cpu",
             "revision": None,
             "with_hidden_states": False,
@@ -80,6 +81,7 @@ def test_options_reach_the_library(run: Run, calls: list[Any]) -> None:
         {
             "precision": "fp16",
             "graph": "portable",
+            "runtime": "onnxruntime",
             "device": "cuda",
             "revision": "main",
             "with_hidden_states": True,
@@ -115,6 +117,20 @@ def test_the_help_names_every_choice() -> None:
         assert name in text
 
 
+def test_each_runtime_has_a_folder(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    chosen = ("--for", "optimum", "--for", "transformers.js", "--for", "genai")
+    status, shown, err = run("export", checkpoint, tmp_path / "out", *chosen, "--no-verify")
+    assert (status, err, shown.count("\n")) == (0, "", 3)
+    for name, others in (
+        ("optimum", ", openvino, optimum"),
+        ("transformers.js", ", transformers.js"),
+        ("genai", ", genai, optimum"),
+    ):
+        assert (
+            f"runtimes        onnxruntime{others}\n" in run("inspect", tmp_path / "out" / name)[1]
+        )
+
+
 def test_force_replaces_a_model_folder(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     given = ("export", checkpoint, tmp_path / "model", "--no-verify")
     assert run(*given)[0] == 0
@@ -129,7 +145,8 @@ def test_force_replaces_a_model_folder(run: Run, checkpoint: Path, tmp_path: Pat
     ("given", "message"),
     [
         (("--precision", "int9"), "--precision 'int9': expected one of fp32, fp16"),
-        (("--graph", "square"), "--graph 'square': expected one of fused, portable"),
+        (("--graph", "square"), "--graph 'square': expected one of fused, masked, portable"),
+        (("--for", "tvm"), "--for 'tvm': expected one of onnxruntime, transformers.js"),
         (("--device", "tpu"), "--device 'tpu': expected one of cpu, cuda"),
         (("--verify=yes",), "argument --verify/--no-verify: ignored explicit argument 'yes'"),
     ],

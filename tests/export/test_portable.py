@@ -21,7 +21,8 @@ from gpt2onnx.export.builder import GraphBuilder
 from gpt2onnx.export.checkpoint import Weights, open_checkpoint
 from gpt2onnx.export.config import Gpt2Config
 from gpt2onnx.export.graph import build
-from gpt2onnx.export.portable import DATA, PRECISIONS, choose_portable, portable_decoder
+from gpt2onnx.export.optimum_interface import DATA
+from gpt2onnx.export.portable import PRECISIONS, choose_portable, portable_decoder
 from gpt2onnx.export.quantize import quantize_blocks
 from gpt2onnx.runtime import session
 from gpt2onnx.runtime.portable import PortableDecoder
@@ -142,8 +143,11 @@ def test_the_interface_and_the_logits_are_optimums(fp32: Path, traced: Path) -> 
 def test_a_padded_batch_gives_each_rows_own_logits(
     precision: str, side: str, request: pytest.FixtureRequest
 ) -> None:
+    padded_batch_is_right(request.getfixturevalue(precision), precision, side)
+
+
+def padded_batch_is_right(folder: Path, precision: str, side: str) -> None:
     """Of unequal prompts at once, then of a step for all, which sees what padding left."""
-    folder = request.getfixturevalue(precision)
     raw = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     texts = [IDS[:7], IDS[9:12], IDS[20:26]]
     mask = np.zeros((3, 7), np.int64)

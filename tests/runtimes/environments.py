@@ -1,0 +1,59 @@
+"""Other runtimes, installed once and kept under .environments/ (or GPT2ONNX_ENVIRONMENTS).
+
+What can't be installed here is a skipped test that says why.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks.environments import Environment, InstallError
+from benchmarks.variants import GENAI, OPENVINO
+
+ROOT = Path(__file__).parent.parent.parent
+FOLDER = Path(os.environ.get("GPT2ONNX_ENVIRONMENTS", ROOT / ".environments"))
+OLDEST = Environment("onnxruntime-1.20", ("onnxruntime==1.20.1", "numpy==2.4.6"))
+ENVIRONMENTS = {"openvino": OPENVINO, "genai": GENAI, "oldest": OLDEST}
+NODE = ("onnxruntime-node@1.30.0", "@huggingface/transformers@4.3.1")
+WEB = "onnxruntime-web@1.31.0-dev.20260914-8d85527a0"  # the one that transformers.js 4.3.1 wants
+SECONDS = 300
+
+
+def python_of(runtime: str) -> Path:
+    """The interpreter of a runtime's environment."""
+    environment = ENVIRONMENTS[runtime]
+    try:
+        environment.make(FOLDER)
+    except InstallError as error:
+        pytest.skip(f"{runtime} can't be installed here: {error}")
+    return environment.python(FOLDER)
+
+
+def node_modules() -> Path:
+    """The folder node_modules with NODE and WEB in it."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        pytest.skip("Node.js and npm aren't installed")
+    place = FOLDER / "node"
+    place.mkdir(parents=True, exist_ok=True)
+    if not (place / "made").is_file():
+        # The installed scripts would fetch CUDA's libraries.
+        command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", *NODE, WEB]
+        done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"npm install failed: {done.stderr.strip().splitlines()[-1:]}")
+        (place / "made").touch()
+    return place / "node_modules"
+
+
+def said(*command: str | Path, cwd: Path) -> str:
+    """What a program prints."""
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
