@@ -85,7 +85,7 @@ def test_options_reach_the_library(run: Run, calls: list[Any]) -> None:
 def test_the_bar_is_for_terminals(
     run: Run, calls: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: True, closed=False))
     run("export", "a/b", "out", "--no-verify")
     assert calls[0][1]["progress"] is True
     assert calls[0][1]["verify"] is False
