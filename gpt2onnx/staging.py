@@ -55,9 +55,12 @@ def work_folder(name: str) -> contextlib.AbstractContextManager[Path]:
     return stage(Path(tempfile.gettempdir(), f"gpt2onnx-{name}"))
 
 
-def any_open() -> bool:
-    """Whether this process has a stage that it would leave if it ended at once."""
-    return bool(_open)
+def remove_open() -> None:
+    """Remove the stages of this process, which is about to end at once."""
+    for path in list(_open):
+        with contextlib.suppress(OSError):
+            _remove(path)
+        _open.discard(path)
 
 
 def is_stage(path: Path) -> bool:

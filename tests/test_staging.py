@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gpt2onnx import staging
-from gpt2onnx.staging import LOCK, NEW, OLD, any_open, is_stage, stage, sweep
+from gpt2onnx.staging import LOCK, NEW, OLD, is_stage, remove_open, stage, sweep
 
 # Stages what it is told, says so, and waits to be killed.
 HOLD = """
@@ -54,7 +54,6 @@ def names(folder: Path) -> list[str]:
 def test_nothing_stays(target: Path, failure: type[BaseException] | None) -> None:
     def work() -> None:
         with stage(target) as folder:
-            assert any_open()
             assert folder.parent == target.parent
             assert is_stage(folder)
             assert folder.stat().st_mode & 0o777 == 0o700
@@ -69,7 +68,7 @@ def test_nothing_stays(target: Path, failure: type[BaseException] | None) -> Non
             work()
     else:
         work()
-    assert not any_open()
+    assert staging._open == set()
     assert names(target.parent) == []
 
 
@@ -87,6 +86,13 @@ def test_a_living_process_s_stage_stays(target: Path) -> None:
         assert names(target.parent) == [other.name]
         process.communicate(b"")
     assert names(target.parent) == []
+
+
+def test_all_of_them_can_be_removed_at_once(target: Path) -> None:
+    with stage(target) as first, stage(target.with_name("other")):
+        (first / NEW).mkdir()
+        remove_open()
+        assert names(target.parent) == []
 
 
 def test_two_in_one_process(target: Path) -> None:
@@ -237,7 +243,7 @@ def test_a_place_where_no_folder_can_be_made(
     monkeypatch.setattr(Path, "mkdir", refused)
     with pytest.raises(error), stage(target):
         pass
-    assert not any_open()
+    assert staging._open == set()
 
 
 def test_a_folder_that_cant_be_read_is_left_alone(tmp_path: Path) -> None:

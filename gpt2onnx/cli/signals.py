@@ -3,7 +3,7 @@
 Before a command runs there is nothing to close, and each of them ends the process at once. While it
 runs they are exceptions: KeyboardInterrupt, and SystemExit with the status that a shell says of
 them. Within an import an exception would be lost, or taken for a package that can't be imported; so
-there they end the process at once, too, unless it has something temporary to remove.
+there they remove what is temporary, and end the process at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from gpt2onnx.staging import any_open
+from gpt2onnx.staging import remove_open
 
 # Windows has no SIGHUP.
 ENDING = [
@@ -58,7 +58,8 @@ class Ending:
                 _die_of(number)
             return
         self.number, self._since = number, time.monotonic()
-        if not any_open() and _imports(frame):
+        if _imports(frame):
+            remove_open()
             _die_of(number)
         raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 

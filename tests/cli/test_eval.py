@@ -110,7 +110,10 @@ def test_mistakes(
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "the text is empty"), (b"ab\xff", "isn't UTF-8: byte 2 is 0xff")],
+    [
+        (b"", "the text is empty"),
+        (b"ab\xff", "expected UTF-8, found something else: byte 2 is 0xff"),
+    ],
 )
 def test_texts_that_are_none(
     run: Run, folder: str, tmp_path: Path, content: bytes, message: str

@@ -22,8 +22,11 @@ import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from gpt2onnx.cli import main
-os.write(1, b"!")
-sys.exit(main())
+try:
+    os.write(1, b"!")
+    sys.exit(main())
+except KeyboardInterrupt:  # between the two
+    sys.exit(130)
 """
 # Prints, as its last line, which of some modules were loaded.
 LOADED = """
@@ -102,7 +105,7 @@ def test_a_signal_while_an_export_is_written(
             time.sleep(0.001)
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (128 + number, b"")
+    assert (process.returncode in ENDED[number], err) == (True, b""), process.returncode
     assert list(tmp_path.iterdir()) == []
 
 

@@ -79,12 +79,16 @@ def test_within_an_import_it_ends_the_process(died: list[int], interrupted_modul
     assert died == [signal.SIGINT]
 
 
-def test_within_an_import_with_something_to_remove_it_does_not(
-    died: list[int], interrupted_module: str, tmp_path: Path
+def test_within_an_import_what_is_temporary_goes_first(
+    interrupted_module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(KeyboardInterrupt), ending_signals(), stage(tmp_path / "out"):
-        __import__(interrupted_module)
-    assert died == []
+    left: list[bool] = []
+    monkeypatch.setattr(signals, "_die_of", lambda number: left.append(made.exists()))
+    with ending_signals(), stage(tmp_path / "out") as made:
+        (made / "new").mkdir()
+        with pytest.raises(KeyboardInterrupt):
+            __import__(interrupted_module)
+    assert left == [False]
 
 
 def test_signals_are_as_before_behind_the_block() -> None:

@@ -104,7 +104,7 @@ def test_no_file_is_left(
         (Work(65, 1, 1), "prompt_length=65: expected 1 to 64"),
         (Work(0, 1, 1), "prompt_length=0: expected 1 to 64"),
         (Work(64, 64, 1), "context=64: expected 1 to 63"),
-        (Work(64, 63, 0), "steps=0: expected at least 1"),
+        (Work(64, 63, 0), "steps=0: expected 1 to 100,000"),
     ],
 )
 def test_work_that_a_model_has_no_room_for(
