@@ -7,6 +7,7 @@ runs as it does with graph="onnx".
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from gpt2onnx.runtime.session import CUDA, available_providers, known_provider
 
 PACKAGE = "gpt2onnx-kernels"
 GRAPHS = ("auto", "onnx", "kernels")
+# Names the kernels to take (docs/kernels.md), or none of them.
+VARIABLE, OFF = "GPT2ONNX_KERNELS", "off"
 # What runs everywhere is slower than ONNX Runtime's own operators.
 SLOW = "scalar"
 
@@ -29,6 +32,8 @@ class Kernels(NamedTuple):
 
 def installed_kernels() -> Kernels:
     """The kernels of this machine. Errors: InstallationError, with the reason there are none."""
+    if os.environ.get(VARIABLE) == OFF:
+        raise InstallationError(f"{PACKAGE} is switched off by {VARIABLE}={OFF}")
     try:
         package = importlib.import_module("gpt2onnx_kernels")
     except ImportError as error:

@@ -12,9 +12,14 @@ import pytest
 
 from gpt2onnx.errors import InstallationError, ModelFolderError, ParameterError
 from gpt2onnx.runtime.folder import open_folder
-from gpt2onnx.runtime.kernels import Kernels, chosen_kernels, installed_kernels
+from gpt2onnx.runtime.kernels import VARIABLE, Kernels, chosen_kernels, installed_kernels
 
 LIBRARY = Path("libkernels.so")
+
+
+@pytest.fixture(autouse=True)
+def _not_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
 
 
 def package(monkeypatch: pytest.MonkeyPatch, *names: str, error: Exception | None = None) -> None:
@@ -39,6 +44,11 @@ def test_why_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     package(monkeypatch, "scalar")
     with pytest.raises(InstallationError, match="nothing for this processor"):
         installed_kernels()
+    package(monkeypatch, "avx2")
+    monkeypatch.setenv(VARIABLE, "off")
+    with pytest.raises(InstallationError, match="switched off by GPT2ONNX_KERNELS=off"):
+        installed_kernels()
+    monkeypatch.delenv(VARIABLE)
     package(monkeypatch, error=FileNotFoundError("libkernels.so: not there"))
     with pytest.raises(InstallationError, match=r"can't be used: libkernels\.so"):
         installed_kernels()
