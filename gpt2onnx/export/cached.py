@@ -7,11 +7,12 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from gpt2onnx.errors import OutputExistsError, StorageError
+from gpt2onnx.errors import CheckpointError, OutputExistsError, StorageError
 from gpt2onnx.export.checkpoint import open_checkpoint
 from gpt2onnx.export.exporter import export
 from gpt2onnx.export.precision import choose
 from gpt2onnx.export_digest import export_digest
+from gpt2onnx.files import path_errors
 from gpt2onnx.paths import cache_folder
 
 
@@ -26,9 +27,11 @@ class CachedExports:
     @property
     def identity(self) -> str:
         """Changes when a file of the checkpoint does, and when the export does."""
-        files = sorted(path for path in self._checkpoint.folder.iterdir() if path.is_file())
-        marks = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        told = repr((export_digest(), str(self._checkpoint.folder.resolve()), marks))
+        folder = self._checkpoint.folder
+        with path_errors(folder, CheckpointError):
+            files = sorted(path for path in folder.iterdir() if path.is_file())
+            marks = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        told = repr((export_digest(), str(folder.resolve()), marks))
         return hashlib.sha256(told.encode()).hexdigest()[:24]
 
     def __call__(self, precision: str, device: str) -> Path:

@@ -29,6 +29,8 @@ from gpt2onnx.files import as_path, path_errors, read_json
 PREFIX = "transformer."
 HEAD = "lm_head.weight"
 LAYER = re.compile(r"(?:transformer\.)?h\.([0-9]{1,9})\.")
+# Parsed, JSON takes up to thirty times its bytes.
+MAX_CONFIG = 10_000_000
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
 
@@ -199,7 +201,7 @@ def _open(folder: Path, source: str, commit: str | None) -> Checkpoint:
         raise CheckpointError(
             f"{folder}: expected a checkpoint of transformers, found no config.json"
         )
-    config_json = read_json(folder / "config.json", CheckpointError)
+    config_json = read_json(folder / "config.json", CheckpointError, MAX_CONFIG)
     config = Gpt2Config.from_json(config_json)
     generation = folder / "generation_config.json"
     tensors = without_prefix(open_tensors(folder, HEAD if config.tie_word_embeddings else ""))

@@ -1,17 +1,19 @@
-"""Floats as files hold them, as float32, and whether they are finite.
+"""Floats as files hold them, mapped into memory, as float32, and whether they are finite.
 
-Knows nothing of files.
+Knows nothing of tensors' names, nor of where they lie.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import WeightsError
+from gpt2onnx.files import path_errors
 
 FLOATS: Mapping[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
@@ -21,6 +23,18 @@ FLOATS: Mapping[str, np.dtype[Any]] = {
 }
 """The types that can be read, by safetensors' names. numpy has no bfloat16: its bits are taken as
 whole numbers."""
+
+
+def mapped(path: Path, name: str, begin: int, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Numbers of the type `name`, a key of FLOATS, from byte `begin` on; not to be written to.
+
+    Mapped for this array alone, so that its pages leave memory with it. Raises WeightsError.
+    """
+    try:
+        with path_errors(path, WeightsError):
+            return np.asarray(np.memmap(path, FLOATS[name], "r", begin, shape))
+    except ValueError as error:  # it has become shorter since its header was read
+        raise WeightsError(f"{path}: can't be mapped into memory: {error}") from error
 
 
 def as_float32(stored: NDArray[Any], name: str) -> NDArray[np.float32]:

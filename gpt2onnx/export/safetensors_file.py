@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import WeightsError
-from gpt2onnx.export.floats import FLOATS, as_float32
-from gpt2onnx.files import open_regular, path_errors
+from gpt2onnx.export.floats import FLOATS, as_float32, mapped
+from gpt2onnx.files import open_regular
 
 LENGTH_BYTES = 8
-MAX_HEADER = 100_000_000  # the format's own bound
+MAX_HEADER = 10_000_000  # a thousand tensors take 100 KB; parsed, it takes fifty times as much
 MAX_DIMENSIONS = 32  # numpy's
 
 
@@ -82,10 +82,7 @@ class SafetensorsFile:
             raise WeightsError(
                 f"{self._path}: expected {name:.100} in {', '.join(FLOATS)}, found {dtype:.100}"
             )
-        # Mapped for this tensor alone, so that its pages leave memory with it.
-        with path_errors(self._path, WeightsError):
-            mapped = np.memmap(self._path, FLOATS[dtype], "r", self._start + begin, shape)
-        return as_float32(np.asarray(mapped), dtype)
+        return as_float32(mapped(self._path, dtype, self._start + begin, shape), dtype)
 
 
 def _read_entries(path: Path, header: bytes) -> dict[str, Entry]:

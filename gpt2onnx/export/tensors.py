@@ -17,6 +17,8 @@ from gpt2onnx.export.safetensors_file import SafetensorsFile
 from gpt2onnx.export.torch_file import TorchFile
 from gpt2onnx.files import as_path, open_regular, read_json
 
+# A thousand tensors take 100 KB.
+MAX_INDEX = 10_000_000
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -111,7 +113,7 @@ def open_tensors(folder: Path, dispensable: str = "") -> Tensors:
 
 def read_weight_map(index: Path) -> dict[str, str]:
     """The file, beside the index, of each tensor. Raises WeightsError."""
-    weight_map = read_json(index, WeightsError).get("weight_map")
+    weight_map = read_json(index, WeightsError, MAX_INDEX).get("weight_map")
     if not isinstance(weight_map, dict):
         raise WeightsError(f"{index}: expected a weight_map from tensors to files, found none")
     for file in weight_map.values():

@@ -15,14 +15,14 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from gpt2onnx.errors import WeightsError
 from gpt2onnx.export.torch_pickle import ITEM_SIZES, ForeignObjectError, TensorUnpickler
 from gpt2onnx.files import open_regular
 
-# A thousand tensors take 100 KB.
-MAX_PICKLE = 10_000_000
+# A thousand tensors take 100 KB of a pickle, or of an archive's directory; parsed, a hundred times.
+MAX_PICKLE = MAX_DIRECTORY = 5_000_000
 ZIP = b"PK\x03\x04"
 LOCAL_HEADER = struct.Struct("<26xHH")  # ends with the lengths of the name and of what follows it
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -59,7 +59,7 @@ def read_content(path: Path) -> Content:
 
 
 def _read_zip(file: BinaryIO, size: int) -> Content:
-    with zipfile.ZipFile(file) as archive:
+    with zipfile.ZipFile(cast(BinaryIO, _Bounded(file))) as archive:
         records = _records(archive)
         pickled = records["data.pkl"]
         if pickled.file_size > MAX_PICKLE:
@@ -77,6 +77,20 @@ def _read_zip(file: BinaryIO, size: int) -> Content:
             raise ValueError(f"{storage.numbers} numbers in {record.file_size} bytes")
         places[storage.key] = _place(file, record, size)
     return Content(content, _protocol(told), places)
+
+
+class _Bounded:
+    """A file of which no more is read at once than an archive's directory may take."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._file.read(MAX_DIRECTORY + 1 if size < 0 else min(size, MAX_DIRECTORY + 1))
+        if len(content) > MAX_DIRECTORY:
+            raise ValueError(f"a directory of more than {MAX_DIRECTORY} bytes")
+        return content
 
 
 def _records(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import WeightsError
-from gpt2onnx.export.floats import FLOATS, as_float32
+from gpt2onnx.export.floats import FLOATS, as_float32, mapped
 from gpt2onnx.export.torch_archive import read_content
 from gpt2onnx.export.torch_pickle import (
     ITEM_SIZES,
     OtherTensor,
     StoredTensor,
 )
-from gpt2onnx.files import path_errors
 
 PROTOCOL = 2  # torch.save's, unless it is told another
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
@@ -67,11 +66,9 @@ class TorchFile:
         if 0 in tensor.shape:
             return np.zeros(tensor.shape, np.float32)
         begin = self._places[tensor.storage.key] + tensor.offset * dtype.itemsize
-        # Mapped for this tensor alone, so that its pages leave memory with it.
-        with path_errors(self._path, WeightsError):
-            mapped = np.memmap(self._path, dtype, "r", begin, (_extent(tensor),))
+        numbers = mapped(self._path, NAMES[tensor.dtype], begin, (_extent(tensor),))
         strides = [stride * dtype.itemsize for stride in tensor.stride]
-        stored = np.ndarray(tensor.shape, dtype, np.asarray(mapped), strides=strides)
+        stored = np.ndarray(tensor.shape, dtype, numbers, strides=strides)
         return np.asarray(as_float32(stored, NAMES[tensor.dtype]), order="C")
 
     def _plain(self, name: str) -> StoredTensor:

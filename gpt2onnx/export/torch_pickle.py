@@ -189,6 +189,8 @@ class _Dictionary(dict[Any, Any]):
     Of other keys even the hash may take for ever: of a pair of pairs of pairs of one thing.
     """
 
+    __slots__ = ()
+
     def __setitem__(self, key: Any, value: Any) -> None:
         if not isinstance(key, str | int | float | bytes | None):
             raise pickle.UnpicklingError(f"a name was expected, a {type(key).__name__} was found")

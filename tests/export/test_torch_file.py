@@ -247,7 +247,11 @@ def rewritten(path: Path, change: Callable[[dict[str, bytes]], object], compress
         (lambda c: c.update({"x/byteorder": b"big"}), zipfile.ZIP_STORED, "big-endian"),
         (lambda c: c.update({"y/data/0": b""}), zipfile.ZIP_STORED, "data/0 comes twice"),
         (lambda c: None, zipfile.ZIP_DEFLATED, "is compressed"),
-        (lambda c: c.update({"x/data.pkl": bytes(10**7 + 1)}), zipfile.ZIP_STORED, "a pickle of"),
+        (
+            lambda c: c.update({"x/data.pkl": bytes(6_000_000)}),
+            zipfile.ZIP_STORED,
+            "a pickle of",
+        ),
     ],
 )
 def test_a_changed_archive(
@@ -269,3 +273,16 @@ def test_needs_no_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     torch.save({"x": torch.ones(2)}, tmp_path / "x.bin")
     monkeypatch.setitem(sys.modules, "torch", None)
     np.testing.assert_array_equal(TorchFile(tmp_path / "x.bin").read("x"), np.ones(2))
+
+
+def test_a_directory_of_an_archive_has_a_bound(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.bin", "w") as archive:
+        archive.comment = b"x" * 60_000
+        for number in range(40):
+            member = zipfile.ZipInfo(f"x/{number}")
+            member.comment = b"x" * 60_000
+            archive.writestr(member, b"")
+            member.extra = b"\0" * 65_000
+    assert (tmp_path / "x.bin").stat().st_size > 5_000_000
+    with pytest.raises(WeightsError, match="a directory of more than 5000000 bytes"):
+        TorchFile(tmp_path / "x.bin")
