@@ -89,21 +89,21 @@ inline void scatter(float* to, __m512i places, __m512 x) {
 
 }  // namespace in_avx2
 
-#define IN_F(body) in_avx2::each<in_avx2::F>([=](int n) { return body; })
-#define IN_I(body) in_avx2::i(in_avx2::each<in_avx2::I>([=](int n) { return body; }))
-#define F_(x) (x)[n]
-#define I_(x) in_avx2::i(x)[n]
+#define IN_F(body) in_avx2::each<in_avx2::F>([=](int lane_) { return body; })
+#define IN_I(body) in_avx2::i(in_avx2::each<in_avx2::I>([=](int lane_) { return body; }))
+#define F_(x) (x)[lane_]
+#define I_(x) in_avx2::i(x)[lane_]
 
 #define _mm256_dpbusd_avx_epi32(sum, u, s) in_avx2::dpbusd256(sum, u, s)
 #define _mm512_dpbusd_epi32(sum, u, s) \
   IN_I(in_avx2::dpbusd(I_(sum), uint32_t(I_(u)), uint32_t(I_(s))))
-#define _mm512_set1_ps(x) IN_F((void(n), x))
-#define _mm512_set1_epi32(x) IN_I((void(n), x))
+#define _mm512_set1_ps(x) IN_F((void(lane_), x))
+#define _mm512_set1_epi32(x) IN_I((void(lane_), x))
 #undef _mm512_setr_epi32
-#define _mm512_setr_epi32(...) IN_I(n)  // 0 to 15, as it is used
+#define _mm512_setr_epi32(...) IN_I(lane_)  // 0 to 15, as it is used
 #define _mm512_loadu_ps(p) in_avx2::loadu(p)
 #define _mm512_loadu_si512(p) in_avx2::as<__m512i>(in_avx2::loadu(p))
-#define _mm512_storeu_ps(p, x) in_avx2::scatter(p, IN_I(n), x)
+#define _mm512_storeu_ps(p, x) in_avx2::scatter(p, IN_I(lane_), x)
 #define _mm512_cvtph_ps(x) in_avx2::cvtph(x)
 #define _mm512_cvtps_ph(x, mode) in_avx2::to_half(x)
 #define _mm512_cvtepi32_ps(x) IN_F(float(I_(x)))
