@@ -398,7 +398,7 @@ def _proof(raw: Any, name: str) -> str:
     if not taken:
         raise ProviderError(f"{short} takes none of the {nodes.total()} nodes of this model")
     if work := [op for op in left if any(part in op for part in ("MatMul", "Gemm", "Attention"))]:
-        made = "`gpt2onnx export --device cuda`" if name == CUDA else "another precision"
+        made = "`gpt2onnx export --device cuda`" if name == CUDA else "`export --graph portable`"
         raise ProviderError(
             f"{short} can't run this model: it leaves {', '.join(work)} to the CPU; use one of "
             f"{made}, or provider='cpu'"

@@ -76,9 +76,11 @@ def test_contrib_operators_are_not_onnx_own() -> None:
 
 
 def test_several_outputs_and_absent_inputs(op: GraphBuilder) -> None:
-    op.node("GroupQueryAttention", ["qkv", "", ""], ["out", "key", "value"], num_heads=2)
+    inputs = ["qkv", "", "", "past", "", ""]
+    op.node("GroupQueryAttention", inputs, ["out", "key", "value"], num_heads=2)
     (node,) = graph(op).node
-    assert (list(node.input), list(node.output)) == (["qkv", "", ""], ["out", "key", "value"])
+    assert list(node.input) == ["qkv", "", "", "past"]
+    assert list(node.output) == ["out", "key", "value"]
     assert (node.name, node.domain) == ("out", MICROSOFT)
 
 
@@ -104,6 +106,7 @@ def test_equal_constants_are_stored_once_and_unequal_ones_apart(op: GraphBuilder
     ]
     names = [op.constant(value, dtype) for value, dtype in values]
     assert names == [op.constant(value, dtype) for value, dtype in values]
+    op.Concat(*names, axis=0)
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph(op).initializer}
     assert list(stored) == names
     for name, (value, dtype) in zip(names, values, strict=True):
@@ -122,6 +125,7 @@ def test_matrices_lie_in_the_data_file_on_pages(dtype: type[np.generic]) -> None
         "last": np.ones((1, 1), dtype),
     }
     assert [op.matrix(name, value) for name, value in matrices.items()] == list(matrices)
+    op.Concat(*matrices, axis=0)
     tensors = {tensor.name: tensor for tensor in graph(op).initializer}
     for name, value in matrices.items():
         place, tensor = external(tensors[name]), tensors[name]
@@ -132,6 +136,12 @@ def test_matrices_lie_in_the_data_file_on_pages(dtype: type[np.generic]) -> None
         assert tuple(tensor.dims) == value.shape
         assert helper.tensor_dtype_to_np_dtype(tensor.data_type) == dtype
         assert not tensor.raw_data
+
+
+def test_what_no_node_reads_is_left_out(op: GraphBuilder) -> None:
+    of = op.matrix("matrix", np.ones((2, 3), np.float32))
+    op.Identity(op.view("view", of, [3, 2]))
+    assert [tensor.name for tensor in graph(op).initializer] == ["view"]
 
 
 def test_a_view_is_the_same_bytes_in_another_shape(tmp_path: Path) -> None:
