@@ -76,9 +76,17 @@ MORE_THIRD_PARTY = {
     "gpt2onnx.runtime.session": {"onnxruntime"},
     "gpt2onnx.runtime.guided": {"llguidance"},
     "gpt2onnx.runtime.json_patterns": {"llguidance"},
+    "gpt2onnx.runtime.kernels": {"gpt2onnx_kernels"},
 }
 # Imported where they are used, since exporting works without.
-IN_FUNCTIONS_ONLY = {"torch", "transformers", "optimum", "onnxruntime", "llguidance"}
+IN_FUNCTIONS_ONLY = {
+    "torch",
+    "transformers",
+    "optimum",
+    "onnxruntime",
+    "llguidance",
+    "gpt2onnx_kernels",
+}
 NO_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 

@@ -6,7 +6,6 @@ runs as it does with graph="onnx".
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -35,13 +34,13 @@ def installed_kernels() -> Kernels:
     if os.environ.get(VARIABLE) == OFF:
         raise InstallationError(f"{PACKAGE} is switched off by {VARIABLE}={OFF}")
     try:
-        package = importlib.import_module("gpt2onnx_kernels")
+        import gpt2onnx_kernels
     except ImportError as error:
         raise InstallationError(
             f"{PACKAGE} isn't installed; `pip install ./kernels` in the project's folder builds it"
         ) from error
     try:
-        library, names = package.library(), package.kernels_here()
+        library, names = gpt2onnx_kernels.library(), gpt2onnx_kernels.kernels_here()
     except OSError as error:
         raise InstallationError(f"{PACKAGE} can't be used: {error}") from error
     if names[0] == SLOW:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from gpt2onnx.export.builder import GraphBuilder
+from gpt2onnx.runtime.packing import packing_settings
 
 DATA = "graph.onnx.data"
 
@@ -37,6 +38,8 @@ def run(
     """The outputs of `build`'s graph for `feeds`, as ONNX Runtime computes them."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    for name, value in packing_settings().items():  # products of 8 bits are exact, as the runtime's
+        options.add_session_config_entry(name, value)
     session = onnxruntime.InferenceSession(
         write(folder, build, **feeds), options, ["CPUExecutionProvider"]
     )

@@ -25,7 +25,7 @@ from gpt2onnx.errors import (
     VerificationError,
     WeightsError,
 )
-from gpt2onnx.export import exporter
+from gpt2onnx.export import exporter, kernels_graph
 from gpt2onnx.export.builder import GraphBuilder
 from gpt2onnx.export.config import Gpt2Config
 from gpt2onnx.export.exporter import Export, export
@@ -113,8 +113,10 @@ def test_the_manifest_describes_the_folder(
         for path in made.folder.iterdir()
         if path.name != "manifest.json"
     }
+    kernels = device == "cpu" and precision in kernels_graph.PRECISIONS
     assert files.keys() == {
         *("model.onnx", "model.onnx.data"),
+        *(["model.kernels.onnx"] if kernels else []),
         *("config.json", "generation_config.json", "tokenizer.json", "README.md"),
     }
 

@@ -49,6 +49,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 FILES = [
     "config.json",
     "generation_config.json",
+    "model.kernels.onnx",
     "model.onnx",
     "model.onnx.data",
     "tokenizer.json",

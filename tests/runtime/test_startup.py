@@ -146,7 +146,7 @@ def another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def other_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"session.x64quantprecision": "1"}
+    settings = {} if session.packing_settings() else {"session.x64quantprecision": "1"}
     monkeypatch.setattr(session, "packing_settings", lambda: settings)
 
 
