@@ -52,7 +52,7 @@ TEXTS = st.one_of(
     ),
 )
 # What takes minutes or gigabytes as it should, and has tests of its own.
-LEFT_OUT = {"help", "version", "html", "out", "verify", "stream", "clear"}
+LEFT_OUT = {"help", "version", "html", "out", "verify", "stream", "clear", "threads"}
 NOTICE = "gpt2onnx: exporting the bundled model, once\n"
 
 
