@@ -88,9 +88,12 @@ def parser() -> Parser:
 def run(args: argparse.Namespace) -> int:
     # Raises InstallationError where the export's packages are missing.
     from gpt2onnx.export import export
+    from gpt2onnx.export.runtimes import choose_runtime
 
-    runtimes = args.runtime or ["onnxruntime"]
-    for runtime in dict.fromkeys(runtimes):
+    runtimes = list(dict.fromkeys(args.runtime or ["onnxruntime"]))
+    for runtime in runtimes:  # before any is written
+        choose_runtime(runtime, args.graph)
+    for runtime in runtimes:
         made = export(
             CHECKPOINT if args.source == DEMO else args.source,
             args.out if len(runtimes) == 1 else Path(args.out, runtime),
