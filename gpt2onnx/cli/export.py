@@ -103,8 +103,11 @@ def parser() -> Parser:
 def run(args: argparse.Namespace) -> int:
     # Raises InstallationError where the export's packages are missing.
     from gpt2onnx.export import export
+    from gpt2onnx.export.runtimes import choose_runtime
 
-    runtimes = dict.fromkeys(args.runtime or ["onnxruntime"])
+    runtimes = list(dict.fromkeys(args.runtime or ["onnxruntime"]))
+    for runtime in runtimes:  # before any is written
+        choose_runtime(runtime, args.graph)
     given = {name: getattr(args, name) for name in OPTIONS}
     with warnings.catch_warnings():
         warnings.simplefilter("always", SettingsWarning)

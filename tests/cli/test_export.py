@@ -147,6 +147,7 @@ def test_force_replaces_a_model_folder(run: Run, checkpoint: Path, tmp_path: Pat
         (("--precision", "int9"), "--precision 'int9': expected one of fp32, fp16"),
         (("--graph", "square"), "--graph 'square': expected one of fused, masked, portable"),
         (("--for", "tvm"), "--for 'tvm': expected one of onnxruntime, transformers.js"),
+        (("--for", "genai", "--for", "tvm"), "--for 'tvm': expected one of onnxruntime"),
         (("--device", "tpu"), "--device 'tpu': expected one of cpu, cuda"),
         (("--verify=yes",), "argument --verify/--no-verify: ignored explicit argument 'yes'"),
     ],
