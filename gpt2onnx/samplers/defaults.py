@@ -102,7 +102,7 @@ def _require_neutral(key: str, value: object) -> None:
         )
     if value is not None and value not in _NEUTRAL[key]:
         raise ParameterError(
-            f"generation_config.json has {key}={value!r}, which isn't supported: expected "
+            f"generation_config.json has {key}={shown(value)}, which isn't supported: expected "
             f"{_NEUTRAL[key][0] if _NEUTRAL[key] else 'null'}; remove it from "
             "generation_config.json to decode without it"
         )

@@ -344,8 +344,8 @@ def _each_checked(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _both_given(new: str, new_value: object, total: str, total_value: object) -> ParameterError:
     return ParameterError(
-        f"{new}={new_value} and {total}={total_value} are both given: expected one of them; "
-        f"{total} counts the prompt too"
+        f"{new}={shown(new_value)} and {total}={shown(total_value)} are both given: expected one "
+        f"of them; {total} counts the prompt too"
     )
 
 

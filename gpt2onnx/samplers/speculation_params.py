@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import ParameterError, shown
 from gpt2onnx.samplers.guidance import is_guided
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def check_no_draft(given: Mapping[str, Any]) -> None:
     for name in ("num_assistant_tokens", "assistant_confidence_threshold"):
         if given.get(name) is not None:
             raise ParameterError(
-                f"{name}={given[name]} has no effect without draft: give a draft model, or leave "
-                f"{name} out"
+                f"{name}={shown(given[name])} has no effect without draft: give a draft model, or "
+                f"leave {name} out"
             )
 
 
