@@ -69,6 +69,10 @@ def shown(value: object) -> str:
 class _Short(reprlib.Repr):
     """As reprlib.repr, which fails on integers of thousands of digits."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 100
+
     def repr_int(self, x: int, level: int) -> str:
         if x.bit_length() > 256:
             return f"an integer of {x.bit_length()} bits"

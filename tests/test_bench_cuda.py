@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gpt2onnx.runtime.processor import processor
+
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "scripts" / "bench_cuda.py"
 
@@ -35,7 +37,9 @@ def test_every_part_runs_on_the_cpu(tmp_path: Path) -> None:
     assert found["torch fp32"]["max"] < 0.05
     assert found["agreement fp32 plain"]["max"] < 1e-3
     for precision in ("fp32", "fp16", "int8", "int4"):
-        assert found[f"rows {precision} plain"]["max"] < 1e-3
+        # Before VNNI ONNX Runtime's 4-bit product of one row adds up otherwise than of several.
+        most = 0.2 if precision == "int4" and processor().saturates_int8 else 1e-3
+        assert found[f"rows {precision} plain"]["max"] < most
         assert all(found[f"beams {precision} plain"]["same"])
         for batch in (1, 4):
             for kind in ("step", "step_largest", "loop", "drawn"):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from gpt2onnx.cli.bar import Bar
-from gpt2onnx.cli.model import add_provider, add_startup_cache, find_model, open_model
+from gpt2onnx.cli.model import add_graph, add_provider, add_startup_cache, find_model, open_model
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.table import table
 from gpt2onnx.cli.text import read_file
@@ -65,6 +65,7 @@ def parser() -> Parser:
     group = parser.add_argument_group("model")
     add_provider(group)
     add_startup_cache(group)
+    add_graph(group)
     group = parser.add_argument_group("output")
     group.add_argument("--json", action="store_true", help="one JSON object a model, a line each")
     return parser

@@ -29,6 +29,10 @@ def add_model(parser: Parser) -> None:
     )
     add_provider(group)
     add_startup_cache(group)
+    add_graph(group)
+
+
+def add_graph(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--graph",
         choices=GRAPHS,

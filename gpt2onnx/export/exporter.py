@@ -17,6 +17,7 @@ from gpt2onnx.export.calibration_text import CalibrationText
 from gpt2onnx.export.checkpoint import Checkpoint, Weights, open_checkpoint
 from gpt2onnx.export.folder import (
     KERNELS_MODEL,
+    README,
     check_replaceable,
     staged,
     write_manifest,
@@ -165,7 +166,7 @@ def export(
             verification = verify_folder(checkpoint, stage, precision, track, kv_cache)
         verified = time.perf_counter()
         about = readme(runtime, checkpoint, place, verification)
-        (stage / "README.md").write_text(about, encoding="utf-8")
+        (stage / README).write_text(about, encoding="utf-8")
         fused = _describe_fused(recipe, extras, device, kind) if graph == "fused" else {}
         given = {
             "graph": graph,

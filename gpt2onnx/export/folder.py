@@ -21,6 +21,7 @@ from gpt2onnx.staging import NEW, OLD, stage, sweep
 
 FORMAT_VERSION = 1
 MODEL, DATA, MANIFEST = "model.onnx", "model.onnx.data", "manifest.json"
+README = "README.md"
 KERNELS_MODEL = "model.kernels.onnx"
 TOOLS = (
     "gpt2onnx",
@@ -144,7 +145,7 @@ def write_manifest(folder: Path, description: Mapping[str, Any]) -> None:
             "sha256": _sha256(path),
         }
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != README  # which its owner may write anew
     }
     manifest = {
         "format_version": FORMAT_VERSION,

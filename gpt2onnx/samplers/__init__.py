@@ -1,26 +1,32 @@
 """Logits of one sequence in, one token out. numpy alone.
 
 `Sampler` is the whole chain; `penalties`, `warpers` and `draw` are the pieces that other strategies
-stand on.
+stand on. Each name is loaded when first used.
 """
 
-from gpt2onnx.samplers.beam import BeamSearch, Branch
-from gpt2onnx.samplers.candidates import Candidates
-from gpt2onnx.samplers.chain import (
-    compose_penalties,
-    compose_warpers,
-    penalty_steps,
-    warper_steps,
-)
-from gpt2onnx.samplers.draw import categorical, generator, greedy
-from gpt2onnx.samplers.hypotheses import Finished, Hypothesis
-from gpt2onnx.samplers.largest import Largest
-from gpt2onnx.samplers.logprobs import entropy, log_softmax, token_logprobs, top_logprobs
-from gpt2onnx.samplers.params import GenerationParams, defaults_from_generation_config
-from gpt2onnx.samplers.penalties import Penalty
-from gpt2onnx.samplers.sampler import Choice, Sampler
-from gpt2onnx.samplers.stopping import StopFn, is_stopped
-from gpt2onnx.samplers.warpers import Warper
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpt2onnx.samplers.beam import BeamSearch, Branch
+    from gpt2onnx.samplers.candidates import Candidates
+    from gpt2onnx.samplers.chain import (
+        compose_penalties,
+        compose_warpers,
+        penalty_steps,
+        warper_steps,
+    )
+    from gpt2onnx.samplers.draw import categorical, generator, greedy
+    from gpt2onnx.samplers.hypotheses import Finished, Hypothesis
+    from gpt2onnx.samplers.largest import Largest
+    from gpt2onnx.samplers.logprobs import entropy, log_softmax, token_logprobs, top_logprobs
+    from gpt2onnx.samplers.params import GenerationParams, defaults_from_generation_config
+    from gpt2onnx.samplers.penalties import Penalty
+    from gpt2onnx.samplers.sampler import Choice, Sampler
+    from gpt2onnx.samplers.stopping import StopFn, is_stopped
+    from gpt2onnx.samplers.warpers import Warper
 
 __all__ = [
     "BeamSearch",
@@ -49,3 +55,37 @@ __all__ = [
     "top_logprobs",
     "warper_steps",
 ]
+
+_HOMES = {
+    "BeamSearch": "gpt2onnx.samplers.beam",
+    "Branch": "gpt2onnx.samplers.beam",
+    "Candidates": "gpt2onnx.samplers.candidates",
+    "Choice": "gpt2onnx.samplers.sampler",
+    "Finished": "gpt2onnx.samplers.hypotheses",
+    "GenerationParams": "gpt2onnx.samplers.params",
+    "Hypothesis": "gpt2onnx.samplers.hypotheses",
+    "Largest": "gpt2onnx.samplers.largest",
+    "Penalty": "gpt2onnx.samplers.penalties",
+    "Sampler": "gpt2onnx.samplers.sampler",
+    "StopFn": "gpt2onnx.samplers.stopping",
+    "Warper": "gpt2onnx.samplers.warpers",
+    "categorical": "gpt2onnx.samplers.draw",
+    "compose_penalties": "gpt2onnx.samplers.chain",
+    "compose_warpers": "gpt2onnx.samplers.chain",
+    "defaults_from_generation_config": "gpt2onnx.samplers.params",
+    "entropy": "gpt2onnx.samplers.logprobs",
+    "generator": "gpt2onnx.samplers.draw",
+    "greedy": "gpt2onnx.samplers.draw",
+    "is_stopped": "gpt2onnx.samplers.stopping",
+    "log_softmax": "gpt2onnx.samplers.logprobs",
+    "penalty_steps": "gpt2onnx.samplers.chain",
+    "token_logprobs": "gpt2onnx.samplers.logprobs",
+    "top_logprobs": "gpt2onnx.samplers.logprobs",
+    "warper_steps": "gpt2onnx.samplers.chain",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'gpt2onnx.samplers' has no attribute {name!r}")

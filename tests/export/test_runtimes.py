@@ -22,7 +22,7 @@ from tests.checkpoints import make_checkpoint
 SETTINGS = {"README.md", "config.json", "generation_config.json", "manifest.json", "tokenizer.json"}
 HUB = {"model.onnx", "model.onnx_data", "tokenizer_config.json"}
 FILES = {
-    "onnxruntime": {"model.onnx", "model.onnx.data"},
+    "onnxruntime": {"model.onnx", "model.onnx.data", "model.kernels.onnx"},
     "optimum": HUB,
     "openvino": HUB,
     "genai": HUB | {"genai_config.json"},

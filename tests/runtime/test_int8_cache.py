@@ -11,6 +11,7 @@ import pytest
 
 import gpt2onnx
 from gpt2onnx import Model
+from gpt2onnx.runtime.processor import processor
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -20,7 +21,11 @@ from tests.export.rounded_attention import attention_over, calibrated, rounding 
 PROMPTS = [np.random.default_rng(n).integers(0, 256, n).tolist() for n in (1, 2, 7, 19, 40)]
 
 
-@pytest.fixture(scope="module", params=["fp32", "int8", "int8-dynamic", "int4"])
+# Before VNNI ONNX Runtime's 4-bit product of one row adds up in another order than of several.
+INT4 = [] if processor().saturates_int8 else ["int4"]
+
+
+@pytest.fixture(scope="module", params=["fp32", "int8", "int8-dynamic", *INT4])
 def cached(
     request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Model]:
