@@ -42,7 +42,8 @@ class GenerationParams(ParameterTable):
             raise ParameterError(f"parameters={shown(given)}: expected values by their names")
         for name in (*given, *defaults):
             require_known(name)
-        merged = {**defaults, **given}
+        own = {n: PARAMETERS[n].check(n, v) for n, v in given.items() if v is not None}
+        merged = {**defaults, **dict.fromkeys(given), **own}
         values = {name: value for name, value in merged.items() if value is not None}
         kept = RULES.settled(values, given)
         try:

@@ -218,7 +218,9 @@ class Rules:
 
     def _out_of_order(self, values: Values) -> Iterator[Problem]:
         """Warpers that a sampler_order leaves out."""
-        order = values.get("sampler_order") or self._warpers
+        order = values.get("sampler_order")
+        if not isinstance(order, list | tuple):  # a default may be anything until it is checked
+            return
         for name in (*self._warpers, "dynatemp_range"):
             warper = "temperature" if name == "dynatemp_range" else name
             if warper not in order and self.is_on(name, values):
