@@ -162,6 +162,7 @@ def settled(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     return tokenizer.decode(ids, skip_special_tokens=False).removesuffix("\ufffd")
 
 
+@cache
 def special_texts(tokenizer: Tokenizer) -> dict[int, str]:
     added = tokenizer.get_added_tokens_decoder().items()
     return {id_: token.content for id_, token in added if token.special}
@@ -204,6 +205,7 @@ special_stops = st.builds(
 few_stops = st.lists(st.text("ab \ufffd你", min_size=1, max_size=4) | special_stops, max_size=3)
 
 
+@settings(deadline=None)
 @given(byte_sequences, few_stops)
 def test_joined_pieces_are_the_decoded_text_of_any_bytes(ids: list[int], stops: list[str]) -> None:
     assert_streams(byte_tokenizer(), ids, stops)
@@ -226,6 +228,7 @@ def test_joined_pieces_are_the_decoded_text_of_gpt2s_tokens(data: st.DataObject)
 
 
 @pytest.mark.parametrize("make", SMALL)
+@settings(deadline=None)
 @given(data=st.data())
 def test_joined_pieces_are_the_decoded_text_of_other_tokenizers(make, data: st.DataObject) -> None:
     tokenizer = make()
@@ -234,6 +237,7 @@ def test_joined_pieces_are_the_decoded_text_of_other_tokenizers(make, data: st.D
 
 
 @pytest.mark.parametrize("make", [byte_tokenizer, *SMALL])
+@settings(deadline=None)
 @given(data=st.data())
 def test_a_fork_goes_its_own_way(make, data: st.DataObject) -> None:
     """Both go on as if each had read everything alone."""
@@ -365,6 +369,7 @@ def test_stop_strings_must_be_texts(stops) -> None:
         TextStream(byte_tokenizer(), stops)
 
 
+@settings(deadline=None)
 @given(st.lists(utf8, max_size=3), byte_sequences)
 def test_after_a_prompt_of_whole_characters_bytes_read_as_alone(
     prompt: list[list[int]], ids: list[int]
@@ -373,6 +378,7 @@ def test_after_a_prompt_of_whole_characters_bytes_read_as_alone(
     assert "".join(shown) == byte_tokenizer().decode(ids)
 
 
+@settings(deadline=None)
 @given(byte_sequences, byte_sequences)
 def test_prompt_and_continuation_make_the_text_of_both(prompt: list[int], ids: list[int]) -> None:
     tokenizer = byte_tokenizer()
