@@ -10,7 +10,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from gpt2onnx.errors import InstallationError, ModelFolderError, ParameterError
+from gpt2onnx.errors import InstallationError, ModelFolderError, ParameterError, shown
+from gpt2onnx.flags import one_of
 from gpt2onnx.runtime.folder import KERNELS_GRAPH, ModelFolder
 from gpt2onnx.runtime.session import CUDA, available_providers, known_provider
 
@@ -56,8 +57,7 @@ def chosen_kernels(folder: ModelFolder, graph: str, provider: str) -> Kernels | 
     Errors: ParameterError; ModelFolderError or InstallationError where they were asked for and
     something is missing.
     """
-    if graph not in GRAPHS:
-        raise ParameterError(f"graph={graph!r}: expected one of {', '.join(GRAPHS)}")
+    one_of("graph", graph, GRAPHS)
     if graph == "onnx":
         return None
     there = (folder.path / KERNELS_GRAPH).is_file()
@@ -65,7 +65,7 @@ def chosen_kernels(folder: ModelFolder, graph: str, provider: str) -> Kernels | 
         return _installed() if there and _on_cpu(provider) else None
     if not _on_cpu(provider):
         raise ParameterError(
-            f"graph='kernels' runs on the CPU: use provider='cpu', not {provider!r}"
+            f"graph='kernels' runs on the CPU: use provider='cpu', not {shown(provider)}"
         )
     if not there:
         raise ModelFolderError(

@@ -257,6 +257,41 @@ def test_score(model: Model, text: Any, add_bos: Any, stride: Any) -> None:
     score(model, text, add_bos, stride)
 
 
+OWN = "the model's own"
+# Each argument of load is what it may be three times of four, so that calls come far.
+loads = st.fixed_dictionaries(
+    {"folder": st.one_of(*3 * [st.just(OWN)], values)},
+    optional={
+        "provider": st.one_of(*3 * [st.sampled_from(["auto", "cpu"])], values),
+        "provider_options": st.one_of(*3 * [st.just(None)], st.just({}), values),
+        "threads": st.one_of(*3 * [st.sampled_from([None, 1, 2])], values),
+        "startup_cache": st.one_of(*3 * [st.booleans()], values),
+        "graph": st.one_of(*3 * [st.sampled_from(["auto", "onnx"])], values),
+    },
+)
+
+
+def load(model: Model, arguments: dict[str, Any]) -> None:
+    """`gpt2onnx.load` with these arguments."""
+    folder = arguments["folder"]
+    if isinstance(folder, str) and folder == OWN:
+        folder = model.folder.path
+    tried(lambda: gpt2onnx.load(**{**arguments, "folder": folder}))
+
+
+@examples
+@given(loads)
+def test_load(model: Model, arguments: dict[str, Any]) -> None:
+    load(model, arguments)
+
+
+@pytest.mark.slow
+@many
+@given(loads)
+def test_many_loads(model: Model, arguments: dict[str, Any]) -> None:
+    load(model, arguments)
+
+
 @pytest.mark.slow
 @many
 @given(parameters, parameters)
