@@ -25,6 +25,7 @@ from gpt2onnx.errors import Given, Gpt2OnnxError, InstallationError, ParameterEr
 from gpt2onnx.runtime.decoder import Ids, Logits
 from gpt2onnx.samplers import GenerationParams
 from gpt2onnx.samplers.candidates import BoolArray
+from gpt2onnx.tokenizer.library import is_panic
 
 # How llguidance lays JSON out, by json_layout's names. A schema's own "x-guidance", which is
 # llguidance's (its docs/json_schema.md), has the last word.
@@ -220,7 +221,7 @@ def _named_errors(what: str | Given) -> Iterator[None]:
     except Gpt2OnnxError:
         raise
     except BaseException as error:  # a panic is no Exception
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not isinstance(error, Exception) and not is_panic(error):
             raise
         raise ParameterError(what, f": {_one_line(str(error))}") from error
 

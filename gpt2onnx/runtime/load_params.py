@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gpt2onnx.errors import ParameterError, shown
+from gpt2onnx.flags import flag, refusal
 
 # A thread has a stack and a place at every barrier: more than these only wait for each other.
 MOST_THREADS = max(256, 4 * (os.cpu_count() or 1))
@@ -23,33 +23,32 @@ def check_load(
 ) -> None:
     """Raises ParameterError for what can't be one of them."""
     if not isinstance(provider, str):
-        raise _refusal("provider", provider, "a name, such as 'auto', 'cpu' or 'cuda'")
+        raise refusal("provider", provider, "a name, such as 'auto', 'cpu' or 'cuda'")
     if provider_options is not None:
         _check_options(provider_options)
     if threads is not None:
         _check_threads(threads)
-    if not isinstance(startup_cache, bool | np.bool_):
-        raise _refusal("startup_cache", startup_cache, "True or False")
+    flag("startup_cache", startup_cache)
 
 
 def _check_threads(threads: object) -> None:
     expected = f"an integer from 1 to {MOST_THREADS}; this machine has {os.cpu_count()} processors"
     if not isinstance(threads, int | np.integer) or isinstance(threads, bool):
-        raise _refusal("threads", threads, expected)
+        raise refusal("threads", threads, expected)
     if not 1 <= threads <= MOST_THREADS:
-        raise _refusal("threads", threads, expected)
+        raise refusal("threads", threads, expected)
 
 
 def _check_options(options: object) -> None:
     """Names and values become C's strings."""
     expected = "names with texts or numbers, such as {'device_id': 0}"
     if not isinstance(options, Mapping):
-        raise _refusal("provider_options", options, expected)
+        raise refusal("provider_options", options, expected)
     for name, value in options.items():
         if not isinstance(name, str) or not isinstance(value, _TEXTS):
-            raise _refusal("provider_options", options, expected)
+            raise refusal("provider_options", options, expected)
         if not all(_fits_c(text) for text in (name, value)):
-            raise _refusal("provider_options", options, expected)
+            raise refusal("provider_options", options, expected)
 
 
 def _fits_c(value: object) -> bool:
@@ -58,7 +57,3 @@ def _fits_c(value: object) -> bool:
         return b"\0" not in str(value).encode()
     except ValueError:  # an integer of thousands of digits, or what no UTF-8 is of
         return False
-
-
-def _refusal(name: str, value: object, expected: str) -> ParameterError:
-    return ParameterError(f"{name}={shown(value)}: expected {expected}")
