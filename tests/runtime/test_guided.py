@@ -278,7 +278,7 @@ def test_a_panic_of_llguidances_is_a_named_error(monkeypatch: pytest.MonkeyPatch
     import llguidance
 
     class PanicException(BaseException):
-        pass
+        __module__ = "pyo3_runtime"
 
     for raised, expected in ((PanicException, ParameterError), (KeyboardInterrupt,) * 2):
 
