@@ -6,8 +6,8 @@ import os
 import platform
 from pathlib import Path
 
-from gpt2onnx.runtime.processor import processor
-from gpt2onnx.runtime.threads import available_threads
+from gpt2onnx.runtime.machine.processor import processor
+from gpt2onnx.runtime.machine.threads import available_threads
 
 
 def machine() -> dict[str, object]:

@@ -20,10 +20,11 @@ import numpy as np
 import gpt2onnx
 from gpt2onnx.errors import Gpt2OnnxError, InstallationError, StorageError
 from gpt2onnx.paths import cache_folder
-from gpt2onnx.runtime import providers, threads
-from gpt2onnx.runtime.kernels import PACKAGE, installed_kernels
-from gpt2onnx.runtime.processor import Processor, processor
-from gpt2onnx.runtime.session import available_providers, open_session, quiet, short_name
+from gpt2onnx.runtime.machine import threads
+from gpt2onnx.runtime.machine.processor import Processor, processor
+from gpt2onnx.runtime.ort import installation as providers
+from gpt2onnx.runtime.ort.kernels import PACKAGE, installed_kernels
+from gpt2onnx.runtime.ort.session import available_providers, open_session, quiet, short_name
 
 # What pyproject.toml lists under each extra, less the extras that it includes.
 EXTRAS = {

@@ -19,10 +19,10 @@ from gpt2onnx import models
 from gpt2onnx.agreement import Agreement
 from gpt2onnx.errors import ModelFolderError, ParameterError, shown
 from gpt2onnx.reference import Reference, of_model, open_reference
-from gpt2onnx.runtime.decoder import Ids, Logits
+from gpt2onnx.runtime.decoder.protocol import Ids, Logits
+from gpt2onnx.runtime.decoding.scoring import walk
 from gpt2onnx.runtime.model import Model
-from gpt2onnx.runtime.prompts import Prompt
-from gpt2onnx.runtime.scoring import walk
+from gpt2onnx.runtime.text.prompts import Prompt
 from gpt2onnx.samplers import token_logprobs
 from gpt2onnx.samplers.params.values import integer
 from gpt2onnx.tokenizer.codec import decode

@@ -17,6 +17,6 @@ def export_digest() -> str:
     none of the export's packages.
     """
     digest = hashlib.sha256()
-    for path in sorted(EXPORT.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    for path in sorted(EXPORT.rglob("*.py")):
+        digest.update(path.relative_to(EXPORT).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]

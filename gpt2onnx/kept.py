@@ -15,11 +15,11 @@ from pathlib import Path
 from gpt2onnx.errors import CorruptModelError
 from gpt2onnx.files import read_json
 from gpt2onnx.paths import cache_folder
-from gpt2onnx.runtime.checked import CHECKED
-from gpt2onnx.runtime.entries import Entry
-from gpt2onnx.runtime.manifest import MANIFEST
-from gpt2onnx.runtime.startup import FOLDER as STARTUP
-from gpt2onnx.runtime.startup import startup_entries
+from gpt2onnx.runtime.folder.checked import CHECKED
+from gpt2onnx.runtime.folder.manifest import MANIFEST
+from gpt2onnx.runtime.ort.startup_cache import FOLDER as STARTUP
+from gpt2onnx.runtime.ort.startup_cache import startup_entries
+from gpt2onnx.runtime.ort.startup_entries import Entry
 from gpt2onnx.staging import is_stage
 
 EXPORTS = ("demo", "demo-draft", "compare")

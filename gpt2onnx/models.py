@@ -15,8 +15,8 @@ from gpt2onnx.demo import BUNDLED, DEMO
 from gpt2onnx.errors import ModelFolderError
 from gpt2onnx.files import as_path
 from gpt2onnx.runtime.load_params import check_load
-from gpt2onnx.runtime.opening import open_model
-from gpt2onnx.runtime.session import device_of
+from gpt2onnx.runtime.open_model import open_model
+from gpt2onnx.runtime.ort.session import device_of
 
 if TYPE_CHECKING:
     from gpt2onnx.runtime.model import Model

@@ -14,12 +14,12 @@ from pathlib import Path
 from gpt2onnx import models
 from gpt2onnx.demo import BUNDLED
 from gpt2onnx.errors import InstallationError
-from gpt2onnx.runtime.decoder import Ids
-from gpt2onnx.runtime.folder import is_model_folder
+from gpt2onnx.runtime.decoder.protocol import Ids
+from gpt2onnx.runtime.decoding.scoring import CHUNK, Piece, walk, windows
+from gpt2onnx.runtime.folder.model_folder import is_model_folder
 from gpt2onnx.runtime.model import Model
-from gpt2onnx.runtime.opening import bos_token_id
-from gpt2onnx.runtime.prompts import Prompt, PromptReader
-from gpt2onnx.runtime.scoring import CHUNK, Piece, walk, windows
+from gpt2onnx.runtime.open_model import bos_token_id
+from gpt2onnx.runtime.text.prompts import Prompt, PromptReader
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def of_model(model: Model) -> Reference:
 
 def of_checkpoint(name: str | Path) -> Reference:
     """A checkpoint in PyTorch. Errors: as `open_reference`."""
-    from gpt2onnx.export.checkpoint import open_checkpoint
-    from gpt2onnx.export.torch_model import TorchModel, missing
+    from gpt2onnx.export.checkpoint.checkpoint import open_checkpoint
+    from gpt2onnx.export.verification.torch_model import TorchModel, missing
 
     if absent := missing():
         raise InstallationError(

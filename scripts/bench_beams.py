@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 import gpt2onnx
-from gpt2onnx.runtime import beams, generation
+from gpt2onnx.runtime.decoding import beams
+from gpt2onnx.runtime.decoding import plain as generation
 from gpt2onnx.samplers import BeamSearch, GenerationParams
 
 BEAMS, STEPS = 4, 32

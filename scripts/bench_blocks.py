@@ -18,8 +18,8 @@ import numpy as np
 
 import gpt2onnx
 from gpt2onnx.agreement import Agreement
-from gpt2onnx.export import blocks
-from gpt2onnx.runtime.profiling import Work
+from gpt2onnx.export.quantization import blocks
+from gpt2onnx.runtime.profiling.profile import Work
 
 WORK = Work(prompt_length=512, context=32, steps=32)
 ROUNDS, ROWS = 3, 8

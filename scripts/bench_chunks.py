@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import gpt2onnx
-from gpt2onnx.runtime import fused
+from gpt2onnx.runtime.decoder import fused
 
 SIZES, PROMPTS, REPEATS = (32, 64, 128, 256, 512, 1000), (512, 1000), 5
 

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 import gpt2onnx
-from gpt2onnx.runtime.drafters import DraftModel
-from gpt2onnx.runtime.generation import Continuation, Step, run
-from gpt2onnx.runtime.speculation import Speculation
+from gpt2onnx.runtime.decoding.drafters import DraftModel
+from gpt2onnx.runtime.decoding.plain import Continuation, Step, run
+from gpt2onnx.runtime.decoding.speculation import Speculation
 
 DRAFTED = (1, 2, 4, 8, 16)
 

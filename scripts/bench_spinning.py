@@ -21,8 +21,8 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from gpt2onnx.models import load
-from gpt2onnx.runtime import session
 from gpt2onnx.runtime.model import Model
+from gpt2onnx.runtime.ort import session
 
 OWN = -1
 SETTINGS = (OWN, 0, 10, 20, 50, 200)

@@ -18,8 +18,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from gpt2onnx.errors import Gpt2OnnxError
-from gpt2onnx.export.checkpoint import Checkpoint, open_checkpoint, tensor_shapes
-from gpt2onnx.export.smoothing import HOMOGENEOUS
+from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, open_checkpoint, tensor_shapes
+from gpt2onnx.export.quantization.smoothquant import HOMOGENEOUS
 
 SHARE, SMALLEST, LARGEST = 0.02, 10, 60
 Tensors = dict[str, np.ndarray]

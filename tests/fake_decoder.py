@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import CacheFullError
-from gpt2onnx.runtime.decoder import Ids, Logits, Mask, Top
+from gpt2onnx.runtime.decoder.protocol import Ids, Logits, Mask, Top
 from gpt2onnx.samplers import Largest, log_softmax
 
 Rule = Callable[[tuple[int, ...]], Logits]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt2onnx.runtime.processor import processor
+from gpt2onnx.runtime.machine.processor import processor
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "scripts" / "bench_cuda.py"

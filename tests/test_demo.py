@@ -12,7 +12,7 @@ import pytest
 import gpt2onnx
 from gpt2onnx import demo, models
 from gpt2onnx.errors import OutputExistsError, StorageError
-from gpt2onnx.runtime.folder import open_folder
+from gpt2onnx.runtime.folder.model_folder import open_folder
 from tests.checkpoints import make_checkpoint
 
 

@@ -14,7 +14,8 @@ from onnx import TensorProto, helper
 from gpt2onnx import doctor
 from gpt2onnx.doctor import Report, report
 from gpt2onnx.errors import InstallationError, ProviderError
-from gpt2onnx.runtime import providers, session
+from gpt2onnx.runtime.ort import installation as providers
+from gpt2onnx.runtime.ort import session
 
 
 @pytest.fixture(scope="module")

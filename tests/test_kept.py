@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gpt2onnx import kept
-from gpt2onnx.runtime.entries import ENTRY
-from gpt2onnx.runtime.startup import startup_entries
+from gpt2onnx.runtime.ort.startup_cache import startup_entries
+from gpt2onnx.runtime.ort.startup_entries import ENTRY
 
 UNFINISHED = ".unfinished.gpt2onnx-0000000000000000"
 DEMO = {"source": {"name": "/demo/model", "revision": None}}

@@ -65,7 +65,7 @@ def test_the_runtime_loads_nothing_that_only_the_export_needs() -> None:
     )
 
 
-@pytest.mark.parametrize("module", ["gpt2onnx.models", "gpt2onnx.cli.generate"])
+@pytest.mark.parametrize("module", ["gpt2onnx.models", "gpt2onnx.cli.commands.generate"])
 def test_most_is_imported_while_a_model_is_opened(module: str) -> None:
     python(
         f"import sys, {module}; rest = {{'gpt2onnx.runtime.model', 'gpt2onnx.samplers.sampler'}}; "
@@ -73,7 +73,7 @@ def test_most_is_imported_while_a_model_is_opened(module: str) -> None:
     )
 
 
-@pytest.mark.parametrize("before", ["gpt2onnx", "gpt2onnx.export.config"])
+@pytest.mark.parametrize("before", ["gpt2onnx", "gpt2onnx.export.checkpoint.config"])
 def test_export_is_the_function_whatever_was_imported_before(before: str) -> None:
     python(
         f"import {before}, gpt2onnx\n"

@@ -43,7 +43,7 @@ def adapt(graph: Any) -> None:
     last = helper.make_node("Unsqueeze", ["/logits", "/axis"], ["logits"])
     tensor = helper.make_tensor_value_info
     mask = tensor("attention_mask", TensorProto.INT64, ["batch", "total"])
-    logits, *caches = graph.output  # as export/graph.py orders them
+    logits, *caches = graph.output  # as export/graph/fused.py orders them
     vocab = logits.type.tensor_type.shape.dim[1].dim_value
     fields = {
         "node": [*lengths(), *graph.node, last],

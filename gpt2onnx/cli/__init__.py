@@ -140,4 +140,4 @@ def command(name: str) -> Any:
     """The module of a command."""
     import importlib
 
-    return importlib.import_module(f"gpt2onnx.cli.{name}")
+    return importlib.import_module(f"gpt2onnx.cli.commands.{name}")

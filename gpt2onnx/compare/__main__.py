@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any
 
-from gpt2onnx.compare.jobs import answer
+from gpt2onnx.compare.measure.jobs import answer
 
 
 def main() -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from gpt2onnx.compare.grid import Cell, Configuration, Grid
-from gpt2onnx.compare.job import Apart, apart
+from gpt2onnx.compare.measure.job import Apart, apart
 from gpt2onnx.compare.models import Models
 from gpt2onnx.compare.record import Record
 from gpt2onnx.errors import Gpt2OnnxError
-from gpt2onnx.runtime.session import require_provider
+from gpt2onnx.runtime.ort.session import require_provider
 from gpt2onnx.staging import work_folder
 
 # What of the answers each run repeats; texts and figures by position stand in `answers` alone.

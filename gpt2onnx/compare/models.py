@@ -14,8 +14,8 @@ from typing import Protocol, TypeAlias
 
 from gpt2onnx.compare.grid import CPU, REFERENCE, Configuration
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.runtime.folder import ModelFolder, open_folder
-from gpt2onnx.runtime.session import device_of
+from gpt2onnx.runtime.folder.model_folder import ModelFolder, open_folder
+from gpt2onnx.runtime.ort.session import device_of
 
 # What a config.json says of a model's shape, whoever exported it and in whatever precision.
 SHAPE = ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size")

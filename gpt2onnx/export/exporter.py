@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from gpt2onnx.errors import ExportError, ParameterError, shown
-from gpt2onnx.export import kernels_graph
-from gpt2onnx.export.builder import GraphBuilder
-from gpt2onnx.export.calibration_text import CalibrationText
-from gpt2onnx.export.checkpoint import Checkpoint, Weights, open_checkpoint
+from gpt2onnx.export.calibration.moments import MOMENT_TOKENS, Moments
+from gpt2onnx.export.calibration.text import CalibrationText
+from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, Weights, open_checkpoint
+from gpt2onnx.export.checkpoint.generation_settings import kept_settings
 from gpt2onnx.export.folder import (
     KERNELS_MODEL,
     README,
@@ -23,17 +23,22 @@ from gpt2onnx.export.folder import (
     write_manifest,
     write_settings,
 )
-from gpt2onnx.export.graph import Extras, build
-from gpt2onnx.export.graphs import choose_graph
-from gpt2onnx.export.kv_cache import CacheGrid, calibrate, check_kv_cache
-from gpt2onnx.export.moments import MOMENT_TOKENS, Moments
-from gpt2onnx.export.precision import DEVICES, PRECISIONS, ROUNDED, Precision, choose
+from gpt2onnx.export.graph import kernels as kernels_graph
+from gpt2onnx.export.graph.fused import Extras, build
+from gpt2onnx.export.graph.kinds import choose_graph
+from gpt2onnx.export.graph.kv_cache import CacheGrid, calibrate, check_kv_cache
+from gpt2onnx.export.graph.onnx_builder import GraphBuilder
 from gpt2onnx.export.progress import bar, silent
-from gpt2onnx.export.readme import readme
-from gpt2onnx.export.runtimes import choose_runtime, write_runtime_settings
-from gpt2onnx.export.settings import kept_settings
-from gpt2onnx.export.smoothing import smooth
-from gpt2onnx.export.verify import Verification, can_verify, require_packages, verify_folder
+from gpt2onnx.export.quantization.precision import DEVICES, PRECISIONS, ROUNDED, Precision, choose
+from gpt2onnx.export.quantization.smoothquant import smooth
+from gpt2onnx.export.runtimes.readme import readme
+from gpt2onnx.export.runtimes.targets import choose_runtime, write_runtime_settings
+from gpt2onnx.export.verification.verify import (
+    Verification,
+    can_verify,
+    require_packages,
+    verify_folder,
+)
 from gpt2onnx.files import as_path, unicode_name
 from gpt2onnx.flags import flag, one_of
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2onnx.errors import OutputExistsError, StorageError
-from gpt2onnx.export.checkpoint import Checkpoint
+from gpt2onnx.export.checkpoint.checkpoint import Checkpoint
 from gpt2onnx.staging import NEW, OLD, stage, sweep
 
 FORMAT_VERSION = 1

@@ -16,28 +16,28 @@ from typing import Any, TypeAlias, overload
 import tokenizers
 
 from gpt2onnx.errors import Given, ParameterError
-from gpt2onnx.runtime import beam_writer, ranking
-from gpt2onnx.runtime.assistance import Assistance, Draft, check_no_draft
-from gpt2onnx.runtime.beams import Observer, check_observer
-from gpt2onnx.runtime.breakers import BreakerFinder
-from gpt2onnx.runtime.contrastive import Contrastive, contrastive_of
-from gpt2onnx.runtime.decoder import Decoder, Ids
-from gpt2onnx.runtime.floor import cache_bytes_per_token
-from gpt2onnx.runtime.folder import ModelFolder
-from gpt2onnx.runtime.generation import Continuation, run
-from gpt2onnx.runtime.guidance import Guidance, guidance_of
-from gpt2onnx.runtime.guided import GrammarCompiler
+from gpt2onnx.runtime.decoder.protocol import Decoder, Ids
+from gpt2onnx.runtime.decoding import beam_writer, ranking
+from gpt2onnx.runtime.decoding.assistance import Assistance, Draft, check_no_draft
+from gpt2onnx.runtime.decoding.beams import Observer, check_observer
+from gpt2onnx.runtime.decoding.contrastive import Contrastive, contrastive_of
+from gpt2onnx.runtime.decoding.guidance import Guidance, guidance_of
+from gpt2onnx.runtime.decoding.lookahead.lookahead import Lookahead, lookahead_of
+from gpt2onnx.runtime.decoding.plain import Continuation, run
+from gpt2onnx.runtime.decoding.scoring import score
+from gpt2onnx.runtime.decoding.speculation import Speculation
+from gpt2onnx.runtime.decoding.top_tokens import TopTokens
+from gpt2onnx.runtime.decoding.writer import Writer
+from gpt2onnx.runtime.folder.model_folder import ModelFolder
 from gpt2onnx.runtime.load_params import check_load
-from gpt2onnx.runtime.lookahead import Lookahead, lookahead_of
-from gpt2onnx.runtime.opening import bos_token_id, generation_defaults, open_model
-from gpt2onnx.runtime.prompts import Prompt, PromptReader, as_batch, is_batch
+from gpt2onnx.runtime.machine.room import Room
+from gpt2onnx.runtime.open_model import bos_token_id, generation_defaults, open_model
+from gpt2onnx.runtime.ort.session import Session
+from gpt2onnx.runtime.profiling.roofline import cache_bytes_per_token
 from gpt2onnx.runtime.results import Generation, Score, Token
-from gpt2onnx.runtime.room import Room
-from gpt2onnx.runtime.scoring import score
-from gpt2onnx.runtime.session import Session
-from gpt2onnx.runtime.speculation import Speculation
-from gpt2onnx.runtime.top_tokens import TopTokens
-from gpt2onnx.runtime.writer import Writer
+from gpt2onnx.runtime.structured.grammars import GrammarCompiler
+from gpt2onnx.runtime.text.dry_breakers import BreakerFinder
+from gpt2onnx.runtime.text.prompts import Prompt, PromptReader, as_batch, is_batch
 from gpt2onnx.samplers import GenerationParams, entropy
 from gpt2onnx.samplers.params import DRAFTS
 from gpt2onnx.samplers.params.rules import STREAM_EXCLUDES

@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from gpt2onnx.runtime.generation import FinishReason
-from gpt2onnx.runtime.speculation import SpeculationStats
+from gpt2onnx.runtime.decoding.plain import FinishReason
+from gpt2onnx.runtime.decoding.speculation import SpeculationStats
 
 
 class Alternative(NamedTuple):

@@ -10,7 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gpt2onnx.samplers.beam import BeamSearch, Branch
+    from gpt2onnx.samplers.beam.hypotheses import Finished, Hypothesis
+    from gpt2onnx.samplers.beam.search import BeamSearch, Branch
     from gpt2onnx.samplers.candidates import Candidates
     from gpt2onnx.samplers.chain import (
         compose_penalties,
@@ -19,13 +20,12 @@ if TYPE_CHECKING:
         warper_steps,
     )
     from gpt2onnx.samplers.draw import categorical, generator, greedy
-    from gpt2onnx.samplers.hypotheses import Finished, Hypothesis
-    from gpt2onnx.samplers.largest import Largest
     from gpt2onnx.samplers.logprobs import entropy, log_softmax, token_logprobs, top_logprobs
     from gpt2onnx.samplers.params import GenerationParams, defaults_from_generation_config
     from gpt2onnx.samplers.penalties import Penalty
     from gpt2onnx.samplers.sampler import Choice, Sampler
     from gpt2onnx.samplers.stopping import StopFn, is_stopped
+    from gpt2onnx.samplers.top_logits import Largest
     from gpt2onnx.samplers.warpers import Warper
 
 __all__ = [
@@ -57,14 +57,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BeamSearch": "gpt2onnx.samplers.beam",
-    "Branch": "gpt2onnx.samplers.beam",
+    "BeamSearch": "gpt2onnx.samplers.beam.search",
+    "Branch": "gpt2onnx.samplers.beam.search",
     "Candidates": "gpt2onnx.samplers.candidates",
     "Choice": "gpt2onnx.samplers.sampler",
-    "Finished": "gpt2onnx.samplers.hypotheses",
+    "Finished": "gpt2onnx.samplers.beam.hypotheses",
     "GenerationParams": "gpt2onnx.samplers.params",
-    "Hypothesis": "gpt2onnx.samplers.hypotheses",
-    "Largest": "gpt2onnx.samplers.largest",
+    "Hypothesis": "gpt2onnx.samplers.beam.hypotheses",
+    "Largest": "gpt2onnx.samplers.top_logits",
     "Penalty": "gpt2onnx.samplers.penalties",
     "Sampler": "gpt2onnx.samplers.sampler",
     "StopFn": "gpt2onnx.samplers.stopping",

@@ -16,10 +16,10 @@ from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.samplers import penalties
 from gpt2onnx.samplers.candidates import LARGEST, Candidates, FloatArray, IntArray
 from gpt2onnx.samplers.dry import dry
-from gpt2onnx.samplers.largest import ALL
 from gpt2onnx.samplers.mirostat import Mirostat
 from gpt2onnx.samplers.params import PARAMETERS, GenerationParams
 from gpt2onnx.samplers.penalties import Penalty
+from gpt2onnx.samplers.top_logits import ALL
 from gpt2onnx.samplers.warpers import DEFAULT_TOP_K, Warper
 
 State = TypeVar("State")

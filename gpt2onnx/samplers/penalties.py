@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from gpt2onnx.errors import ParameterError, shown
-from gpt2onnx.samplers.asking import ask
+from gpt2onnx.samplers.callbacks import ask
 from gpt2onnx.samplers.candidates import FloatArray, IntArray, bounded
 
 Penalty = Callable[[IntArray, FloatArray], FloatArray]

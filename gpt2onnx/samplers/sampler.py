@@ -20,11 +20,11 @@ from gpt2onnx.samplers.chain import (
     warper_steps,
 )
 from gpt2onnx.samplers.draw import categorical, copied, greedy, ranked
-from gpt2onnx.samplers.largest import ALL, Largest
 from gpt2onnx.samplers.logprobs import token_logprob
 from gpt2onnx.samplers.mirostat import Mirostat
 from gpt2onnx.samplers.params import GenerationParams
 from gpt2onnx.samplers.penalties import Penalty
+from gpt2onnx.samplers.top_logits import ALL, Largest
 
 
 class Choice(NamedTuple):

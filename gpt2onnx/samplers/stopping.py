@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from gpt2onnx.errors import ParameterError, shown
-from gpt2onnx.samplers.asking import ask
+from gpt2onnx.samplers.callbacks import ask
 from gpt2onnx.samplers.candidates import IntArray
 
 StopFn = Callable[[int, IntArray], bool]

@@ -12,7 +12,7 @@ from transformers import GPT2LMHeadModel
 
 import gpt2onnx
 from gpt2onnx.errors import CacheFullError, ModelFolderError, ParameterError
-from gpt2onnx.runtime.flat import FlatDecoder
+from gpt2onnx.runtime.decoder.flat import FlatDecoder
 from tests.checkpoints import make_checkpoint
 
 IDS = np.random.default_rng(0).integers(0, 257, 60)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cuda_bench.bench import Bench
-from gpt2onnx.runtime import generation
+from gpt2onnx.runtime.decoding import plain as generation
 from gpt2onnx.samplers import GenerationParams
 
 

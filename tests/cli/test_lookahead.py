@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from gpt2onnx.cli import generate, parameters
+from gpt2onnx.cli.commands import generate
+from gpt2onnx.cli.options import parameters
 from tests.cli.conftest import Run
 
 SIZES = ("--lookahead-window-size", 3, "--lookahead-ngram-size", 3)

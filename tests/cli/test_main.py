@@ -7,7 +7,7 @@ import pytest
 
 import gpt2onnx
 from gpt2onnx import cli, errors
-from gpt2onnx.cli import doctor
+from gpt2onnx.cli.commands import doctor
 from tests.cli.conftest import Run
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gpt2onnx.cli import generate, parameters
+from gpt2onnx.cli.commands import generate
+from gpt2onnx.cli.options import parameters
 from tests.cli.conftest import Run
 
 NEW = ("--max-new-tokens", 12)

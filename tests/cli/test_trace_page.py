@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import gpt2onnx
-from gpt2onnx.cli import trace
+from gpt2onnx.cli.commands import trace
 from gpt2onnx.page.text import percent, visible
 from tests.cli.conftest import Run
 

@@ -13,16 +13,17 @@ import pytest
 
 import gpt2onnx
 from gpt2onnx.agreement import Agreement
-from gpt2onnx.compare import answers, comparison
+from gpt2onnx.compare import comparison
 from gpt2onnx.compare.comparison import Comparison
-from gpt2onnx.compare.findings import findings
 from gpt2onnx.compare.grid import REFERENCE, Grid
-from gpt2onnx.compare.jobs import answer
+from gpt2onnx.compare.measure import answers
+from gpt2onnx.compare.measure.jobs import answer
 from gpt2onnx.compare.models import Exported, Given
 from gpt2onnx.compare.record import Record, head
+from gpt2onnx.compare.report.findings import findings
 from gpt2onnx.errors import ParameterError, ProviderError
 from gpt2onnx.export.cached import CachedExports
-from gpt2onnx.runtime.session import require_provider
+from gpt2onnx.runtime.ort.session import require_provider
 from tests.checkpoints import make_checkpoint
 
 PROMPTS = ["hello there", "one two three"]

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from gpt2onnx.cli.report_folder import ReportFolder
-from gpt2onnx.compare.cost import Prices
+from gpt2onnx.cli.output.report_folder import ReportFolder
 from gpt2onnx.compare.record import Record
+from gpt2onnx.compare.report.cost import Prices
 from gpt2onnx.errors import ParameterError
 
 # One that was written on a real machine.

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import GPT2LMHeadModel
 
-from gpt2onnx.runtime.decoder import Decoder
-from gpt2onnx.runtime.folder import open_folder
-from gpt2onnx.runtime.opening import open_decoder
-from gpt2onnx.runtime.session import open_session
+from gpt2onnx.runtime.decoder.protocol import Decoder
+from gpt2onnx.runtime.folder.model_folder import open_folder
+from gpt2onnx.runtime.open_model import open_decoder
+from gpt2onnx.runtime.ort.session import open_session
 
 Ids = NDArray[np.int64]
 Logits = NDArray[np.float32]

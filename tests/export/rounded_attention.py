@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from transformers import GPT2LMHeadModel
 from transformers.models.gpt2 import modeling_gpt2
 
-from gpt2onnx.export.kv_cache import CacheGrid
+from gpt2onnx.export.graph.kv_cache import CacheGrid
 from tests.export.logits import Ids, reference_logits
 
 Float = NDArray[np.float32]

@@ -12,8 +12,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper
 
-from gpt2onnx.export.builder import GraphBuilder
-from gpt2onnx.runtime.packing import packing_settings
+from gpt2onnx.export.graph.onnx_builder import GraphBuilder
+from gpt2onnx.runtime.ort.packing import packing_settings
 
 DATA = "graph.onnx.data"
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gpt2onnx.errors import Gpt2OnnxError, PromptError, TokenizerError
-from gpt2onnx.export.tokenizer import TOKENIZER_FILES, load_tokenizer
+from gpt2onnx.export.checkpoint.tokenizer import TOKENIZER_FILES, load_tokenizer
 from gpt2onnx.tokenizer.codec import encode
 from gpt2onnx.tokenizer.library import library_errors
 from tests.checkpoints import write_tokenizer

@@ -25,11 +25,12 @@ from gpt2onnx.errors import (
     VerificationError,
     WeightsError,
 )
-from gpt2onnx.export import exporter, kernels_graph
-from gpt2onnx.export.builder import GraphBuilder
-from gpt2onnx.export.config import Gpt2Config
+from gpt2onnx.export import exporter
+from gpt2onnx.export.checkpoint.config import Gpt2Config
 from gpt2onnx.export.exporter import Export, export
-from gpt2onnx.export.precision import PRECISIONS
+from gpt2onnx.export.graph import kernels as kernels_graph
+from gpt2onnx.export.graph.onnx_builder import GraphBuilder
+from gpt2onnx.export.quantization.precision import PRECISIONS
 from tests.checkpoints import Format, make_checkpoint
 from tests.export.logits import exported_logits, open_exported
 from tests.export.test_folder import tree
@@ -390,7 +391,7 @@ def test_an_export_without_its_settings_of_generation(checkpoint: Path, tmp_path
 
 SCRIPTS = {
     "before a module of it": "import gpt2onnx; function = gpt2onnx.export",
-    "after a module of it": "import gpt2onnx.export.quantize; function = gpt2onnx.export",
+    "after a module of it": "import gpt2onnx.export.exporter; function = gpt2onnx.export",
     "from the package": "from gpt2onnx import export as function",
     "from its own package": "from gpt2onnx.export import export as function",
 }

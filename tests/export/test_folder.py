@@ -15,10 +15,10 @@ from tokenizers import Tokenizer
 
 from gpt2onnx.errors import OutputExistsError, StorageError
 from gpt2onnx.export import folder
-from gpt2onnx.export.checkpoint import open_checkpoint
+from gpt2onnx.export.checkpoint.checkpoint import open_checkpoint
 from gpt2onnx.export.folder import check_replaceable, staged, write_manifest, write_settings
-from gpt2onnx.runtime import folder as runtime_folder
-from gpt2onnx.runtime import manifest
+from gpt2onnx.runtime.folder import manifest
+from gpt2onnx.runtime.folder import model_folder as runtime_folder
 from tests.checkpoints import make_checkpoint
 
 

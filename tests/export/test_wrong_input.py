@@ -26,8 +26,8 @@ from gpt2onnx.errors import (
     UnsupportedConfigError,
     WeightsError,
 )
-from gpt2onnx.export.checkpoint import open_checkpoint, tensor_shapes
-from gpt2onnx.export.config import ALIASES, DEFAULTS, REFUSED, Gpt2Config
+from gpt2onnx.export.checkpoint.checkpoint import open_checkpoint, tensor_shapes
+from gpt2onnx.export.checkpoint.config import ALIASES, DEFAULTS, REFUSED, Gpt2Config
 from gpt2onnx.export.exporter import export
 from tests.checkpoints import Format, make_checkpoint
 

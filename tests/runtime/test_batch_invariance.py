@@ -10,7 +10,7 @@ import pytest
 
 import gpt2onnx
 from gpt2onnx import Model, demo
-from gpt2onnx.runtime.decoder import Ids, Logits
+from gpt2onnx.runtime.decoder.protocol import Ids, Logits
 
 PRECISIONS = ["fp32", "int8", "int8-dynamic"]
 BATCHES = [1, 2, 3, 8, 32]

@@ -11,12 +11,12 @@ import pytest
 
 import gpt2onnx
 from gpt2onnx.errors import CacheFullError, ParameterError
-from gpt2onnx.runtime.decoder import Ids, Logits, Mask
-from gpt2onnx.runtime.draft_tree import DraftTree
-from gpt2onnx.runtime.folder import open_folder
-from gpt2onnx.runtime.fused import FusedDecoder
-from gpt2onnx.runtime.jacobi import JacobiWindow
-from gpt2onnx.runtime.session import open_session
+from gpt2onnx.runtime.decoder.fused import FusedDecoder
+from gpt2onnx.runtime.decoder.protocol import Ids, Logits, Mask
+from gpt2onnx.runtime.decoding.lookahead.draft_tree import DraftTree
+from gpt2onnx.runtime.decoding.lookahead.window import JacobiWindow
+from gpt2onnx.runtime.folder.model_folder import open_folder
+from gpt2onnx.runtime.ort.session import open_session
 from tests.conftest import WIDE, torch_model
 
 VOCAB = 257

@@ -11,7 +11,7 @@ import pytest
 
 import gpt2onnx
 from gpt2onnx import Model
-from gpt2onnx.runtime.processor import processor
+from gpt2onnx.runtime.machine.processor import processor
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

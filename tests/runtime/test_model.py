@@ -15,8 +15,8 @@ import pytest
 import gpt2onnx
 from gpt2onnx import Generation, Model
 from gpt2onnx.errors import ModelFolderError, ParameterError, PromptError, TokenRangeError
-from gpt2onnx.runtime.opening import open_decoder
-from gpt2onnx.runtime.session import TensorSpec
+from gpt2onnx.runtime.open_model import open_decoder
+from gpt2onnx.runtime.ort.session import TensorSpec
 from tests.checkpoints import END_OF_TEXT_ID
 
 SAMPLING = {"do_sample": True, "seed": 7, "max_new_tokens": 12}

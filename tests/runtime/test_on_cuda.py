@@ -15,9 +15,9 @@ import pytest
 import gpt2onnx
 from gpt2onnx import Model
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.export import blocks
+from gpt2onnx.export.quantization import blocks
 from tests.checkpoints import make_checkpoint
-from tests.runtime.test_session import CUDA
+from tests.runtime.ort.test_session import CUDA
 
 pytestmark = pytest.mark.cuda
 

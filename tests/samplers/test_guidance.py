@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.runtime.guidance import guidance_of
+from gpt2onnx.runtime.decoding.guidance import guidance_of
 from gpt2onnx.samplers import GenerationParams, defaults_from_generation_config, log_softmax
 from gpt2onnx.samplers.guidance import guide
 from gpt2onnx.samplers.params.rules import DRAFT_EXCLUDES

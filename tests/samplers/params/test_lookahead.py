@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.runtime.lookahead import LookaheadSizes, lookahead_sizes
+from gpt2onnx.runtime.decoding.lookahead.lookahead import LookaheadSizes, lookahead_sizes
 from gpt2onnx.samplers import GenerationParams, defaults_from_generation_config
 from gpt2onnx.samplers.params import LOOKAHEAD
 

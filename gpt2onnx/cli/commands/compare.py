@@ -1,0 +1,196 @@
+"""gpt2onnx compare: the same answers, how fast, at what cost, on the CPU and on the GPU?"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from gpt2onnx import demo
+from gpt2onnx.cli.options.text import read_file
+from gpt2onnx.cli.output.bar import Bar
+from gpt2onnx.cli.output.report_folder import ReportFolder, earlier
+from gpt2onnx.cli.output.table import table
+from gpt2onnx.cli.parser import Parser
+from gpt2onnx.cli.streams import is_terminal, say
+from gpt2onnx.compare.comparison import Comparison
+from gpt2onnx.compare.grid import Grid
+from gpt2onnx.compare.measure.answers import encoded
+from gpt2onnx.compare.measure.machine import machine
+from gpt2onnx.compare.measure.prompts import PROMPTS
+from gpt2onnx.compare.models import Exported, Given
+from gpt2onnx.compare.record import Record, head
+from gpt2onnx.compare.report.cost import Prices
+from gpt2onnx.compare.report.findings import findings
+from gpt2onnx.compare.report.tables import tables
+from gpt2onnx.demo import DEMO
+from gpt2onnx.errors import ParameterError, PromptError
+from gpt2onnx.runtime.folder.model_folder import is_model_folder, open_folder
+from gpt2onnx.runtime.open_model import open_tokenizer
+from gpt2onnx.runtime.ort.session import known_provider
+
+DESCRIPTION = """\
+Runs one model on several providers and in several precisions, and compares:
+answers with those of the CPU in fp32, times, memory, energy where the machine
+tells, and cost. A provider that isn't there is a row that says why. SOURCE is a
+checkpoint (a folder, a hub's model id, or demo, the bundled one), which is
+exported into the cache as needed; or model folders of one model, one for each
+precision. Each measurement is a process of its own. OUT gets compare.json,
+compare.html and compare.md; Ctrl-C keeps what is done, and --resume goes on.
+The exit status is 1 where nothing could be run; a verdict doesn't change it."""
+EXAMPLES = [
+    "gpt2onnx compare demo --providers cpu --batch 1,8 --context 32,256",
+    "gpt2onnx compare openai-community/gpt2 --cpu-price 0.17 --gpu-price 1.20",
+    "gpt2onnx compare gpt2-fp32 gpt2-int8 --providers cpu --out gpt2-report",
+]
+PRECISIONS = ("fp32", "int8")
+
+
+def parser() -> Parser:
+    parser = Parser("compare", "SOURCE …", DESCRIPTION, EXAMPLES)
+    parser.add_argument(
+        "sources", nargs="+", metavar="SOURCE", help="a checkpoint, or model folders"
+    )
+    _add_grid(parser)
+    parser.add_argument(
+        "--prompts", metavar="FILE", help="prompts, one a line, \\n in one for its line's end"
+    )
+    for place in ("cpu", "gpu"):
+        parser.add_argument(
+            f"--{place}-price", type=float, metavar="$/h", help="dollars an hour of its machine"
+        )
+    parser.add_argument(
+        "--out", metavar="DIR", default="compare", help="the folder to write (default: compare)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the record in OUT")
+    return parser
+
+
+def _add_grid(parser: Parser) -> None:
+    group = parser.add_argument_group("grid")
+    for name, kind, default, text in (
+        ("providers", _names, "cpu,cuda", "providers"),
+        ("precisions", _names, None, "precisions of a checkpoint's exports (default: fp32,int8)"),
+        ("batch", _numbers, "1,8", "sequences that share a step"),
+        ("context", _numbers, "32,512", "tokens of each prompt"),
+    ):
+        help_ = text if default is None else f"{text} (default: {default})"
+        group.add_argument(f"--{name}", type=kind, default=default, metavar="LIST", help=help_)
+    group.add_argument(
+        "--new-tokens", type=int, default=64, metavar="N", help="tokens to write (default: 64)"
+    )
+    group.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads on the CPU (default: one a physical core that the process may use)",
+    )
+    group.add_argument(
+        "--tf32", action="store_true", help="let CUDA round fp32 products to 10 bits (default: no)"
+    )
+    group.add_argument(
+        "--cuda-graph",
+        action="store_true",
+        help="let CUDA capture decode steps and launch each as one graph (default: no)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    out = ReportFolder(Path(args.out), Prices(args.cpu_price, args.gpu_price))
+    prompts = _prompts(args.prompts)
+    providers = _providers(args.providers)
+    models = _models(args.sources, args.precisions)
+    precisions = models.precisions if isinstance(models, Given) else args.precisions or PRECISIONS
+    grid = Grid(
+        *(providers, precisions, args.batch, args.context),
+        *(args.new_tokens, args.threads, args.tf32, args.cuda_graph),
+    )
+    before = earlier(Path(args.out), args.resume)
+    folder = open_folder(models.folder(models.reference))
+    grid.check_positions(folder.n_positions)
+    encoded(open_tokenizer(folder), prompts, folder.n_positions, grid.new_tokens)
+    model = {"name": models.name, "identity": models.identity}
+    record = Record(head(grid.as_dict(), model, machine(), models.reference, prompts))
+    if before is not None:
+        out.resume(record, before)
+    try:
+        _compare(Comparison(grid, models, record), out)
+    except (KeyboardInterrupt, SystemExit):
+        if record.answers:
+            kept = f"what is done is kept: --resume goes on with {args.out}"
+            say(f"gpt2onnx: {kept}")
+        raise
+    print(_terminal(out.data(record)))
+    return 0 if any(each["status"] == "ok" for each in record.runs) else 1
+
+
+def _compare(comparison: Comparison, out: ReportFolder) -> None:
+    """Run what is left; whatever ends it, all files show what was done."""
+    try:
+        with Bar("comparing") as bar:
+            for done, _ in enumerate(comparison.run()):
+                out.save(comparison.record)
+                if done:
+                    bar(done, comparison.steps)
+        comparison.record.head = {**comparison.record.head, "complete": True}
+    finally:
+        out.save(comparison.record)
+        out.show(comparison.record)
+
+
+def _terminal(data: dict[str, Any]) -> str:
+    parts = [f"{each.title}\n\n{table(each.rows)}" for each in tables(data)]
+    return "\n\n".join([*parts, "\n".join(findings(data))]).strip()
+
+
+def _models(sources: list[str], precisions: tuple[str, ...] | None) -> Exported | Given:
+    if len(sources) > 1 or is_model_folder(Path(sources[0])):
+        if precisions is not None:
+            raise ParameterError(
+                f"precisions={','.join(precisions)} has no effect on model folders, which have "
+                "their own: leave it out, or give the checkpoint"
+            )
+        return Given(sources)
+    # Raises InstallationError where the export's packages are missing.
+    from gpt2onnx.export.cached import CachedExports
+    from gpt2onnx.export.quantization.precision import PRECISIONS as KNOWN
+
+    for precision in precisions or ():
+        if precision not in KNOWN:
+            raise ParameterError(f"precisions={precision}: expected some of {', '.join(KNOWN)}")
+    (source,) = sources
+    exports = CachedExports(demo.CHECKPOINT if source == DEMO else source, is_terminal(sys.stderr))
+    return Exported(source, exports.identity, exports)
+
+
+def _providers(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Short names. Errors: ProviderError for a name that ONNX Runtime doesn't know."""
+    if "auto" in names:
+        raise ParameterError("providers=auto: expected names, such as cpu,cuda")
+    return tuple(map(known_provider, names))
+
+
+def _prompts(file: str | None) -> list[str]:
+    if file is None:
+        return list(PROMPTS)
+    lines = (line for line in re.split("\r?\n", read_file(file)) if line.strip())
+    prompts = [line.replace("\\n", "\n") for line in lines]
+    if not prompts:
+        raise PromptError(f"{file}: no prompts: expected one a line")
+    return prompts
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not names:
+        raise argparse.ArgumentTypeError(f"expected at least one, got {text!r}")
+    return names
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in _names(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers with commas, got {text!r}") from None

@@ -1,0 +1,130 @@
+"""gpt2onnx export: make a model folder of a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from gpt2onnx.cli.parser import Parser
+from gpt2onnx.cli.streams import is_terminal
+from gpt2onnx.demo import CHECKPOINT, DEMO
+from gpt2onnx.errors import SettingsWarning
+
+DESCRIPTION = """\
+Makes a model folder, ONNX graph, tokenizer and settings, of a GPT-2 checkpoint:
+a folder that transformers wrote, a model id of the hub, or demo, the bundled
+one (./demo is a folder of that name). Where PyTorch is installed, the result's
+logits are compared with PyTorch's. OUT appears when all went well, else not."""
+EXAMPLES = [
+    "gpt2onnx export openai-community/gpt2 gpt2-int8",
+    "gpt2onnx export ./my-checkpoint my-model --precision fp32 --verify",
+    "gpt2onnx export demo demo-int4 --precision int4",
+    "gpt2onnx export demo everywhere --for genai --for transformers.js",
+]
+
+# Options that are export's own parameters, by the same names.
+OPTIONS = (
+    *("precision", "graph", "device", "revision", "with_hidden_states", "with_attention_bias"),
+    *("kv_cache", "calibration", "verify", "force", "strict"),
+)
+
+
+def parser() -> Parser:
+    parser = Parser("export", "SOURCE OUT", DESCRIPTION, EXAMPLES)
+    parser.add_argument("source", metavar="SOURCE", help="checkpoint: folder, model id or demo")
+    parser.add_argument("out", metavar="OUT", help="the folder to write")
+    parser.add_argument("--revision", metavar="NAME", help="the hub's branch, tag or commit")
+    parser.add_argument(
+        "--precision",
+        metavar="NAME",
+        default="int8",
+        help="fp32, fp16, int8 (default), int8-dynamic or int4",
+    )
+    parser.add_argument(
+        "--graph",
+        metavar="NAME",
+        help="fused, made for ONNX Runtime (default); masked, the same with the inputs that other "
+        "libraries feed; portable, in standard operators alone",
+    )
+    parser.add_argument(
+        "--for",
+        dest="runtime",
+        metavar="NAME",
+        action="append",
+        help="in the layout of onnxruntime (default), transformers.js, genai, openvino or optimum, "
+        "with the graph that is best there; several: each a folder of its name in OUT",
+    )
+    parser.add_argument(
+        "--device", metavar="NAME", default="cpu", help="made for cpu (default) or cuda"
+    )
+    parser.add_argument(
+        "--with-hidden-states",
+        action="store_true",
+        help="let the graph give hidden states as well, which --penalty-alpha of generate needs",
+    )
+    parser.add_argument(
+        "--with-attention-bias",
+        action="store_true",
+        help="let the graph be told what each token sees, which --lookahead-window-size of "
+        "generate needs",
+    )
+    parser.add_argument(
+        "--kv-cache",
+        metavar="NAME",
+        default="float",
+        help="float, the type of the activations (default), or int8: a quarter of the memory and "
+        "faster steps behind long contexts, for slower prompts",
+    )
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE",
+        help="a text in UTF-8 like those to come, which tells int8, int8-dynamic, int4 and "
+        "--kv-cache int8 what matters (default: random tokens)",
+    )
+    parser.add_argument(
+        "--verify",
+        action=argparse.BooleanOptionalAction,
+        help="compare with PyTorch (default: where it is installed)",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="replace the model folder that is at OUT"
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="end with an error, not with a warning, where a setting of generation can't be kept",
+    )
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    # Raises InstallationError where the export's packages are missing.
+    from gpt2onnx.export import export
+    from gpt2onnx.export.runtimes.targets import choose_runtime
+
+    runtimes = list(dict.fromkeys(args.runtime or ["onnxruntime"]))
+    for runtime in runtimes:  # before any is written
+        choose_runtime(runtime, args.graph)
+    given = {name: getattr(args, name) for name in OPTIONS}
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SettingsWarning)
+        warnings.showwarning = _warn  # of which catch_warnings has kept the old one
+        for runtime in runtimes:
+            made = export(
+                CHECKPOINT if args.source == DEMO else args.source,
+                args.out if len(runtimes) == 1 else Path(args.out, runtime),
+                runtime=runtime,
+                progress=is_terminal(sys.stderr),
+                **given,
+            )
+            print(made)
+    return 0
+
+
+def _warn(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    """Print what a warning says in one line, and of a library's nothing."""
+    if issubclass(category, SettingsWarning):
+        print(f"gpt2onnx: warning: {message}", file=sys.stderr)

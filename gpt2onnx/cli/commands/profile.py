@@ -1,0 +1,110 @@
+"""gpt2onnx profile: where a model's time goes, operator by operator."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import Any
+
+from gpt2onnx.cli.options.model import add_provider, find_model
+from gpt2onnx.cli.output.table import table
+from gpt2onnx.cli.parser import Parser
+from gpt2onnx.errors import printable
+from gpt2onnx.runtime.folder.model_folder import ModelFolder, open_folder
+from gpt2onnx.runtime.profiling.profile import Phase, Profile, Work, profile
+
+DESCRIPTION = """\
+Shows where a model's time goes, for a prompt and for a step after it: by kind
+of operator as ONNX Runtime's profiler has it (medians of several runs), then
+all operators together, the same measured without the profiler, and the floor:
+the time that reading takes, weights and cache once each, at the bandwidth that
+as many threads reach here on as many bytes. On other providers than the CPU
+there is no floor, and an operator's time can be that of starting it alone."""
+EXAMPLES = [
+    "gpt2onnx profile gpt2-int8",
+    "gpt2onnx profile gpt2-int8 --context 900 --threads 1 --json",
+]
+LENGTH, STEPS = 512, 32
+
+
+def parser() -> Parser:
+    parser = Parser("profile", "DIR", DESCRIPTION, EXAMPLES)
+    parser.add_argument("folder", metavar="DIR", help="model folder, or demo, the bundled one")
+    parser.add_argument(
+        "--prompt-length",
+        type=int,
+        metavar="N",
+        help=f"tokens of the prompt (default: {LENGTH}, or what the model has room for)",
+    )
+    parser.add_argument(
+        "--context",
+        type=int,
+        metavar="N",
+        help=f"tokens before a step (default: {LENGTH}, or what the model has room for)",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=STEPS, metavar="N", help=f"steps to take (default: {STEPS})"
+    )
+    add_provider(parser.add_argument_group("model"))
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", action="store_true", help="all of it as one JSON object")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    folder = open_folder(find_model(args.folder, args.provider))
+    longest = folder.n_positions
+    work = Work(
+        prompt_length=min(LENGTH, longest) if args.prompt_length is None else args.prompt_length,
+        context=min(LENGTH, longest - 1) if args.context is None else args.context,
+        steps=args.steps,
+    )
+    found = profile(folder, work, args.provider, args.provider_options, args.threads)
+    about = {"model": args.folder, **_made(folder)}
+    print(_as_json(about, found) if args.json else _as_text(about, found))
+    return 0
+
+
+def _made(folder: ModelFolder) -> dict[str, str | None]:
+    """What its export said; another exporter's folder says nothing."""
+    manifest = folder.manifest or {}
+    return {"precision": manifest.get("precision"), "graph": manifest.get("graph")}
+
+
+def _as_json(about: dict[str, Any], found: Profile) -> str:
+    phases = {
+        name: {**asdict(phase), "operators_ms": phase.operators_ms, "ratio": phase.ratio}
+        for name, phase in (("prompt", found.prompt), ("decode", found.decode))
+    }
+    return json.dumps({**about, **asdict(found), **phases}, ensure_ascii=False)
+
+
+def _as_text(about: dict[str, Any], found: Profile) -> str:
+    kind = ", ".join(str(value) for value in (about["precision"], about["graph"]) if value)
+    threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
+    lines = [
+        f"{about['model']}: {printable(kind or 'another exporter')}; {found.provider}, {threads}; "
+        f"weights {found.weight_bytes / 1e6:.1f} MB, "
+        f"cache {found.cache_bytes_per_token / 1e3:.1f} kB a token",
+        f"\na prompt of {found.prompt.tokens} tokens\n{_table(found.prompt, found.bandwidth)}",
+        f"\na step after {found.decode.tokens} tokens\n{_table(found.decode, found.bandwidth)}",
+    ]
+    return "\n".join(lines)
+
+
+def _table(phase: Phase, bandwidth: float | None) -> str:
+    rows = [
+        (each.operator, str(each.calls), f"{each.ms:.3f}", f"{each.share:.1%}")
+        for each in phase.operators
+    ]
+    calls = sum(each.calls for each in phase.operators)
+    rows += [
+        ("all operators", str(calls), f"{phase.operators_ms:.3f}", ""),
+        ("without the profiler", "", f"{phase.measured_ms:.3f}", ""),
+    ]
+    if bandwidth:
+        read = f"{phase.bytes_read / 1e6:.1f} MB at {bandwidth / 1e9:.1f} GB/s"
+        ratio = f"{phase.ratio:.1f} times the floor"
+        rows += [("floor", "", f"{phase.floor_ms:.3f}", f"{read}; measured is {ratio}")]
+    return table([("operator", "calls", "ms", "share"), *rows])

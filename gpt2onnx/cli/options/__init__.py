@@ -1,0 +1,1 @@
+"""Options that several commands share: the model, the text, the parameters."""

@@ -1,0 +1,25 @@
+"""What a measuring process can be asked for, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gpt2onnx.compare.measure import answers, placement, speed
+from gpt2onnx.compare.measure.job import Job
+from gpt2onnx.errors import Gpt2OnnxError
+
+JOBS: Mapping[str, Callable[[Job], Any]] = {
+    "reference": answers.reference,
+    "answers": answers.candidate,
+    "placement": placement.measure,
+    "speed": speed.measure,
+}
+
+
+def answer(job: Job) -> dict[str, Any]:
+    """Do a job in this process."""
+    try:
+        return {"result": JOBS[job["kind"]](job)}
+    except Gpt2OnnxError as error:
+        return {"reason": str(error)}

@@ -1,0 +1,1 @@
+"""A record as tables, sentences, Markdown and a page."""

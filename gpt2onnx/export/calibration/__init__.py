@@ -1,0 +1,1 @@
+"""What activations are while the checkpoint reads a text, for rounding that heeds them."""

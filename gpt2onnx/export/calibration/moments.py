@@ -1,0 +1,54 @@
+"""The second moments of the feed-forwards' inputs over a text, a layer at a time as asked for.
+
+Knows GPT-2's matrices by name; knows nothing of rounding.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2onnx.export.calibration.forward_pass import Ids, watch_layers
+from gpt2onnx.export.checkpoint.checkpoint import Weights
+from gpt2onnx.export.checkpoint.floats import require_finite
+from gpt2onnx.export.quantization.blocks import BLOCK_SIZE
+from gpt2onnx.export.quantization.gptq import GROUP
+
+Float = NDArray[np.float32]
+
+# Twice as many gain a tenth of the KL, for twice the time (docs/log.md).
+MOMENT_TOKENS = 4096
+
+
+class Moments:
+    """x.T @ x of what the feed-forwards' matrices are given, over `windows` [count, tokens].
+
+    Matrices are asked for in the model's order, so that one layer's moments are held at once.
+    """
+
+    def __init__(self, weights: Weights, windows: Ids) -> None:
+        self._layers = watch_layers(weights, windows, self._add)
+        self._sums: dict[str, Float] = {}
+
+    def __call__(self, name: str) -> Float:
+        """[groups, size, size]: inputs of different groups count as unrelated."""
+        while name not in self._sums:
+            self._sums.clear()
+            next(self._layers)
+        return self._sums.pop(name)
+
+    def _add(self, name: str, x: Float) -> None:
+        if ".mlp." in name:
+            self._sums[name] = self._sums.get(name, 0) + require_finite(_moments(x), name)
+
+
+def _moments(x: Float) -> Float:
+    """x [tokens, in] -> [groups, size, size]."""
+    width = -(-x.shape[1] // BLOCK_SIZE) * BLOCK_SIZE
+    size = min(GROUP, width)
+    groups = -(-width // size)
+    padded = np.zeros((len(x), groups * size), np.float32)
+    padded[:, : x.shape[1]] = x
+    parts = padded.reshape(len(x), groups, size).swapaxes(0, 1)
+    moments: Float = parts.swapaxes(1, 2) @ parts
+    return moments

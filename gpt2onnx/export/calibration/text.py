@@ -1,0 +1,60 @@
+"""The tokens that an export is calibrated with: a text's, or random ones where there is none.
+
+Keys and values depend on the position as much as on the token, so every position is filled: with a
+text that ended after 218 of 1,024 positions, a model was worthless behind them (docs/log.md).
+"""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2onnx.errors import ParameterError, TokenizerError
+from gpt2onnx.export.checkpoint.checkpoint import Checkpoint
+from gpt2onnx.files import as_path, decoded, open_regular
+from gpt2onnx.tokenizer.codec import encode
+
+Ids = NDArray[np.int64]
+
+# More brought nothing (docs/log.md).
+TOKENS = 1024
+# Bytes that are read of a file: more than any use of them takes.
+ENOUGH = 1 << 20
+
+
+class CalibrationText:
+    """A checkpoint's tokens of the beginning of a file in UTF-8, read once; without one, random."""
+
+    def __init__(self, checkpoint: Checkpoint, file: str | Path | None) -> None:
+        """Errors: ParameterError where the file can't be read or holds no token."""
+        self._config = checkpoint.config
+        self._ids = (
+            [] if file is None else encode(checkpoint.tokenizer, _read(file), TokenizerError)
+        )
+        if file is not None and not self._ids:
+            raise ParameterError(f"{file}: expected a text, found no token in it")
+
+    def windows(self, tokens: int = TOKENS) -> Ids:
+        """At least that many: ids [texts, n_positions], which fill all positions.
+
+        A short text is repeated.
+        """
+        shape = -(-tokens // self._config.n_positions), self._config.n_positions
+        if self._ids:
+            return np.resize(np.array(self._ids), shape)
+        return np.random.default_rng(0).integers(self._config.vocab_size, size=shape)
+
+
+def _read(file: str | Path) -> str:
+    path = as_path(file, "calibration", ParameterError)
+    with open_regular(path, ParameterError) as text:
+        start = text.read(ENOUGH)
+    try:
+        # A character may be cut where the reading ends, but not where the file does.
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        return decoder.decode(start, final=len(start) < ENOUGH).removeprefix("\ufeff")
+    except UnicodeDecodeError:
+        return decoded(start, path, ParameterError)  # says what is wrong with it

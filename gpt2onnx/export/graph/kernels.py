@@ -1,0 +1,192 @@
+"""GPT-2's decoder in the three operators of gpt2onnx-kernels, beside the fused graph.
+
+Its matrices are the fused graph's own, in the same data file. Knows how those are named, and what
+the operators take (docs/kernels.md); nothing of where the weights came from.
+
+Inputs                    shape
+  input_ids               int64 [tokens]
+  position_ids            int64 [tokens]
+  rows                    int64 [tokens], each token's row of the cache
+  slots                   int64 [tokens], and its place there: in order, a row's tokens together
+  logits_index            int64 [count], the tokens that get logits
+  sees                    bool [tokens, tokens], which of the run's tokens of its row each one sees;
+                          [0, 0] where it's all up to itself
+  past_key_values.N.key   [rows, heads, capacity, head_dim], and .value: appended to in place
+Outputs
+  logits                  float32 [count, vocab]
+  hidden_states           float32 [count, n_embd], the head's input, where they are asked for
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import onnx
+from onnx import TensorProto, helper
+
+from gpt2onnx.export.checkpoint.config import Gpt2Config
+from gpt2onnx.export.graph.onnx_builder import IR_VERSION, OPSET
+from gpt2onnx.export.quantization.blocks import BLOCK_SIZE
+
+DOMAIN, VERSION = "gpt2onnx", 1
+PRECISIONS = ("fp32", "int8", "int4")
+
+
+def can_build(graph: str, precision: str, device: str) -> bool:
+    """Whether a graph has one of the kernels' operators beside it."""
+    return graph == "fused" and precision in PRECISIONS and device == "cpu"
+
+
+# The operator's name of each of transformers' activation functions.
+ACTIVATIONS = {
+    **dict.fromkeys(["gelu", "gelu_python"], "gelu"),
+    **dict.fromkeys(
+        ["gelu_accurate", "gelu_fast", "gelu_new", "gelu_python_tanh", "gelu_pytorch_tanh"],
+        "gelu_tanh",
+    ),
+    **dict.fromkeys(["silu", "swish"], "silu"),
+    **{name: name for name in ("gelu_10", "laplace", "leaky_relu", "linear", "mish")},
+    **{name: name for name in ("quick_gelu", "relu", "relu2", "relu6", "sigmoid", "tanh")},
+}
+
+# How activations are rounded before a product with rounded weights, by what the matrix's name has
+# in it: bits, and how many share a scale (0: a token's).
+BY_BLOCK = (8, BLOCK_SIZE)
+ROUNDING = {".attn.": (16, 0), "": BY_BLOCK}
+
+
+def build(fused: onnx.ModelProto, config: Gpt2Config) -> onnx.ModelProto:
+    """The same model as a fused one, whose external tensors it shares."""
+    return _Writer(fused, config).model()
+
+
+class _Writer:
+    """Writes the nodes; collects the initializers that they read."""
+
+    def __init__(self, fused: onnx.ModelProto, config: Gpt2Config) -> None:
+        self.config = config
+        self.fused = fused
+        self.there = {tensor.name: tensor for tensor in fused.graph.initializer}
+        self.read: dict[str, onnx.TensorProto] = {}
+        self.nodes: list[onnx.NodeProto] = []
+
+    def model(self) -> onnx.ModelProto:
+        self.write()
+        graph = helper.make_graph(
+            self.nodes, "gpt2", self.inputs(), self.outputs(), list(self.read.values())
+        )
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)]
+        return helper.make_model(
+            graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="gpt2onnx"
+        )
+
+    def write(self) -> None:
+        """GPT2LMHeadModel.forward."""
+        table = self.matrix("wte")
+        hidden = self.node(
+            "Embed", ["input_ids", "position_ids", *table, self.tensor("wpe.weight")], "embedding"
+        )
+        for layer in range(self.config.n_layer):
+            hidden = self.mlp(layer, self.attention(layer, hidden))
+        self.head(hidden)
+
+    def attention(self, layer: int, hidden: str) -> str:
+        name = f"h.{layer}.attn"
+        qkv = self.linear(f"{name}.c_attn", hidden, norm=f"h.{layer}.ln_1")
+        steps = f"{name}.value_steps"
+        cache = [f"past_key_values.{layer}.{part}" for part in ("key", "value")]
+        told = [qkv, "rows", "slots", *cache, "sees"]
+        told += [self.tensor(steps)] if steps in self.there else []
+        heads, scale = self.config.n_head, self.config.scale(layer)
+        rows = self.node("Attention", told, name, heads=heads, scale=scale)
+        return self.linear(f"{name}.c_proj", rows, residual=hidden)
+
+    def mlp(self, layer: int, hidden: str) -> str:
+        name = f"h.{layer}.mlp"
+        activation = ACTIVATIONS[self.config.activation_function]
+        units = self.linear(f"{name}.c_fc", hidden, norm=f"h.{layer}.ln_2", activation=activation)
+        return self.linear(f"{name}.c_proj", units, residual=hidden)
+
+    def head(self, hidden: str) -> None:
+        name = "wte" if self.config.tie_word_embeddings else "lm_head"
+        epsilon = self.config.layer_norm_epsilon
+        if any(output.name == "hidden_states" for output in self.fused.graph.output):
+            rows = self.node("Gather", [hidden, "logits_index"], "last", domain="")
+            norm = [rows, *self.norm("ln_f")]
+            rows = self.node(
+                "LayerNormalization", norm, "hidden_states", domain="", epsilon=epsilon, axis=-1
+            )
+            self.linear(name, rows, out="logits", transposed=1)
+        else:
+            self.linear(
+                name, hidden, norm="ln_f", selection="logits_index", out="logits", transposed=1
+            )
+
+    def linear(
+        self,
+        name: str,
+        x: str,
+        norm: str = "",
+        residual: str = "",
+        selection: str = "",
+        activation: str = "linear",
+        out: str = "",
+        transposed: int = 0,
+    ) -> str:
+        """A matrix with all that stands around it: x [tokens, in] -> [tokens or count, out]."""
+        weight, scales = self.matrix(name)
+        bias = f"{name}.bias"
+        told = [x, weight, scales, self.tensor(bias) if bias in self.there else ""]
+        told += self.norm(norm) if norm else ["", ""]
+        told += [residual, selection]
+        options: dict[str, Any] = {"activation": activation}
+        if norm:
+            options["epsilon"] = self.config.layer_norm_epsilon
+        if scales:
+            bits, block = next(how for part, how in ROUNDING.items() if part in name)
+            options |= {"bits": int(weight[-1]), "block_size": BLOCK_SIZE}
+            options |= {"activation_bits": bits, "activation_block": block}
+        elif transposed:
+            options["transposed"] = 1
+        return self.node("Linear", told, out or name, **options)
+
+    def matrix(self, name: str) -> tuple[str, str]:
+        """A stored matrix and its scales, which floats have none of."""
+        for bits in (8, 4):
+            if (rounded := f"{name}.weight_q{bits}") in self.there:
+                return self.tensor(rounded), self.tensor(f"{name}.weight_scales")
+        return self.tensor(f"{name}.weight"), ""
+
+    def norm(self, name: str) -> list[str]:
+        return [self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")]
+
+    def tensor(self, name: str) -> str:
+        """One of the fused graph's initializers, which becomes this one's."""
+        self.read[name] = self.there[name]
+        return name
+
+    def node(
+        self, op_type: str, inputs: Sequence[str], out: str, domain: str = DOMAIN, **options: Any
+    ) -> str:
+        self.nodes.append(
+            helper.make_node(op_type, inputs, [out], name=out, domain=domain, **options)
+        )
+        return out
+
+    def inputs(self) -> list[onnx.ValueInfoProto]:
+        whole = ("input_ids", "position_ids", "rows", "slots")
+        made = [helper.make_tensor_value_info(n, TensorProto.INT64, ["tokens"]) for n in whole]
+        made.append(helper.make_tensor_value_info("logits_index", TensorProto.INT64, ["count"]))
+        made.append(helper.make_tensor_value_info("sees", TensorProto.BOOL, ["seeing", "seen"]))
+        for past in self.fused.graph.input:
+            if past.name.startswith("past_key_values."):
+                own = onnx.ValueInfoProto()
+                own.CopyFrom(past)
+                own.type.tensor_type.shape.dim[0].dim_param = "rows"
+                made.append(own)
+        return made
+
+    def outputs(self) -> list[onnx.ValueInfoProto]:
+        given = ("logits", "hidden_states")
+        return [output for output in self.fused.graph.output if output.name in given]

@@ -1,0 +1,1 @@
+"""How a matrix is stored and multiplied in each precision, and how it is rounded."""

@@ -1,0 +1,188 @@
+"""A matrix of 8- or 4-bit blocks: how it is stored, and the operators that read it.
+
+MatMulNBits rounds activations to 8 bits with a scale for each block; an embedding reads rows of the
+same bytes. Knows operators and shapes; knows nothing of layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from gpt2onnx.errors import WeightsError
+from gpt2onnx.export.graph.onnx_builder import GraphBuilder
+from gpt2onnx.export.quantization.gptq import quantize_with_feedback
+from gpt2onnx.export.quantization.rounding import SMALLEST_SCALE, quantize_blocks
+
+Float = NDArray[np.float32]
+
+# With one scale for 32 weights, rows come out bit-identical at every batch size; with 128 not.
+BLOCK_SIZE = 32
+# The level of 8 bits that stands for zero.
+MIDDLE = 128
+# MatMulNBits rounds activations to 8 bits; without this its CPU kernel is 100 times slower.
+ACCURACY_LEVEL = 4
+
+
+@dataclass(frozen=True)
+class BlockMatrix:
+    """A matrix [out, width] that is stored in blocks: the names of its values and scales."""
+
+    op: GraphBuilder
+    values: str
+    scales: str
+    bits: int
+    width: int
+    out: int
+
+    @property
+    def padded(self) -> int:
+        """The width that the blocks have together: the last one is filled up with zeros."""
+        return -(-self.width // BLOCK_SIZE) * BLOCK_SIZE
+
+    def multiply(self, x: str) -> str:
+        """The dot product with every row: x [..., width] -> [..., out]."""
+        return self._multiply(x, self.width)
+
+    def _multiply(self, x: str, width: int) -> str:
+        return self.op.MatMulNBits(
+            x,
+            self.values,
+            self.scales,
+            K=width,
+            N=self.out,
+            bits=self.bits,
+            block_size=BLOCK_SIZE,
+            accuracy_level=ACCURACY_LEVEL,
+        )
+
+    def multiply_finely(self, x: str) -> str:
+        """The same with 16 bits of x [tokens, width], where the operator rounds: on the CPU.
+
+        What rounding x leaves are further rows of the same call, which reads the weights once. The
+        first part is on the operator's own grid, so that it isn't rounded again.
+        """
+        op = self.op
+        blocks = op.Reshape(self._filled_up(x), op.constant([0, -1, BLOCK_SIZE], np.int64))
+        first = round_activations(op, blocks)
+        both = op.Concat(first, op.Sub(blocks, first), axis=0)
+        rows = op.Reshape(both, op.constant([-1, self.padded], np.int64))
+        product = self._multiply(rows, self.padded)
+        return op.sum_of_halves(product, self.out)
+
+    def _filled_up(self, x: str) -> str:
+        """x [..., width] -> [..., padded]."""
+        if self.padded == self.width:
+            return x
+        op = self.op
+        pads = op.constant([0, self.padded - self.width], np.int64)
+        return op.Pad(x, pads, "", op.constant([-1], np.int64))
+
+    def cut(self, x: str) -> str:
+        """x [..., padded] -> [..., width]."""
+        if self.padded == self.width:
+            return x
+        op = self.op
+        start, end, axis = (op.constant([n], np.int64) for n in (0, self.width, -1))
+        return op.Slice(x, start, end, axis)
+
+
+class StandardBlockMatrix(BlockMatrix):
+    """The same in standard operators; ONNX Runtime makes them MatMulNBits again.
+
+    Its values are int8 [padded, out], its scales [blocks, out].
+    """
+
+    def multiply(self, x: str) -> str:
+        """The dot product with every row: x [..., width] -> [..., out]."""
+        return self._multiply(self._filled_up(x), self.padded)
+
+    def _multiply(self, x: str, width: int) -> str:
+        grid = {"axis": 0, "block_size": BLOCK_SIZE}
+        return self.op.MatMul(x, self.op.DequantizeLinear(self.values, self.scales, **grid))
+
+
+def round_activations(op: GraphBuilder, blocks: str) -> str:
+    """blocks [tokens, blocks, block] -> the same shape, each block on 8 bits of its own scale.
+
+    The floor keeps a block of nothing but zeros from being divided by zero.
+    """
+    largest = op.ReduceMax(op.Abs(blocks), op.constant([-1], np.int64), keepdims=1)
+    scales = op.Mul(largest, op.constant(1 / 127, np.float32))
+    scales = op.Max(scales, op.constant(SMALLEST_SCALE, np.float32))
+    return op.Mul(op.Round(op.Div(blocks, scales)), scales)
+
+
+@dataclass(frozen=True)
+class BlockTable:
+    """A matrix of 8-bit blocks whose bytes serve the embedding, and MatMulNBits as the head.
+
+    Rows are gathered before they are multiplied out, in operators that every provider has: the
+    browser's has no GatherBlockQuantized, which takes no less time on the CPU.
+    """
+
+    matrix: BlockMatrix
+
+    def gather(self, ids: str) -> str:
+        op, matrix = self.matrix.op, self.matrix
+        shape = [matrix.out, matrix.padded // BLOCK_SIZE, 1]
+        scales = op.view(f"{matrix.scales}_column", matrix.scales, shape)
+        levels = op.Cast(op.Gather(matrix.values, ids), to=TensorProto.FLOAT)
+        steps = op.Sub(levels, op.constant(MIDDLE, np.float32))
+        rows = op.Mul(steps, op.Gather(scales, ids))
+        return matrix.cut(op.Reshape(rows, op.constant([-1, matrix.padded], np.int64)))
+
+    def project(self, hidden: str) -> str:
+        return self.matrix.multiply(hidden)
+
+
+class CudaBlockTable(BlockTable):
+    """The same on CUDA, where one kernel gathers and multiplies out."""
+
+    def gather(self, ids: str) -> str:
+        op, matrix = self.matrix.op, self.matrix
+        # GatherBlockQuantized wants [vocab, width] where MatMulNBits has [vocab, blocks, block].
+        rows = op.view(f"{matrix.values}_rows", matrix.values, [matrix.out, matrix.padded])
+        gathered = op.GatherBlockQuantized(
+            rows, ids, matrix.scales, bits=8, block_size=BLOCK_SIZE, quantize_axis=1
+        )
+        return matrix.cut(gathered)
+
+
+def store_blocks(
+    op: GraphBuilder,
+    name: str,
+    weight: Float,
+    bits: int,
+    dtype: np.dtype[Any],
+    moments: Float | None = None,
+) -> BlockMatrix:
+    """Round weight [out, width] to blocks, with scales in the type of the activations."""
+    check_range(weight, dtype, name)
+    if moments is None:
+        values, scales = quantize_blocks(weight, bits, BLOCK_SIZE, dtype)
+    else:
+        values, scales = quantize_with_feedback(weight, moments, bits, BLOCK_SIZE, dtype)
+    out, width = weight.shape
+    stored = op.matrix(f"{name}.weight_q{bits}", values)
+    return BlockMatrix(op, stored, op.matrix(f"{name}.weight_scales", scales), bits, width, out)
+
+
+def cast(value: Float, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
+    """`value` in the type of the activations. Errors: WeightsError where it is beyond its range."""
+    check_range(value, dtype, name)
+    return value.astype(dtype, copy=False)
+
+
+def check_range(value: Float, dtype: np.dtype[Any], name: str) -> None:
+    """Raise WeightsError where a weight would become infinite."""
+    largest = max(value.max(), -value.min())
+    if largest > np.finfo(dtype).max:
+        raise WeightsError(
+            f"{name}: expected weights within {dtype}'s range, +-{np.finfo(dtype).max:.6g}, found "
+            f"{largest:.6g}; export in fp32, or in int8 for device='cpu'"
+        )

@@ -1,0 +1,206 @@
+"""How a matrix is stored and multiplied: fp32, fp16, int8, int8-dynamic and int4.
+
+Knows matrices, and the operators that multiply them; knows nothing of attention or layers.
+Activations are rows, [tokens, width]. A `Precision` answers two questions: what becomes of a linear
+layer, and what becomes of the embedding table, which the language model head reads a second time.
+
+The operators: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2onnx.errors import ParameterError
+from gpt2onnx.export.graph.onnx_builder import GraphBuilder
+from gpt2onnx.export.quantization.blocks import (
+    BlockMatrix,
+    BlockTable,
+    CudaBlockTable,
+    cast,
+    store_blocks,
+)
+from gpt2onnx.export.quantization.dynamic import multiply, multiply_finely, multiply_hidden
+from gpt2onnx.flags import one_of
+
+Float = NDArray[np.float32]
+
+PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "int4")
+ROUNDED = ("int8", "int8-dynamic", "int4")
+DEVICES = ("cpu", "cuda")
+
+
+class Table(Protocol):
+    """A matrix [vocab, width] that is read by row and multiplied with."""
+
+    def gather(self, ids: str) -> str:
+        """Rows by number: ids [tokens] -> [tokens, width]."""
+
+    def project(self, hidden: str) -> str:
+        """The dot product with every row: hidden [count, width] -> [count, vocab]."""
+
+
+class Precision(Protocol):
+    """What becomes of matrices, and the type of the activations between them."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of activations and of the KV cache."""
+
+    def linear(self, op: GraphBuilder, name: str, x: str, weight: Float, bias: Float) -> str:
+        """x [tokens, in] times weight [in, out] plus bias [out] -> [tokens, out]."""
+
+    def product(self, op: GraphBuilder, name: str, x: str, weight: Float) -> str:
+        """x [tokens, in] times weight [in, out] -> [tokens, out]."""
+
+    def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
+        """The embedding table, weight [vocab, width]."""
+
+
+@dataclass(frozen=True)
+class Floating:
+    """Matrices as they are, in single or half precision."""
+
+    dtype: np.dtype[Any]
+
+    def linear(self, op: GraphBuilder, name: str, x: str, weight: Float, bias: Float) -> str:
+        stored = op.matrix(f"{name}.weight", cast(weight, self.dtype, name))
+        return op.Gemm(x, stored, op.vector(f"{name}.bias", cast(bias, self.dtype, name)))
+
+    def product(self, op: GraphBuilder, name: str, x: str, weight: Float) -> str:
+        return op.MatMul(x, op.matrix(f"{name}.weight", cast(weight, self.dtype, name)))
+
+    def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
+        return FloatTable(op, op.matrix(f"{name}.weight", cast(weight, self.dtype, name)))
+
+
+@dataclass(frozen=True)
+class FloatTable:
+    """One matrix serves the embedding by row and, transposed by Gemm, the head."""
+
+    op: GraphBuilder
+    weight: str
+
+    def gather(self, ids: str) -> str:
+        return self.op.Gather(self.weight, ids)
+
+    def project(self, hidden: str) -> str:
+        return self.op.Gemm(hidden, self.weight, transB=1)
+
+
+@dataclass(frozen=True)
+class Blockwise:
+    """Weights in blocks of 32 with a scale each; the embedding table always in 8 bits."""
+
+    bits: int
+    dtype: np.dtype[Any]
+    moments: Callable[[str], Float] | None = None  # of inputs, by name: round with feedback
+    fine: bool = False  # 16 bits of activations, in two parts
+
+    def linear(self, op: GraphBuilder, name: str, x: str, weight: Float, bias: Float) -> str:
+        product = self.product(op, name, x, weight)
+        return op.Add(product, op.vector(f"{name}.bias", cast(bias, self.dtype, name)))
+
+    def product(self, op: GraphBuilder, name: str, x: str, weight: Float) -> str:
+        matrix = self.store(op, name, weight)
+        return matrix.multiply_finely(x) if self.fine else matrix.multiply(x)
+
+    def store(self, op: GraphBuilder, name: str, weight: Float) -> BlockMatrix:
+        """A linear layer's weight [in, out], rounded."""
+        moments = self.moments(name) if self.moments else None
+        return store_blocks(op, name, weight.T, self.bits, self.dtype, moments)
+
+    def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
+        kind = CudaBlockTable if self.dtype == np.float16 else BlockTable
+        return kind(store_blocks(op, name, weight, 8, self.dtype))
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """8-bit weights with a scale an output, 8-bit activations with a scale a token.
+
+    Sums of integers are exact, so a token's result doesn't depend on what shares its batch. The
+    fastest operator, DynamicQuantizeMatMul, has one scale for all tokens and loses just that. x86
+    processors without VNNI add each two products in 16 bits, though, which now and then overflow:
+    https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
+    """
+
+    dtype: np.dtype[Any]
+    multiply: Callable[[GraphBuilder, str, str, Float], str] = multiply
+
+    def linear(self, op: GraphBuilder, name: str, x: str, weight: Float, bias: Float) -> str:
+        product = self.product(op, name, x, weight)
+        return op.Add(product, op.vector(f"{name}.bias", bias))
+
+    def product(self, op: GraphBuilder, name: str, x: str, weight: Float) -> str:
+        return self.multiply(op, name, x, weight)
+
+    def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
+        return BlockTable(store_blocks(op, name, weight, 8, self.dtype))
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """One precision for most matrices, another for those whose name has a key of `others` in it."""
+
+    most: Precision
+    others: Mapping[str, Precision]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.most.dtype
+
+    def linear(self, op: GraphBuilder, name: str, x: str, weight: Float, bias: Float) -> str:
+        return self._of(name).linear(op, name, x, weight, bias)
+
+    def product(self, op: GraphBuilder, name: str, x: str, weight: Float) -> str:
+        return self._of(name).product(op, name, x, weight)
+
+    def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
+        return self.most.table(op, name, weight)
+
+    def _of(self, name: str) -> Precision:
+        others = (other for part, other in self.others.items() if part in name)
+        return next(others, self.most)
+
+
+def choose(precision: str, device: str, moments: Callable[[str], Float] | None = None) -> Precision:
+    """The recipe by its name, for the device that the model is made for.
+
+    Attention suffers most from rounding: a softmax comes next. So its matrices have 8 bits of
+    weights in int4, too, and on the CPU, whose kernels round activations, 16 bits of those;
+    in int8-dynamic by the operator that is fastest for prompts and batches.
+    moments: of each 4-bit matrix's inputs, which its rounding heeds.
+
+    Errors: ParameterError where a name is unknown or the two don't go together.
+    """
+    one_of("precision", precision, PRECISIONS)
+    one_of("device", device, DEVICES)
+    if device == "cuda" and precision == "int8-dynamic":
+        raise ParameterError(
+            f"precision={precision!r} has no CUDA kernels: choose fp32, fp16, int8 or int4 with "
+            "device='cuda'"
+        )
+    half, single = np.dtype(np.float16), np.dtype(np.float32)
+    activations = half if device == "cuda" else single
+    blocks = Blockwise(8, activations)
+    attention = Blockwise(8, activations, fine=device == "cpu")
+    recipes: dict[str, Precision] = {
+        "fp32": Floating(single),
+        "fp16": Floating(half),
+        "int8": Mixed(blocks, {".attn.": attention}),
+        "int8-dynamic": Mixed(
+            Dynamic(single),
+            {
+                ".attn.": Dynamic(single, multiply_finely),
+                ".mlp.c_proj": Dynamic(single, multiply_hidden),
+            },
+        ),
+        "int4": Mixed(Blockwise(4, activations, moments), {".attn.": blocks}),
+    }
+    return recipes[precision]

@@ -1,0 +1,1 @@
+"""The exported model's logits against PyTorch's."""

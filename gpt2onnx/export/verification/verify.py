@@ -1,0 +1,142 @@
+"""Logits of an exported model against PyTorch's: of the prompt, and of each cached step after it.
+
+The one place where export meets the runtime, since what is verified is what a user will run. Needs
+PyTorch, transformers and ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2onnx.agreement import Agreement
+from gpt2onnx.errors import InstallationError, TokenizerError, VerificationError
+from gpt2onnx.export.checkpoint.checkpoint import Checkpoint
+from gpt2onnx.export.progress import Track
+from gpt2onnx.export.verification.torch_model import TorchModel, missing
+from gpt2onnx.runtime.folder.model_folder import open_folder
+from gpt2onnx.runtime.open_model import open_decoder
+from gpt2onnx.runtime.ort.session import open_session
+from gpt2onnx.tokenizer.codec import encode
+
+PACKAGES = ("torch", "transformers", "onnxruntime")
+
+STEPS = 32
+PROMPT = 96
+TEXT = """\
+The tower had stood at the mouth of the river for three hundred years, and nobody living could say
+who had built it. In winter, when the fog came in — "thick as wool," the ferryman used to say — its
+lamp was the only thing to be seen between the harbour and the hills beyond 52° north.
+
+def read_log(path: str, *, encoding: str = "utf-8") -> list[str]:
+    with open(path, encoding=encoding) as file:
+        return [line.rstrip() for line in file if not line.startswith("#")]
+
+Prices rose by 3.7 % in 2019; naïve forecasts, it turned out, were off by more than $1,200.
+"""
+
+# What tells a broken export from a coarse one. How good a precision is, perplexity tells.
+MAX_DIFFERENCE = {"fp32": 1e-3}  # of the logits' largest magnitude
+MEAN_KL = {"fp32": 1e-5, "fp16": 1e-2, "int8": 0.1, "int8-dynamic": 0.5, "int4": 0.5}
+INT8_CACHE_KL = 0.05  # comes on top
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How far an exported model's logits are from PyTorch's in fp32."""
+
+    positions: int
+    max_difference: float
+    largest_logit: float
+    mean_kl: float  # KL(PyTorch || exported), nats
+    top_token_agreement: float  # 0 to 1
+
+    def __str__(self) -> str:
+        return (
+            f"{self.positions} positions against PyTorch: largest logit difference "
+            f"{self.max_difference:.2g}, mean KL {self.mean_kl:.2g}, "
+            f"top token agrees {self.top_token_agreement:.1%}"
+        )
+
+
+def can_verify() -> bool:
+    """Whether what verification needs is installed."""
+    return not missing(PACKAGES)
+
+
+def require_packages() -> None:
+    """Raise InstallationError where verification was asked for and can't run."""
+    if absent := missing(PACKAGES):
+        raise InstallationError(
+            f"verification needs {' and '.join(absent)}: pip install 'gpt2onnx[cpu,verify]', or "
+            "leave it out by verify=False (--no-verify)"
+        )
+
+
+def verify_folder(
+    checkpoint: Checkpoint,
+    folder: Path,
+    precision: str,
+    track: Track,
+    kv_cache: str = "float",
+) -> Verification:
+    """Compare a model folder with its checkpoint.
+
+    Errors: VerificationError where the logits are further apart than precision and cache explain.
+    """
+    ids = _text_ids(checkpoint)
+    exported = _exported_logits(folder, ids, track)
+    result = compare(TorchModel(checkpoint).logits(ids), exported)
+    kl, largest = _bounds(precision, kv_cache)
+    difference = largest * max(1.0, result.largest_logit)
+    if not (result.mean_kl <= kl and result.max_difference <= difference):  # NaN fails, too
+        raise VerificationError(
+            f"the {precision} model doesn't match PyTorch: {result}; expected a mean KL of at most "
+            f"{kl:g} and a difference of at most {difference:.2g}; please report this with the "
+            "checkpoint's config.json"
+        )
+    return result
+
+
+def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> Verification:
+    """Two sets of logits [positions, vocab] over the same tokens."""
+    agreement = Agreement()
+    agreement.add(reference, candidate)
+    return Verification(
+        positions=agreement.tokens,
+        max_difference=agreement.max_logit_difference,
+        largest_logit=float(np.abs(reference).max()),
+        mean_kl=agreement.kl_mean,
+        top_token_agreement=agreement.top1_agreement,
+    )
+
+
+def _bounds(precision: str, kv_cache: str) -> tuple[float, float]:
+    """The mean KL that a model may have, and the difference, of its logits' largest magnitude."""
+    if kv_cache == "int8":
+        return MEAN_KL[precision] + INT8_CACHE_KL, np.inf
+    return MEAN_KL[precision], MAX_DIFFERENCE.get(precision, np.inf)
+
+
+def _text_ids(checkpoint: Checkpoint) -> NDArray[np.int64]:
+    """Ids [positions] of as much of the text as the model has positions for.
+
+    Where its tokenizer makes little of the text, the first ids of the vocabulary come after it.
+    """
+    config = checkpoint.config
+    ids = encode(checkpoint.tokenizer, TEXT, TokenizerError) + list(range(config.vocab_size))
+    return np.array(ids[: min(PROMPT + STEPS, config.n_positions)], np.int64)
+
+
+def _exported_logits(folder: Path, ids: NDArray[np.int64], track: Track) -> NDArray[np.float32]:
+    """Logits [positions, vocab]: of a prompt, and of at most STEPS tokens after it one by one."""
+    opened = open_folder(folder)
+    decoder = open_decoder(opened, open_session(opened.graph, "cpu"))
+    row = decoder.new_row()
+    prompt = max((len(ids) + 1) // 2, len(ids) - STEPS)
+    logits = [decoder.extend(row, ids[:prompt])]
+    logits += [decoder.step([row], token[None]) for token in track(ids[prompt:], "verifying")]
+    return np.concatenate(logits)

@@ -1,0 +1,1 @@
+"""A model folder, opened and run: numpy and ONNX Runtime alone."""

@@ -1,0 +1,1 @@
+"""Rows and tokens in, logits out: the protocol, and the decoders and caches behind it."""

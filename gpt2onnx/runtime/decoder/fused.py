@@ -1,0 +1,303 @@
+"""Decoder over the fused graph: attention appends to the cache in place.
+
+Binds the graph's past and present to the same addresses of the cache's arena, so nothing of the
+cache's size is ever copied. Knows the graph's inputs (export/graph/fused.py lists them) and rows.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from threading import local
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2onnx.errors import ModelFolderError
+from gpt2onnx.runtime.decoder.binding import Binding
+from gpt2onnx.runtime.decoder.cuda_arena import CudaArenas
+from gpt2onnx.runtime.decoder.cuda_graphs import StepGraphs
+from gpt2onnx.runtime.decoder.kv_cache import ArenaFactory, CacheRow, CacheShape, HostArena, KVCache
+from gpt2onnx.runtime.decoder.protocol import Hidden, Ids, Logits, Mask, Top
+from gpt2onnx.runtime.ort.session import Session, TensorSpec
+from gpt2onnx.runtime.turns import Turns, in_turn
+
+INPUTS = (
+    *("input_ids", "position_ids", "seqlens_k", "total_sequence_length", "logits_index"),
+    *("past_key_values.0.key", "past_key_values.0.value"),
+)
+PAST = "past_key_values."
+BIAS = "attention_bias"
+WHOLE = ("logits", "hidden_states")  # the second where the graph gives it
+TOP = ("top_ids", "top_logits", "top_logprobs")  # as decoder.Top has them
+Arrays = Mapping[str, NDArray[Any]]  # by name; outputs are [count, width]
+# Attention costs the square of a chunk, matrices want many rows: 128 was within 8 % of the best on
+# one processor and the best on another (docs/log.md). It bounds a prompt's scratch memory, too.
+PREFILL_CHUNK = 128
+# A GPU takes about as long to be told of a short chunk as of a long one.
+DEVICE_CHUNK = 1024
+
+
+class FusedDecoder:
+    """Rows of a KV cache, advanced by one ONNX Runtime session.
+
+    Threads may share it, each with rows of its own: every method has its turn.
+    """
+
+    def __init__(self, session: Session, n_positions: int) -> None:
+        self.turns = Turns()
+        self.session = session
+        self.n_positions = n_positions
+        self.cache = KVCache(cache_shape(session, n_positions), arena_of(session))
+        self.vocab_size = self._width("logits")
+        self.hidden_size = self._width("hidden_states")
+        self.top = self._width("top_ids")
+        self._whole = WHOLE if self.hidden_size else WHOLE[:1]
+        self._latest = local()  # of each thread
+        self.can_branch = BIAS in session.inputs
+        bind = partial(Binding, session, self.cache.shape)
+        self._bindings: dict[tuple[str, ...], Binding] = defaultdict(bind)  # by outputs
+        self._graphs = None
+        if session.captures and not self.can_branch:  # a bias has another size every step
+            self._graphs = StepGraphs(session, self.cache.shape)
+
+    @property
+    def hidden_states(self) -> Hidden:
+        states: Hidden = self._latest.hidden_states
+        return states
+
+    @in_turn
+    def new_row(self) -> CacheRow:
+        return self.cache.new_row()
+
+    @in_turn
+    def fork(self, row: CacheRow) -> CacheRow:
+        return self.cache.fork(row)
+
+    @in_turn
+    def copy(self, source: CacheRow, target: CacheRow, start: int) -> None:
+        self.cache.copy(source, target, start)
+
+    @in_turn
+    def truncate(self, row: CacheRow, length: int) -> None:
+        self.cache.truncate(row, length)
+
+    def free(self, row: CacheRow) -> None:
+        self.turns.soon(partial(self.cache.free, row))
+
+    @in_turn
+    def reserve(self, rows: int, length: int) -> None:
+        self.cache.reserve(len(self.cache.rows) + rows, length)
+
+    @in_turn
+    def prefill(self, row: CacheRow, ids: Ids) -> Logits:
+        self.cache.make_room(row, len(ids))
+        outputs = self._empty(1)
+        size = PREFILL_CHUNK if self.session.device_type == "cpu" else DEVICE_CHUNK
+        for chunk in _chunks(ids, size):
+            last = slice(int(chunk.stop < len(ids)), None)  # no position's, but of the last chunk
+            wanted = np.array([chunk.stop - chunk.start - 1])[last]
+            self._append(row, ids[chunk], wanted, _part(outputs, last))
+        logits: Logits = outputs["logits"].reshape(self.vocab_size)
+        return logits
+
+    @in_turn
+    def extend(self, row: CacheRow, ids: Ids) -> Logits:
+        self.cache.make_room(row, len(ids))
+        outputs = self._empty(len(ids))
+        for chunk in _chunks(ids, PREFILL_CHUNK):
+            wanted = np.arange(chunk.stop - chunk.start)
+            self._append(row, ids[chunk], wanted, _part(outputs, chunk))
+        return self._given(outputs)
+
+    @in_turn
+    def step(self, rows: Sequence[CacheRow], ids: Ids) -> Logits:
+        return self._given(self._stepped(rows, ids, self._whole))
+
+    @in_turn
+    def step_largest(self, rows: Sequence[CacheRow], ids: Ids) -> Top:
+        outputs = self._stepped(rows, ids, TOP)
+        tokens, logits, logprobs = (outputs[name] for name in TOP)
+        return tokens, logits, logprobs
+
+    @in_turn
+    def branch(self, row: CacheRow, ids: Ids, sees: Mask, wanted: Ids) -> Logits:
+        self.cache.make_room(row, len(ids))
+        dtype = self.session.inputs[BIAS].dtype
+        bias = np.zeros((1, 1, len(ids), row.length + len(ids)), dtype)
+        bias[0, 0, :, row.length :][~sees] = np.finfo(dtype).min
+        positions = row.length + sees.sum(axis=1) - 1
+        told = {"position_ids": positions[None], BIAS: bias}
+        outputs = self._empty(len(wanted))
+        self._append(row, ids, wanted, outputs, told)
+        return self._given(outputs)
+
+    @in_turn
+    def keep(self, row: CacheRow, start: int, offsets: Ids) -> None:
+        self.cache.keep(row, start, offsets)
+
+    def _stepped(self, rows: Sequence[CacheRow], ids: Ids, names: Sequence[str]) -> Arrays:
+        """Append one of ids [rows] to each row: the outputs of these names."""
+        for row in rows:
+            self.cache.make_room(row, 1)
+        outputs = self._empty(len(rows), names)
+        if _in_order(rows):
+            self._step(rows, ids, outputs)
+        else:
+            for run in _contiguous(rows):
+                found = self._empty(len(run), names)
+                self._step([rows[position] for position in run], ids[run], found)
+                for name, output in outputs.items():
+                    output[run] = found[name]
+        for row in rows:
+            row.length += 1
+        return outputs
+
+    def _step(self, rows: Sequence[CacheRow], ids: Ids, outputs: Arrays) -> None:
+        """Run ids [rows] on top of rows that follow each other in the arena."""
+        lengths = np.array([row.length for row in rows])
+        first, arena = rows[0].index, self.cache.arena
+        if self._graphs and arena and not first:
+            alone = len(rows) == len(self.cache.rows)
+            self._graphs.step(arena, ids, lengths, outputs, spare=alone)
+        else:
+            self._run(first, ids[:, None], lengths, np.arange(len(rows)), outputs)
+
+    def _append(
+        self, row: CacheRow, ids: Ids, wanted: Ids, outputs: Arrays, told: Arrays | None = None
+    ) -> None:
+        """Run ids [n] on top of a row; the rest is `_run`'s."""
+        self._run(row.index, ids[None], np.array([row.length]), wanted, outputs, told)
+        row.length += len(ids)
+
+    def _empty(self, count: int, names: Sequence[str] = ()) -> Arrays:
+        """Where outputs of `count` positions go: new arrays, which the caller may keep."""
+        given = self.session.outputs
+        return {
+            name: np.empty((count, self._width(name)), given[name].dtype)
+            for name in names or self._whole
+        }
+
+    def _given(self, outputs: Arrays) -> Logits:
+        """The logits, to be given; the hidden states behind them are kept."""
+        if self.hidden_size:
+            self._latest.hidden_states = outputs["hidden_states"]
+        logits: Logits = outputs["logits"]
+        return logits
+
+    def _width(self, name: str) -> int:
+        """An output's last dimension; 0 where the graph doesn't give it."""
+        spec = self.session.outputs.get(name)
+        return int(spec.shape[-1]) if spec else 0
+
+    def _run(
+        self,
+        first: int,
+        ids: Ids,
+        past: Ids,
+        wanted: Ids,
+        outputs: Arrays,
+        told: Arrays | None = None,
+    ) -> None:
+        """Run ids [rows, n] on top of `past` [rows] tokens in the rows from `first` on.
+
+        `outputs` take what there is of the positions `wanted` [count]. `told` are inputs in place
+        of what follows from these: each token sees all before it.
+        """
+        arena, binding = self.cache.arena, self._bindings[tuple(outputs)]
+        assert arena is not None  # a row was made before
+        binding.use(arena, first, len(ids))
+        total = past + ids.shape[1]
+        longest = total.max()
+        feeds = {
+            "input_ids": ids,
+            "position_ids": past[:, None] + np.arange(ids.shape[1]),
+            "seqlens_k": total - 1,
+            "total_sequence_length": longest,
+            "logits_index": wanted,
+        }
+        if self.can_branch and not told:
+            feeds[BIAS] = np.zeros((1, 1, ids.shape[1], longest), self.session.inputs[BIAS].dtype)
+        for name, value in {**feeds, **(told or {})}.items():
+            binding.feed(name, value)
+        for name, output in outputs.items():
+            binding.fill(name, output)
+        self.session.run(binding.raw)
+
+
+def arena_of(session: Session) -> ArenaFactory:
+    """Where the session's device keeps a cache."""
+    if session.device_type == "cuda":
+        return CudaArenas(session)
+    return HostArena
+
+
+def cache_shape(session: Session, n_positions: int) -> CacheShape:
+    """The cache that a fused graph wants, read from its own inputs. Errors: ModelFolderError."""
+    _require_names("inputs", session.inputs, INPUTS)
+    layers = sum(PAST in name for name in session.inputs) // 2
+    names = [f"{n}.{kind}" for n in range(layers) for kind in ("key", "value")]
+    _require_names("inputs", session.inputs, [f"{PAST}{name}" for name in names])
+    _require_names("outputs", session.outputs, ["logits", *(f"present.{name}" for name in names)])
+    dtype, shape = session.inputs[f"{PAST}0.key"]
+    heads, head_dim = (_size(session.inputs, f"{PAST}0.key", 4, axis) for axis in (1, 3))
+    for name in names:
+        if session.inputs[f"{PAST}{name}"] != (dtype, shape):
+            raise ModelFolderError(
+                f"{PAST}{name} isn't {PAST}0.key's like: expected one type and shape for all; "
+                "export the model again"
+            )
+    for name in ("logits", "hidden_states", *TOP):
+        if name in session.outputs:
+            _size(session.outputs, name, 2, 1)
+    return CacheShape(layers, heads, head_dim, n_positions, dtype)
+
+
+def _require_names(what: str, given: Iterable[str], wanted: Iterable[str]) -> None:
+    if missing := [name for name in wanted if name not in given]:
+        raise ModelFolderError(
+            f"the graph's {what} are {', '.join(given)}: expected {', '.join(missing)}, too; "
+            "export the model again"
+        )
+
+
+def _size(specs: Mapping[str, TensorSpec], name: str, rank: int, axis: int) -> int:
+    """A size that the graph must fix, of a tensor of `rank` dimensions."""
+    shape = specs[name].shape
+    size = shape[axis] if len(shape) == rank else None
+    if not isinstance(size, int) or size < 1:
+        layout = {2: "[positions, width]", 4: "[batch, heads, capacity, head_dim]"}[rank]
+        raise ModelFolderError(
+            f"{name} has the shape {shape}: expected {layout} with a number on axis {axis}; "
+            "export the model again"
+        )
+    return size
+
+
+def _chunks(ids: Ids, size: int) -> Iterator[slice]:
+    """Even chunks, `size` at most: attention rounds a lone token otherwise than several."""
+    if not len(ids):
+        return
+    size = -(-len(ids) // -(-len(ids) // size))
+    for start in range(0, len(ids), size):
+        yield slice(start, min(start + size, len(ids)))
+
+
+def _part(outputs: Arrays, positions: slice) -> Arrays:
+    """The same of some positions, as views."""
+    return {name: output[positions] for name, output in outputs.items()}
+
+
+def _in_order(rows: Sequence[CacheRow]) -> bool:
+    """Whether `rows` follow each other in the arena, as those of a batch do."""
+    return all(row.index == rows[0].index + position for position, row in enumerate(rows))
+
+
+def _contiguous(rows: Sequence[CacheRow]) -> list[list[int]]:
+    """Positions in `rows`, grouped into runs of neighbouring rows of the arena."""
+    order = sorted(range(len(rows)), key=lambda position: rows[position].index)
+    by_gap = groupby(enumerate(order), key=lambda pair: rows[pair[1]].index - pair[0])
+    return [[position for _, position in run] for _, run in by_gap]

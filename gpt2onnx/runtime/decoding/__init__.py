@@ -1,0 +1,1 @@
+"""Decoding strategies on the decoder: plain, beams, guidance, contrastive, speculation."""

@@ -1,0 +1,49 @@
+"""TopTokens: the most probable tokens after a text, before and after penalties and warpers.
+
+Knows logits and a tokenizer; knows nothing of how a token is chosen.
+"""
+
+from __future__ import annotations
+
+import tokenizers
+
+from gpt2onnx.runtime.decoder.protocol import Ids, Logits
+from gpt2onnx.runtime.results import Alternative
+from gpt2onnx.samplers import Candidates, top_logprobs
+from gpt2onnx.samplers.params.values import integer_where
+from gpt2onnx.tokenizer.codec import decode
+
+
+class TopTokens:
+    """Names the `count` most probable tokens of a row of logits. Errors: ParameterError."""
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer, vocab_size: int, count: int) -> None:
+        expected = f"an integer from 0 to {vocab_size}, the model's vocabulary"
+        check = integer_where(lambda value: 0 <= value <= vocab_size, expected)
+        self._tokenizer = tokenizer
+        self._count: int = check("top_logprobs", count)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any were asked for."""
+        return self._count > 0
+
+    def __call__(self, logits: Logits) -> tuple[Alternative, ...]:  # [vocab]
+        """The most probable first; none where none were asked for."""
+        if not self._count:
+            return ()
+        return self._named(*top_logprobs(logits, self._count))
+
+    def among(self, candidates: Candidates) -> tuple[Alternative, ...]:
+        """The same of what penalties and warpers left; fewer where that is fewer."""
+        if not self._count:
+            return ()
+        count = min(self._count, len(candidates.ids))
+        places, logprobs = top_logprobs(candidates.logits, count)
+        return self._named(candidates.ids[places], logprobs)
+
+    def _named(self, ids: Ids, logprobs: Logits) -> tuple[Alternative, ...]:  # [n], [n]
+        return tuple(
+            Alternative(token, decode(self._tokenizer, [token]), logprob)
+            for token, logprob in zip(ids.tolist(), logprobs.tolist(), strict=True)
+        )

@@ -1,0 +1,43 @@
+"""Writer: one sequence, the text that its tokens make, and what the text is held to.
+
+Knows continuations and detokenization; knows no decoder, and nothing of the other sequences.
+"""
+
+from __future__ import annotations
+
+import tokenizers
+
+from gpt2onnx.runtime.decoder.protocol import Ids
+from gpt2onnx.runtime.decoding.plain import Continuation
+from gpt2onnx.runtime.structured.grammars import Grammar
+from gpt2onnx.runtime.text.stop_strings import TextStream
+from gpt2onnx.samplers import GenerationParams
+
+
+class Writer:
+    """The draw-th continuation of a prompt [n], which a stop string or its grammar's end ends."""
+
+    def __init__(
+        self,
+        tokenizer: tokenizers.Tokenizer,
+        params: GenerationParams,
+        prompt: Ids,
+        index: int,
+        draw: int,
+        grammar: Grammar | None = None,
+    ) -> None:
+        self._guide = grammar.guide(len(prompt)) if grammar else None
+        constraint = self._guide.mask if self._guide else None
+        self.sequence = Continuation(index, prompt, params, draw, self._push, constraint)
+        self._text = TextStream(tokenizer, params.stop_strings or (), prompt.tolist())
+        self._piece = ""
+
+    def take(self, last: bool) -> str:
+        """What the newest token added to the text, and after the last one what was held back."""
+        return self._piece + self._text.finish() if last else self._piece
+
+    def _push(self, token_id: int) -> bool:
+        """Take a token; true where a stop string came up, or nothing may follow."""
+        self._piece = self._text.push(token_id)
+        complete = self._guide is not None and self._guide.ends(self.sequence.history)
+        return complete or self._text.stopped

@@ -1,0 +1,158 @@
+"""What of a model folder becomes what: its graph a decoder, its files a tokenizer and defaults.
+
+Knows folders and which decoders there are; knows nothing of what is done with them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+from gpt2onnx.errors import ModelFolderError
+from gpt2onnx.runtime.decoder.flat import FlatDecoder
+from gpt2onnx.runtime.decoder.fused import FusedDecoder
+from gpt2onnx.runtime.decoder.portable import PortableDecoder
+from gpt2onnx.runtime.decoder.protocol import Decoder
+from gpt2onnx.runtime.folder.model_folder import KERNELS_GRAPH, ModelFolder, open_folder
+from gpt2onnx.runtime.machine.memory import give_back_memory
+from gpt2onnx.runtime.ort.kernels import chosen_kernels
+from gpt2onnx.runtime.ort.session import Session, open_session
+from gpt2onnx.runtime.ort.startup_cache import StartupCache
+from gpt2onnx.tokenizer.file import (
+    largest_id,
+    read_tokenizer_json,
+    require_harmless,
+    require_ids,
+    tokenizer_of,
+)
+
+# What transformers' GPT2Config has where config.json is silent.
+GPT2_END_OF_TEXT = 50256
+# Seconds until ONNX Runtime has read the graph and lets go of Python's lock. Reading a tokenizer,
+# which is done meanwhile, keeps the lock from its beginning to its end.
+HEAD_START = 0.01
+
+
+class Opened(NamedTuple):
+    """The parts of an open model."""
+
+    folder: ModelFolder
+    tokenizer: tokenizers.Tokenizer
+    decoder: Decoder[Any]
+    session: Session
+
+
+def open_model(
+    folder: str | Path,
+    provider: str,
+    provider_options: Mapping[str, object] | None,
+    threads: int | None,
+    startup_cache: bool,
+    beside: Callable[[], object] = lambda: None,
+    graph: str = "auto",
+) -> Opened:
+    """Open a model folder; parameters and errors as `runtime.model.load`'s.
+
+    `beside` is something else to do while ONNX Runtime is at work.
+    """
+    opened = open_folder(folder)
+    kernels = chosen_kernels(opened, graph, provider)
+    if kernels:  # they pack for themselves
+        opened, startup_cache = replace(opened, graph=opened.path / KERNELS_GRAPH), False
+    tokenizer = cache(partial(open_tokenizer, opened))
+    largest = opened.check_once(lambda: largest_token_id(opened, tokenizer))
+    startup = StartupCache(opened, partial(first_logits, opened)) if startup_cache else None
+
+    def meanwhile() -> None:
+        began = time.perf_counter()
+        beside()
+        time.sleep(max(0.0, began + HEAD_START - time.perf_counter()))
+        tokenizer()
+
+    session = open_session(
+        opened.graph,
+        provider,
+        provider_options,
+        threads,
+        startup,
+        meanwhile=meanwhile,
+        operators=kernels and kernels.library,
+    )
+    if kernels:
+        session = replace(session, choice=f"{session.choice}; {kernels.name} kernels")
+    decoder = open_decoder(opened, session)
+    if largest >= decoder.vocab_size:
+        found = largest_id(tokenizer())
+        require_ids(found, decoder.vocab_size, opened.tokenizer, ModelFolderError)
+    give_back_memory()
+    return Opened(opened, tokenizer(), decoder, session)
+
+
+def open_decoder(folder: ModelFolder, session: Session) -> Decoder[Any]:
+    """The decoder for a folder's graph, recognised by its inputs. Errors: ModelFolderError."""
+    if "slots" in session.inputs:
+        return FlatDecoder(session, folder.n_positions)
+    if "seqlens_k" in session.inputs:
+        return FusedDecoder(session, folder.n_positions)
+    return PortableDecoder(session, folder.n_positions)
+
+
+def first_logits(folder: ModelFolder, session: Session) -> NDArray[np.float32]:
+    """Logits [2, vocab] of some tokens, read at once, and of one more: for comparing sessions."""
+    decoder = open_decoder(folder, session)
+    ids = np.arange(min(9, decoder.n_positions - 1)) * 31 % decoder.vocab_size
+    row = decoder.new_row()
+    try:
+        return np.stack([decoder.prefill(row, ids), decoder.step([row], ids[:1])[0]])
+    finally:
+        decoder.free(row)
+
+
+def open_tokenizer(folder: ModelFolder) -> tokenizers.Tokenizer:
+    """The folder's tokenizer. Errors: ModelFolderError."""
+    text = read_tokenizer_json(folder.tokenizer, ModelFolderError)
+    return tokenizer_of(text, folder.tokenizer, ModelFolderError)
+
+
+def largest_token_id(folder: ModelFolder, tokenizer: Callable[[], tokenizers.Tokenizer]) -> int:
+    """The largest id that the folder's tokenizer gives, once it has shown that it does no harm.
+
+    Errors: ModelFolderError.
+    """
+    text = read_tokenizer_json(folder.tokenizer, ModelFolderError)
+    require_harmless(text, folder.tokenizer, ModelFolderError)
+    found = largest_id(tokenizer())
+    require_ids(found, found[0] + 1, folder.tokenizer, ModelFolderError)
+    return found[0]
+
+
+def generation_defaults(folder: ModelFolder) -> dict[str, Any]:
+    """What the checkpoint's own settings say of generation: GenerationParams' fields.
+
+    Errors: ParameterError for what can't be heeded, with the file and its key.
+    """
+    from gpt2onnx.samplers.params.generation_config import (  # imported meanwhile
+        defaults_from_generation_config,
+        settings_in_force,
+    )
+
+    settings, file = settings_in_force(folder.config, folder.generation_config)
+    eos = {"eos_token_id": folder.config.get("eos_token_id", GPT2_END_OF_TEXT)}
+    return {**eos, **defaults_from_generation_config(settings, str(folder.path / file))}
+
+
+def bos_token_id(*settings_files: Mapping[str, Any]) -> int | None:
+    """The token that an empty prompt starts from, by the first file that says; None for none."""
+    for settings in settings_files:
+        if "bos_token_id" in settings:
+            token: int | None = settings["bos_token_id"]
+            return token
+    return GPT2_END_OF_TEXT

@@ -1,0 +1,89 @@
+"""gpt2onnx-kernels, the optional library of operators: whether it is there, and when it is taken.
+
+Knows the package's names, folders and providers; opens no session. Without the package every model
+runs as it does with graph="onnx".
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from gpt2onnx.errors import InstallationError, ModelFolderError, ParameterError, shown
+from gpt2onnx.flags import one_of
+from gpt2onnx.runtime.folder.model_folder import KERNELS_GRAPH, ModelFolder
+from gpt2onnx.runtime.ort.session import CUDA, available_providers, known_provider
+
+PACKAGE = "gpt2onnx-kernels"
+GRAPHS = ("auto", "onnx", "kernels")
+# Names the kernels to take (docs/kernels.md), or none of them.
+VARIABLE, OFF = "GPT2ONNX_KERNELS", "off"
+# What runs everywhere is slower than ONNX Runtime's own operators.
+SLOW = "scalar"
+
+
+class Kernels(NamedTuple):
+    """The library, and which of its kernels this processor gets."""
+
+    library: Path
+    name: str
+
+
+def installed_kernels() -> Kernels:
+    """The kernels of this machine. Errors: InstallationError, with the reason there are none."""
+    if os.environ.get(VARIABLE) == OFF:
+        raise InstallationError(f"{PACKAGE} is switched off by {VARIABLE}={OFF}")
+    try:
+        import gpt2onnx_kernels
+    except ImportError as error:
+        raise InstallationError(
+            f"{PACKAGE} isn't installed; `pip install ./kernels` in the project's folder builds it"
+        ) from error
+    try:
+        library, names = gpt2onnx_kernels.library(), gpt2onnx_kernels.kernels_here()
+    except OSError as error:
+        raise InstallationError(f"{PACKAGE} can't be used: {error}") from error
+    if names[0] == SLOW:
+        raise InstallationError(f"{PACKAGE} has nothing for this processor")
+    return Kernels(library, names[0])
+
+
+def chosen_kernels(folder: ModelFolder, graph: str, provider: str) -> Kernels | None:
+    """The kernels that a folder is opened with, or None for its graph in ONNX Runtime's operators.
+
+    "auto" takes them on the CPU, where the folder has their graph and they can run.
+
+    Errors: ParameterError; ModelFolderError or InstallationError where they were asked for and
+    something is missing.
+    """
+    one_of("graph", graph, GRAPHS)
+    if graph == "onnx":
+        return None
+    there = (folder.path / KERNELS_GRAPH).is_file()
+    if graph == "auto":
+        return _installed() if there and _on_cpu(provider) else None
+    if not _on_cpu(provider):
+        raise ParameterError(
+            f"graph='kernels' runs on the CPU: use provider='cpu', not {shown(provider)}"
+        )
+    if not there:
+        raise ModelFolderError(
+            f"{folder.path}: has no {KERNELS_GRAPH}; export the model again in fp32, int8 or int4 "
+            "for the CPU, or use graph='onnx'"
+        )
+    return installed_kernels()
+
+
+def _installed() -> Kernels | None:
+    try:
+        return installed_kernels()
+    except InstallationError:  # optional: doctor tells what is missing
+        return None
+
+
+def _on_cpu(provider: str) -> bool:
+    """Whether a provider is the CPU; "auto" is where CUDA isn't built in."""
+    if provider == "auto":
+        return CUDA not in available_providers()
+    return known_provider(provider) == "cpu"

@@ -1,0 +1,1 @@
+"""Where a model's time goes, and the least time that this machine could take."""

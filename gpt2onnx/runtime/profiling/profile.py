@@ -1,0 +1,200 @@
+"""Where a model's time goes: by kind of operator, beside the time without a profiler and the floor.
+
+The profiler's own cost is in the operators' times, so the same work is timed in a session without
+it. The floor is the time that reading takes: of weights and cache, each byte once.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpt2onnx.errors import ParameterError
+from gpt2onnx.runtime.decoder.protocol import Decoder, Ids
+from gpt2onnx.runtime.folder.model_folder import ModelFolder
+from gpt2onnx.runtime.machine.threads import default_threads
+from gpt2onnx.runtime.open_model import open_decoder
+from gpt2onnx.runtime.ort.session import Profiler, Session, open_session
+from gpt2onnx.runtime.profiling.ort_profile import (
+    OperatorTime,
+    Run,
+    by_operator,
+    read_runs,
+    weight_bytes,
+)
+from gpt2onnx.runtime.profiling.roofline import cache_bytes_per_token, read_bandwidth
+from gpt2onnx.staging import work_folder
+
+PROMPTS = 5
+# More than the profiler's record has room for.
+MOST_STEPS = 100_000
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A prompt, or a step: the operators' times, all of it without a profiler, and the floor."""
+
+    tokens: int  # of the prompt, or that the cache holds before the step
+    operators: list[OperatorTime]
+    measured_ms: float
+    bytes_read: int  # weights, and the cache at its end
+    floor_ms: float | None  # None where the host's memory isn't what is read
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times the floor it takes."""
+        return None if self.floor_ms is None else self.measured_ms / self.floor_ms
+
+    @property
+    def operators_ms(self) -> float:
+        """All operators together."""
+        return sum(operator.ms for operator in self.operators)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A model's profile; `bandwidth`, bytes a second, is None on a device."""
+
+    provider: str
+    threads: int
+    weight_bytes: int
+    cache_bytes_per_token: int
+    bandwidth: float | None
+    prompt: Phase
+    decode: Phase
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is run: prompts of random tokens, and steps that each find `context` tokens before."""
+
+    prompt_length: int
+    context: int
+    steps: int
+
+    def check(self, n_positions: int) -> None:
+        """Raise ParameterError for what a model of so many positions has no room for."""
+        for name, value, most in (
+            ("prompt_length", self.prompt_length, n_positions),
+            ("context", self.context, n_positions - 1),
+        ):
+            if not 1 <= value <= most:
+                raise ParameterError(
+                    f"{name}={value}: expected 1 to {most}, by the model's {n_positions} positions"
+                )
+        if not 1 <= self.steps <= MOST_STEPS:
+            raise ParameterError(f"steps={self.steps}: expected 1 to {MOST_STEPS:,}")
+
+    def prompts(self, decoder: Decoder[Any]) -> list[float]:
+        """Seconds of each prompt, the first of which warms up."""
+        ids = _tokens(decoder, self.prompt_length)
+        return [_prompt_seconds(decoder, ids) for _ in range(1 + PROMPTS)]
+
+    def decode(self, decoder: Decoder[Any]) -> list[float]:
+        """Seconds of each step, the first of which warms up."""
+        ids = _tokens(decoder, self.context + 1)
+        return _step_seconds(decoder, ids[:-1], ids[-1:], 1 + self.steps)
+
+
+def profile(
+    folder: ModelFolder,
+    work: Work,
+    provider: str = "auto",
+    provider_options: Mapping[str, object] | None = None,
+    threads: int | None = None,
+) -> Profile:
+    """Do the work with and without ONNX Runtime's profiler, whose files are gone at the end.
+
+    Errors: as `open_session`; ParameterError for work that the model has no room for, or of more
+    operators than the profiler holds.
+    """
+    work.check(folder.n_positions)
+    open_ = partial(open_session, folder.graph, provider, provider_options, threads)
+    session = open_()
+    where, cache = session.provider, cache_bytes_per_token(session.inputs)
+    decoder = open_decoder(folder, session)
+    prompt_seconds, step_seconds = work.prompts(decoder), work.decode(decoder)
+    del session, decoder  # one is open at a time
+
+    recorded = partial(_recorded, folder, open_)
+    weights = weight_bytes(recorded(_one_token, packed=False)[-1])
+    threads = threads or default_threads()
+    bandwidth = read_bandwidth(weights, threads) if where == "cpu" else None
+
+    def phase(tokens: int, held: int, passes: list[list[Run]], seconds: list[float]) -> Phase:
+        read = weights + cache * held
+        floor = 1e3 * read / bandwidth if bandwidth else None
+        times = by_operator(passes[-len(seconds) + 1 :])
+        return Phase(tokens, times, 1e3 * statistics.median(seconds[1:]), read, floor)
+
+    prompts = _split(recorded(work.prompts), 1 + PROMPTS)
+    steps = [[run] for run in recorded(work.decode)]
+    return Profile(
+        provider=where,
+        threads=threads,
+        weight_bytes=weights,
+        cache_bytes_per_token=cache,
+        bandwidth=bandwidth,
+        prompt=phase(work.prompt_length, work.prompt_length, prompts, prompt_seconds),
+        decode=phase(work.context, work.context + 1, steps, step_seconds),
+    )
+
+
+def _split(runs: list[Run], parts: int) -> list[list[Run]]:
+    """Runs in equal parts: a prompt takes several, by its length."""
+    each = len(runs) // parts
+    return [runs[start : start + each] for start in range(0, len(runs), each)]
+
+
+def _recorded(
+    folder: ModelFolder,
+    open_: Callable[..., Session],
+    do: Callable[[Decoder[Any]], object],
+    packed: bool = True,
+) -> list[Run]:
+    """The runs of some work in a session of its own, as ONNX Runtime's profiler has them."""
+    with work_folder("profile") as records:
+        session = open_(profiler=Profiler(records / "profile", packed))
+        do(open_decoder(folder, session))
+        return read_runs(Path(session.raw.end_profiling()))
+
+
+def _tokens(decoder: Decoder[Any], count: int) -> Ids:
+    return np.random.default_rng(0).integers(0, decoder.vocab_size, count)
+
+
+def _one_token(decoder: Decoder[Any]) -> None:
+    row = decoder.new_row()
+    decoder.prefill(row, _tokens(decoder, 1))
+    decoder.free(row)
+
+
+def _prompt_seconds(decoder: Decoder[Any], ids: Ids) -> float:
+    row = decoder.new_row()
+    started = time.perf_counter()
+    decoder.prefill(row, ids)
+    seconds = time.perf_counter() - started
+    decoder.free(row)
+    return seconds
+
+
+def _step_seconds(decoder: Decoder[Any], context: Ids, token: Ids, steps: int) -> list[float]:
+    """Of each step on top of the same context."""
+    decoder.reserve(1, len(context) + 1)
+    row = decoder.new_row()
+    decoder.prefill(row, context)
+    seconds = []
+    for _ in range(steps):
+        started = time.perf_counter()
+        decoder.step([row], token)
+        seconds.append(time.perf_counter() - started)
+        decoder.truncate(row, len(context))
+    decoder.free(row)
+    return seconds

@@ -1,0 +1,1 @@
+"""Structured output: JSON schemas, grammars, regular expressions and choices, by llguidance."""

@@ -1,0 +1,1 @@
+"""Beam search over logits: its hypotheses, their scores, and words that must come. numpy alone."""

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gpt2onnx.cli.commands.export import parser
+from gpt2onnx.demo import CHECKPOINT
+from gpt2onnx.export.graph.kinds import GRAPHS
+from gpt2onnx.export.graph.kv_cache import KV_CACHES
+from gpt2onnx.export.quantization.precision import DEVICES, PRECISIONS
+from tests.cli.conftest import Run
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """What the command asks of the library, in place of doing it."""
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def export(*args: Any, **kwargs: Any) -> str:
+        calls.append((args, kwargs))
+        return "made"
+
+    monkeypatch.setattr("gpt2onnx.export.export", export)
+    return calls
+
+
+def test_a_model_folder_is_made(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    options = ("--precision", "int4", "--no-verify")
+    status, shown, err = run("export", checkpoint, out, *options)
+    assert (status, err) == (0, "")
+    assert shown.startswith(f"{out}: int4, fused graph, ")
+    assert shown.endswith("not verified\n")
+    assert json.loads((out / "manifest.json").read_text())["precision"] == "int4"
+    assert run("generate", "x", "--model", out, "--max-new-tokens", 1)[0] == 0
+
+
+def test_options_reach_the_library(run: Run, calls: list[Any]) -> None:
+    assert run("export", "a/b", "out") == (0, "made\n", "")
+    run(
+        *(
+            "export",
+            "a/b",
+            "out",
+            "--precision",
+            "fp16",
+            "--graph",
+            "portable",
+            "--force",
+            "--strict",
+        ),
+        *("--device", "cuda", "--revision", "main", "--verify", "--with-hidden-states"),
+        *("--with-attention-bias", "--kv-cache", "int8", "--calibration", "FILE"),
+    )
+    defaults, given = calls
+    assert defaults == (
+        ("a/b", "out"),
+        {
+            "precision": "int8",
+            "graph": None,
+            "runtime": "onnxruntime",
+            "device": "cpu",
+            "revision": None,
+            "with_hidden_states": False,
+            "with_attention_bias": False,
+            "kv_cache": "float",
+            "calibration": None,
+            "verify": None,
+            "force": False,
+            "strict": False,
+            "progress": False,
+        },
+    )
+    assert given == (
+        ("a/b", "out"),
+        {
+            "precision": "fp16",
+            "graph": "portable",
+            "runtime": "onnxruntime",
+            "device": "cuda",
+            "revision": "main",
+            "with_hidden_states": True,
+            "with_attention_bias": True,
+            "kv_cache": "int8",
+            "calibration": "FILE",
+            "verify": True,
+            "force": True,
+            "strict": True,
+            "progress": False,
+        },
+    )
+
+
+def test_the_bar_is_for_terminals(
+    run: Run, calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: True, closed=False))
+    run("export", "a/b", "out", "--no-verify")
+    assert calls[0][1]["progress"] is True
+    assert calls[0][1]["verify"] is False
+
+
+def test_demo_is_the_bundled_checkpoint(run: Run, calls: list[Any]) -> None:
+    run("export", "demo", "out")
+    run("export", "./demo", "out")
+    assert [args[0] for args, _ in calls] == [CHECKPOINT, "./demo"]
+
+
+def test_the_help_names_every_choice() -> None:
+    text = parser().format_help()
+    for name in (*PRECISIONS, *GRAPHS, *DEVICES, *KV_CACHES):
+        assert name in text
+
+
+def test_each_runtime_has_a_folder(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    chosen = ("--for", "optimum", "--for", "transformers.js", "--for", "genai")
+    status, shown, err = run("export", checkpoint, tmp_path / "out", *chosen, "--no-verify")
+    assert (status, err, shown.count("\n")) == (0, "", 3)
+    for name, others in (
+        ("optimum", ", openvino, optimum"),
+        ("transformers.js", ", transformers.js"),
+        ("genai", ", genai, optimum"),
+    ):
+        assert (
+            f"runtimes        onnxruntime{others}\n" in run("inspect", tmp_path / "out" / name)[1]
+        )
+
+
+def test_force_replaces_a_model_folder(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    given = ("export", checkpoint, tmp_path / "model", "--no-verify")
+    assert run(*given)[0] == 0
+    status, _, err = run(*given)
+    assert status == 2
+    assert "exists already" in err
+    assert "--force" in err
+    assert run(*given, "--force")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--precision", "int9"), "--precision 'int9': expected one of fp32, fp16"),
+        (("--graph", "square"), "--graph 'square': expected one of fused, masked, portable"),
+        (("--for", "tvm"), "--for 'tvm': expected one of onnxruntime, transformers.js"),
+        (("--for", "genai", "--for", "tvm"), "--for 'tvm': expected one of onnxruntime"),
+        (("--device", "tpu"), "--device 'tpu': expected one of cpu, cuda"),
+        (("--verify=yes",), "argument --verify/--no-verify: ignored explicit argument 'yes'"),
+    ],
+)
+def test_mistakes(
+    run: Run, checkpoint: Path, tmp_path: Path, given: tuple[str, ...], message: str
+) -> None:
+    status, out, err = run("export", checkpoint, tmp_path / "model", *given)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"gpt2onnx: error: {message}")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_source_that_is_not_there(run: Run, tmp_path: Path) -> None:
+    status, _, err = run("export", tmp_path / "none", tmp_path / "model")
+    assert status == 2
+    assert err.count("\n") == 1
+
+
+def test_without_the_packages_of_the_export(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("gpt2onnx.export")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    status, _, err = run("export", "source", "out")
+    assert status == 2
+    assert err.startswith("gpt2onnx: error: exporting needs onnx, which isn't installed: pip")
+    assert err.count("\n") == 1

@@ -1,0 +1,45 @@
+"""What is timed, and that all of it was done before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpt2onnx.compare.measure import speed
+from gpt2onnx.runtime.decoder import kv_cache as cache
+from gpt2onnx.runtime.decoder.fused import FusedDecoder
+from gpt2onnx.runtime.decoder.kv_cache import CacheRow
+from gpt2onnx.runtime.model import Model
+
+
+def test_nothing_is_timed_that_was_not_done_before(
+    models: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same steps in a cache of the same size, so that a device captures and allocates first."""
+    done: list[Any] = []
+
+    def stepping(self: FusedDecoder, rows: Sequence[CacheRow], ids: np.ndarray[Any, Any]) -> Any:
+        arena = self.cache.arena
+        assert arena is not None
+        done.append(((arena.rows, arena.capacity), [row.length for row in rows]))
+        return step(self, rows, ids)
+
+    def streaming(self: Model, *arguments: Any, **parameters: Any) -> Any:
+        done.append("from the start")
+        return stream(self, *arguments, **parameters)
+
+    step, stream = FusedDecoder.step, Model.stream
+    monkeypatch.setattr(FusedDecoder, "step", stepping)
+    monkeypatch.setattr(Model, "stream", streaming)
+    monkeypatch.setattr(cache, "MIN_CAPACITY", 1)  # the model's positions, which would hide it
+    job = {"folder": str(models("fp32")), "provider": "cpu", "threads": 1}
+    work = {"prompts": ["hello"], "batch": 2, "context": 20, "new_tokens": 30}
+    speed.measure({**job, **work, "tf32": False, "cuda_graph": False})
+    half = len(done) // 2
+    assert done[:half] == done[half:]
+    assert done[:2] == ["from the start", ((2, 51), [20, 20])]
+    assert len(done[:half]) == 30  # the start, and steps for all tokens but the first

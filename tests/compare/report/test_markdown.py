@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt2onnx.compare.report.markdown import markdown
+from gpt2onnx.compare.report.page import render
+
+DOCS = Path(__file__).parents[3] / "docs" / "compare"
+EVIL = "x|y `z` <img src=x> [a](b)\n# head &amp; _em_ a_b \\* \x1b[31m"
+PLAIN = r"x\|y \`z\` \<img src=x> [a\](b)\n# head \&amp; \_em\_ a_b \\\* \x1b[31m"
+
+
+@pytest.fixture
+def record() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((DOCS / "compare.json").read_text(encoding="utf-8"))
+    return found
+
+
+def named(record: dict[str, Any], precision: str) -> dict[str, Any]:
+    """The record with another name for every precision but the reference's, and for the model."""
+    record["model"]["name"] = precision
+    for each in [*record["answers"], *record["runs"], *record["crossovers"]]:
+        if each["precision"] == "int8":
+            each["precision"] = precision
+    return record
+
+
+def test_the_published_report_is_up_to_date(record: dict[str, Any]) -> None:
+    assert markdown(record) == (DOCS / "compare.md").read_text(encoding="utf-8")
+
+
+def test_names_are_shown_as_they_are(record: dict[str, Any]) -> None:
+    lines = markdown(named(record, EVIL)).splitlines()
+    assert f"- model: {PLAIN}" in lines
+    rows = [line for line in lines if line.startswith("|")]
+    assert any(line.startswith(f"| cpu {PLAIN} | ") for line in rows)
+    for line in rows:  # as many cells as its head has
+        assert line.replace("\\|", "").count("|") >= 4
+    assert "<img" not in "\n".join(lines).replace("\\<img", "")
+
+
+def test_the_page_shows_them_as_they_are(record: dict[str, Any]) -> None:
+    page = render(named(record, EVIL))
+    assert "<img" not in page
+    assert "x|y `z` &lt;img src=x&gt;" in page

@@ -1,0 +1,38 @@
+"""The graph in the kernels' operators, as it is written; kernels/tests run it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from gpt2onnx.export.checkpoint import config
+from gpt2onnx.export.graph import kernels as kernels_graph
+
+
+def test_every_activation_has_a_name() -> None:
+    assert set(kernels_graph.ACTIVATIONS) == set(config.ACTIVATIONS)
+
+
+@pytest.mark.parametrize("precision", kernels_graph.PRECISIONS)
+def test_its_matrices_are_the_fused_graphs(precision: str, models: Callable[[str], Path]) -> None:
+    folder = models(precision)
+    fused, flat = (
+        onnx.load(folder / name, load_external_data=False)
+        for name in ("model.onnx", "model.kernels.onnx")
+    )
+    nodes = Counter(node.op_type for node in flat.graph.node)
+    assert nodes == {"Embed": 1, "Attention": 2, "Linear": 4 * 2 + 1}
+    there = {tensor.name: tensor for tensor in fused.graph.initializer}
+    assert all(tensor == there[tensor.name] for tensor in flat.graph.initializer)
+    external = [t for t in flat.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    assert external
+    assert {opset.domain for opset in flat.opset_import} == {"", kernels_graph.DOMAIN}
+
+
+@pytest.mark.parametrize("precision", ["int8-dynamic", "fp16"])
+def test_there_is_none_of_other_precisions(precision: str, models: Callable[[str], Path]) -> None:
+    assert not (models(precision) / "model.kernels.onnx").exists()

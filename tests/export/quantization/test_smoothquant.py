@@ -1,0 +1,123 @@
+"""Smoothing changes no function, takes outliers away, and keeps each precision's bar with them."""
+
+from __future__ import annotations
+
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gpt2onnx.demo import CHECKPOINT, HELD_OUT
+from gpt2onnx.export.calibration.forward_pass import watch
+from gpt2onnx.export.checkpoint.checkpoint import Weights, open_checkpoint, tensor_shapes
+from gpt2onnx.export.exporter import export
+from gpt2onnx.export.quantization.smoothquant import smooth
+from scripts import outlier_checkpoint
+from tests.checkpoints import make_checkpoint
+from tests.export.logits import mean_kl, open_exported
+
+CONFIGS: list[dict[str, Any]] = [
+    {"activation_function": name} for name in ("gelu_new", "relu", "leaky_relu", "linear", "relu2")
+] + [{"n_embd": 36, "n_head": 3, "n_inner": 50, "tie_word_embeddings": False}]
+# Mean KL from fp32 in nats on 1,024 tokens; plain rounding on the outliers has 3e-2, 2e-1, 1.6e-1.
+KL = {"int8": 1e-3, "int8-dynamic": 1.5e-3, "int4": 1.5e-2}
+
+
+def last_hidden(weights: Weights, windows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """What the head reads, [windows, tokens, n_embd]."""
+    told = []
+    watch(weights, windows, lambda name, x: told.append(x) if name == "lm_head" else None)
+    return np.stack(told)
+
+
+def windows(seed: int) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).integers(257, size=(2, 30))
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_the_function_is_unchanged(tmp_path: Path, config: Mapping[str, Any]) -> None:
+    plain = open_checkpoint(make_checkpoint(tmp_path / "plain", **config))
+    outlier_checkpoint.write(plain, tmp_path / "outliers")
+    outliers = open_checkpoint(tmp_path / "outliers")
+    expected = last_hidden(plain, windows(0))
+    for same in (outliers, smooth(plain, windows(1)), smooth(outliers, windows(1))):
+        np.testing.assert_allclose(last_hidden(same, windows(0)), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_outliers_are_gone(tmp_path: Path) -> None:
+    outlier_checkpoint.write(
+        open_checkpoint(make_checkpoint(tmp_path / "plain", activation_function="relu")),
+        tmp_path / "outliers",
+    )
+    weights = open_checkpoint(tmp_path / "outliers")
+
+    def spread(weights: Weights) -> dict[str, float]:
+        """For each matrix, its inputs' largest magnitude over the channels' median one."""
+        found: dict[str, float] = {}
+
+        def keep(name: str, x: NDArray[np.float32]) -> None:
+            largest = np.abs(x).max(axis=0)
+            found[name] = float(largest.max() / np.median(largest))
+
+        watch(weights, windows(0)[:1], keep)
+        return {name: ratio for name, ratio in found.items() if name.endswith(("fc", "proj"))}
+
+    before, after = spread(weights), spread(smooth(weights, windows(0)))
+    assert all(after[name] < before[name] / 2 for name in before)
+
+
+@pytest.mark.parametrize("activation", ["gelu_new", "relu"])
+def test_hidden_units_are_sorted_by_size(tmp_path: Path, activation: str) -> None:
+    weights = open_checkpoint(make_checkpoint(tmp_path, activation_function=activation))
+    largest: dict[str, NDArray[np.float32]] = {}
+
+    def keep(name: str, x: NDArray[np.float32]) -> None:
+        if name.endswith("mlp.c_proj"):
+            largest[name] = np.maximum(np.abs(x).max(axis=0), largest.get(name, 0))
+
+    watch(smooth(weights, windows(0)), windows(0), keep)
+    assert len(largest) == weights.config.n_layer
+    for sizes in largest.values():
+        assert (np.diff(sizes) <= 1e-5 * sizes[0]).all()
+        assert sizes[0] > 1.5 * sizes[-1] or activation == "relu"
+
+
+def test_zero_channels_are_left_alone(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    path = make_checkpoint(tmp_path) / "model.safetensors"
+    tensors = load_file(path)
+    tensors["transformer.h.0.ln_1.weight"][3] = tensors["transformer.h.0.ln_1.bias"][3] = 0
+    tensors["transformer.h.0.mlp.c_fc.weight"][5] = 0
+    tensors["transformer.h.1.attn.c_proj.weight"][:] = 0
+    save_file(tensors, path, {"format": "pt"})
+    smoothed = smooth(open_checkpoint(tmp_path), windows(0))
+    for name in tensor_shapes(smoothed.config):
+        assert np.isfinite(smoothed.tensor(name)).all()
+
+
+def held_out_ids() -> NDArray[np.int64]:
+    library = Path(sysconfig.get_path("stdlib"))
+    paths = [library / f"{name}.py" for name in HELD_OUT.read_text().split() if "." not in name]
+    text = "".join(path.read_text(encoding="utf-8") for path in paths if path.is_file())
+    if not text:
+        pytest.skip(f"none of the modules that {HELD_OUT} names is in {library}")
+    return np.array(open_checkpoint(CHECKPOINT).tokenizer.encode(text).ids[:1024])
+
+
+def test_every_precision_holds_with_outliers(tmp_path: Path) -> None:
+    ids = held_out_ids()
+    outlier_checkpoint.write(open_checkpoint(CHECKPOINT), tmp_path / "outliers")
+
+    def logits(source: Path, precision: str) -> NDArray[np.float32]:
+        folder = tmp_path / precision
+        decoder = open_exported(export(source, folder, precision=precision, verify=False).folder)
+        return decoder.extend(decoder.new_row(), ids)
+
+    expected = logits(CHECKPOINT, "fp32")
+    for precision, bar in KL.items():
+        assert mean_kl(expected, logits(tmp_path / "outliers", precision)) < bar

@@ -1,0 +1,330 @@
+"""KVCache against a dict of lists, whatever the order of calls, on two kinds of arenas."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Self
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+
+from gpt2onnx.errors import CacheFullError
+from gpt2onnx.runtime.decoder import kv_cache as cache_module
+from gpt2onnx.runtime.decoder.kv_cache import (
+    Arena,
+    CacheRow,
+    CacheShape,
+    HostArena,
+    KVCache,
+    Positions,
+)
+
+SHAPE = CacheShape(layers=2, heads=3, head_dim=2, n_positions=23, dtype=np.dtype(np.float32))
+
+
+@pytest.fixture(autouse=True)
+def _small_arenas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a few tokens make an arena grow."""
+    monkeypatch.setattr(cache_module, "MIN_CAPACITY", 2)
+
+
+class ListArena:
+    """Rows as lists; it counts the tokens that are copied, and knows nothing of the memory."""
+
+    copied = 0
+
+    def __init__(self, shape: CacheShape, rows: int, capacity: int) -> None:
+        self.rows, self.capacity = rows, capacity
+        self.cells: list[list[int | None]] = [[None] * capacity for _ in range(rows)]
+
+    def addresses(self, row: int) -> list[int]:
+        return [row]
+
+    def copy(self, source: Self, source_row: int, row: int, length: int, start: int = 0) -> None:
+        ListArena.copied += length - start
+        self.cells[row][start:length] = source.cells[source_row][start:length]
+
+    def move(self, row: int, positions: Positions, start: int) -> None:
+        ListArena.copied += len(positions)
+        moved = [self.cells[row][position] for position in positions]
+        self.cells[row][start : start + len(positions)] = moved
+
+
+def memory(arena: Arena, row: int) -> list[Any]:
+    """What lies at the addresses of a row: 2 * layers views [heads, capacity, head_dim]."""
+    size = (SHAPE.heads, arena.capacity, SHAPE.head_dim)
+    numbers = ctypes.c_float * int(np.prod(size))
+    return [
+        np.ctypeslib.as_array(numbers.from_address(address)).reshape(size)
+        for address in arena.addresses(row)
+    ]
+
+
+# What tells a tensor's and a head's numbers from those of another: [2 * layers, heads, 1, 1].
+TAGS = (10 * np.arange(2 * SHAPE.layers)[:, None] + np.arange(SHAPE.heads))[..., None, None]
+
+
+def write(arena: Arena, row: int, position: int, mark: int) -> None:
+    if isinstance(arena, ListArena):
+        arena.cells[row][position] = mark
+        return
+    for tensor, tags in zip(memory(arena, row), TAGS, strict=True):
+        tensor[:, position] = 100 * mark + tags[:, 0]
+
+
+def read(arena: Arena, row: int, length: int) -> list[int | None]:
+    if isinstance(arena, ListArena):
+        return arena.cells[row][:length]
+    marks = (np.stack(memory(arena, row))[:, :, :length] - TAGS) / 100
+    assert (marks == marks[:1, :1, :, :1]).all()
+    return [int(mark) for mark in marks[0, 0, :, 0]]
+
+
+class CacheMachine(RuleBasedStateMachine):
+    """Rows hold marks, each written once; `held` is what each row must hold."""
+
+    arena_class: type[Any] = HostArena
+    rows = Bundle("rows")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache = KVCache(SHAPE, self.arena_class)
+        self.held: dict[CacheRow, list[int]] = {}
+        self.marks = 0
+        self.reserved = False
+
+    @rule(target=rows)
+    def new_row(self) -> CacheRow:
+        row = self.cache.new_row()
+        assert row not in self.held
+        self.held[row] = []
+        return row
+
+    @rule(row=rows, count=st.integers(1, 12))
+    def append(self, row: CacheRow, count: int) -> None:
+        if row.length + count > SHAPE.n_positions:
+            with pytest.raises(CacheFullError, match=f"{row.length} tokens and {count} more"):
+                self.cache.make_room(row, count)
+            return
+        self.cache.make_room(row, count)
+        for _ in range(count):
+            self.marks += 1
+            assert self.cache.arena is not None
+            write(self.cache.arena, row.index, row.length, self.marks)
+            self.held[row].append(self.marks)
+            row.length += 1
+
+    @rule(target=rows, row=rows)
+    def fork(self, row: CacheRow) -> CacheRow:
+        fork = self.cache.fork(row)
+        self.held[fork] = self.held[row].copy()
+        return fork
+
+    @rule(source=rows, other=rows, share=st.floats(0, 1))
+    def copy(self, source: CacheRow, other: CacheRow, share: float) -> None:
+        here, there = self.held[other], self.held[source]
+        common = next(
+            (n for n, (a, b) in enumerate(zip(here, there, strict=False)) if a != b),
+            min(len(here), len(there)),
+        )
+        self.cache.copy(source, other, round(share * common))
+        self.held[other] = there.copy()
+
+    @rule(row=rows, share=st.floats(0, 1))
+    def truncate(self, row: CacheRow, share: float) -> None:
+        length = round(share * row.length)
+        self.cache.truncate(row, length)
+        del self.held[row][length:]
+
+    @rule(row=rows, data=st.data())
+    def keep(self, row: CacheRow, data: st.DataObject) -> None:
+        marks = self.held[row]
+        start = data.draw(st.integers(0, len(marks)))
+        chosen = data.draw(st.lists(st.booleans(), min_size=len(marks), max_size=len(marks)))
+        offsets = np.flatnonzero(chosen[start:])
+        self.cache.keep(row, start, offsets)
+        self.held[row] = marks[:start] + [marks[start + offset] for offset in offsets]
+
+    @rule(row=consumes(rows))
+    def free(self, row: CacheRow) -> None:
+        self.cache.free(row)
+        del self.held[row]
+        self.reserved = self.reserved and bool(self.held)
+
+    @rule(rows=st.integers(0, 9), length=st.integers(0, SHAPE.n_positions))
+    def reserve(self, rows: int, length: int) -> None:
+        self.cache.reserve(rows, length)
+        self.reserved = True
+        assert self.cache.arena is not None
+        assert self.cache.arena.rows >= rows
+        assert self.cache.arena.capacity >= length
+
+    @rule(target=rows)
+    def nothing(self) -> Any:
+        return multiple()
+
+    @invariant()
+    def rows_are_dense(self) -> None:
+        assert [row.index for row in self.cache.rows] == list(range(len(self.held)))
+        assert set(self.cache.rows) == set(self.held)
+
+    @invariant()
+    def contents_are_right(self) -> None:
+        for row, marks in self.held.items():
+            assert self.cache.arena is not None
+            assert row.length == len(marks)
+            assert read(self.cache.arena, row.index, row.length) == marks
+
+    @invariant()
+    def memory_fits(self) -> None:
+        arena = self.cache.arena
+        if arena is None:
+            assert not self.held
+            return
+        assert self.held or self.reserved
+        assert arena.rows >= len(self.held)
+        assert arena.capacity <= SHAPE.n_positions
+
+
+class ListArenaMachine(CacheMachine):
+    arena_class = ListArena
+
+
+CacheMachine.TestCase.settings = ListArenaMachine.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None
+)
+TestHostArena = CacheMachine.TestCase
+TestListArena = ListArenaMachine.TestCase
+
+
+def test_only_what_a_row_holds_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ListArena, "copied", 0)
+    cache = KVCache(SHAPE, ListArena)
+    cache.reserve(2, 20)
+    first = cache.new_row()
+    first.length = 3
+    second = cache.fork(first)
+    assert ListArena.copied == 3
+    second.length = 7
+    cache.free(first)  # the second takes its place
+    assert ListArena.copied == 3 + 7
+    cache.reserve(4, 20)
+    assert ListArena.copied == 3 + 7 + 7
+    cache.free(second)
+    assert ListArena.copied == 3 + 7 + 7
+
+
+def test_a_copy_leaves_out_what_both_rows_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = KVCache(SHAPE, ListArena)
+    source = cache.new_row()
+    cache.make_room(source, 9)
+    source.length = 5
+    target = cache.fork(source)
+    source.length, target.length = 9, 6
+    monkeypatch.setattr(ListArena, "copied", 0)
+    cache.copy(source, target, 5)
+    assert (ListArena.copied, target.length) == (9 - 5, 9)
+
+
+@pytest.mark.parametrize("start", [-1, 4])
+def test_a_copy_from_beyond_what_both_rows_hold(start: int) -> None:
+    cache = KVCache(SHAPE)
+    source, target = cache.new_row(), cache.new_row()
+    source.length, target.length = 5, 3
+    with pytest.raises(ValueError, match=rf"start={start}: expected 0 to 3"):
+        cache.copy(source, target, start)
+
+
+def test_keeping_moves_only_what_has_another_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ListArena, "copied", 0)
+    cache = KVCache(SHAPE, ListArena)
+    row = cache.new_row()
+    cache.make_room(row, 12)
+    row.length = 12
+    cache.keep(row, 4, np.array([0, 1, 2]))
+    assert (ListArena.copied, row.length) == (0, 7)
+    cache.keep(row, 2, np.array([0, 3, 4]))
+    assert (ListArena.copied, row.length) == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("start", "offsets"), [(0, [1, 1]), (0, [2, 1]), (1, [-1, 0]), (2, [0, 3]), (-1, [0]), (6, [])]
+)
+def test_keeping_what_isnt_there_in_order(start: int, offsets: list[int]) -> None:
+    cache = KVCache(SHAPE)
+    row = cache.new_row()
+    row.length = 5
+    with pytest.raises(ValueError, match=f"start={start}, offsets=.* expected ascending ones"):
+        cache.keep(row, start, np.array(offsets, np.int64))
+    assert row.length == 5
+
+
+def test_what_is_reserved_never_moves() -> None:
+    cache = KVCache(SHAPE)
+    cache.reserve(3, 20)
+    arena = cache.arena
+    rows = [cache.new_row() for _ in range(3)]
+    for row in rows:
+        cache.make_room(row, 20)
+    assert cache.arena is arena
+
+
+def test_growth_doubles() -> None:
+    sizes = []
+
+    class Recording(ListArena):
+        def __init__(self, shape: CacheShape, rows: int, capacity: int) -> None:
+            super().__init__(shape, rows, capacity)
+            sizes.append((rows, capacity))
+
+    cache = KVCache(SHAPE, Recording)
+    rows = [cache.new_row() for _ in range(5)]
+    cache.make_room(rows[0], 3)
+    cache.make_room(rows[0], 5)
+    cache.make_room(rows[0], SHAPE.n_positions)
+    assert sizes == [(1, 2), (2, 2), (4, 2), (8, 2), (8, 4), (8, 8), (8, SHAPE.n_positions)]
+
+
+def test_an_arena_never_exceeds_the_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "MIN_CAPACITY", 128)
+    cache = KVCache(SHAPE)
+    cache.new_row()
+    assert cache.arena is not None
+    assert cache.arena.capacity == SHAPE.n_positions
+
+
+def test_a_freed_row_is_refused() -> None:
+    cache = KVCache(SHAPE)
+    kept, freed = cache.new_row(), cache.new_row()
+    cache.free(freed)
+    for use in (
+        lambda: cache.free(freed),
+        lambda: cache.fork(freed),
+        lambda: cache.copy(kept, freed, 0),
+        lambda: cache.copy(freed, kept, 0),
+        lambda: cache.truncate(freed, 0),
+        lambda: cache.keep(freed, 0, np.arange(0)),
+        lambda: cache.make_room(freed, 1),
+    ):
+        with pytest.raises(ValueError, match="the row was freed"):
+            use()
+    assert cache.rows == [kept]
+
+
+@pytest.mark.parametrize("length", [-1, 1])
+def test_truncating_to_more_than_a_row_holds(length: int) -> None:
+    cache = KVCache(SHAPE)
+    row = cache.new_row()
+    with pytest.raises(ValueError, match=rf"length={length}: expected 0 to 0"):
+        cache.truncate(row, length)
+
+
+def test_a_row_is_contiguous_memory() -> None:
+    arena = HostArena(SHAPE, rows=3, capacity=5)
+    row_bytes = SHAPE.heads * 5 * SHAPE.head_dim * 4
+    first, second = arena.addresses(0), arena.addresses(1)
+    assert len(first) == 2 * SHAPE.layers
+    assert {b - a for a, b in zip(first, second, strict=True)} == {row_bytes}

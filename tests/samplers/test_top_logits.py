@@ -1,0 +1,134 @@
+"""A choice by the largest logits alone is the choice by all of them, wherever they settle it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+from gpt2onnx.samplers import GenerationParams, Largest, Sampler, generator
+from gpt2onnx.samplers.top_logits import ALL
+from tests.fake_decoder import largest
+
+VOCAB, TOP = 60, 12
+HISTORY = np.array([3, 1])
+
+# What may follow top_k looks at its candidates alone.
+LATER: dict[str, Any] = {
+    "top_p": 0.8,
+    "min_p": 0.1,
+    "typical_p": 0.7,
+    "epsilon_cutoff": 0.02,
+    "eta_cutoff": 0.02,
+    "tfs_z": 0.9,
+    "top_a": 0.2,
+    "xtc_probability": 0.5,
+}
+
+
+def sampler(seed: int = 0, **given: Any) -> Sampler:
+    return Sampler(GenerationParams(**given), 2, 0, generator(seed, 0))
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> np.ndarray:
+    """Logits on a grid, as half precision has them: equal ones are frequent."""
+    values = draw(st.lists(st.integers(-20, 20), min_size=VOCAB, max_size=VOCAB))
+    return np.array(values, np.float32) * draw(st.sampled_from([0.03125, 0.25, 3.0]))
+
+
+@given(
+    logits=rows(),
+    later=st.sets(st.sampled_from(sorted(LATER))),
+    top_k=st.integers(1, TOP - 1),
+    temperature=st.sampled_from([0.01, 0.7, 1.0, 3.0]),
+    seed=st.integers(0, 99),
+)
+def test_a_settled_draw_is_that_of_all_logits(
+    logits: np.ndarray, later: set[str], top_k: int, temperature: float, seed: int
+) -> None:
+    params = {name: LATER[name] for name in later}
+    params |= {"do_sample": True, "top_k": top_k, "temperature": temperature}
+    few, all_ = sampler(seed, **params), sampler(seed, **params)
+    assert few.needs == top_k
+    found = largest(logits, TOP)
+    if not found.settles(few.needs):
+        # As few as top_k asks for, and all that equal the last of them, reach to the end.
+        assert found.logits[top_k - 1] == found.logits[-1]
+        return
+    for _ in range(3):
+        ours, theirs = few.choose_of_largest(found), all_.choose(HISTORY, logits)
+        assert ours.token == theirs.token
+        assert ours.processed_logprob == theirs.processed_logprob
+        assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-5)
+        np.testing.assert_array_equal(ours.candidates.ids, theirs.candidates.ids)
+
+
+@given(logits=rows())
+def test_a_settled_greedy_choice_is_the_lowest_of_the_best(logits: np.ndarray) -> None:
+    greedy, found = sampler(), largest(logits, TOP)
+    assert greedy.needs == 1
+    assert found.settles(1) == (np.sum(logits == logits.max()) < TOP)
+    backwards = np.lexsort((-found.ids, -found.logits))
+    for each in (found, Largest(*(part[backwards] for part in found))):  # equals in any order
+        if each.settles(1):
+            ours, theirs = greedy.choose_of_largest(each), greedy.choose(HISTORY, logits)
+            assert ours.token == theirs.token == int(logits.argmax())
+            assert ours.logprob == ours.processed_logprob
+            assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "needs"),
+    [
+        ({}, 1),
+        ({"do_sample": True}, 50),
+        ({"do_sample": True, "top_k": 7, "top_p": 0.5}, 7),
+        ({"do_sample": True, "top_k": 7, "sampler_order": ("temperature", "top_k", "top_p")}, 7),
+        ({"do_sample": True, "top_k": 0}, ALL),
+        ({"do_sample": True, "sampler_order": ("top_p", "top_k"), "top_p": 0.5}, ALL),
+        ({"do_sample": True, "top_n_sigma": 1.0}, ALL),
+        ({"do_sample": True, "temperature": 1.0, "dynatemp_range": 0.5}, ALL),
+        ({"do_sample": True, "mirostat_mode": 2}, ALL),
+        ({"repetition_penalty": 1.1}, ALL),
+        ({"suppress_tokens": [3]}, ALL),
+        ({"logit_bias": {3: 1.0}}, ALL),
+        ({"min_new_tokens": 2, "eos_token_id": 3}, ALL),
+        ({"prefix_allowed_tokens_fn": lambda index, history: [1]}, ALL),
+    ],
+)
+def test_what_settles_a_choice(given: dict[str, Any], needs: int) -> None:
+    assert sampler(**given).needs == needs
+
+
+def test_a_constraint_sees_all_logits() -> None:
+    params = GenerationParams(regex="a+", eos_token_id=0)
+    constrained = Sampler(params, 2, 0, generator(0, 0), lambda history, logits: logits)
+    assert constrained.needs == ALL
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_a_broken_row_settles_nothing(broken: float) -> None:
+    logits = np.linspace(0, 1, VOCAB, dtype=np.float32)
+    assert largest(logits, TOP).settles(1)
+    logits[4] = broken
+    with np.errstate(invalid="ignore"):
+        assert not largest(logits, TOP).settles(1)
+
+
+def test_logits_that_a_temperature_may_make_equal_settle_nothing() -> None:
+    logits = np.full(VOCAB, 7.0, np.float32)
+    logits[:3] = np.nextafter(np.float32(7), np.float32(8))
+    assert not largest(logits, TOP).settles(3)
+    logits[:3] = 7.001
+    assert largest(logits, TOP).settles(3)
+
+
+def test_as_many_as_there_are_settle_nothing_further() -> None:
+    found = largest(np.arange(VOCAB, dtype=np.float32), TOP)
+    assert found.settles(TOP - 1)
+    assert not found.settles(TOP)
+    assert not found.settles(ALL)
