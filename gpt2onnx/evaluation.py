@@ -20,7 +20,7 @@ from gpt2onnx.agreement import Agreement
 from gpt2onnx.errors import ModelFolderError, ParameterError, shown
 from gpt2onnx.reference import Reference, of_model, open_reference
 from gpt2onnx.runtime.decoder.protocol import Ids, Logits
-from gpt2onnx.runtime.decoding.scoring import walk
+from gpt2onnx.runtime.engine.score import walk
 from gpt2onnx.runtime.model import Model
 from gpt2onnx.runtime.text.prompts import Prompt
 from gpt2onnx.samplers import token_logprobs

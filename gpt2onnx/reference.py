@@ -15,7 +15,8 @@ from gpt2onnx import models
 from gpt2onnx.demo import BUNDLED
 from gpt2onnx.errors import InstallationError
 from gpt2onnx.runtime.decoder.protocol import Ids
-from gpt2onnx.runtime.decoding.scoring import CHUNK, Piece, walk, windows
+from gpt2onnx.runtime.decoding.scoring import CHUNK, Piece, windows
+from gpt2onnx.runtime.engine.score import walk
 from gpt2onnx.runtime.folder.model_folder import is_model_folder
 from gpt2onnx.runtime.model import Model
 from gpt2onnx.runtime.open_model import bos_token_id

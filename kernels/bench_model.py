@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import gpt2onnx
+from gpt2onnx.runtime.decoder import reads
 
 PROMPT, STEPS = 512, 4
 IDS = np.random.default_rng(0).integers(0, 257, 2000)
@@ -35,7 +36,7 @@ class Contender:
     def prompt(self, clock: Callable[[], float]) -> float:
         row = self.decoder.new_row()
         start = clock()
-        self.decoder.prefill(row, IDS[:PROMPT])
+        reads.prefill(self.decoder, row, IDS[:PROMPT])
         taken = clock() - start
         self.decoder.free(row)
         return taken
@@ -44,12 +45,12 @@ class Contender:
         decoder = self.decoder
         decoder.reserve(rows, context + STEPS + 1)
         handles = [decoder.new_row()]
-        decoder.prefill(handles[0], IDS[:context])
+        reads.prefill(decoder, handles[0], IDS[:context])
         handles += [decoder.fork(handles[0]) for _ in range(rows - 1)]
-        decoder.step(handles, IDS[:rows])
+        reads.step(decoder, handles, IDS[:rows])
         start = clock()
         for step in range(STEPS):
-            decoder.step(handles, IDS[step : step + rows])
+            reads.step(decoder, handles, IDS[step : step + rows])
         taken = (clock() - start) / STEPS
         for handle in reversed(handles):
             decoder.free(handle)

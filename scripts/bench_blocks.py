@@ -19,6 +19,7 @@ import numpy as np
 import gpt2onnx
 from gpt2onnx.agreement import Agreement
 from gpt2onnx.export.quantization import blocks
+from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.profiling.profile import Work
 
 WORK = Work(prompt_length=512, context=32, steps=32)
@@ -72,10 +73,10 @@ def stands_alone(model: gpt2onnx.Model) -> bool:
     decoder, tokens = model.decoder, ids(model, 256).reshape(ROWS, -1)
     rows = [decoder.new_row() for _ in tokens]
     for row, prompt in zip(rows, tokens, strict=True):
-        decoder.prefill(row, prompt)
-    together = decoder.step(rows, tokens[:, 0])
+        reads.prefill(decoder, row, prompt)
+    together = reads.step(decoder, rows, tokens[:, 0])
     decoder.truncate(rows[0], tokens.shape[1])
-    alone = decoder.step(rows[:1], tokens[:1, 0])
+    alone = reads.step(decoder, rows[:1], tokens[:1, 0])
     for row in rows:
         decoder.free(row)
     return np.array_equal(together[0], alone[0])
@@ -90,7 +91,7 @@ def divergence(model: gpt2onnx.Model, reference: gpt2onnx.Model) -> float:
 
 def logits(model: gpt2onnx.Model) -> np.ndarray:
     row = model.decoder.new_row()
-    found = model.decoder.extend(row, ids(model, 64))
+    found = reads.extend(model.decoder, row, ids(model, 64))
     model.decoder.free(row)
     return found
 

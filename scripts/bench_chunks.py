@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import gpt2onnx
-from gpt2onnx.runtime.decoder import fused
+from gpt2onnx.runtime.decoder import fused, reads
 
 SIZES, PROMPTS, REPEATS = (32, 64, 128, 256, 512, 1000), (512, 1000), 5
 
@@ -54,7 +54,7 @@ def prefill(model: gpt2onnx.Model, ids: np.ndarray, size: int) -> tuple[float, n
     for _ in range(1 + REPEATS):  # the first one warms up
         row = model.decoder.new_row()
         started = time.perf_counter()
-        logits = model.decoder.prefill(row, ids)
+        logits = reads.prefill(model.decoder, row, ids)
         times.append(time.perf_counter() - started)
         model.decoder.free(row)
     return 1e3 * statistics.median(times[1:]), logits

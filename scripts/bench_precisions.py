@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from gpt2onnx.runtime.decoder import reads
+
 PROMPT, LONG, CHECKED, BATCH, REPEATS = 512, 900, 64, 8, 15
 HEADER = (
     "precision          export s  peak MB  size MB  load s  resident MB  prompt-512 ms  "
@@ -102,11 +104,11 @@ def decode_ms(decoder: Any, prompt: np.ndarray, batch: int) -> float:
     """Median time of a step of `batch` rows that hold `prompt`."""
     decoder.reserve(batch, len(prompt) + 1)
     rows = [decoder.new_row()]
-    decoder.prefill(rows[0], prompt)
+    reads.prefill(decoder, rows[0], prompt)
     rows += [decoder.fork(rows[0]) for _ in range(batch - 1)]
 
     def step() -> None:
-        decoder.step(rows, np.zeros(batch, np.int64))
+        reads.step(decoder, rows, np.zeros(batch, np.int64))
         for row in rows:
             decoder.truncate(row, len(prompt))
 

@@ -12,6 +12,7 @@ import numpy as np
 
 import gpt2onnx
 from gpt2onnx.demo import CHECKPOINT, HELD_OUT
+from gpt2onnx.runtime.decoder import reads
 
 PROMPT = 'class Stack:\n    """'
 SAMPLING = {
@@ -53,7 +54,7 @@ def check(model: gpt2onnx.Model, reference: gpt2onnx.Model) -> None:
 def top_tokens(model: gpt2onnx.Model, ids: list[int]) -> np.ndarray:
     """The most probable token after each of `ids` [n]: [n]."""
     row = model.decoder.new_row()
-    logits = model.decoder.extend(row, np.array(ids))
+    logits = reads.extend(model.decoder, row, np.array(ids))
     model.decoder.free(row)
     return logits.argmax(axis=-1)
 

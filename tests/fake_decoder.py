@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gpt2onnx.errors import CacheFullError
-from gpt2onnx.runtime.decoder.protocol import Ids, Logits, Mask, Top
+from gpt2onnx.runtime.decoder.protocol import LAST, NONE, Ids, Logits, Mask, Read, Result
 from gpt2onnx.samplers import Largest, log_softmax
 
 Rule = Callable[[tuple[int, ...]], Logits]
@@ -56,14 +55,17 @@ class FakeRow:
 
 
 class FakeDecoder:
-    """Implements decoder.BranchingDecoder, and LargestDecoder where `top` is set.
+    """Implements decoder.protocol.Decoder; it can tell `top` largest logits alone.
 
-    `rows` are in use. `calls` tells what was asked for: ("prefill", "extend" or "branch", its ids),
-    ("fork" or "truncate", a length), ("step" or "largest", the number of rows), ("keep", its
-    offsets).
+    `rows` are in use. `calls` tells what was asked for: ("prefill", "extend" or "branch", its ids:
+    a prompt of which no more than the last logits are wanted, any other read, one that says what
+    each token sees), ("fork" or "truncate", a length), ("step" or "largest", the number of lone
+    tokens in a run), ("keep", its offsets).
     """
 
     can_branch = True
+    hidden_size = 0
+    chunk = 1 << 20
     top = 0
 
     def __init__(self, rule: Rule, n_positions: int = 1024) -> None:
@@ -104,34 +106,53 @@ class FakeDecoder:
         assert rows >= 1
         assert 1 <= length <= self.n_positions
 
-    def prefill(self, row: FakeRow, ids: Ids) -> Logits:
-        self.calls.append(("prefill", ids.tolist()))
-        return self._append(row, ids)[-1]
+    def read(self, reads: Sequence[Read]) -> list[Result]:
+        assert reads
+        assert len({id(each.row) for each in reads}) == len(reads)
+        results = [None if self._is_lone(each) else self._read(each) for each in reads]
+        lone = [each for each in reads if self._is_lone(each)]
+        if lone:
+            few = [each for each in lone if each.needs < self.top]
+            if few:
+                self.calls.append(("largest", len(few)))
+            if unsettled := [each for each in lone if not self._is_settled(each)]:
+                self.calls.append(("step", len(unsettled)))
+        return [result or self._read(each) for result, each in zip(results, reads, strict=True)]
 
-    def extend(self, row: FakeRow, ids: Ids) -> Logits:
-        self.calls.append(("extend", ids.tolist()))
-        return self._append(row, ids)
+    def _is_lone(self, read: Read) -> bool:
+        """Whether a read is one of those that share a run; a prompt of one token is told apart."""
+        return len(read.ids) == 1 and not read.prompt
 
-    def step(self, rows: Sequence[FakeRow], ids: Ids) -> Logits:
-        self.calls.append(("step", len(rows)))
-        assert len(ids) == len(rows) == len(set(map(id, rows))) > 0
-        return np.concatenate([self._append(row, ids[i : i + 1]) for i, row in enumerate(rows)])
+    def _is_settled(self, read: Read) -> bool:
+        """Whether a lone token's largest logits settle what it needs."""
+        if read.needs >= self.top:
+            return False
+        (logits,) = self._logits(read)
+        return largest(logits, self.top).settles(read.needs)
 
-    def step_largest(self, rows: Sequence[FakeRow], ids: Ids) -> Top:
-        logits = self.step(rows, ids)
-        self.calls[-1] = ("largest", len(rows))
-        return largest(logits, self.top)
+    def _read(self, read: Read) -> Result:
+        kind = "extend"
+        if read.sees is not None:
+            kind = "branch"
+        elif read.prompt and read.wanted in (LAST, NONE):
+            kind = "prefill"
+        settled = self._is_lone(read) and self._is_settled(read)
+        if not self._is_lone(read):
+            self.calls.append((kind, read.ids.tolist()))
+        logits = self._logits(read)
+        self._append(read)
+        if settled:
+            return Result(logits[:0], largest=largest(logits[0], self.top))
+        return Result(logits[read.wanted])
 
-    def branch(self, row: FakeRow, ids: Ids, sees: Mask, wanted: Ids) -> Logits:
-        self.calls.append(("branch", ids.tolist()))
-        assert sees.shape == (len(ids), len(ids))
+    def _logits(self, read: Read) -> Logits:  # [n, vocab]
+        """What follows each of a read's tokens, as the rule has it."""
+        before, n = tuple(read.row.held), len(read.ids)
+        sees = np.tril(np.ones((n, n), np.bool_)) if read.sees is None else read.sees
+        assert sees.shape == (n, n)
         assert sees.diagonal().all()
         assert not np.triu(sees, 1).any()
-        start = row.length
-        self._append(row, ids)
-        row.branches = start, sees
-        before = tuple(row.held[:start])
-        return np.stack([self.rule((*before, *ids[sees[n]].tolist())) for n in wanted])
+        return np.stack([self.rule((*before, *read.ids[seen].tolist())) for seen in sees])
 
     def keep(self, row: FakeRow, start: int, offsets: Ids) -> None:
         self.calls.append(("keep", offsets.tolist()))
@@ -143,7 +164,8 @@ class FakeDecoder:
         row.tokens = row.held[:start] + [row.held[start + offset] for offset in offsets]
         row.branches = None
 
-    def _append(self, row: FakeRow, ids: NDArray[np.int64]) -> Logits:  # [n] -> [n, vocab]
+    def _append(self, read: Read) -> None:
+        row, ids = read.row, read.ids
         assert row in self.rows, "the row is another decoder's, or was freed"
         assert row.branches is None, "which of the row's branches came?"
         assert ids.dtype == np.int64
@@ -154,7 +176,6 @@ class FakeDecoder:
             raise CacheFullError(
                 f"{row.length} + {len(ids)} tokens in {self.n_positions} positions"
             )
-        start = row.length
+        if read.sees is not None and len(ids) > 1:
+            row.branches = row.length, read.sees
         row.held.extend(ids.tolist())
-        ends = range(start + 1, row.length + 1)
-        return np.stack([self.rule(tuple(row.held[:end])) for end in ends])

@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.peers.engine import Engine as Base
 from benchmarks.peers.engine import Ids, Logits
+from gpt2onnx.runtime.decoder import reads
 
 
 def convert(checkpoint: Path, folder: Path, **options: Any) -> None:
@@ -33,10 +34,12 @@ class Engine(Base):
             self.decoder.free(row)
         self.decoder.reserve(len(ids), min(ids.shape[1] + room, self.decoder.n_positions))
         self.rows = [self.decoder.new_row() for _ in ids]
-        return np.stack([self.decoder.prefill(*pair) for pair in zip(self.rows, ids, strict=True)])
+        return np.stack(
+            [reads.prefill(self.decoder, *pair) for pair in zip(self.rows, ids, strict=True)]
+        )
 
     def step(self, ids: Ids) -> Logits:
-        return self.decoder.step(self.rows, ids)
+        return reads.step(self.decoder, self.rows, ids)
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self.model.tokenizer.encode(text).ids

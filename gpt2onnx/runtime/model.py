@@ -13,21 +13,27 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
+import numpy as np
 import tokenizers
 
 from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.runtime.decoder.protocol import Decoder, Ids
-from gpt2onnx.runtime.decoding import beam_writer, ranking
 from gpt2onnx.runtime.decoding.assistance import Assistance, Draft, check_no_draft
+from gpt2onnx.runtime.decoding.beam_writer import BeamTexts
 from gpt2onnx.runtime.decoding.beams import Observer, check_observer
+from gpt2onnx.runtime.decoding.continuation import Step
 from gpt2onnx.runtime.decoding.contrastive import Contrastive, contrastive_of
+from gpt2onnx.runtime.decoding.drawn import DrawnTexts
 from gpt2onnx.runtime.decoding.guidance import Guidance, guidance_of
 from gpt2onnx.runtime.decoding.lookahead.lookahead import Lookahead, lookahead_of
-from gpt2onnx.runtime.decoding.plain import Continuation, run
-from gpt2onnx.runtime.decoding.scoring import score
+from gpt2onnx.runtime.decoding.plain import plain_tasks
+from gpt2onnx.runtime.decoding.ranking import PromptLogprobs
 from gpt2onnx.runtime.decoding.speculation import Speculation
+from gpt2onnx.runtime.decoding.task import Task
 from gpt2onnx.runtime.decoding.top_tokens import TopTokens
 from gpt2onnx.runtime.decoding.writer import Writer
+from gpt2onnx.runtime.engine.loop import run
+from gpt2onnx.runtime.engine.score import score
 from gpt2onnx.runtime.folder.model_folder import ModelFolder
 from gpt2onnx.runtime.load_params import check_load
 from gpt2onnx.runtime.machine.room import Room
@@ -38,7 +44,7 @@ from gpt2onnx.runtime.results import Generation, Score, Token
 from gpt2onnx.runtime.structured.grammars import GrammarCompiler
 from gpt2onnx.runtime.text.dry_breakers import BreakerFinder
 from gpt2onnx.runtime.text.prompts import Prompt, PromptReader, as_batch, is_batch
-from gpt2onnx.samplers import GenerationParams, entropy
+from gpt2onnx.samplers import GenerationParams
 from gpt2onnx.samplers.params import DRAFTS
 from gpt2onnx.samplers.params.rules import STREAM_EXCLUDES
 from gpt2onnx.samplers.params.values import flag
@@ -148,17 +154,24 @@ class Model:
         flag("prompt_logprobs", prompt_logprobs)
         check_observer(observe)
         prompts = as_batch(prompt)
+        texts: BeamTexts | DrawnTexts
         if params.num_beams > 1:
-            groups = self._search(prompts, params, top, observe)
+            texts = self._beam_texts(prompts, params, top, observe)
+            for _ in run(self.decoder, texts.tasks, params.max_time):
+                pass
         elif observe is not None:
             raise ParameterError(
                 *(Given("observe"), " has no effect without ", Given("num_beams")),
                 " above 1: leave it out",
             )
         else:
-            groups = self._draw(prompts, params, top, strategy)
+            texts = self._texts(prompts, params, strategy, top)
+            with closing(self._tokens(texts, params.max_time)) as tokens:
+                for token in tokens:
+                    texts.add(token)
+        groups = texts.texts()
         if prompt_logprobs:
-            ranking.add_prompt_logprobs(self.decoder, chain.from_iterable(groups))
+            self._add_prompt_logprobs(groups)
         results = groups if params.num_return_sequences > 1 else [best for (best,) in groups]
         return results if is_batch(prompt) else results[0]
 
@@ -189,8 +202,8 @@ class Model:
         top = TopTokens(self.tokenizer, self.decoder.vocab_size, top_logprobs)
         flag("entropies", entropies)
         params.check_beside(STREAM_EXCLUDES)
-        writers = self._writers(as_batch(prompt), params, strategy)
-        return self._write(writers, params.max_time, top, strategy, entropies)
+        texts = self._texts(as_batch(prompt), params, strategy, top, entropies)
+        return self._tokens(texts, params.max_time)
 
     def score(self, text: Prompt, *, add_bos: bool = True) -> Score:
         """The log-probability of each token of a text, or of token ids.
@@ -233,31 +246,51 @@ class Model:
         drafting = self._assistance.speculation(draft, params) or lookahead_of(params, self.decoder)
         return params, drafting or guidance or contrastive
 
-    def _draw(
+    def _texts(
         self,
         prompts: Sequence[Prompt],
         params: GenerationParams,
-        top: TopTokens,
         strategy: Strategy | None,
-    ) -> list[list[Generation]]:
-        """What is drawn, or greedily written, of each prompt. Errors: as `_search`."""
-        writers = self._writers(prompts, params, strategy)
-        written = [Generation(writer.sequence.prompt.tolist()) for writer in writers]
-        with closing(self._write(writers, params.max_time, top, strategy)) as tokens:
-            for token in tokens:
-                written[token.sequence].add(token)
-        return ranking.given(written, params)
+        top: TopTokens,
+        entropies: bool = False,
+    ) -> DrawnTexts:
+        """What is drawn, or greedily written. Errors: PromptError, ParameterError."""
+        rows_each = strategy.rows_each if strategy else 1
+        ids = self._read(prompts, params, rows_each * params.num_drawn)
+        grammar = self._grammars.grammar(params)
+        draws = [(prompt, draw) for prompt in ids for draw in range(params.num_drawn)]
+        writers = [
+            Writer(self.tokenizer, params, prompt, index, draw, grammar)
+            for index, (prompt, draw) in enumerate(draws)
+        ]
+        sequences = [writer.sequence for writer in writers]
+        tasks: Sequence[Task[Step]]
+        if strategy is None:
+            tasks = plain_tasks(self.decoder, sequences, whole=top.wanted or entropies)
+        else:
+            tasks = strategy.tasks(self.decoder, sequences)
+        stats = strategy.stats if isinstance(strategy, Speculation | Lookahead) else {}
+        return DrawnTexts(writers, tasks, params, top, stats, entropies)
 
-    def _search(
+    def _beam_texts(
         self,
         prompts: Sequence[Prompt],
         params: GenerationParams,
         top: TopTokens,
         observe: Observer | None,
-    ) -> list[list[Generation]]:
+    ) -> BeamTexts:
         """What beams find for each prompt. Errors: PromptError, ParameterError."""
         ids = self._read(prompts, params, params.num_beams)
-        return beam_writer.write(self.decoder, self.tokenizer, ids, params, top, observe)
+        return BeamTexts(self.decoder, self.tokenizer, ids, params, top, observe)
+
+    def _add_prompt_logprobs(self, groups: Sequence[Sequence[Generation]]) -> None:
+        written = list(chain.from_iterable(groups))
+        prompts = (np.array(each.prompt_token_ids, np.int64) for each in written)
+        logprobs = PromptLogprobs(self.decoder, prompts)
+        for task in logprobs.tasks:  # one after the other: each has a row of its own
+            for _ in run(self.decoder, [task]):
+                pass
+        logprobs.add_to(written)
 
     def _read(
         self, prompts: Sequence[Prompt], params: GenerationParams, rows_each: int
@@ -269,54 +302,10 @@ class Model:
         self._room.require(rows_each * len(ids), max(longest, length))
         return ids
 
-    def _writers(
-        self, prompts: Sequence[Prompt], params: GenerationParams, strategy: Strategy | None
-    ) -> list[Writer]:
-        """One for each sequence of each prompt. Errors: PromptError, ParameterError."""
-        rows_each = strategy.rows_each if strategy else 1
-        ids = self._read(prompts, params, rows_each * params.num_drawn)
-        grammar = self._grammars.grammar(params)
-        draws = [(prompt, draw) for prompt in ids for draw in range(params.num_drawn)]
-        return [
-            Writer(self.tokenizer, params, prompt, index, draw, grammar)
-            for index, (prompt, draw) in enumerate(draws)
-        ]
-
-    def _write(
-        self,
-        writers: Sequence[Writer],
-        max_time: float | None,
-        top: TopTokens,
-        strategy: Strategy | None,
-        entropies: bool = False,
-    ) -> Generator[Token, None, None]:
-        """The tokens of all sequences as steps complete."""
-        sequences = [writer.sequence for writer in writers]
-        ahead = strategy.reads_ahead if isinstance(strategy, Lookahead) else 0
-        self._reserve(sequences, strategy.rows_each if strategy else 1, ahead)
-        advance = strategy.run if strategy else partial(run, whole=top.wanted or entropies)
-        stats = strategy.stats if isinstance(strategy, Speculation | Lookahead) else {}
-        with closing(advance(self.decoder, sequences, max_time)) as steps:
-            for step in steps:
-                last = step.finish_reason is not None
-                yield Token(
-                    step.token_id,
-                    writers[step.sequence].take(last),
-                    step.logprob,
-                    step.finish_reason,
-                    top(step.logits),
-                    stats.get(step.sequence) if last else None,
-                    step.sequence,
-                    step.processed_logprob,
-                    float(entropy(step.logits)) if entropies else None,
-                    top.among(step.candidates),
-                )
-
-    def _reserve(self, sequences: Sequence[Continuation], rows_each: int, ahead: int) -> None:
-        """Make room for all that rows will hold; `ahead` are tokens beyond a sequence's end."""
-        if sequences:
-            longest = max(len(s.prompt) + s.params.max_new_tokens for s in sequences) + ahead
-            self.decoder.reserve(rows_each * len(sequences), min(longest, self.decoder.n_positions))
+    def _tokens(self, texts: DrawnTexts, max_time: float | None) -> Generator[Token, None, None]:
+        """The tokens of all sequences as they come."""
+        with closing(run(self.decoder, texts.tasks, max_time)) as steps:
+            yield from map(texts.token, steps)
 
 
 def load(

@@ -17,6 +17,7 @@ import tokenizers
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import ModelFolderError
+from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.flat import FlatDecoder
 from gpt2onnx.runtime.decoder.fused import FusedDecoder
 from gpt2onnx.runtime.decoder.portable import PortableDecoder
@@ -111,7 +112,7 @@ def first_logits(folder: ModelFolder, session: Session) -> NDArray[np.float32]:
     ids = np.arange(min(9, decoder.n_positions - 1)) * 31 % decoder.vocab_size
     row = decoder.new_row()
     try:
-        return np.stack([decoder.prefill(row, ids), decoder.step([row], ids[:1])[0]])
+        return np.stack([reads.prefill(decoder, row, ids), reads.step(decoder, [row], ids[:1])[0]])
     finally:
         decoder.free(row)
 

@@ -12,6 +12,7 @@ from transformers import GPT2LMHeadModel
 
 import gpt2onnx
 from gpt2onnx.errors import CacheFullError, ModelFolderError, ParameterError
+from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.flat import FlatDecoder
 from tests.checkpoints import make_checkpoint
 
@@ -64,7 +65,7 @@ def test_fp32_is_transformers(name: str, tmp_path: Path) -> None:
         expected = torch_model(torch.from_numpy(IDS[None])).logits[0].numpy()
     decoder = opened(exported(checkpoint, tmp_path / "model", precision="fp32")).decoder
     assert isinstance(decoder, FlatDecoder)
-    found = decoder.extend(decoder.new_row(), IDS)
+    found = reads.extend(decoder, decoder.new_row(), IDS)
     size = max(1.0, float(np.abs(expected).max()))
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=4e-5 * size)
 
@@ -72,7 +73,7 @@ def test_fp32_is_transformers(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["fp32 float", "int8 float", "int4 float", "int8 int8"])
 def test_logits_are_near_todays_graph(kind: str, folders: dict[str, Path]) -> None:
     found, today = (opened(folders[kind], graph).decoder for graph in ("kernels", "onnx"))
-    logits = [each.extend(each.new_row(), IDS) for each in (found, today)]
+    logits = [reads.extend(each, each.new_row(), IDS) for each in (found, today)]
     limit = {"fp32": 2e-5, "int8": 0.03, "int4": 0.15}[kind.split()[0]]
     assert np.abs(logits[0] - logits[1]).max() <= limit * np.abs(logits[1]).max()
     np.testing.assert_allclose(
@@ -85,49 +86,51 @@ def test_logits_are_near_todays_graph(kind: str, folders: dict[str, Path]) -> No
 )
 def test_steps_and_chunks_have_the_prompts_bits(kind: str, folders: dict[str, Path]) -> None:
     decoder = opened(folders[kind]).decoder
-    whole = decoder.extend(decoder.new_row(), IDS)
+    whole = reads.extend(decoder, decoder.new_row(), IDS)
     row = decoder.new_row()
-    parts = [decoder.extend(row, IDS[:7]), decoder.extend(row, IDS[7:30])]
-    parts += [decoder.step([row], token[None]) for token in IDS[30:]]
+    parts = [reads.extend(decoder, row, IDS[:7]), reads.extend(decoder, row, IDS[7:30])]
+    parts += [reads.step(decoder, [row], token[None]) for token in IDS[30:]]
     assert np.concatenate(parts).tobytes() == whole.tobytes()
     last = decoder.new_row()
-    assert decoder.prefill(last, IDS).tobytes() == whole[-1].tobytes()
+    assert reads.prefill(decoder, last, IDS).tobytes() == whole[-1].tobytes()
 
 
 def test_rows_do_not_meet_and_keep_no_order(folders: dict[str, Path]) -> None:
     decoder = opened(folders["int8 float"]).decoder
     rows = [decoder.new_row() for _ in range(4)]
     for row, length in zip(rows, (3, 20, 11, 40), strict=True):
-        decoder.prefill(row, IDS[:length])
-    together = decoder.step([rows[2], rows[0], rows[3]], IDS[[5, 6, 7]])
+        reads.prefill(decoder, row, IDS[:length])
+    together = reads.step(decoder, [rows[2], rows[0], rows[3]], IDS[[5, 6, 7]])
     for place, number in enumerate((2, 0, 3)):
         decoder.truncate(rows[number], rows[number].length - 1)
-        alone = decoder.step([rows[number]], IDS[[5 + place]])
+        alone = reads.step(decoder, [rows[number]], IDS[[5 + place]])
         assert alone[0].tobytes() == together[place].tobytes()
 
 
 def test_a_branch_is_read_as_if_it_were_alone(folders: dict[str, Path]) -> None:
     decoder = opened(folders["fp32 float"]).decoder
     row = decoder.new_row()
-    decoder.prefill(row, IDS[:10])
+    reads.prefill(decoder, row, IDS[:10])
     # Two ways on: 20 then 21, and 22 then 23.
     sees = np.array([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]], bool)
-    found = decoder.branch(row, np.array([20, 21, 22, 23]), sees, np.array([1, 3]))
+    found = reads.branch(decoder, row, np.array([20, 21, 22, 23]), sees, np.array([1, 3]))
     decoder.keep(row, 10, np.array([2, 3]))
-    behind = decoder.step([row], np.array([24]))
+    behind = reads.step(decoder, [row], np.array([24]))
     for logits, way in zip(found, ([20, 21], [22, 23]), strict=True):
         alone = decoder.new_row()
-        decoder.prefill(alone, IDS[:10])
-        np.testing.assert_allclose(decoder.extend(alone, np.array(way))[-1], logits, atol=1e-4)
-    np.testing.assert_allclose(decoder.step([alone], np.array([24])), behind, atol=1e-4)
+        reads.prefill(decoder, alone, IDS[:10])
+        np.testing.assert_allclose(
+            reads.extend(decoder, alone, np.array(way))[-1], logits, atol=1e-4
+        )
+    np.testing.assert_allclose(reads.step(decoder, [alone], np.array([24])), behind, atol=1e-4)
 
 
 def test_a_full_row_is_refused(folders: dict[str, Path]) -> None:
     decoder = opened(folders["fp32 float"]).decoder
     row = decoder.new_row()
-    decoder.prefill(row, IDS)
+    reads.prefill(decoder, row, IDS)
     with pytest.raises(CacheFullError):
-        decoder.prefill(row, IDS[:5])
+        reads.prefill(decoder, row, IDS[:5])
 
 
 def test_every_strategy_writes_todays_text(folders: dict[str, Path]) -> None:

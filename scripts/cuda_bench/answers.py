@@ -10,6 +10,7 @@ import numpy as np
 import gpt2onnx
 from cuda_bench.bench import PROMPT, STEPS, Bench
 from gpt2onnx.agreement import Agreement
+from gpt2onnx.runtime.decoder import reads
 
 # How far logits may be off, as a share of the reference's deviation: several times what rounding
 # does, and a fraction of what wrong logits are off by.
@@ -36,8 +37,8 @@ def stepped(model: gpt2onnx.Model, ids: np.ndarray, prompt: int) -> np.ndarray:
     """Logits [len(ids) - prompt + 1, vocab] after the prompt and after each token behind it."""
     decoder: Any = model.decoder
     row = decoder.new_row()
-    logits = [decoder.prefill(row, ids[:prompt])]
-    logits += [decoder.step([row], ids[at : at + 1])[0] for at in range(prompt, len(ids))]
+    logits = [reads.prefill(decoder, row, ids[:prompt])]
+    logits += [reads.step(decoder, [row], ids[at : at + 1])[0] for at in range(prompt, len(ids))]
     decoder.free(row)
     return np.stack(logits)
 
@@ -67,9 +68,9 @@ def independence(bench: Bench, precision: str, mode: str) -> dict[str, float]:
     decoder: Any = model.decoder
     texts = [bench.ids[-length - STEPS :] for length in UNEQUAL]
     rows = [decoder.new_row() for _ in texts]
-    last = [decoder.prefill(row, ids[:-STEPS]) for row, ids in zip(rows, texts, strict=True)]
+    last = [reads.prefill(decoder, row, ids[:-STEPS]) for row, ids in zip(rows, texts, strict=True)]
     newest = [np.array([ids[at] for ids in texts]) for at in range(-STEPS, 0)]
-    together = np.stack([last, *(decoder.step(rows, ids) for ids in newest)], axis=1)
+    together = np.stack([last, *(reads.step(decoder, rows, ids) for ids in newest)], axis=1)
     for row in rows:
         decoder.free(row)
     alone = [stepped(model, ids, len(ids) - STEPS) for ids in texts]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cuda_bench.bench import Bench
+from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoding import plain as generation
 from gpt2onnx.samplers import GenerationParams
 
@@ -31,7 +32,7 @@ def step_time(
     spare = bench.steps + 8
     decoder.reserve(batch, spare + (bench.contexts[-1] if context else 32))
     rows = [decoder.new_row()]
-    decoder.prefill(rows[0], bench.text(context or 32))
+    reads.prefill(decoder, rows[0], bench.text(context or 32))
     rows += [decoder.fork(rows[0]) for _ in range(batch - 1)]
     ids = np.arange(batch)
     step = getattr(decoder, kind)
@@ -48,7 +49,7 @@ def prompt_time(bench: Bench, precision: str) -> dict[str, float]:
 
     def read() -> None:
         row = decoder.new_row()
-        decoder.prefill(row, prompt)
+        reads.prefill(decoder, row, prompt)
         decoder.free(row)
 
     return speed(timed(read, bench.steps // 4), len(prompt))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import gpt2onnx
+from gpt2onnx.runtime.decoder import reads
 
 STEPS = 5  # ONNX Runtime allocates in the first two, and may capture in the next
 
@@ -37,7 +38,7 @@ def main(folder: str, batch: int, context: int, options: dict[str, str]) -> None
     rows = [decoder.new_row() for _ in range(batch + 1)]
     for row in rows:
         begin("prompt")
-        decoder.prefill(row, prompt)
+        reads.prefill(decoder, row, prompt)
     decoder.free(rows.pop())
     for name, step in steps.items():
         for number in range(STEPS):

@@ -23,6 +23,7 @@ from gpt2onnx.compare.record import Record, head
 from gpt2onnx.compare.report.findings import findings
 from gpt2onnx.errors import ParameterError, ProviderError
 from gpt2onnx.export.cached import CachedExports
+from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.ort.session import require_provider
 from tests.checkpoints import make_checkpoint
 
@@ -62,7 +63,7 @@ def test_two_configurations_of_the_cpu(models: Callable[[str], Path]) -> None:
     for prompt in PROMPTS:
         written = opened[0].generate(prompt, max_new_tokens=6, eos_token_id=None)
         ids = np.array([*written.prompt_token_ids, *written.token_ids])
-        expected.add(*(each.decoder.extend(each.decoder.new_row(), ids) for each in opened))
+        expected.add(*(reads.extend(each.decoder, each.decoder.new_row(), ids) for each in opened))
     for name in ("max_logit_difference", "logit_difference_p999", "kl_mean", "top1_agreement"):
         assert rounded[name] == pytest.approx(getattr(expected, name)), name
     assert len(rounded["by_position"]["kl"]) == len(PROMPTS[1]) + 6

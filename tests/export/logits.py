@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import GPT2LMHeadModel
 
+from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.protocol import Decoder
 from gpt2onnx.runtime.folder.model_folder import open_folder
 from gpt2onnx.runtime.open_model import open_decoder
@@ -41,8 +42,8 @@ def open_exported(folder: Path) -> Decoder[Any]:
 def exported_logits(decoder: Decoder[Any], ids: Ids, prompt: int) -> Logits:
     """Logits [n, vocab] of ids [n]: those of a prompt at once, then a cached step for each."""
     row = decoder.new_row()
-    logits = [decoder.extend(row, ids[:prompt])]
-    logits += [decoder.step([row], token[None]) for token in ids[prompt:]]
+    logits = [reads.extend(decoder, row, ids[:prompt])]
+    logits += [reads.step(decoder, [row], token[None]) for token in ids[prompt:]]
     decoder.free(row)
     return np.concatenate(logits)
 
@@ -50,8 +51,12 @@ def exported_logits(decoder: Decoder[Any], ids: Ids, prompt: int) -> Logits:
 def batched_logits(decoder: Decoder[Any], texts: Sequence[Ids], steps: int) -> list[Logits]:
     """For each of texts [n], the last 1 + `steps` logits: of its prompt, and of steps together."""
     rows = [decoder.new_row() for _ in texts]
-    prompts = [decoder.prefill(row, text[:-steps]) for row, text in zip(rows, texts, strict=True)]
-    later = [decoder.step(rows, np.array([text[n] for text in texts])) for n in range(-steps, 0)]
+    prompts = [
+        reads.prefill(decoder, row, text[:-steps]) for row, text in zip(rows, texts, strict=True)
+    ]
+    later = [
+        reads.step(decoder, rows, np.array([text[n] for text in texts])) for n in range(-steps, 0)
+    ]
     for row in rows:
         decoder.free(row)
     return list(np.stack([np.stack(prompts), *later], axis=1))

@@ -10,6 +10,7 @@ import pytest
 
 import gpt2onnx
 from gpt2onnx import Model, demo
+from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.protocol import Ids, Logits
 
 PRECISIONS = ["fp32", "int8", "int8-dynamic"]
@@ -31,10 +32,12 @@ def logits_of(model: Model, texts: list[Ids]) -> Logits:
     """What each of some texts [n + STEPS] gives in one batch: [texts, 1 + STEPS, vocab]."""
     decoder = model.decoder
     rows = [decoder.new_row() for _ in texts]
-    found = [[decoder.prefill(row, text[:-STEPS]) for row, text in zip(rows, texts, strict=True)]]
+    found = [
+        [reads.prefill(decoder, row, text[:-STEPS]) for row, text in zip(rows, texts, strict=True)]
+    ]
     for step in range(STEPS):
         newest = np.array([text[len(text) - STEPS + step] for text in texts])
-        found.append(list(decoder.step(rows, newest)))
+        found.append(list(reads.step(decoder, rows, newest)))
     for row in rows:
         decoder.free(row)
     return np.array(found).swapaxes(0, 1)

@@ -11,6 +11,7 @@ import pytest
 
 import gpt2onnx
 from gpt2onnx.errors import CacheFullError, ParameterError
+from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.fused import FusedDecoder
 from gpt2onnx.runtime.decoder.protocol import Ids, Logits, Mask
 from gpt2onnx.runtime.decoding.lookahead.draft_tree import DraftTree
@@ -95,11 +96,13 @@ def test_logits_are_those_of_an_explicit_mask(
 ) -> None:
     sees = MASKS[name]
     ids = np.random.default_rng(past).integers(0, VOCAB, len(sees))
-    decoder.prefill(decoder.new_row(), PAST[:5])  # a neighbour, so that the row isn't the first
+    reads.prefill(
+        decoder, decoder.new_row(), PAST[:5]
+    )  # a neighbour, so that the row isn't the first
     row = decoder.new_row()
-    decoder.prefill(row, PAST[:past])
+    reads.prefill(decoder, row, PAST[:past])
     wanted = np.random.default_rng(past).permutation(len(ids))[: len(ids) // 2 + 1]
-    logits = decoder.branch(row, ids, sees, wanted)
+    logits = reads.branch(decoder, row, ids, sees, wanted)
     assert row.length == past + len(ids)
     expected = torch_logits(reference, PAST[:past], ids, sees)
     np.testing.assert_allclose(logits, expected[wanted], atol=1e-4)
@@ -120,15 +123,15 @@ def test_what_is_kept_goes_on_as_if_nothing_else_had_come(
             path.append(tree.child(path[-1], token) or 0)
         plain, row = decoder.new_row(), decoder.new_row()
         for each in (plain, row):
-            decoder.prefill(each, PAST[:130])
-        expected = decoder.extend(plain, np.array([9, *guess]))
-        logits = decoder.branch(row, ids, tree.sees, np.array(path))
+            reads.prefill(decoder, each, PAST[:130])
+        expected = reads.extend(decoder, plain, np.array([9, *guess]))
+        logits = reads.branch(decoder, row, ids, tree.sees, np.array(path))
         decoder.keep(row, 130, np.array(path))
         assert row.length == plain.length == 131 + len(guess)
         np.testing.assert_allclose(logits, expected, atol=near)
-        after = decoder.extend(plain, PAST[:20])
-        np.testing.assert_allclose(decoder.extend(row, PAST[:20]), after, atol=near)
-        stepped = decoder.step([plain, row], PAST[:2] * 0)
+        after = reads.extend(decoder, plain, PAST[:20])
+        np.testing.assert_allclose(reads.extend(decoder, row, PAST[:20]), after, atol=near)
+        stepped = reads.step(decoder, [plain, row], PAST[:2] * 0)
         np.testing.assert_allclose(stepped[1], stepped[0], atol=near)
 
 
@@ -142,20 +145,20 @@ def test_plain_runs_give_the_plain_graphs_bits(
     results = []
     for each in (plain, decoder):
         rows = [each.new_row() for _ in range(3)]
-        logits = [each.prefill(rows[0], PAST), each.prefill(rows[1], PAST[:9])]
-        logits += [*each.extend(rows[2], PAST[:140]), *each.step(rows, PAST[:3])]
+        logits = [reads.prefill(each, rows[0], PAST), reads.prefill(each, rows[1], PAST[:9])]
+        logits += [*reads.extend(each, rows[2], PAST[:140]), *reads.step(each, rows, PAST[:3])]
         results.append(logits)
     np.testing.assert_array_equal(*results)
 
 
 def test_a_branch_without_room_isnt_begun(decoder: FusedDecoder) -> None:
     row = decoder.new_row()
-    decoder.prefill(row, np.resize(PAST, WIDE["n_positions"] - 8))
+    reads.prefill(decoder, row, np.resize(PAST, WIDE["n_positions"] - 8))
     sees = MASKS["text"]
     with pytest.raises(CacheFullError, match="9 more exceed"):
-        decoder.branch(row, PAST[:9], sees, np.arange(9))
+        reads.branch(decoder, row, PAST[:9], sees, np.arange(9))
     assert row.length == WIDE["n_positions"] - 8
-    assert decoder.branch(row, PAST[:8], sees[:8, :8], np.arange(8)).shape == (8, VOCAB)
+    assert reads.branch(decoder, row, PAST[:8], sees[:8, :8], np.arange(8)).shape == (8, VOCAB)
 
 
 def test_the_manifest_tells(told: Any, checkpoint: Path, tmp_path: Path) -> None:

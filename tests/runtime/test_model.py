@@ -248,14 +248,14 @@ def test_generate_while_a_stream_is_open(model: Model) -> None:
 
 def test_interrupting_generate_frees_every_row(model: Model, monkeypatch: Any) -> None:
     calls = iter(range(3))
-    step = model.decoder.step
+    read = model.decoder.read
 
-    def interrupted(rows: Any, ids: Any) -> Any:
+    def interrupted(reads: Any) -> Any:
         if next(calls, None) is None:
             raise KeyboardInterrupt
-        return step(rows, ids)
+        return read(reads)
 
-    monkeypatch.setattr(model.decoder, "step", interrupted)
+    monkeypatch.setattr(model.decoder, "read", interrupted)
     with pytest.raises(KeyboardInterrupt):
         model.generate(["abc", "d"], eos_token_id=None)
     assert model.decoder.cache.rows == []

@@ -16,6 +16,7 @@ import gpt2onnx
 from gpt2onnx import Model
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.quantization import blocks
+from gpt2onnx.runtime.decoder import reads
 from tests.checkpoints import make_checkpoint
 from tests.runtime.ort.test_session import CUDA
 
@@ -70,9 +71,9 @@ def stepped(model: Model, prompts: list[int], steps: int) -> np.ndarray:
     decoder = model.decoder
     rows = [decoder.new_row() for _ in prompts]
     for row, length in zip(rows, prompts, strict=True):
-        decoder.prefill(row, IDS[:length])
+        reads.prefill(decoder, row, IDS[:length])
     newest = [IDS[[length + step for length in prompts]] for step in range(steps)]
-    logits = np.stack([decoder.step(rows, ids) for ids in newest])
+    logits = np.stack([reads.step(decoder, rows, ids) for ids in newest])
     for row in rows:
         decoder.free(row)
     return logits
@@ -149,11 +150,11 @@ def test_fp32s_largest_logits_are_those_of_all(
     decoder = loaded(folder, graphs).decoder
     rows = [decoder.new_row() for _ in range(3)]
     for row in rows:
-        decoder.prefill(row, IDS[row.index : 10])
-    ids, logits, logprobs = decoder.step_largest(rows, IDS[:3])
+        reads.prefill(decoder, row, IDS[row.index : 10])
+    ids, logits, logprobs = reads.step_largest(decoder, rows, IDS[:3])
     for row in rows:
         decoder.truncate(row, row.length - 1)
-    every = decoder.step(rows, IDS[:3]).astype(np.float64)
+    every = reads.step(decoder, rows, IDS[:3]).astype(np.float64)
     expected = np.argsort(-every, axis=1, kind="stable")[:, :64]
     np.testing.assert_array_equal(ids, expected)
     np.testing.assert_array_equal(logits, np.take_along_axis(every, ids, 1))
@@ -168,15 +169,18 @@ def rearranged(model: Model) -> np.ndarray:
     """
     decoder = model.decoder
     first = decoder.new_row()
-    decoder.prefill(first, IDS[:40])
+    reads.prefill(decoder, first, IDS[:40])
     rows = [first, decoder.fork(first), decoder.fork(first), decoder.new_row()]
-    decoder.prefill(rows[3], IDS[100:103])
+    reads.prefill(decoder, rows[3], IDS[100:103])
     decoder.truncate(rows[1], 25)
-    decoder.extend(rows[1], IDS[200:210])
+    reads.extend(decoder, rows[1], IDS[200:210])
     decoder.truncate(rows[1], 25)
     decoder.copy(first, rows[1], 25)
     decoder.keep(rows[2], 20, np.array([0, 3, 4, 9]))
-    stepped, behind = decoder.step(rows[:3], IDS[:3]), decoder.extend(rows[3], IDS[:20])
+    stepped, behind = (
+        reads.step(decoder, rows[:3], IDS[:3]),
+        reads.extend(decoder, rows[3], IDS[:20]),
+    )
     for row in rows:
         decoder.free(row)
     return np.concatenate([stepped, behind])

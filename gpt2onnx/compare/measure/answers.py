@@ -18,6 +18,7 @@ from gpt2onnx.compare.measure.job import Job
 from gpt2onnx.compare.measure.opening import open_model
 from gpt2onnx.compare.measure.texts import parting
 from gpt2onnx.errors import PromptTooLongError, ProviderError
+from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.protocol import Ids, Logits
 from gpt2onnx.runtime.model import Model
 from gpt2onnx.tokenizer.codec import encode
@@ -80,7 +81,7 @@ def _logits(model: Model, ids: Ids) -> Logits:
     model.decoder.reserve(1, len(ids))
     row = model.decoder.new_row()
     try:
-        logits = model.decoder.extend(row, ids)
+        logits = reads.extend(model.decoder, row, ids)
     finally:
         model.decoder.free(row)
     if not np.isfinite(logits).all():

@@ -21,6 +21,7 @@ import numpy as np
 from gpt2onnx.compare.measure.job import Job
 from gpt2onnx.compare.measure.opening import provider_options
 from gpt2onnx.errors import ProviderError
+from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.folder.model_folder import open_folder
 from gpt2onnx.runtime.open_model import open_decoder
 from gpt2onnx.runtime.ort.session import Profiler, open_session, short_name
@@ -77,9 +78,9 @@ def measure(job: Job) -> dict[str, Any]:
         )
         decoder = open_decoder(folder, session)
         row = decoder.new_row()
-        decoder.prefill(row, np.zeros(2, np.int64))
+        reads.prefill(decoder, row, np.zeros(2, np.int64))
         for _ in range(2):  # where steps are captured, the second is a replay
-            decoder.step([row], np.zeros(1, np.int64))
+            reads.step(decoder, [row], np.zeros(1, np.int64))
         events = json.loads(Path(session.raw.end_profiling()).read_text(encoding="utf-8"))
         decoder.free(row)
     found = placed(session.provider, nodes_by_run(events))

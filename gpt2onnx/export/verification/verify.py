@@ -17,6 +17,7 @@ from gpt2onnx.errors import InstallationError, TokenizerError, VerificationError
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint
 from gpt2onnx.export.progress import Track
 from gpt2onnx.export.verification.torch_model import TorchModel, missing
+from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.folder.model_folder import open_folder
 from gpt2onnx.runtime.open_model import open_decoder
 from gpt2onnx.runtime.ort.session import open_session
@@ -137,6 +138,8 @@ def _exported_logits(folder: Path, ids: NDArray[np.int64], track: Track) -> NDAr
     decoder = open_decoder(opened, open_session(opened.graph, "cpu"))
     row = decoder.new_row()
     prompt = max((len(ids) + 1) // 2, len(ids) - STEPS)
-    logits = [decoder.extend(row, ids[:prompt])]
-    logits += [decoder.step([row], token[None]) for token in track(ids[prompt:], "verifying")]
+    logits = [reads.extend(decoder, row, ids[:prompt])]
+    logits += [
+        reads.step(decoder, [row], token[None]) for token in track(ids[prompt:], "verifying")
+    ]
     return np.concatenate(logits)

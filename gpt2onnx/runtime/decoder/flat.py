@@ -7,15 +7,26 @@ the steps of all rows. The cache is an input that the graph writes to. Knows the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 from weakref import ref
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpt2onnx.errors import ModelFolderError
 from gpt2onnx.runtime.decoder.binding import Binding
 from gpt2onnx.runtime.decoder.kv_cache import Arena, CacheRow, CacheShape, KVCache
-from gpt2onnx.runtime.decoder.protocol import Hidden, Ids, Logits, Mask
+from gpt2onnx.runtime.decoder.protocol import (
+    EVERY,
+    Hidden,
+    Ids,
+    Logits,
+    Read,
+    Result,
+    chunks,
+    joined,
+)
 from gpt2onnx.runtime.ort.session import Session
 
 INPUTS = (
@@ -25,14 +36,13 @@ INPUTS = (
 # Weights are read once a chunk, and its activations are scratch memory.
 CHUNK = 256
 NOTHING_HIDDEN = np.zeros((0, 0), np.bool_)
-NO_POSITIONS = np.zeros(0, np.int64)
 
 
 class FlatDecoder:
     """Rows of a KV cache, advanced by one ONNX Runtime session. For one thread at a time."""
 
-    top = 0
     can_branch = True
+    chunk = CHUNK
 
     def __init__(self, session: Session, n_positions: int) -> None:
         self.session = session
@@ -41,7 +51,6 @@ class FlatDecoder:
         self.vocab_size = int(session.outputs["logits"].shape[-1])
         hidden = session.outputs.get("hidden_states")
         self.hidden_size = int(hidden.shape[-1]) if hidden else 0
-        self.hidden_states: Hidden = np.empty((0, self.hidden_size), np.float32)
         self._binding = _ArenaBinding(session, self.cache.shape)
 
     def new_row(self) -> CacheRow:
@@ -65,79 +74,83 @@ class FlatDecoder:
     def keep(self, row: CacheRow, start: int, offsets: Ids) -> None:
         self.cache.keep(row, start, offsets)
 
-    def prefill(self, row: CacheRow, ids: Ids) -> Logits:
-        self.cache.make_room(row, len(ids))
-        for start in range(0, len(ids), CHUNK):
-            chunk = ids[start : start + CHUNK]
-            last = start + CHUNK >= len(ids)
-            wanted = np.array([len(chunk) - 1]) if last else NO_POSITIONS
-            logits = self._append(row, chunk, wanted).reshape(-1)
-        return logits
+    def read(self, reads: Sequence[Read]) -> list[Result]:
+        for each in reads:
+            self.cache.make_room(each.row, len(each.ids))
+        parts = [(place, part) for place, each in enumerate(reads) for part in chunks(each, CHUNK)]
+        found: list[list[Result]] = [[] for _ in reads]
+        for run in _runs(parts):
+            for (place, _), result in zip(run, self._run([p for _, p in run]), strict=True):
+                found[place].append(result)
+        return [joined(results) for results in found]
 
-    def extend(self, row: CacheRow, ids: Ids) -> Logits:
-        self.cache.make_room(row, len(ids))
-        logits = np.empty((len(ids), self.vocab_size), np.float32)
-        hidden = np.empty((len(ids), self.hidden_size), np.float32)
-        for start in range(0, len(ids), CHUNK):
-            part = slice(start, min(start + CHUNK, len(ids)))
-            logits[part] = self._append(row, ids[part], np.arange(part.stop - part.start))
-            hidden[part] = self.hidden_states
-        self.hidden_states = hidden
-        return logits
+    def _run(self, reads: Sequence[Read]) -> list[Result]:
+        """One run of all these reads' tokens."""
+        counts = [len(each.ids) for each in reads]
+        lengths = np.repeat([each.row.length for each in reads], counts)
+        starts = np.cumsum([0, *counts[:-1]])
+        slots = lengths + np.arange(len(lengths)) - np.repeat(starts, counts)
+        positions, sees = slots, NOTHING_HIDDEN
+        if reads[0].sees is not None:  # it is alone
+            sees = reads[0].sees
+            positions = lengths + sees.sum(axis=1) - 1
+        wanted = [
+            start + np.arange(count)[EVERY if each.hidden else each.wanted]
+            for start, count, each in zip(starts, counts, reads, strict=True)
+        ]
+        feeds = {
+            "input_ids": np.concatenate([each.ids for each in reads]),
+            "position_ids": positions,
+            "rows": np.repeat([each.row.index for each in reads], counts),
+            "slots": slots,
+            "logits_index": np.concatenate(wanted),
+            "sees": sees,
+        }
+        logits, hidden = self._outputs(feeds)
+        for each in reads:
+            each.row.length += len(each.ids)
+        ends = np.cumsum([len(places) for places in wanted])
+        parts = zip(reads, ends, wanted, strict=True)
+        return [
+            _result(each, logits[end - len(places) : end], hidden[end - len(places) : end])
+            for each, end, places in parts
+        ]
 
-    def step(self, rows: Sequence[CacheRow], ids: Ids) -> Logits:
-        for row in rows:
-            self.cache.make_room(row, 1)
-        slots = np.array([row.length for row in rows])
-        numbers = np.array([row.index for row in rows])
-        logits = self._run(ids, slots, numbers, slots, np.arange(len(rows)))
-        for row in rows:
-            row.length += 1
-        return logits
-
-    def branch(self, row: CacheRow, ids: Ids, sees: Mask, wanted: Ids) -> Logits:
-        self.cache.make_room(row, len(ids))
-        return self._append(row, ids, wanted, row.length + sees.sum(axis=1) - 1, sees)
-
-    def _append(
-        self,
-        row: CacheRow,
-        ids: Ids,
-        wanted: Ids,
-        positions: Ids | None = None,
-        sees: Mask = NOTHING_HIDDEN,
-    ) -> Logits:
-        """Run ids [n] on top of a row: the logits [count, vocab] of those at `wanted` [count]."""
-        slots = row.length + np.arange(len(ids))
-        if positions is None:
-            positions = slots
-        logits = self._run(ids, positions, np.full(len(ids), row.index), slots, wanted, sees)
-        row.length += len(ids)
-        return logits
-
-    def _run(
-        self,
-        ids: Ids,
-        positions: Ids,
-        rows: Ids,
-        slots: Ids,
-        wanted: Ids,
-        sees: Mask = NOTHING_HIDDEN,
-    ) -> Logits:
-        """One run of tokens: the logits [count, vocab]; keeps the hidden states behind them."""
+    def _outputs(self, feeds: Mapping[str, NDArray[Any]]) -> tuple[Logits, Hidden]:
+        """Run the graph: the logits [wanted, vocab] and hidden states [wanted, hidden_size]."""
         binding, arena = self._binding, self.cache.arena
         assert arena is not None  # a row was made before
         binding.bind(arena)
-        feeds = {"input_ids": ids, "position_ids": positions, "rows": rows, "slots": slots}
-        for name, value in {**feeds, "logits_index": wanted, "sees": sees}.items():
+        for name, value in feeds.items():
             binding.feed(name, value)
-        logits = np.empty((len(wanted), self.vocab_size), np.float32)
+        count = len(feeds["logits_index"])
+        logits = np.empty((count, self.vocab_size), np.float32)
+        hidden = np.empty((count, self.hidden_size), np.float32)
         binding.fill("logits", logits)
-        self.hidden_states = np.empty((len(wanted), self.hidden_size), np.float32)
         if self.hidden_size:
-            binding.fill("hidden_states", self.hidden_states)
+            binding.fill("hidden_states", hidden)
         self.session.run(binding.raw)
-        return logits
+        return logits, hidden
+
+
+def _result(read: Read, logits: Logits, hidden: Hidden) -> Result:  # [n, vocab], [n, hidden_size]
+    # a copy: a view would hold on to the logits of all n
+    return Result(logits[read.wanted].copy() if read.hidden else logits, hidden)
+
+
+def _runs(parts: Iterable[tuple[int, Read]]) -> Iterator[list[tuple[int, Read]]]:
+    """Reads in order, as many to a run as have CHUNK tokens together; a masked one has its own."""
+    run: list[tuple[int, Read]] = []
+    tokens = 0
+    for place, part in parts:
+        masked = part.sees is not None
+        if run and (masked or run[0][1].sees is not None or tokens + len(part.ids) > CHUNK):
+            yield run
+            run, tokens = [], 0
+        run.append((place, part))
+        tokens += len(part.ids)
+    if run:
+        yield run
 
 
 class _ArenaBinding(Binding):

@@ -10,8 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
-from threading import local
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +20,19 @@ from gpt2onnx.runtime.decoder.binding import Binding
 from gpt2onnx.runtime.decoder.cuda_arena import CudaArenas
 from gpt2onnx.runtime.decoder.cuda_graphs import StepGraphs
 from gpt2onnx.runtime.decoder.kv_cache import ArenaFactory, CacheRow, CacheShape, HostArena, KVCache
-from gpt2onnx.runtime.decoder.protocol import Hidden, Ids, Logits, Mask, Top
+from gpt2onnx.runtime.decoder.protocol import (
+    EVERY,
+    NO_LOGITS,
+    Ids,
+    Mask,
+    Read,
+    Result,
+    chunks,
+    joined,
+)
 from gpt2onnx.runtime.ort.session import Session, TensorSpec
 from gpt2onnx.runtime.turns import Turns, in_turn
+from gpt2onnx.samplers.top_logits import Largest
 
 INPUTS = (
     *("input_ids", "position_ids", "seqlens_k", "total_sequence_length", "logits_index"),
@@ -32,8 +41,9 @@ INPUTS = (
 PAST = "past_key_values."
 BIAS = "attention_bias"
 WHOLE = ("logits", "hidden_states")  # the second where the graph gives it
-TOP = ("top_ids", "top_logits", "top_logprobs")  # as decoder.Top has them
+TOP = ("top_ids", "top_logits", "top_logprobs")  # Largest's fields
 Arrays = Mapping[str, NDArray[Any]]  # by name; outputs are [count, width]
+_Placed: TypeAlias = tuple[int, Result]  # where among the reads, and what came of it
 # Attention costs the square of a chunk, matrices want many rows: 128 was within 8 % of the best on
 # one processor and the best on another (docs/log.md). It bounds a prompt's scratch memory, too.
 PREFILL_CHUNK = 128
@@ -56,18 +66,13 @@ class FusedDecoder:
         self.hidden_size = self._width("hidden_states")
         self.top = self._width("top_ids")
         self._whole = WHOLE if self.hidden_size else WHOLE[:1]
-        self._latest = local()  # of each thread
         self.can_branch = BIAS in session.inputs
+        self.chunk = PREFILL_CHUNK if session.device_type == "cpu" else DEVICE_CHUNK
         bind = partial(Binding, session, self.cache.shape)
         self._bindings: dict[tuple[str, ...], Binding] = defaultdict(bind)  # by outputs
         self._graphs = None
         if session.captures and not self.can_branch:  # a bias has another size every step
             self._graphs = StepGraphs(session, self.cache.shape)
-
-    @property
-    def hidden_states(self) -> Hidden:
-        states: Hidden = self._latest.hidden_states
-        return states
 
     @in_turn
     def new_row(self) -> CacheRow:
@@ -93,70 +98,97 @@ class FusedDecoder:
         self.cache.reserve(len(self.cache.rows) + rows, length)
 
     @in_turn
-    def prefill(self, row: CacheRow, ids: Ids) -> Logits:
-        self.cache.make_room(row, len(ids))
-        outputs = self._empty(1)
-        size = PREFILL_CHUNK if self.session.device_type == "cpu" else DEVICE_CHUNK
-        for chunk in _chunks(ids, size):
-            last = slice(int(chunk.stop < len(ids)), None)  # no position's, but of the last chunk
-            wanted = np.array([chunk.stop - chunk.start - 1])[last]
-            self._append(row, ids[chunk], wanted, _part(outputs, last))
-        logits: Logits = outputs["logits"].reshape(self.vocab_size)
-        return logits
-
-    @in_turn
-    def extend(self, row: CacheRow, ids: Ids) -> Logits:
-        self.cache.make_room(row, len(ids))
-        outputs = self._empty(len(ids))
-        for chunk in _chunks(ids, PREFILL_CHUNK):
-            wanted = np.arange(chunk.stop - chunk.start)
-            self._append(row, ids[chunk], wanted, _part(outputs, chunk))
-        return self._given(outputs)
-
-    @in_turn
-    def step(self, rows: Sequence[CacheRow], ids: Ids) -> Logits:
-        return self._given(self._stepped(rows, ids, self._whole))
-
-    @in_turn
-    def step_largest(self, rows: Sequence[CacheRow], ids: Ids) -> Top:
-        outputs = self._stepped(rows, ids, TOP)
-        tokens, logits, logprobs = (outputs[name] for name in TOP)
-        return tokens, logits, logprobs
-
-    @in_turn
-    def branch(self, row: CacheRow, ids: Ids, sees: Mask, wanted: Ids) -> Logits:
-        self.cache.make_room(row, len(ids))
-        dtype = self.session.inputs[BIAS].dtype
-        bias = np.zeros((1, 1, len(ids), row.length + len(ids)), dtype)
-        bias[0, 0, :, row.length :][~sees] = np.finfo(dtype).min
-        positions = row.length + sees.sum(axis=1) - 1
-        told = {"position_ids": positions[None], BIAS: bias}
-        outputs = self._empty(len(wanted))
-        self._append(row, ids, wanted, outputs, told)
-        return self._given(outputs)
-
-    @in_turn
     def keep(self, row: CacheRow, start: int, offsets: Ids) -> None:
         self.cache.keep(row, start, offsets)
 
-    def _stepped(self, rows: Sequence[CacheRow], ids: Ids, names: Sequence[str]) -> Arrays:
-        """Append one of ids [rows] to each row: the outputs of these names."""
-        for row in rows:
-            self.cache.make_room(row, 1)
+    @in_turn
+    def read(self, reads: Sequence[Read]) -> list[Result]:
+        for each in reads:
+            self.cache.make_room(each.row, len(each.ids))
+        results: list[Result | None] = [
+            None if len(each.ids) == 1 else self._read_alone(each) for each in reads
+        ]
+        if lone := [place for place, result in enumerate(results) if result is None]:
+            stepped = self._step([reads[place] for place in lone])
+            for place, result in zip(lone, stepped, strict=True):
+                results[place] = result
+        return cast(list[Result], results)
+
+    def _read_alone(self, read: Read) -> Result:
+        return joined([self._read_chunk(part) for part in chunks(read, self.chunk)])
+
+    def _read_chunk(self, read: Read) -> Result:
+        """Run one row's tokens on top of it."""
+        row, ids = read.row, read.ids
+        wanted = np.arange(len(ids))[EVERY if read.hidden else read.wanted]
+        outputs = self._empty(len(wanted))
+        told = None if read.sees is None else self._branches(row, read.sees)
+        self._run(row.index, ids[None], np.array([row.length]), wanted, outputs, told)
+        row.length += len(ids)
+        logits = outputs["logits"]
+        if read.hidden:  # a copy: a view would hold on to the logits of all n
+            logits = logits[read.wanted].copy()
+        return Result(logits, outputs.get("hidden_states", NO_LOGITS))
+
+    def _branches(self, row: CacheRow, sees: Mask) -> Arrays:
+        """The inputs that say what each of the next tokens sees: [n, n]."""
+        dtype = self.session.inputs[BIAS].dtype
+        bias = np.zeros((1, 1, len(sees), row.length + len(sees)), dtype)
+        bias[0, 0, :, row.length :][~sees] = np.finfo(dtype).min
+        return {"position_ids": (row.length + sees.sum(axis=1) - 1)[None], BIAS: bias}
+
+    def _step(self, reads: Sequence[Read]) -> list[Result]:
+        """Append a token to each row, all in one run where they may share it."""
+        if not self.top:
+            return self._step_whole(reads)
+        results: dict[int, Result] = {}
+        if few := [place for place, each in enumerate(reads) if each.needs < self.top]:
+            results.update(self._step_largest(few, reads))
+        rest = [place for place in range(len(reads)) if place not in results]
+        if rest:
+            results.update(zip(rest, self._step_whole([reads[p] for p in rest]), strict=True))
+        return [results[place] for place in range(len(reads))]
+
+    def _step_largest(self, few: Sequence[int], reads: Sequence[Read]) -> Iterator[_Placed]:
+        """The results of the reads at `few` whose choice the largest logits settle.
+
+        The others' rows are as they were before.
+        """
+        outputs = self._stepped([reads[place] for place in few], TOP)
+        for place, *row in zip(few, *(outputs[name] for name in TOP), strict=True):
+            largest = Largest(*row)
+            if largest.settles(reads[place].needs):
+                yield place, Result(NO_LOGITS, largest=largest)
+            else:
+                reads[place].row.length -= 1
+
+    def _step_whole(self, reads: Sequence[Read]) -> list[Result]:
+        outputs = self._stepped(reads, self._whole)
+        logits = outputs["logits"]
+        hidden = outputs.get("hidden_states", NO_LOGITS)
+        return [
+            Result(logits[place : place + 1], hidden[place : place + 1])
+            for place in range(len(reads))
+        ]
+
+    def _stepped(self, reads: Sequence[Read], names: Sequence[str]) -> Arrays:
+        """Append each read's one token to its row: the outputs of these names, [reads, width]."""
+        rows = [each.row for each in reads]
+        ids = np.array([each.ids[0] for each in reads])
         outputs = self._empty(len(rows), names)
         if _in_order(rows):
-            self._step(rows, ids, outputs)
+            self._run_step(rows, ids, outputs)
         else:
             for run in _contiguous(rows):
                 found = self._empty(len(run), names)
-                self._step([rows[position] for position in run], ids[run], found)
+                self._run_step([rows[position] for position in run], ids[run], found)
                 for name, output in outputs.items():
                     output[run] = found[name]
         for row in rows:
             row.length += 1
         return outputs
 
-    def _step(self, rows: Sequence[CacheRow], ids: Ids, outputs: Arrays) -> None:
+    def _run_step(self, rows: Sequence[CacheRow], ids: Ids, outputs: Arrays) -> None:
         """Run ids [rows] on top of rows that follow each other in the arena."""
         lengths = np.array([row.length for row in rows])
         first, arena = rows[0].index, self.cache.arena
@@ -166,13 +198,6 @@ class FusedDecoder:
         else:
             self._run(first, ids[:, None], lengths, np.arange(len(rows)), outputs)
 
-    def _append(
-        self, row: CacheRow, ids: Ids, wanted: Ids, outputs: Arrays, told: Arrays | None = None
-    ) -> None:
-        """Run ids [n] on top of a row; the rest is `_run`'s."""
-        self._run(row.index, ids[None], np.array([row.length]), wanted, outputs, told)
-        row.length += len(ids)
-
     def _empty(self, count: int, names: Sequence[str] = ()) -> Arrays:
         """Where outputs of `count` positions go: new arrays, which the caller may keep."""
         given = self.session.outputs
@@ -180,13 +205,6 @@ class FusedDecoder:
             name: np.empty((count, self._width(name)), given[name].dtype)
             for name in names or self._whole
         }
-
-    def _given(self, outputs: Arrays) -> Logits:
-        """The logits, to be given; the hidden states behind them are kept."""
-        if self.hidden_size:
-            self._latest.hidden_states = outputs["hidden_states"]
-        logits: Logits = outputs["logits"]
-        return logits
 
     def _width(self, name: str) -> int:
         """An output's last dimension; 0 where the graph doesn't give it."""
@@ -275,20 +293,6 @@ def _size(specs: Mapping[str, TensorSpec], name: str, rank: int, axis: int) -> i
             "export the model again"
         )
     return size
-
-
-def _chunks(ids: Ids, size: int) -> Iterator[slice]:
-    """Even chunks, `size` at most: attention rounds a lone token otherwise than several."""
-    if not len(ids):
-        return
-    size = -(-len(ids) // -(-len(ids) // size))
-    for start in range(0, len(ids), size):
-        yield slice(start, min(start + size, len(ids)))
-
-
-def _part(outputs: Arrays, positions: slice) -> Arrays:
-    """The same of some positions, as views."""
-    return {name: output[positions] for name, output in outputs.items()}
 
 
 def _in_order(rows: Sequence[CacheRow]) -> bool:

@@ -22,6 +22,7 @@ between them. https://huggingface.co/docs/optimum-onnx/onnx/package_reference/ex
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import CacheFullError, ModelFolderError
-from gpt2onnx.runtime.decoder.protocol import Ids, Logits
+from gpt2onnx.runtime.decoder.protocol import Ids, Logits, Read, Result
 from gpt2onnx.runtime.ort.session import Session, TensorSpec
 from gpt2onnx.runtime.turns import Turns, in_turn
 
@@ -60,7 +61,9 @@ class PortableDecoder:
     Threads may share it, each with rows of its own: every run has its turn.
     """
 
-    top = 0
+    hidden_size = 0
+    can_branch = False
+    chunk = sys.maxsize  # such a graph gives the logits of all its tokens whatever is wanted
 
     def __init__(self, session: Session, n_positions: int) -> None:
         """Errors: ModelFolderError where the graph's inputs or outputs aren't those above."""
@@ -93,21 +96,19 @@ class PortableDecoder:
     def reserve(self, rows: int, length: int) -> None:
         """Does nothing: ONNX Runtime allocates every present anew."""
 
-    def prefill(self, row: PortableRow, ids: Ids) -> Logits:
-        last: Logits = self.extend(row, ids)[-1]
-        return last.copy()  # a view would hold on to the logits of all n
+    def keep(self, row: PortableRow, start: int, offsets: Ids) -> None:
+        """Raises ValueError: what was never branched needs no keeping."""
+        raise ValueError("a graph in standard operators takes no branches: nothing to keep")
 
-    def extend(self, row: PortableRow, ids: Ids) -> Logits:
-        self._require_room(row, len(ids))
-        return self._run(row, ids) if len(ids) else np.empty((0, self.vocab_size), np.float32)
+    def read(self, reads: Sequence[Read]) -> list[Result]:
+        for each in reads:
+            self._require_room(each.row, len(each.ids))
+        return [self._read(each) for each in reads]
 
-    def step(self, rows: Sequence[PortableRow], ids: Ids) -> Logits:
-        for row in rows:
-            self._require_room(row, 1)
-        logits = np.empty((len(rows), self.vocab_size), np.float32)
-        for index, row in enumerate(rows):
-            logits[index] = self._run(row, ids[index : index + 1])
-        return logits
+    def _read(self, read: Read) -> Result:
+        logits = self._run(read.row, read.ids)[read.wanted]
+        # a copy: a view would hold on to the logits of all n
+        return Result(logits if len(logits) == len(read.ids) else logits.copy())
 
     @in_turn
     def _run(self, row: PortableRow, ids: Ids) -> Logits:

@@ -1,26 +1,34 @@
 """The seam between running a model and deciding what to do with it.
 
-Everything above (the loop, the strategies, the model's own methods) asks for rows and logits and
+Everything above (the engine, the strategies, the model's own methods) asks for rows and logits and
 knows no graph; everything below knows no text, no sampling and no requests.
 
-Several threads may share a decoder, each with rows of its own. A call is a step of one of them, and
+Several threads may share a decoder, each with rows of its own. A call is a turn of one of them, and
 the calls of all take turns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gpt2onnx.samplers.top_logits import ALL, Largest
 
 Ids = NDArray[np.int64]
 Logits = NDArray[np.float32]
 Hidden = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-# Tokens, their logits, and what log_softmax over the whole row makes of those: three [rows, top].
-Top = tuple[Ids, Logits, Logits]
+
+# Which of a read's positions are wanted, as an index of them.
+Positions: TypeAlias = slice | Ids
+EVERY: Final = slice(None)
+LAST: Final = slice(-1, None)
+NONE: Final = slice(0, 0)
+
+NO_LOGITS: Logits = np.empty((0, 0), np.float32)
 
 
 class Row(Protocol):
@@ -32,6 +40,33 @@ class Row(Protocol):
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
+
+
+class Read(NamedTuple):
+    """One row's part of a run: tokens to append, and of which of them the logits are wanted."""
+
+    row: Any  # the decoder's own kind of Row
+    ids: Ids  # [n], n >= 1
+    wanted: Positions = LAST  # of the n
+    # Part of a text that was there before: the engine may read it in chunks, between steps.
+    prompt: bool = False
+    # How many of the largest logits settle a choice; ALL asks for the whole row.
+    needs: int = ALL
+    hidden: bool = False  # whether the hidden states of all n are wanted, not of `wanted` alone
+    # [n, n]: which of the n each one sees beside what the row held, itself among them and of the
+    # others only earlier ones. Its position is then the one behind all that it sees, and `keep`
+    # says which of them came before the row goes on. None: each sees all before it.
+    sees: Mask | None = None
+
+
+class Result(NamedTuple):
+    """What came of a read."""
+
+    logits: Logits  # [wanted, vocab]; none where the largest settle the choice
+    hidden: Hidden = (
+        NO_LOGITS  # [wanted, hidden_size], where the graph gives the last hidden states
+    )
+    largest: Largest | None = None  # of a lone token's, where they settle what the read needs
 
 
 class Decoder(Protocol[AnyRow]):
@@ -46,8 +81,16 @@ class Decoder(Protocol[AnyRow]):
         """The most tokens that a row can hold."""
 
     @property
-    def top(self) -> int:
-        """How many of a row's largest logits it can tell alone, as a LargestDecoder does; or 0."""
+    def hidden_size(self) -> int:
+        """The length of a hidden state; 0 where the graph doesn't give them."""
+
+    @property
+    def can_branch(self) -> bool:
+        """Whether a read may say what each token sees."""
+
+    @property
+    def chunk(self) -> int:
+        """The most tokens of a row that are read in one run."""
 
     def new_row(self) -> AnyRow:
         """An empty row."""
@@ -64,67 +107,63 @@ class Decoder(Protocol[AnyRow]):
     def truncate(self, row: AnyRow, length: int) -> None:
         """Forget all but the first `length` tokens of a row."""
 
-    def free(self, row: AnyRow) -> None:
-        """Give a row back; its handle must not be used again."""
-
-    def reserve(self, rows: int, length: int) -> None:
-        """Make room for that many more rows of that many tokens: growing one by one would copy."""
-
-    def prefill(self, row: AnyRow, ids: Ids) -> Logits:
-        """Append ids [n], n >= 1, to a row: the logits [vocab] after the last of them.
-
-        Errors: CacheFullError where the row has no room for them.
-        """
-
-    def extend(self, row: AnyRow, ids: Ids) -> Logits:
-        """Append ids [n] to a row: the logits [n, vocab] after each of them."""
-
-    def step(self, rows: Sequence[AnyRow], ids: Ids) -> Logits:
-        """Append one of ids [rows] to each row: the logits [rows, vocab] after them."""
-
-
-class HiddenDecoder(Decoder[AnyRow], Protocol[AnyRow]):
-    """A decoder that can tell the last hidden states, too: what the head makes logits of."""
-
-    @property
-    def hidden_size(self) -> int:
-        """The length of every hidden state; 0 where the graph doesn't give them."""
-
-    @property
-    def hidden_states(self) -> Hidden:
-        """Those behind the logits of this thread's latest `extend` or `step`: [n, hidden_size]."""
-
-
-class BranchingDecoder(Decoder[AnyRow], Protocol[AnyRow]):
-    """A decoder that can read several ways of going on in one run, to keep one of them."""
-
-    @property
-    def can_branch(self) -> bool:
-        """Whether the graph takes an attention bias, without which `branch` can't be."""
-
-    def branch(self, row: AnyRow, ids: Ids, sees: Mask, wanted: Ids) -> Logits:
-        """Append ids [n], all that may come: the logits [count, vocab] after those at `wanted`.
-
-        Each token sees what the row held, and of the n those that `sees` [n, n] says: itself, and
-        of the others only earlier ones. Its position is the one behind all that it sees. `keep`
-        says which of them came, before the row goes on.
-        """
-
     def keep(self, row: AnyRow, start: int, offsets: Ids) -> None:
         """Of the tokens from `start` on keep those at `offsets` [count], ascending, and no others.
 
         Each must have seen those kept before it, and no other from `start` on.
         """
 
+    def free(self, row: AnyRow) -> None:
+        """Give a row back; its handle must not be used again."""
 
-class LargestDecoder(Decoder[AnyRow], Protocol[AnyRow]):
-    """A decoder that can tell the largest logits alone, where its `top` is above 0.
+    def reserve(self, rows: int, length: int) -> None:
+        """Make room for that many more rows of that many tokens: growing one by one would copy."""
 
-    All of them may be much to move.
-    """
+    def read(self, reads: Sequence[Read]) -> list[Result]:
+        """Append each read's tokens to its row: one result a read. Each row comes once.
 
-    def step_largest(self, rows: Sequence[AnyRow], ids: Ids) -> Top:
-        """Append one of ids [rows] to each row: the largest logits after them, largest first.
+        Lone tokens share a run; others are read by themselves, in even chunks.
 
-        Where they don't settle a choice, `truncate` takes the step back and `step` repeats it.
+        Raises CacheFullError where a row has no room for its tokens.
         """
+
+
+def even_chunks(count: int, size: int) -> Iterator[slice]:
+    """`count` positions in even chunks of at most `size`.
+
+    Even ones, since attention rounds a lone token otherwise than several.
+    """
+    if count <= size:
+        yield slice(0, count)
+        return
+    size = -(-count // -(-count // size))
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
+
+
+def chunks(read: Read, size: int) -> list[Read]:
+    """A read as several of at most `size` tokens, one after the other; what is masked stays whole.
+
+    `read.wanted` is LAST, EVERY or NONE.
+    """
+    if len(read.ids) <= size or read.sees is not None:
+        return [read]
+    parts = [read._replace(ids=read.ids[part]) for part in even_chunks(len(read.ids), size)]
+    if read.wanted == LAST:
+        parts[:-1] = [part._replace(wanted=NONE) for part in parts[:-1]]
+    return parts
+
+
+def joined(results: Sequence[Result]) -> Result:
+    """The results of a read's chunks as one."""
+    if len(results) == 1:
+        return results[0]
+    return Result(
+        _concatenated([result.logits for result in results]),
+        _concatenated([result.hidden for result in results]),
+    )
+
+
+def _concatenated(arrays: Sequence[Logits]) -> Logits:  # [n, width] each
+    filled = [array for array in arrays if len(array)]
+    return filled[0] if len(filled) == 1 else np.concatenate(filled or arrays[-1:])

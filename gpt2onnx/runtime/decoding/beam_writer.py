@@ -11,8 +11,8 @@ from typing import Any
 import tokenizers
 
 from gpt2onnx.runtime.decoder.protocol import Decoder, Ids, Logits
-from gpt2onnx.runtime.decoding.beams import Observer, run
-from gpt2onnx.runtime.decoding.plain import FinishReason
+from gpt2onnx.runtime.decoding.beams import BeamTask, Observer
+from gpt2onnx.runtime.decoding.continuation import FinishReason
 from gpt2onnx.runtime.results import Alternative, Generation, Token
 from gpt2onnx.runtime.text.stop_strings import TextStream
 from gpt2onnx.samplers import BeamSearch, Branch, Finished, GenerationParams
@@ -20,32 +20,39 @@ from gpt2onnx.samplers import BeamSearch, Branch, Finished, GenerationParams
 Alternatives = Callable[[Logits], tuple[Alternative, ...]]
 
 
-def write(
-    decoder: Decoder[Any],
-    tokenizer: tokenizers.Tokenizer,
-    prompts: Sequence[Ids],
-    params: GenerationParams,
-    alternatives: Alternatives,
-    observe: Observer | None = None,
-) -> list[list[Generation]]:
-    """The best texts of each prompt, at most num_return_sequences, best first.
+class BeamTexts:
+    """What beam searches find: a task for each prompt, and the texts that it comes to."""
 
-    `alternatives` says what to note of a row of logits [vocab]; `observe` is told of every step.
+    def __init__(
+        self,
+        decoder: Decoder[Any],
+        tokenizer: tokenizers.Tokenizer,
+        prompts: Sequence[Ids],
+        params: GenerationParams,
+        alternatives: Alternatives,
+        observe: Observer | None = None,
+    ) -> None:
+        """`alternatives` says what to note of a row of logits [vocab]; `observe` is told of every
+        step.
+        """
+        self._writers = [
+            _BeamWriter(tokenizer, params, prompt, index, decoder.n_positions, alternatives)
+            for index, prompt in enumerate(prompts)
+        ]
+        self._observe = observe
+        self.tasks = [
+            BeamTask(decoder, writer.search, index, self._note)
+            for index, writer in enumerate(self._writers)
+        ]
 
-    Errors: ParameterError.
-    """
-    writers = [
-        _BeamWriter(tokenizer, params, prompt, index, decoder.n_positions, alternatives)
-        for index, prompt in enumerate(prompts)
-    ]
+    def texts(self) -> list[list[Generation]]:
+        """The best texts of each prompt, at most num_return_sequences, best first."""
+        return [[writer.written(each) for each in writer.search.best()] for writer in self._writers]
 
-    def note(index: int, logits: Logits, branches: Sequence[Branch]) -> None:
-        writers[index].note(logits)
-        if observe:
-            observe(index, logits, branches)
-
-    run(decoder, [writer.search for writer in writers], params.max_time, note)
-    return [[writer.written(each) for each in writer.search.best()] for writer in writers]
+    def _note(self, index: int, logits: Logits, branches: Sequence[Branch]) -> None:
+        self._writers[index].note(logits)
+        if self._observe:
+            self._observe(index, logits, branches)
 
 
 class _BeamWriter:

@@ -9,22 +9,18 @@ Knows the decoder's seam and continuations; knows no graph and no text.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Sequence
-from typing import Any, Generic, cast
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from gpt2onnx.errors import ParameterError, PromptTooLongError
-from gpt2onnx.runtime.decoder.protocol import AnyRow, Decoder, Hidden, HiddenDecoder, Ids, Logits
-from gpt2onnx.runtime.decoding.plain import Continuation, Step
+from gpt2onnx.runtime.decoder.protocol import Decoder, Hidden, Ids, Logits, Read, Result
+from gpt2onnx.runtime.decoding.continuation import Continuation, Step
 from gpt2onnx.samplers import Candidates, Choice, GenerationParams, token_logprobs, top_logprobs
 from gpt2onnx.samplers.candidates import FloatArray
 from gpt2onnx.samplers.contrastive import contrast, unit
 from gpt2onnx.samplers.warpers import DEFAULT_TOP_K
-
-# So many tokens of a prompt are read at once: each has logits, of which only the last are kept.
-CHUNK = 128
 
 
 def contrastive_of(params: GenerationParams, decoder: Decoder[Any]) -> Contrastive | None:
@@ -34,131 +30,119 @@ def contrastive_of(params: GenerationParams, decoder: Decoder[Any]) -> Contrasti
     """
     if not params.penalty_alpha:
         return None
-    _with_hidden_states(decoder)
+    require_hidden_states(decoder)
     top_k = params.top_k or DEFAULT_TOP_K
     return Contrastive(params.penalty_alpha, min(top_k, decoder.vocab_size))
 
 
 class Contrastive:
-    """A strategy: its `run` stands in for generation.run."""
+    """A strategy: how much likeness counts, and of how many candidates."""
 
     def __init__(self, alpha: float, top_k: int) -> None:
-        self._alpha, self._top_k = alpha, top_k
+        self.alpha = alpha
         self.rows_each = top_k
 
-    def run(
-        self,
-        decoder: Decoder[AnyRow],
-        sequences: Sequence[Continuation],
-        max_time: float | None = None,
-    ) -> Generator[Step, None, None]:
-        """Advance all sequences until each has finished.
-
-        A sequence ends with the model's last position: a candidate has to be read. `max_time` is in
-        seconds. Closing the iterator frees the rows that are still in use.
-
-        Errors: PromptTooLongError for a prompt that leaves no position.
-        """
-        deadline = np.inf if max_time is None else time.monotonic() + max_time
-        hidden_decoder = _with_hidden_states(decoder)
-        live: list[_Search[AnyRow]] = []
-        try:
-            for sequence in sequences:
-                live.append(_Search(hidden_decoder, sequence, self._top_k))
-                live[-1].prefill()
-            while live:
-                in_time = time.monotonic() < deadline
-                steps = self._advance(hidden_decoder, live, in_time)
-                for each in live:
-                    if each.sequence.finish_reason:
-                        each.free()
-                live = [each for each in live if each.rows]
-                yield from steps
-        finally:
-            for each in live:
-                each.free()
-
-    def _advance(
-        self, decoder: HiddenDecoder[AnyRow], live: Sequence[_Search[AnyRow]], in_time: bool
-    ) -> list[Step]:
-        """Read all candidates, and append the best one to each sequence."""
-        found = [each.candidates() for each in live]
-        rows = [row for each, ids in zip(live, found, strict=True) for row in each.rows[: len(ids)]]
-        logits = decoder.step(rows, np.concatenate(found))
-        states = unit(decoder.hidden_states)
-        ends = np.cumsum([len(ids) for ids in found])[:-1]
-        parts = zip(live, np.split(logits, ends), np.split(states, ends), strict=True)
-        return [
-            each.keep_best(after, unit_states, self._alpha, in_time)
-            for each, after, unit_states in parts
-        ]
+    def tasks(
+        self, decoder: Decoder[Any], sequences: Sequence[Continuation]
+    ) -> list[ContrastiveTask]:
+        """A task for each sequence."""
+        require_hidden_states(decoder)
+        return [ContrastiveTask(decoder, each, self) for each in sequences]
 
 
-class _Search(Generic[AnyRow]):
-    """One sequence: its rows, and what its next candidates are judged by."""
+class ContrastiveTask:
+    """One sequence: its rows, and what its next candidates are judged by.
 
-    def __init__(self, decoder: HiddenDecoder[AnyRow], sequence: Continuation, top_k: int) -> None:
+    It ends with the model's last position: a candidate has to be read.
+    """
+
+    def __init__(
+        self, decoder: Decoder[Any], sequence: Continuation, contrastive: Contrastive
+    ) -> None:
         self.sequence = sequence
-        self.rows: list[AnyRow] = []
-        self._decoder, self._top_k = decoder, top_k
+        self.rows: list[Any] = []
+        self.rows_needed = contrastive.rows_each
+        self.length = len(sequence.prompt) + sequence.params.max_new_tokens
+        self._decoder, self._alpha = decoder, contrastive.alpha
+        self._has_read_prompt = False
         self._left = Candidates(np.empty(0, np.int64), np.empty(0, np.float32))  # by penalties
         self._ids: Ids = np.empty(0, np.int64)  # [k], the candidates
         self._logprobs: FloatArray = np.empty(0, np.float32)  # [k], after penalties
         self._logits: Logits = np.empty(0, np.float32)  # [vocab], after the newest token
         self._states: Hidden = np.empty((decoder.n_positions, decoder.hidden_size), np.float32)
 
-    def prefill(self) -> None:
-        """Read the prompt, and make a row for each candidate. Errors: PromptTooLongError."""
-        decoder, prompt = self._decoder, self.sequence.prompt
-        if len(prompt) >= decoder.n_positions:
+    @property
+    def done(self) -> bool:
+        return self.sequence.finish_reason is not None
+
+    def plan(self) -> list[Read]:
+        """The prompt, then a candidate for each row. Raises PromptTooLongError."""
+        if not self.rows:
+            self._open()
+        if not self._has_read_prompt:
+            return [Read(self.rows[0], self.sequence.prompt, prompt=True, hidden=True)]
+        ids = self._candidates()
+        pairs = zip(self.rows, ids[:, None])  # noqa: B905, few where constraints are
+        return [Read(row, token) for row, token in pairs]
+
+    def take(self, results: Sequence[Result], in_time: bool) -> list[Step]:
+        if self._has_read_prompt:
+            return [self._keep_best(results, in_time)]
+        (result,), row = results, self.rows[0]
+        self._has_read_prompt = True
+        self._logits = result.logits[-1]
+        self._states[: row.length] = unit(result.hidden)
+        for _ in range(self.rows_needed - 1):
+            self.rows.append(self._decoder.fork(row))
+        return []
+
+    def close(self) -> None:
+        while self.rows:
+            self._decoder.free(self.rows.pop())
+
+    def _open(self) -> None:
+        prompt, n_positions = self.sequence.prompt, self._decoder.n_positions
+        if len(prompt) >= n_positions:
             raise PromptTooLongError(
-                f"the prompt has {len(prompt)} tokens, the model {decoder.n_positions} positions: "
+                f"the prompt has {len(prompt)} tokens, the model {n_positions} positions: "
                 "contrastive search reads each candidate and needs one more; shorten the prompt, "
                 "or set overflow='truncate' to keep its end"
             )
-        row = decoder.new_row()
-        self.rows.append(row)
-        for ids in np.array_split(prompt, -(-len(prompt) // CHUNK)):
-            self._logits = decoder.extend(row, ids)[-1]
-            self._states[row.length - len(ids) : row.length] = unit(decoder.hidden_states)
-        for _ in range(self._top_k - 1):
-            self.rows.append(decoder.fork(row))
+        self.rows.append(self._decoder.new_row())
 
-    def candidates(self) -> Ids:
+    def _candidates(self) -> Ids:
         """The most probable tokens after penalties [k], best first; few where constraints are."""
         self._left = left = self.sequence.sampler.candidates(self.sequence.history, self._logits)
-        best, self._logprobs = top_logprobs(left.logits, min(self._top_k, len(left.ids)))
+        best, self._logprobs = top_logprobs(left.logits, min(self.rows_needed, len(left.ids)))
         self._ids = left.ids[best]
         return self._ids
 
-    def keep_best(self, logits: Logits, states: Hidden, alpha: float, in_time: bool) -> Step:
-        """Append one of the candidates: each has logits [k, vocab] and a unit state [k, d]."""
+    def _keep_best(self, results: Sequence[Result], in_time: bool) -> Step:
+        """Append one of the candidates, each of which was read."""
         length = self.rows[0].length
         context = self._states[: length - 1]
-        best = contrast(np.exp(self._logprobs), states, context, alpha)
+        states = unit(np.concatenate([result.hidden for result in results]))  # [k, hidden_size]
+        best = contrast(np.exp(self._logprobs), states, context, self._alpha)
         token = int(self._ids[best])
         logprob = float(token_logprobs(self._logits, np.array(token)))
         choice = Choice(token, logprob, float(self._logprobs[best]), self._left)
         has_room = length < self._decoder.n_positions
         step = self.sequence.take(choice, self._logits, has_room, in_time)
-        if not step.finish_reason:
-            self._logits, self._states[length - 1] = logits[best], states[best]
-            for row in self.rows:
-                if row is not self.rows[best]:
-                    self._decoder.copy(self.rows[best], row, length - 1)
+        if step.finish_reason:
+            self.close()
+            return step
+        self._logits, self._states[length - 1] = results[best].logits[-1], states[best]
+        for row in self.rows:
+            if row is not self.rows[best]:
+                self._decoder.copy(self.rows[best], row, length - 1)
         return step
 
-    def free(self) -> None:
-        while self.rows:
-            self._decoder.free(self.rows.pop())
 
-
-def _with_hidden_states(decoder: Decoder[AnyRow]) -> HiddenDecoder[AnyRow]:
-    """The same decoder, which tells its hidden states. Errors: ParameterError where it can't."""
-    if not getattr(decoder, "hidden_size", 0):
+def require_hidden_states(decoder: Decoder[Any]) -> None:
+    """Raises ParameterError where the model can't tell its hidden states."""
+    if not decoder.hidden_size:
         raise ParameterError(
             "penalty_alpha needs the model's hidden states, which its graph doesn't give: export "
             "the model again with with_hidden_states=True (--with-hidden-states), or set "
             "penalty_alpha=0"
         )
-    return cast(HiddenDecoder[AnyRow], decoder)

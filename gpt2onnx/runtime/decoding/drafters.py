@@ -14,7 +14,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime.decoder.protocol import AnyRow, Decoder, Ids, Logits
-from gpt2onnx.runtime.decoding.plain import Continuation
+from gpt2onnx.runtime.decoder.reads import prefill, step
+from gpt2onnx.runtime.decoding.continuation import Continuation
 
 NOTHING: Ids = np.empty(0, np.int64)
 
@@ -88,7 +89,7 @@ class DraftModel(Generic[AnyRow]):
             end += 1
             if end == start + count or tokens[end - 1] in sequence.params.eos_token_ids:
                 break
-            logits = self._decoder.step([draft.row], tokens[end - 1 : end])[0]
+            logits = step(self._decoder, [draft.row], tokens[end - 1 : end])[0]
         draft.held = tokens[: draft.row.length]
         return tokens[start:end]
 
@@ -111,7 +112,7 @@ class DraftModel(Generic[AnyRow]):
         keep = min(_common_start(draft.held, history), len(history) - 1)
         if keep < draft.row.length:
             self._decoder.truncate(draft.row, keep)
-        return self._decoder.prefill(draft.row, history[keep:])
+        return prefill(self._decoder, draft.row, history[keep:])
 
 
 def _common_start(a: Ids, b: Ids) -> int:  # [n], [m]

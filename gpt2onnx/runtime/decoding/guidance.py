@@ -9,14 +9,15 @@ Knows the decoder's seam and continuations; knows no graph and no text.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from gpt2onnx.errors import Given, ParameterError
-from gpt2onnx.runtime.decoder.protocol import AnyRow, Decoder, Ids, Logits
-from gpt2onnx.runtime.decoding.plain import Continuation, Step, prefill
+from gpt2onnx.runtime.decoder.protocol import Decoder, Ids, Logits, Read, Result
+from gpt2onnx.runtime.decoding.continuation import Continuation, Step
+from gpt2onnx.runtime.decoding.task import DrawingTask, by_prompt
 from gpt2onnx.samplers import GenerationParams, token_logprobs
 from gpt2onnx.samplers.guidance import guide
 
@@ -36,77 +37,78 @@ def guidance_of(params: GenerationParams, negative: Ids | None) -> Guidance | No
 
 
 class Guidance:
-    """A strategy: its `run` stands in for generation.run."""
+    """A strategy: how far it leads, and away from what."""
 
     rows_each = 2
 
     def __init__(self, scale: float, negative: Ids | None = None) -> None:
         """`negative` [n] is the negative prompt of all sequences."""
-        self._scale, self._negative = scale, negative
+        self.scale, self.negative = scale, negative
 
-    def run(
-        self,
-        decoder: Decoder[AnyRow],
-        sequences: Sequence[Continuation],
-        max_time: float | None = None,
-    ) -> Generator[Step, None, None]:
-        """Advance all sequences until each has finished; those of one prompt stand side by side.
+    def tasks(self, decoder: Decoder[Any], sequences: Sequence[Continuation]) -> list[GuidedTask]:
+        """A task for each prompt; those of one prompt stand side by side."""
+        return [GuidedTask(decoder, group, self) for group in by_prompt(sequences)]
 
-        A sequence ends where either context has no position left. `max_time` is in seconds. Closing
-        the iterator frees the rows that are still in use.
-        """
-        deadline = np.inf if max_time is None else time.monotonic() + max_time
-        conditional: dict[int, AnyRow] = {}
-        unconditional: dict[int, AnyRow] = {}
-        contexts = (conditional, unconditional)
-        live = list(sequences)
-        try:
-            prompts = ((each.index, each.prompt) for each in live)
-            others = ((each.index, self._unconditional(each)) for each in live)
-            logits = prefill(decoder, conditional, prompts)
-            without = prefill(decoder, unconditional, others)
-            while live:
-                in_time = time.monotonic() < deadline
-                steps = []
-                for each in live:
-                    full = (rows[each.index].length == decoder.n_positions for rows in contexts)
-                    after = logits[each.index], without[each.index]
-                    steps.append(self._choose(each, *after, not any(full), in_time))
-                    if each.finish_reason:
-                        for rows in contexts:
-                            decoder.free(rows.pop(each.index))
-                yield from steps
-                live = [each for each in live if not each.finish_reason]
-                logits, without = _advance(decoder, conditional, unconditional, live)
-        finally:
-            for row in (*conditional.values(), *unconditional.values()):
-                decoder.free(row)
 
-    def _unconditional(self, sequence: Continuation) -> Ids:
-        """What a sequence's second row begins with."""
-        return sequence.prompt[-1:] if self._negative is None else self._negative
+class GuidedTask(DrawingTask):
+    """One prompt's sequences, each with a second row behind the negative prompt.
 
-    def _choose(
-        self, sequence: Continuation, logits: Logits, without: Logits, has_room: bool, in_time: bool
-    ) -> Step:
+    A sequence ends where either context has no position left.
+    """
+
+    def __init__(
+        self, decoder: Decoder[Any], sequences: Iterable[Continuation], guidance: Guidance
+    ) -> None:
+        super().__init__(decoder, sequences)
+        self.rows_needed *= 2
+        self._scale = guidance.scale
+        negative, prompt = guidance.negative, self.live[0].prompt
+        self._negative = prompt[-1:] if negative is None else negative
+        self._unconditional: dict[int, Any] = {}  # rows by the sequence's index
+        self._without: dict[int, Logits] = {}  # [vocab], of those rows
+
+    @property
+    def rows(self) -> Sequence[Any]:
+        return [*super().rows, *self._unconditional.values()]
+
+    def plan(self) -> list[Read]:
+        """The conditional rows' reads, then those of the others."""
+        reads = super().plan()
+        if self._unconditional:
+            return reads + [
+                Read(self._unconditional[each.index], each.history[-1:]) for each in self.live
+            ]
+        row = self._unconditional[self.live[0].index] = self.decoder.new_row()
+        return [*reads, Read(row, self._negative, prompt=True)]
+
+    def take(self, results: Sequence[Result], in_time: bool) -> list[Step]:
+        half = len(results) // 2
+        first, *others = self.live
+        if half < len(self.live):  # the prompts were read: once for all
+            for other in others:
+                row = self._unconditional[first.index]
+                self._unconditional[other.index] = self.decoder.fork(row)
+            results = [results[0]] + [results[1]] * len(self.live)
+            half = 1
+        after = zip(self.live, results[half:], strict=True)
+        self._without = {each.index: result.logits[-1] for each, result in after}
+        return super().take(results[:half], in_time)
+
+    def next_read(self, sequence: Continuation) -> Read:
+        return Read(self.row(sequence), sequence.history[-1:])
+
+    def choose(self, sequence: Continuation, result: Result, in_time: bool) -> list[Step]:
         """Choose from guided logits [vocab]; what is told beside the token is the model's own."""
+        logits, without = result.logits[-1], self._without[sequence.index]
+        has_room = not (
+            self.is_full(sequence)
+            or self._unconditional[sequence.index].length == self.decoder.n_positions
+        )
         step = sequence.choose(guide(logits, without, self._scale), has_room, in_time)
         logprob = float(token_logprobs(logits, np.array(step.token_id)))
-        return step._replace(logprob=logprob, logits=logits)
+        return [step._replace(logprob=logprob, logits=logits)]
 
-
-def _advance(
-    decoder: Decoder[AnyRow],
-    conditional: dict[int, AnyRow],
-    unconditional: dict[int, AnyRow],
-    live: Sequence[Continuation],
-) -> tuple[dict[int, Logits], dict[int, Logits]]:
-    """Append each sequence's newest token to both its rows: the logits [vocab] after it."""
-    if not live:
-        return {}, {}
-    indices = [sequence.index for sequence in live]
-    rows = [context[index] for context in (conditional, unconditional) for index in indices]
-    newest = np.array([sequence.history[-1] for sequence in live] * 2)
-    stepped = decoder.step(rows, newest)
-    logits, without = stepped[: len(live)], stepped[len(live) :]
-    return dict(zip(indices, logits, strict=True)), dict(zip(indices, without, strict=True))
+    def forget(self, sequence: Continuation) -> None:
+        row = self._unconditional.pop(sequence.index, None)
+        if row is not None:
+            self.decoder.free(row)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gpt2onnx.runtime.decoder.protocol import Decoder
-from gpt2onnx.runtime.decoding.scoring import score
+from gpt2onnx.runtime.decoder.protocol import Decoder, Ids
+from gpt2onnx.runtime.decoding.scoring import LogprobsTask
 from gpt2onnx.runtime.results import Generation
 from gpt2onnx.samplers import GenerationParams
 
@@ -30,12 +30,20 @@ def given(written: list[Generation], params: GenerationParams) -> list[list[Gene
     return [group[: params.num_return_sequences] for group in ranked]
 
 
-def add_prompt_logprobs(decoder: Decoder[Any], written: Iterable[Generation]) -> None:
-    """Note the log-probabilities of each prompt's tokens; each prompt is read once."""
-    known: dict[tuple[int, ...], list[float]] = {}
-    for each in written:
-        prompt = tuple(each.prompt_token_ids)
-        if prompt not in known:
-            # the first token, which nothing predicts, has none
-            known[prompt] = score(decoder, np.array(prompt)).tolist() if prompt[1:] else []
-        each.prompt_logprobs = list(known[prompt])
+class PromptLogprobs:
+    """The log-probabilities of prompts' tokens: a task for each prompt, which is read once."""
+
+    def __init__(self, decoder: Decoder[Any], prompts: Iterable[Ids]) -> None:
+        self._known = {
+            prompt.tobytes(): LogprobsTask(decoder, prompt) for prompt in prompts if len(prompt) > 1
+        }
+
+    @property
+    def tasks(self) -> list[LogprobsTask]:
+        return list(self._known.values())
+
+    def add_to(self, written: Iterable[Generation]) -> None:
+        """Note them, once the tasks are done. The first token, which nothing predicts, has none."""
+        for each in written:
+            task = self._known.get(np.array(each.prompt_token_ids, np.int64).tobytes())
+            each.prompt_logprobs = task.logprobs.tolist() if task else []

@@ -5,14 +5,13 @@ Knows the decoder's seam; knows no text.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from contextlib import closing
-from typing import NamedTuple, TypeAlias
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gpt2onnx.runtime.decoder.protocol import AnyRow, Decoder, Ids, Logits
+from gpt2onnx.runtime.decoder.protocol import EVERY, NONE, Decoder, Ids, Logits, Read, Result
 from gpt2onnx.samplers import token_logprobs
 from gpt2onnx.samplers.params.values import integer_where
 
@@ -37,46 +36,85 @@ class Window(NamedTuple):
             yield slice(begin, min(begin + CHUNK, self.end))
 
 
-def score(decoder: Decoder[AnyRow], ids: Ids, stride: int | None = None) -> NDArray[np.float32]:
-    """The log-probability of each of ids[1:], given those before it: [n - 1].
-
-    Windows and errors as `walk`'s.
-    """
-    inputs, targets = ids[:-1], ids[1:]
-    logprobs = np.empty(len(targets), np.float32)
-    with closing(walk(decoder, inputs, stride)) as pieces:
-        for piece, logits in pieces:
-            logprobs[piece] = token_logprobs(logits, targets[piece])
-    return logprobs
-
-
-def walk(
-    decoder: Decoder[AnyRow], inputs: Ids, stride: int | None = None
-) -> Generator[Piece, None, None]:
-    """The logits after each of the inputs [n], in order and in pieces of at most CHUNK.
+class ScoringTask:
+    """The logits after each of some inputs, in order and in pieces of at most CHUNK.
 
     Inputs beyond n_positions are read in windows that move on by `stride` (half the positions where
     none is given), so that every token but the first window's is predicted from at least
-    n_positions - stride others. Closing the generator frees its row.
-    https://huggingface.co/docs/transformers/perplexity
-
-    Errors: ParameterError for a stride that isn't 1 to n_positions.
+    n_positions - stride others. https://huggingface.co/docs/transformers/perplexity
     """
-    decoder.reserve(1, min(len(inputs), decoder.n_positions))
-    row = decoder.new_row()
-    try:
-        for window in windows(len(inputs), decoder.n_positions, stride):
-            decoder.truncate(row, 0)
-            if window.start < window.done:
-                decoder.prefill(row, inputs[window.start : window.done])
-            for chunk in window.chunks:
-                yield chunk, decoder.extend(row, inputs[chunk])
-    finally:
-        decoder.free(row)
+
+    rows_needed = 1
+
+    def __init__(self, decoder: Decoder[Any], inputs: Ids, stride: int | None = None) -> None:
+        """Inputs [n]. Raises ParameterError for a stride that isn't 1 to n_positions."""
+        self.length = len(inputs)
+        self.rows: list[Any] = []
+        self._decoder, self._inputs = decoder, inputs
+        self._pieces = deque(_pieces(len(inputs), decoder.n_positions, stride))
+
+    @property
+    def done(self) -> bool:
+        return not self._pieces
+
+    def plan(self) -> list[Read]:
+        if not self.rows:
+            self.rows.append(self._decoder.new_row())
+        (row,), piece = self.rows, self._pieces[0]
+        if piece.begins:
+            self._decoder.truncate(row, 0)
+        wanted = EVERY if piece.is_new else NONE
+        return [Read(row, self._inputs[piece.inputs], wanted, prompt=True)]
+
+    def take(self, results: Sequence[Result], in_time: bool) -> list[Piece]:
+        """Which of the inputs were read, and the logits [n, vocab] after each of those."""
+        piece = self._pieces.popleft()
+        if self.done:
+            self.close()
+        return [(piece.inputs, results[0].logits)] if piece.is_new else []
+
+    def close(self) -> None:
+        while self.rows:
+            self._decoder.free(self.rows.pop())
+
+
+class LogprobsTask(ScoringTask):
+    """The log-probability of each of ids[1:], given those before it."""
+
+    def __init__(self, decoder: Decoder[Any], ids: Ids, stride: int | None = None) -> None:
+        """Token ids [n]; windows and errors as ScoringTask's."""
+        super().__init__(decoder, ids[:-1], stride)
+        self._targets = ids[1:]
+        self.logprobs = np.empty(len(self._targets), np.float32)  # [n - 1]
+
+    def take(self, results: Sequence[Result], in_time: bool) -> list[Piece]:
+        pieces = super().take(results, in_time)
+        for piece, logits in pieces:
+            self.logprobs[piece] = token_logprobs(logits, self._targets[piece])
+        return []
+
+
+class _Piece(NamedTuple):
+    """Inputs that are read at once."""
+
+    inputs: slice
+    is_new: bool  # in no window before
+    begins: bool  # a window
+
+
+def _pieces(length: int, size: int, stride: int | None) -> Iterator[_Piece]:
+    for window in windows(length, size, stride):
+        begins = True
+        if window.start < window.done:
+            yield _Piece(slice(window.start, window.done), is_new=False, begins=True)
+            begins = False
+        for chunk in window.chunks:
+            yield _Piece(chunk, is_new=True, begins=begins)
+            begins = False
 
 
 def windows(length: int, size: int, stride: int | None) -> Iterator[Window]:
-    """Windows of at most `size` over so many inputs; errors as `walk`'s."""
+    """Windows of at most `size` over so many inputs; errors as ScoringTask's."""
     check = integer_where(lambda n: 1 <= n <= size, f"1 to {size}, the model's positions")
     stride = (size + 1) // 2 if stride is None else check("stride", stride)
     done = 0

@@ -24,18 +24,20 @@ Knows the decoder's seam and continuations; knows no graph, no text, nor where g
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from gpt2onnx.runtime.decoder.protocol import AnyRow, Decoder, Ids, Logits
-from gpt2onnx.runtime.decoding.plain import Continuation, Step, prefill
+from gpt2onnx.runtime.decoder.protocol import EVERY, Decoder, Ids, Read, Result
+from gpt2onnx.runtime.decoding.continuation import Continuation, Step
+from gpt2onnx.runtime.decoding.task import DrawingTask, by_prompt
 
 # A draft grows to this many tokens, or to what was asked for where that is more.
 MOST_DRAFTED = 20
+NOTHING: Ids = np.empty(0, np.int64)
 
 
 class Drafter(Protocol):
@@ -69,7 +71,7 @@ class SpeculationStats:
 
 
 class Speculation:
-    """A strategy: its `run` stands in for generation.run. For one call.
+    """A strategy: a drafter, and how its drafts do. For one call.
 
     The first draft has `count` tokens. As in transformers' heuristic the next one has two more
     where all were kept; otherwise it goes halfway back to as many as were, where transformers takes
@@ -80,123 +82,79 @@ class Speculation:
     rows_each = 1
 
     def __init__(self, drafter: Drafter, count: int) -> None:
-        self.stats: dict[int, SpeculationStats] = {}  # by the sequence's index
-        self._drafter = drafter
-        self._first, self._most = count, max(count, MOST_DRAFTED)
-        self._counts: dict[int, int] = {}
+        self.stats: dict[int, SpeculationStats] = defaultdict(SpeculationStats)  # by index
+        self.drafter = drafter
+        self._most = max(count, MOST_DRAFTED)
+        self._counts: dict[int, int] = defaultdict(lambda: count)
 
-    def run(
-        self,
-        decoder: Decoder[AnyRow],
-        sequences: Sequence[Continuation],
-        max_time: float | None = None,
-    ) -> Generator[Step, None, None]:
-        """Advance all sequences until each has finished; those of one prompt stand side by side.
+    def tasks(
+        self, decoder: Decoder[Any], sequences: Sequence[Continuation]
+    ) -> list[SpeculativeTask]:
+        """A task for each prompt; those of one prompt stand side by side."""
+        return [SpeculativeTask(decoder, group, self) for group in by_prompt(sequences)]
 
-        A sequence's tokens of one round come together. `max_time` is in seconds, looked at once a
-        round. Closing the iterator frees the rows that are still in use, the drafter's too.
-        """
-        deadline = np.inf if max_time is None else time.monotonic() + max_time
-        rows: dict[int, AnyRow] = {}
-        live = list(sequences)
-        self._counts = {sequence.index: self._first for sequence in live}
-        self.stats.update((sequence.index, SpeculationStats()) for sequence in live)
-        try:
-            first = prefill(decoder, rows, ((each.index, each.prompt) for each in live))
-            logits = {index: after[None] for index, after in first.items()}
-            drafts = {sequence.index: np.empty(0, np.int64) for sequence in live}
-            while live:
-                in_time = time.monotonic() < deadline
-                for each in live:
-                    after, draft = logits[each.index], drafts[each.index]
-                    yield from self._choose(decoder, rows, each, draft, after, in_time)
-                live = [each for each in live if not each.finish_reason]
-                drafts = {e.index: self._draft(decoder, rows[e.index], e) for e in live}
-                logits = _judge(decoder, rows, live, drafts)
-                self._count_rounds(drafts)
-        finally:
-            for row in rows.values():
-                decoder.free(row)
-            for sequence in sequences:
-                self._drafter.release(sequence)
-
-    def _draft(self, decoder: Decoder[AnyRow], row: AnyRow, sequence: Continuation) -> Ids:
-        """Guesses [n] that there is use for: the newest token needs a place in the row as well.
+    def draft(self, sequence: Continuation, room: int) -> Ids:
+        """Guesses [n] at what follows, at most `room`; none behind an end token.
 
         The last token that may come, and an end token, need no logits after them: neither is part
         of a draft.
         """
-        room = min(decoder.n_positions - row.length, sequence.remaining) - 1
-        count = min(self._counts[sequence.index], room)
+        count = min(self._counts[sequence.index], min(room, sequence.remaining) - 1)
         if count < 1:
-            return np.empty(0, np.int64)
-        draft = self._drafter.draft(sequence, count)
+            return NOTHING
+        draft = self.drafter.draft(sequence, count)
         eos = sequence.params.eos_token_ids
         return draft[: next((n for n, id_ in enumerate(draft.tolist()) if id_ in eos), None)]
 
-    def _choose(
-        self,
-        decoder: Decoder[AnyRow],
-        rows: dict[int, AnyRow],
-        sequence: Continuation,
-        draft: Ids,
-        logits: Logits,
-        in_time: bool,
-    ) -> Generator[Step, None, None]:
-        """Choose from logits [1 + n, vocab] for as long as the draft [n] foresaw the choice."""
-        row = rows[sequence.index]
-        before = row.length - len(draft)
-        accepted = 0
-        for position, after in enumerate(logits):
-            has_room = before + position < decoder.n_positions
-            step = sequence.choose(after, has_room, in_time)
-            foreseen = position < len(draft) and step.token_id == int(draft[position])
-            accepted += foreseen
-            if step.finish_reason or not foreseen:
-                break
-            yield step
-        self._note(sequence.index, draft, accepted, position + 1)
-        if sequence.finish_reason:
-            self._drafter.release(sequence)
-            decoder.free(rows.pop(sequence.index))
-        elif accepted < len(draft):
-            decoder.truncate(row, before + accepted)
-        yield step
-
-    def _note(self, index: int, draft: Ids, accepted: int, tokens: int) -> None:
-        stats = self.stats[index]
+    def note(self, sequence: Continuation, drafted: int, accepted: int, tokens: int) -> None:
+        """Count a round, and decide how many the next one drafts."""
+        stats, index = self.stats[sequence.index], sequence.index
         if stats.rounds:
             stats.tokens += tokens
-        stats.drafted += len(draft)
+        stats.drafted += drafted
         stats.accepted += accepted
-        if len(draft):
+        if drafted:
             count = self._counts[index]
-            wanted = count + 2 if accepted == len(draft) else (count + accepted) // 2
+            wanted = count + 2 if accepted == drafted else (count + accepted) // 2
             self._counts[index] = min(max(wanted, 1), self._most)
 
-    def _count_rounds(self, drafts: dict[int, Ids]) -> None:
-        for index in drafts:
-            self.stats[index].rounds += 1
 
+class SpeculativeTask(DrawingTask):
+    """One prompt's sequences, each of which reads its newest token with a draft behind it.
 
-def _judge(
-    decoder: Decoder[AnyRow],
-    rows: dict[int, AnyRow],
-    live: Sequence[Continuation],
-    drafts: dict[int, Ids],
-) -> dict[int, Logits]:
-    """Append each sequence's newest token and its draft [n]: the logits [1 + n, vocab] after them.
-
-    Sequences without a draft share one step.
+    A sequence's tokens of one round come together.
     """
-    logits = {}
-    for sequence in live:
-        if len(draft := drafts[sequence.index]):
-            ids = np.concatenate([sequence.history[-1:], draft])
-            logits[sequence.index] = decoder.extend(rows[sequence.index], ids)
-    alone = [sequence for sequence in live if sequence.index not in logits]
-    if alone:
-        newest = np.array([sequence.history[-1] for sequence in alone])
-        stepped = decoder.step([rows[sequence.index] for sequence in alone], newest)
-        logits |= {s.index: after[None] for s, after in zip(alone, stepped, strict=True)}
-    return logits
+
+    def __init__(
+        self, decoder: Decoder[Any], sequences: Iterable[Continuation], speculation: Speculation
+    ) -> None:
+        super().__init__(decoder, sequences)
+        self._speculation = speculation
+        self._drafts = {sequence.index: NOTHING for sequence in self.live}
+
+    def next_read(self, sequence: Continuation) -> Read:
+        row = self.row(sequence)
+        draft = self._speculation.draft(sequence, self.decoder.n_positions - row.length)
+        self._drafts[sequence.index] = draft
+        self._speculation.stats[sequence.index].rounds += 1
+        return Read(row, np.concatenate([sequence.history[-1:], draft]), EVERY)
+
+    def choose(self, sequence: Continuation, result: Result, in_time: bool) -> list[Step]:
+        """Choose for as long as the draft foresaw the choice."""
+        row, draft = self.row(sequence), self._drafts[sequence.index]
+        before = row.length - len(draft)
+        accepted, steps = 0, []
+        for position, after in enumerate(result.logits):
+            has_room = before + position < self.decoder.n_positions
+            steps.append(sequence.choose(after, has_room, in_time))
+            foreseen = position < len(draft) and steps[-1].token_id == int(draft[position])
+            accepted += foreseen
+            if sequence.finish_reason or not foreseen:
+                break
+        self._speculation.note(sequence, len(draft), accepted, len(steps))
+        if accepted < len(draft) and not sequence.finish_reason:
+            self.decoder.truncate(row, before + accepted)
+        return steps
+
+    def forget(self, sequence: Continuation) -> None:
+        self._speculation.drafter.release(sequence)

@@ -5,10 +5,12 @@ Knows continuations and detokenization; knows no decoder, and nothing of the oth
 
 from __future__ import annotations
 
+from collections import deque
+
 import tokenizers
 
 from gpt2onnx.runtime.decoder.protocol import Ids
-from gpt2onnx.runtime.decoding.plain import Continuation
+from gpt2onnx.runtime.decoding.continuation import Continuation
 from gpt2onnx.runtime.structured.grammars import Grammar
 from gpt2onnx.runtime.text.stop_strings import TextStream
 from gpt2onnx.samplers import GenerationParams
@@ -30,14 +32,18 @@ class Writer:
         constraint = self._guide.mask if self._guide else None
         self.sequence = Continuation(index, prompt, params, draw, self._push, constraint)
         self._text = TextStream(tokenizer, params.stop_strings or (), prompt.tolist())
-        self._piece = ""
+        self._pieces: deque[str] = deque()
 
     def take(self, last: bool) -> str:
-        """What the newest token added to the text, and after the last one what was held back."""
-        return self._piece + self._text.finish() if last else self._piece
+        """What the next token added to the text, and after the last one what was held back.
+
+        Asked once for each token, in their order.
+        """
+        piece = self._pieces.popleft()
+        return piece + self._text.finish() if last else piece
 
     def _push(self, token_id: int) -> bool:
         """Take a token; true where a stop string came up, or nothing may follow."""
-        self._piece = self._text.push(token_id)
+        self._pieces.append(self._text.push(token_id))
         complete = self._guide is not None and self._guide.ends(self.sequence.history)
         return complete or self._text.stopped

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from gpt2onnx.errors import ParameterError
+from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.protocol import Decoder, Ids
 from gpt2onnx.runtime.folder.model_folder import ModelFolder
 from gpt2onnx.runtime.machine.threads import default_threads
@@ -172,14 +173,14 @@ def _tokens(decoder: Decoder[Any], count: int) -> Ids:
 
 def _one_token(decoder: Decoder[Any]) -> None:
     row = decoder.new_row()
-    decoder.prefill(row, _tokens(decoder, 1))
+    reads.prefill(decoder, row, _tokens(decoder, 1))
     decoder.free(row)
 
 
 def _prompt_seconds(decoder: Decoder[Any], ids: Ids) -> float:
     row = decoder.new_row()
     started = time.perf_counter()
-    decoder.prefill(row, ids)
+    reads.prefill(decoder, row, ids)
     seconds = time.perf_counter() - started
     decoder.free(row)
     return seconds
@@ -189,11 +190,11 @@ def _step_seconds(decoder: Decoder[Any], context: Ids, token: Ids, steps: int) -
     """Of each step on top of the same context."""
     decoder.reserve(1, len(context) + 1)
     row = decoder.new_row()
-    decoder.prefill(row, context)
+    reads.prefill(decoder, row, context)
     seconds = []
     for _ in range(steps):
         started = time.perf_counter()
-        decoder.step([row], token)
+        reads.step(decoder, [row], token)
         seconds.append(time.perf_counter() - started)
         decoder.truncate(row, len(context))
     decoder.free(row)

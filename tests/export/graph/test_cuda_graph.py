@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import pytest
 import gpt2onnx
 from gpt2onnx import Model
 from gpt2onnx.export.graph.cuda_graph import ALIGNMENT, TOP
+from gpt2onnx.runtime.decoder import reads
+from gpt2onnx.runtime.decoder.protocol import Read, Result
 from tests.checkpoints import make_checkpoint
 from tests.fake_decoder import largest
 
@@ -44,11 +46,14 @@ def test_the_largest_logits_are_those_of_all(exported: Callable[..., Path], prec
     decoder = gpt2onnx.load(exported(precision), "cpu").decoder
     rows, others = [[decoder.new_row() for _ in PROMPTS] for _ in range(2)]
     for row, other, prompt in zip(rows, others, PROMPTS, strict=True):
-        decoder.prefill(row, np.array(prompt))
-        decoder.prefill(other, np.array(prompt))
+        reads.prefill(decoder, row, np.array(prompt))
+        reads.prefill(decoder, other, np.array(prompt))
     for step in range(3):
         ids = IDS[step : step + len(rows)]
-        found, expected = decoder.step_largest(rows, ids), largest(decoder.step(others, ids), TOP)
+        found, expected = (
+            reads.step_largest(decoder, rows, ids),
+            largest(reads.step(decoder, others, ids), TOP),
+        )
         np.testing.assert_array_equal(found[0], expected.ids)
         np.testing.assert_array_equal(found[1], expected.logits)
         np.testing.assert_allclose(found[2], expected.logprobs, atol=1e-5)
@@ -114,14 +119,16 @@ def test_a_model_writes_the_same_by_the_largest_logits(
 ) -> None:
     decoder: Any = model.decoder
     asked: list[int] = []
-    step_largest = decoder.step_largest
-    monkeypatch.setattr(
-        decoder,
-        "step_largest",
-        lambda rows, ids: asked.append(len(rows)) or step_largest(rows, ids),
-    )
+    read = decoder.read
+
+    def noted(reads: Sequence[Read]) -> list[Result]:
+        results: list[Result] = read(reads)
+        asked.append(sum(result.largest is not None for result in results))
+        return results
+
+    monkeypatch.setattr(decoder, "read", noted)
     found = model.generate(PROMPTS, **parameters)
-    assert asked
+    assert any(asked)
     monkeypatch.setattr(decoder, "top", 0)
     expected = model.generate(PROMPTS, **parameters)
     for ours, theirs in zip(np.ravel(found), np.ravel(expected), strict=True):
@@ -133,7 +140,7 @@ def test_a_model_writes_the_same_by_the_largest_logits(
 def test_what_shows_all_logits_gets_them(
     model: Model, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(model.decoder, "step_largest", None)
+    monkeypatch.setattr(model.decoder, "_step_largest", None)
     tokens = list(model.stream(PROMPTS[0], max_new_tokens=5, **asked))
     assert len(tokens) == 5
     if "top_logprobs" in asked:

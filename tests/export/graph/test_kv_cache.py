@@ -12,6 +12,7 @@ from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.exporter import export
 from gpt2onnx.export.graph.kv_cache import ATTRIBUTES, MARGIN, CacheGrid
 from gpt2onnx.export.graph.onnx_builder import GraphBuilder
+from gpt2onnx.runtime.decoder import reads
 from tests.checkpoints import make_checkpoint
 from tests.export.logits import (
     exported_logits,
@@ -108,9 +109,9 @@ def test_the_cache_holds_the_rounded_keys_and_values(tmp_path: Path) -> None:
     [(keys, values)] = keys_and_values(model, ids)
     decoder: Any = open_exported(tmp_path / "model")
     row = decoder.new_row()
-    decoder.prefill(row, ids[:50])
+    reads.prefill(decoder, row, ids[:50])
     for token in ids[50:]:
-        decoder.step([row], token[None])
+        reads.step(decoder, [row], token[None])
     wanted = (keys - grid.key_middle) / grid.key_step, values / grid.value_step
     for held, levels in zip(decoder.cache.arena.tensors, wanted, strict=True):
         assert held.dtype == np.int8

@@ -24,6 +24,7 @@ from gpt2onnx.export.graph.onnx_builder import GraphBuilder
 from gpt2onnx.export.graph.portable import PRECISIONS, choose_portable, portable_decoder
 from gpt2onnx.export.quantization.rounding import quantize_blocks
 from gpt2onnx.export.runtimes.optimum_interface import DATA
+from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.portable import PortableDecoder
 from gpt2onnx.runtime.ort import session
 from gpt2onnx.runtime.ort.session import open_session
@@ -58,8 +59,8 @@ def exported_logits(folder: Path, ids: Ids) -> Float:
     decoder = PortableDecoder(open_session(folder / "model.onnx", "cpu", threads=1), len(ids))
     row = decoder.new_row()
     prompt = max(1, len(ids) * 2 // 3)
-    logits = [decoder.extend(row, ids[:prompt])]
-    logits += [decoder.step([row], token[None]) for token in ids[prompt:]]
+    logits = [reads.extend(decoder, row, ids[:prompt])]
+    logits += [reads.step(decoder, [row], token[None]) for token in ids[prompt:]]
     return np.concatenate(logits)
 
 
@@ -208,7 +209,7 @@ def test_int8_holds_with_outliers(tmp_path: Path) -> None:
     model = GPT2LMHeadModel.from_pretrained(CHECKPOINT).float()
     with torch.inference_mode():
         expected = model(torch.from_numpy(ids[None])).logits[0].numpy()
-    assert mean_kl(expected, decoder.extend(decoder.new_row(), ids)) < KL["int8"]
+    assert mean_kl(expected, reads.extend(decoder, decoder.new_row(), ids)) < KL["int8"]
 
 
 @pytest.mark.parametrize("n_embd", [32, 36])

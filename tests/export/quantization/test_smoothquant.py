@@ -16,6 +16,7 @@ from gpt2onnx.export.calibration.forward_pass import watch
 from gpt2onnx.export.checkpoint.checkpoint import Weights, open_checkpoint, tensor_shapes
 from gpt2onnx.export.exporter import export
 from gpt2onnx.export.quantization.smoothquant import smooth
+from gpt2onnx.runtime.decoder import reads
 from scripts import outlier_checkpoint
 from tests.checkpoints import make_checkpoint
 from tests.export.logits import mean_kl, open_exported
@@ -116,7 +117,7 @@ def test_every_precision_holds_with_outliers(tmp_path: Path) -> None:
     def logits(source: Path, precision: str) -> NDArray[np.float32]:
         folder = tmp_path / precision
         decoder = open_exported(export(source, folder, precision=precision, verify=False).folder)
-        return decoder.extend(decoder.new_row(), ids)
+        return reads.extend(decoder, decoder.new_row(), ids)
 
     expected = logits(CHECKPOINT, "fp32")
     for precision, bar in KL.items():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gpt2onnx.errors import CacheFullError, ModelFolderError
-from gpt2onnx.runtime.decoder import fused
+from gpt2onnx.runtime.decoder import fused, reads
 from gpt2onnx.runtime.decoder.fused import FusedDecoder, cache_shape
 from gpt2onnx.runtime.decoder.protocol import Ids, Logits
 from gpt2onnx.runtime.folder.model_folder import open_folder
@@ -72,8 +72,8 @@ in_each_precision = pytest.mark.parametrize("decoder", BIT_IDENTICAL, indirect=T
 def alone(decoder: FusedDecoder, ids: Ids, prompt: int) -> Logits:
     """Logits after the first `prompt` of ids, then after each of the others, in a row by itself."""
     row = decoder.new_row()
-    logits = [decoder.prefill(row, ids[:prompt])]
-    logits += [decoder.step([row], ids[n : n + 1])[0] for n in range(prompt, len(ids))]
+    logits = [reads.prefill(decoder, row, ids[:prompt])]
+    logits += [reads.step(decoder, [row], ids[n : n + 1])[0] for n in range(prompt, len(ids))]
     decoder.free(row)
     return np.array(logits)
 
@@ -87,13 +87,17 @@ def test_neighbours_change_no_bit(decoder: FusedDecoder, batch: int) -> None:
     watched = int(rng.integers(batch))
     expected = alone(decoder, texts[watched], lengths[watched])
     rows = [decoder.new_row() for _ in range(batch)]
-    prompts = [decoder.prefill(row, text[:-STEPS]) for row, text in zip(rows, texts, strict=True)]
+    prompts = [
+        reads.prefill(decoder, row, text[:-STEPS]) for row, text in zip(rows, texts, strict=True)
+    ]
     np.testing.assert_array_equal(prompts[watched], expected[0])
     for step in range(STEPS):
         newest = np.array(
             [text[length + step] for text, length in zip(texts, lengths, strict=True)]
         )
-        np.testing.assert_array_equal(decoder.step(rows, newest)[watched], expected[1 + step])
+        np.testing.assert_array_equal(
+            reads.step(decoder, rows, newest)[watched], expected[1 + step]
+        )
 
 
 @pytest.mark.parametrize("decoder", ["int4"], indirect=True)
@@ -101,10 +105,10 @@ def test_neighbours_of_4_bit_rows_change_next_to_nothing(decoder: FusedDecoder) 
     """Whatever the processor."""
     expected = alone(decoder, IDS[:60], 50)
     rows = [decoder.new_row() for _ in range(3)]
-    prompts = [decoder.prefill(row, IDS[:50]) for row in rows]
+    prompts = [reads.prefill(decoder, row, IDS[:50]) for row in rows]
     np.testing.assert_allclose(prompts[1], expected[0], atol=1e-4)
     for step in range(10):
-        logits = decoder.step(rows, np.repeat(IDS[50 + step], 3))
+        logits = reads.step(decoder, rows, np.repeat(IDS[50 + step], 3))
         np.testing.assert_allclose(logits[1], expected[1 + step], atol=1e-4)
 
 
@@ -132,8 +136,8 @@ def test_a_chunk_of_one_token_rounds_otherwise(
 def test_with_an_int8_cache_a_lone_token_is_one_of_several(decoder: FusedDecoder) -> None:
     """Its attention adds up in one order, so what is judged at once is what steps would give."""
     row = decoder.new_row()
-    decoder.prefill(row, IDS[:100])
-    several = decoder.extend(row, IDS[100:110])
+    reads.prefill(decoder, row, IDS[:100])
+    several = reads.extend(decoder, row, IDS[100:110])
     np.testing.assert_array_equal(several, alone(decoder, IDS[:110], 100)[1:])
 
 
@@ -143,11 +147,11 @@ def test_a_subset_of_rows_in_any_order(decoder: FusedDecoder) -> None:
     expected = [alone(decoder, IDS[n : 2 * n + 3], n) for n in lengths]
     rows = [decoder.new_row() for _ in lengths]
     for row, n in zip(rows, lengths, strict=True):
-        decoder.prefill(row, IDS[n : 2 * n])
+        reads.prefill(decoder, row, IDS[n : 2 * n])
     taken = [0] * len(rows)
     for subset in ([3, 0], [1], [4, 1, 0], [2, 4], [0, 2, 3], [4, 3, 2, 1]):
         ids = np.array([IDS[2 * lengths[i] + taken[i]] for i in subset])
-        logits = decoder.step([rows[i] for i in subset], ids)
+        logits = reads.step(decoder, [rows[i] for i in subset], ids)
         for i, row_logits in zip(subset, logits, strict=True):
             taken[i] += 1
             np.testing.assert_array_equal(row_logits, expected[i][taken[i]])
@@ -158,13 +162,13 @@ def test_a_subset_of_rows_in_any_order(decoder: FusedDecoder) -> None:
 def test_logits_are_the_callers_to_keep(decoder: FusedDecoder) -> None:
     """Inputs are written in place from step to step, outputs are not."""
     row, other = decoder.new_row(), decoder.new_row()
-    kept = [decoder.prefill(row, IDS[:40]), decoder.extend(row, IDS[40:43])]
-    kept += [decoder.step([row], IDS[n : n + 1]) for n in (43, 44)]
+    kept = [reads.prefill(decoder, row, IDS[:40]), reads.extend(decoder, row, IDS[40:43])]
+    kept += [reads.step(decoder, [row], IDS[n : n + 1]) for n in (43, 44)]
     before = [logits.copy() for logits in kept]
-    decoder.prefill(other, IDS[7:47])
-    decoder.extend(other, IDS[:3])
-    decoder.step([other, row], IDS[:2])
-    decoder.step([row], IDS[:1])
+    reads.prefill(decoder, other, IDS[7:47])
+    reads.extend(decoder, other, IDS[:3])
+    reads.step(decoder, [other, row], IDS[:2])
+    reads.step(decoder, [row], IDS[:1])
     for now, then in zip(kept, before, strict=True):
         np.testing.assert_array_equal(now, then)
 
@@ -174,13 +178,13 @@ def test_freeing_a_row_leaves_the_others(decoder: FusedDecoder) -> None:
     expected = [alone(decoder, IDS[n : n + 50], 40) for n in range(4)]
     rows = [decoder.new_row() for _ in range(4)]
     for n, row in enumerate(rows):
-        decoder.prefill(row, IDS[n : n + 40])
+        reads.prefill(decoder, row, IDS[n : n + 40])
     live = [0, 1, 2, 3]
     for step, leaver in enumerate([1, 3, 0]):
         decoder.free(rows[leaver])
         live.remove(leaver)
         ids = np.array([IDS[n + 40 + step] for n in live])
-        logits = decoder.step([rows[n] for n in live], ids)
+        logits = reads.step(decoder, [rows[n] for n in live], ids)
         for n, row_logits in zip(live, logits, strict=True):
             np.testing.assert_array_equal(row_logits, expected[n][1 + step])
 
@@ -190,10 +194,10 @@ def test_forks_go_their_own_ways(decoder: FusedDecoder) -> None:
     ways = [np.concatenate([IDS[:130], np.full(STEPS, token)]) for token in (7, 8, 9)]
     expected = [alone(decoder, way, 130) for way in ways]
     row = decoder.new_row()
-    decoder.prefill(row, IDS[:130])
+    reads.prefill(decoder, row, IDS[:130])
     rows = [row, decoder.fork(row), decoder.fork(row)]
     for step in range(STEPS):
-        for n, logits in enumerate(decoder.step(rows, np.array([7, 8, 9]))):
+        for n, logits in enumerate(reads.step(decoder, rows, np.array([7, 8, 9]))):
             np.testing.assert_array_equal(logits, expected[n][1 + step])
 
 
@@ -201,31 +205,31 @@ def test_forks_go_their_own_ways(decoder: FusedDecoder) -> None:
 def test_a_truncated_row_continues_as_a_fresh_one(decoder: FusedDecoder) -> None:
     expected = alone(decoder, np.concatenate([IDS[:77], IDS[200:210]]), 77)
     row = decoder.new_row()
-    decoder.prefill(row, IDS[:77])
-    decoder.extend(row, IDS[100:150])
+    reads.prefill(decoder, row, IDS[:77])
+    reads.extend(decoder, row, IDS[100:150])
     decoder.truncate(row, 77)
     for n in range(10):
-        logits = decoder.step([row], IDS[200 + n : 201 + n])[0]
+        logits = reads.step(decoder, [row], IDS[200 + n : 201 + n])[0]
         np.testing.assert_array_equal(logits, expected[1 + n])
     decoder.truncate(row, 0)
-    np.testing.assert_array_equal(decoder.prefill(row, IDS[:77]), expected[0])
+    np.testing.assert_array_equal(reads.prefill(decoder, row, IDS[:77]), expected[0])
 
 
 @in_each_precision
 def test_extend_is_prefill_with_every_position(decoder: FusedDecoder) -> None:
     row = decoder.new_row()
-    every = decoder.extend(row, IDS[:300])
+    every = reads.extend(decoder, row, IDS[:300])
     decoder.free(row)
     assert every.shape == (300, VOCAB)
     for n in (2, 64, 128, 300):
         row = decoder.new_row()
-        np.testing.assert_array_equal(decoder.prefill(row, IDS[:n]), every[n - 1])
+        np.testing.assert_array_equal(reads.prefill(decoder, row, IDS[:n]), every[n - 1])
         decoder.free(row)
 
 
 def test_every_position_against_transformers(decoder: FusedDecoder, torch_logits: Logits) -> None:
     row = decoder.new_row()
-    np.testing.assert_allclose(decoder.extend(row, IDS), torch_logits, atol=1e-4)
+    np.testing.assert_allclose(reads.extend(decoder, row, IDS), torch_logits, atol=1e-4)
     decoder.free(row)
     np.testing.assert_allclose(alone(decoder, IDS, 200), torch_logits[199:], atol=1e-4)
     assert row.length == N_POSITIONS
@@ -235,11 +239,11 @@ def test_every_position_against_transformers(decoder: FusedDecoder, torch_logits
 def test_growing_changes_no_bit(decoder: FusedDecoder) -> None:
     ids = IDS[: 125 + STEPS]
     rows = [decoder.new_row(), decoder.new_row()]
-    decoder.prefill(rows[0], ids[:125])
-    decoder.prefill(rows[1], IDS[50:60])
+    reads.prefill(decoder, rows[0], ids[:125])
+    reads.prefill(decoder, rows[1], IDS[50:60])
     assert decoder.cache.arena is not None
     before = decoder.cache.arena.capacity
-    logits = [decoder.step(rows, ids[[n, n]])[0] for n in range(125, len(ids))]
+    logits = [reads.step(decoder, rows, ids[[n, n]])[0] for n in range(125, len(ids))]
     assert decoder.cache.arena.capacity > before
     for row in rows:
         decoder.free(row)
@@ -252,13 +256,13 @@ def test_past_and_present_are_one_memory(decoder: FusedDecoder) -> None:
     decoder.reserve(3, 40)
     rows = [decoder.new_row() for _ in range(3)]
     for row in rows:
-        decoder.prefill(row, IDS[:9])
+        reads.prefill(decoder, row, IDS[:9])
     arena = decoder.cache.arena
     assert arena is not None
     addresses = arena.addresses(0)
     for step in range(10):
         before = [tensor.copy() for tensor in arena.tensors]
-        decoder.step(rows, IDS[step : step + 3])
+        reads.step(decoder, rows, IDS[step : step + 3])
         assert decoder.cache.arena is arena
         assert arena.addresses(0) == addresses
         *presents, _ = decoder._bindings["logits",].raw.get_outputs()  # the logits were bound last
@@ -270,7 +274,7 @@ def test_past_and_present_are_one_memory(decoder: FusedDecoder) -> None:
 
 def test_one_row_alone_is_bound_at_its_own_address(decoder: FusedDecoder) -> None:
     rows = [decoder.new_row() for _ in range(3)]
-    decoder.prefill(rows[2], IDS[:4])
+    reads.prefill(decoder, rows[2], IDS[:4])
     arena = decoder.cache.arena
     assert arena is not None
     *presents, _ = decoder._bindings["logits",].raw.get_outputs()  # the logits were bound last
@@ -283,7 +287,7 @@ def test_one_row_alone_is_bound_at_its_own_address(decoder: FusedDecoder) -> Non
 
 def test_memory_goes_with_the_last_row(decoder: FusedDecoder) -> None:
     rows = [decoder.new_row(), decoder.new_row()]
-    decoder.step(rows, IDS[:2])
+    reads.step(decoder, rows, IDS[:2])
     arena = ref(decoder.cache.arena)
     for row in rows:
         assert arena() is not None
@@ -293,7 +297,7 @@ def test_memory_goes_with_the_last_row(decoder: FusedDecoder) -> None:
 
 def test_memory_that_was_outgrown_goes_too(decoder: FusedDecoder) -> None:
     """Though what was bound to it may never be run again."""
-    decoder.prefill(decoder.new_row(), IDS[:5])
+    reads.prefill(decoder, decoder.new_row(), IDS[:5])
     outgrown = ref(decoder.cache.arena)
     decoder.reserve(4, 5)
     assert outgrown() is None
@@ -304,25 +308,25 @@ def test_memory_that_was_outgrown_goes_too(decoder: FusedDecoder) -> None:
 def test_a_full_row_takes_nothing(decoder: FusedDecoder, call: str) -> None:
     """What doesn't fit as a whole isn't begun."""
     row = decoder.new_row()
-    decoder.prefill(row, IDS[:100])
+    reads.prefill(decoder, row, IDS[:100])
     with pytest.raises(CacheFullError, match=f"100 tokens and 221 more exceed .* {N_POSITIONS}"):
-        getattr(decoder, call)(row, IDS[:221])
+        getattr(reads, call)(decoder, row, IDS[:221])
     assert row.length == 100
     np.testing.assert_array_equal(
-        decoder.prefill(row, IDS[100:N_POSITIONS]), alone(decoder, IDS, N_POSITIONS)[0]
+        reads.prefill(decoder, row, IDS[100:N_POSITIONS]), alone(decoder, IDS, N_POSITIONS)[0]
     )
     with pytest.raises(CacheFullError):
-        decoder.step([row], IDS[:1])
+        reads.step(decoder, [row], IDS[:1])
 
 
 def test_a_freed_row_is_refused(decoder: FusedDecoder) -> None:
     other, row = decoder.new_row(), decoder.new_row()
-    decoder.prefill(other, IDS[:3])
+    reads.prefill(decoder, other, IDS[:3])
     decoder.free(row)
     for use in (
-        lambda: decoder.prefill(row, IDS[:3]),
-        lambda: decoder.extend(row, IDS[:3]),
-        lambda: decoder.step([other, row], IDS[:2]),
+        lambda: reads.prefill(decoder, row, IDS[:3]),
+        lambda: reads.extend(decoder, row, IDS[:3]),
+        lambda: reads.step(decoder, [other, row], IDS[:2]),
         lambda: decoder.free(row),
     ):
         with pytest.raises(ValueError, match="the row was freed"):

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from transformers import GPT2LMHeadModel
 
 from gpt2onnx.errors import CacheFullError, ModelFolderError
+from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.portable import PortableDecoder, PortableRow
-from gpt2onnx.runtime.decoder.protocol import Ids, Logits
+from gpt2onnx.runtime.decoder.protocol import NONE, Ids, Logits, Read
 from gpt2onnx.runtime.machine.processor import processor
 from gpt2onnx.runtime.ort.session import Session, TensorSpec, open_session
 from tests.checkpoints import make_checkpoint
@@ -202,15 +203,15 @@ class Checked:
         del self.tokens[row]
 
     def prefill(self, row: PortableRow, ids: Ids) -> None:
-        self.check(row, ids, self.decoder.prefill(row, ids)[None])
+        self.check(row, ids, reads.prefill(self.decoder, row, ids)[None])
 
     def extend(self, row: PortableRow, ids: Ids) -> None:
-        logits = self.decoder.extend(row, ids)
+        logits = reads.extend(self.decoder, row, ids)
         assert len(logits) == len(ids)
         self.check(row, ids, logits)
 
     def step(self, rows: list[PortableRow], ids: Ids) -> None:
-        logits = self.decoder.step(rows, ids)
+        logits = reads.step(self.decoder, rows, ids)
         assert logits.shape == (len(rows), self.decoder.vocab_size)
         for row, token, row_logits in zip(rows, ids, logits, strict=True):
             self.check(row, np.array([token]), row_logits[None])
@@ -311,17 +312,17 @@ def test_a_graph_that_optimum_quantized_gives_optimums_logits(
         out = model(torch.from_numpy(ids)[None], attention_mask=mask, past_key_values=past)
         past = out.past_key_values
         np.testing.assert_allclose(
-            decoder.extend(row, ids), out.logits[0].numpy(), atol=1e-5, rtol=0
+            reads.extend(decoder, row, ids), out.logits[0].numpy(), atol=1e-5, rtol=0
         )
 
 
 def test_the_present_becomes_the_past_without_a_copy(decoder: PortableDecoder) -> None:
     row = decoder.new_row()
-    decoder.prefill(row, tokens(5, 0))
+    reads.prefill(decoder, row, tokens(5, 0))
     past = list(row.past)
     fork = decoder.fork(row)
     assert all(mine is theirs for mine, theirs in zip(fork.past, past, strict=True))
-    decoder.step([fork], tokens(1, 0))
+    reads.step(decoder, [fork], tokens(1, 0))
     assert all(mine is theirs for mine, theirs in zip(row.past, past, strict=True))
     decoder.truncate(row, 5)
     assert all(mine is theirs for mine, theirs in zip(row.past, past, strict=True))
@@ -329,36 +330,37 @@ def test_the_present_becomes_the_past_without_a_copy(decoder: PortableDecoder) -
 
 def test_logits_stay_when_the_decoder_goes_on(decoder: PortableDecoder) -> None:
     row = decoder.new_row()
-    logits = decoder.extend(row, tokens(9, 0))
+    logits = reads.extend(decoder, row, tokens(9, 0))
     kept = logits.copy()
     for token in tokens(20, 1):
-        decoder.step([row], np.array([token]))
+        reads.step(decoder, [row], np.array([token]))
     np.testing.assert_array_equal(logits, kept)
 
 
 def test_the_logits_of_a_prompt_do_not_hold_on_to_all_of_them(decoder: PortableDecoder) -> None:
-    assert decoder.prefill(decoder.new_row(), tokens(9, 0)).base is None
+    (result,) = decoder.read([Read(decoder.new_row(), tokens(9, 0))])
+    assert result.logits.base is None
 
 
-def test_nothing_to_append_gives_no_logits(decoder: PortableDecoder) -> None:
-    nothing = np.empty(0, np.int64)
-    assert decoder.extend(decoder.new_row(), nothing).shape == (0, 257)
-    assert decoder.step([], nothing).shape == (0, 257)
+def test_nothing_to_read_gives_nothing(decoder: PortableDecoder) -> None:
+    assert decoder.read([]) == []
+    (result,) = decoder.read([Read(decoder.new_row(), tokens(9, 0), NONE)])
+    assert result.logits.shape == (0, 257)
 
 
 def test_a_full_row_stays_as_it_is(decoder: PortableDecoder) -> None:
     full, other = decoder.new_row(), decoder.new_row()
-    decoder.prefill(full, tokens(POSITIONS, 0))
+    reads.prefill(decoder, full, tokens(POSITIONS, 0))
     with pytest.raises(CacheFullError, match="64 tokens and 1 more exceed the model's 64 pos"):
-        decoder.step([other, full], tokens(2, 1))
+        reads.step(decoder, [other, full], tokens(2, 1))
     assert (full.length, other.length) == (POSITIONS, 0)
     with pytest.raises(CacheFullError, match="0 tokens and 65 more"):
-        decoder.prefill(other, tokens(POSITIONS + 1, 1))
+        reads.prefill(decoder, other, tokens(POSITIONS + 1, 1))
 
 
 def test_a_row_is_not_truncated_to_more_than_it_holds(decoder: PortableDecoder) -> None:
     row = decoder.new_row()
-    decoder.prefill(row, tokens(3, 0))
+    reads.prefill(decoder, row, tokens(3, 0))
     for length in (-1, 4):
         with pytest.raises(ValueError, match="expected 0 to 3"):
             decoder.truncate(row, length)

@@ -12,13 +12,14 @@ import pytest
 import gpt2onnx
 from gpt2onnx import Model
 from gpt2onnx.errors import ParameterError, PromptTooLongError
-from gpt2onnx.runtime.decoder.protocol import Hidden, Ids, Logits
-from gpt2onnx.runtime.decoding import contrastive
+from gpt2onnx.runtime.decoder import reads
+from gpt2onnx.runtime.decoder.protocol import EVERY, Decoder, Hidden, Ids, Read, Result
+from gpt2onnx.runtime.decoding.continuation import Continuation
 from gpt2onnx.runtime.decoding.contrastive import Contrastive
-from gpt2onnx.runtime.decoding.plain import Continuation
 from gpt2onnx.samplers import GenerationParams, log_softmax
 from gpt2onnx.samplers.contrastive import contrast, unit
-from tests.fake_decoder import FakeDecoder, FakeRow, by_history
+from tests.fake_decoder import FakeDecoder, by_history
+from tests.runtime.decoding.running import run_strategy
 
 VOCAB = 12
 RULE = by_history(VOCAB)
@@ -31,18 +32,14 @@ class Hiding(FakeDecoder):
     """Tells a hidden state of each history, too."""
 
     hidden_size = 4
-    hidden_states: Hidden
 
-    def step(self, rows: Sequence[FakeRow], ids: Ids) -> Logits:
-        logits = super().step(rows, ids)
-        self.hidden_states = np.stack([STATE(tuple(row.held)) for row in rows])
-        return logits
-
-    def extend(self, row: FakeRow, ids: Ids) -> Logits:
-        logits = super().extend(row, ids)
-        ends = range(row.length - len(ids) + 1, row.length + 1)
-        self.hidden_states = np.stack([STATE(tuple(row.held[:end])) for end in ends])
-        return logits
+    def _read(self, read: Read) -> Result:
+        start = read.row.length
+        result = super()._read(read)
+        every = np.arange(start, read.row.length) + 1
+        ends = every if read.hidden else every[read.wanted]
+        hidden = np.stack([STATE(tuple(read.row.held[:end])) for end in ends])
+        return result._replace(hidden=hidden)
 
 
 def continuations(prompts: Sequence[Sequence[int]], **parameters: Any) -> list[Continuation]:
@@ -69,10 +66,10 @@ def by_hand(prompt: list[int], count: int, alpha: float, top_k: int) -> list[int
 def test_several_prompts_are_searched_as_alone(
     alpha: float, top_k: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contrastive, "CHUNK", 2)
+    monkeypatch.setattr(Hiding, "chunk", 2)
     prompts = [[1], [2, 3, 5], [0, 1, 2, 3, 4]]
     decoder, sequences = Hiding(RULE), continuations(prompts, max_new_tokens=8)
-    list(Contrastive(alpha, top_k).run(decoder, sequences))
+    list(run_strategy(Contrastive(alpha, top_k), decoder, sequences))
     assert decoder.rows == []
     for prompt, sequence in zip(prompts, sequences, strict=True):
         assert sequence.history[len(prompt) :].tolist() == by_hand(prompt, 8, alpha, top_k)
@@ -85,7 +82,7 @@ def test_a_finished_sequence_leaves_the_step() -> None:
     end = next(token for token in first if token not in second)
     decoder = Hiding(RULE)
     sequences = continuations([[1], [2]], max_new_tokens=6, eos_token_id=end)
-    list(Contrastive(0.6, 4).run(decoder, sequences))
+    list(run_strategy(Contrastive(0.6, 4), decoder, sequences))
     assert [each.finish_reason for each in sequences] == ["eos", "length"]
     assert sequences[0].history[1:].tolist() == first[: first.index(end) + 1]
     assert sequences[1].history[1:].tolist() == second
@@ -98,7 +95,7 @@ def test_fewer_candidates_than_rows() -> None:
 
     parameters = {"max_new_tokens": 6, "prefix_allowed_tokens_fn": allowed}
     decoder, (sequence,) = Hiding(RULE), continuations([[1]], **parameters)
-    steps = list(Contrastive(0.6, 4).run(decoder, [sequence]))
+    steps = list(run_strategy(Contrastive(0.6, 4), decoder, [sequence]))
     assert [rows for name, rows in decoder.calls if name == "step"] == [1, 2] * 3
     assert [step.processed_logprob for step in steps[::2]] == [0, 0, 0]
     assert set(sequence.history[1::2].tolist()) == {3}
@@ -106,7 +103,7 @@ def test_fewer_candidates_than_rows() -> None:
 
 def test_tells_the_models_own_logprobs() -> None:
     (sequence,) = continuations([[1, 2]], max_new_tokens=5, repetition_penalty=1.5)
-    for step in Contrastive(0.6, 4).run(Hiding(RULE), [sequence]):
+    for step in run_strategy(Contrastive(0.6, 4), Hiding(RULE), [sequence]):
         logits = RULE(tuple(sequence.history[:-1]))
         np.testing.assert_array_equal(step.logits, logits)
         assert step.logprob == pytest.approx(log_softmax(logits)[step.token_id], abs=1e-5)
@@ -114,20 +111,20 @@ def test_tells_the_models_own_logprobs() -> None:
 
 def test_ends_with_the_last_position() -> None:
     decoder, (sequence,) = Hiding(RULE, n_positions=5), continuations([[1, 2, 3]])
-    list(Contrastive(0.6, 4).run(decoder, [sequence]))
+    list(run_strategy(Contrastive(0.6, 4), decoder, [sequence]))
     assert sequence.finish_reason == "context"
     assert len(sequence.history) == 5
     decoder = Hiding(RULE, n_positions=3)
     with pytest.raises(PromptTooLongError, match="has 3 tokens, the model 3 positions: contrast"):
-        list(Contrastive(0.6, 4).run(decoder, continuations([[1], [1, 2, 3]])))
+        list(run_strategy(Contrastive(0.6, 4), decoder, continuations([[1], [1, 2, 3]])))
     assert decoder.rows == []
 
 
 def test_max_time_and_closing_free_the_rows() -> None:
     decoder, sequences = Hiding(RULE), continuations([[1], [2]], max_new_tokens=50)
-    list(Contrastive(0.6, 4).run(decoder, sequences, max_time=1e-9))
+    list(run_strategy(Contrastive(0.6, 4), decoder, sequences, max_time=1e-9))
     assert [each.finish_reason for each in sequences] == ["time", "time"]
-    steps = Contrastive(0.6, 4).run(decoder, continuations([[1], [2]], max_new_tokens=50))
+    steps = run_strategy(Contrastive(0.6, 4), decoder, continuations([[1], [2]], max_new_tokens=50))
     next(steps)
     assert len(decoder.rows) == 8
     steps.close()
@@ -209,6 +206,16 @@ def test_a_folder_without_hidden_states_says_what_to_do(model: Model) -> None:
         model.stream("hello", **ON)
 
 
+def hidden_states(decoder: Decoder[Any], row: Any, ids: Ids) -> Hidden:
+    """Those of ids [n], read at once: [n, hidden_size]."""
+    (every,) = decoder.read([Read(row, ids, EVERY)])
+    decoder.truncate(row, 0)
+    (last,) = decoder.read([Read(row, ids, prompt=True, hidden=True)])
+    assert last.logits.shape == (1, decoder.vocab_size)
+    np.testing.assert_array_equal(last.hidden, every.hidden)
+    return last.hidden
+
+
 def test_hidden_states_are_those_of_transformers(
     hiding: Model, reference: Any, checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -220,12 +227,12 @@ def test_hidden_states_are_those_of_transformers(
     wanted = read.hidden_states[-1][0].numpy()
     decoder: Any = hiding.decoder
     rows = [decoder.new_row() for _ in range(3)]
-    decoder.prefill(rows[0], ids[:-1])
-    decoder.extend(rows[2], ids)
-    np.testing.assert_allclose(decoder.hidden_states, wanted, rtol=1e-3, atol=1e-4)
+    reads.prefill(decoder, rows[0], ids[:-1])
+    np.testing.assert_allclose(hidden_states(decoder, rows[2], ids), wanted, rtol=1e-3, atol=1e-4)
     decoder.truncate(rows[2], 10)
-    decoder.step([rows[2], rows[0]], ids[[10, -1]])  # two runs: the row between is left out
-    np.testing.assert_allclose(decoder.hidden_states, wanted[[10, -1]], rtol=1e-3, atol=1e-4)
+    lone = [Read(rows[2], ids[10:11]), Read(rows[0], ids[-1:])]  # two runs: rows[1] is left out
+    stepped = np.concatenate([result.hidden for result in decoder.read(lone)])
+    np.testing.assert_allclose(stepped, wanted[[10, -1]], rtol=1e-3, atol=1e-4)
     for row in rows:
         decoder.free(row)
 
@@ -241,8 +248,7 @@ def test_other_precisions_tell_them_in_single_precision(
     states: list[Hidden] = []
     for decoder in (hiding.decoder, other.decoder):
         row = decoder.new_row()
-        decoder.extend(row, np.array(IDS[-1]))
-        states.append(decoder.hidden_states)
+        states.append(hidden_states(decoder, row, np.array(IDS[-1])))
         decoder.free(row)
     assert states[1].dtype == np.float32
     cosine = (unit(states[0]) * unit(states[1])).sum(axis=1)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from gpt2onnx.runtime.decoding.continuation import Continuation
 from gpt2onnx.runtime.decoding.drafters import DraftModel, PromptLookup, followed_by
-from gpt2onnx.runtime.decoding.plain import Continuation
 from gpt2onnx.samplers import GenerationParams
 from tests.fake_decoder import FakeDecoder, by_history, by_last_token
 

@@ -11,6 +11,8 @@ import torch
 from gpt2onnx import Generation, GenerationParams, Model
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime.decoding import ranking
+from gpt2onnx.runtime.decoding.ranking import PromptLogprobs
+from gpt2onnx.runtime.engine.loop import run
 from tests.fake_decoder import FakeDecoder, by_last_token
 
 DRAWN: dict[str, Any] = {"do_sample": True, "seed": 7, "max_new_tokens": 12}
@@ -100,7 +102,9 @@ def test_a_plain_greedy_choice_changes_nothing(model: Model) -> None:
 def test_prompt_logprobs_on_a_table() -> None:
     decoder = FakeDecoder(FORK)
     written = [Generation(ids) for ids in ([0, 1, 0, 2], [1], [0, 1, 0, 2])]
-    ranking.add_prompt_logprobs(decoder, written)
+    prompts = PromptLogprobs(decoder, [np.array(each.prompt_token_ids) for each in written])
+    list(run(decoder, prompts.tasks))
+    prompts.add_to(written)
     expected = np.log([0.25, 1, 0.75]).tolist()
     assert written[0].prompt_logprobs == pytest.approx(expected, abs=1e-6)
     assert written[0].prompt_logprobs == written[2].prompt_logprobs

@@ -11,7 +11,7 @@ import pytest
 from gpt2onnx import Model
 from gpt2onnx.errors import ParameterError, PromptError, TokenRangeError
 from gpt2onnx.runtime.decoding import scoring
-from gpt2onnx.runtime.decoding.scoring import score
+from gpt2onnx.runtime.engine.score import score
 from tests.checkpoints import END_OF_TEXT_ID
 from tests.fake_decoder import FakeDecoder, by_history, by_last_token
 
@@ -108,11 +108,11 @@ def test_a_stride_out_of_range(stride: int) -> None:
 
 
 def test_the_row_is_freed_when_the_decoder_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(row: Any, ids: Any) -> Any:
+    def interrupted(reads: Any) -> Any:
         raise KeyboardInterrupt
 
     decoder = FakeDecoder(by_history(12))
-    monkeypatch.setattr(decoder, "extend", interrupted)
+    monkeypatch.setattr(decoder, "read", interrupted)
     with pytest.raises(KeyboardInterrupt):
         score(decoder, np.arange(10))
     assert decoder.rows == []

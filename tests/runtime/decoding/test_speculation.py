@@ -12,13 +12,14 @@ import pytest
 
 from gpt2onnx.errors import CacheFullError
 from gpt2onnx.runtime.decoder.protocol import Ids
-from gpt2onnx.runtime.decoding import plain as generation
 from gpt2onnx.runtime.decoding import speculation
+from gpt2onnx.runtime.decoding.continuation import Continuation, Step
 from gpt2onnx.runtime.decoding.drafters import DraftModel, PromptLookup
-from gpt2onnx.runtime.decoding.plain import Continuation, Step
 from gpt2onnx.runtime.decoding.speculation import Drafter, Speculation, SpeculationStats
+from gpt2onnx.runtime.engine import loop
 from gpt2onnx.samplers import GenerationParams
 from tests.fake_decoder import FakeDecoder, by_history, by_last_token
+from tests.runtime.decoding.running import run_plain, run_strategy
 
 VOCAB = 12
 CYCLE = by_last_token(
@@ -60,15 +61,18 @@ def continuations(
 
 def collect(sequences: Sequence[Continuation], steps: Any) -> Written:
     tokens: list[list[int]] = [[] for _ in sequences]
+    reasons: list[str | None] = [None for _ in sequences]
     for step in steps:
-        assert sequences[step.sequence].finish_reason == step.finish_reason
+        assert reasons[step.sequence] is None
+        reasons[step.sequence] = step.finish_reason
         tokens[step.sequence].append(step.token_id)
+    assert reasons == [sequence.finish_reason for sequence in sequences]
     return [(t, s.finish_reason) for t, s in zip(tokens, sequences, strict=True)]
 
 
 def plainly(decoder: FakeDecoder, prompts: Sequence[Sequence[int]], **parameters: Any) -> Written:
     sequences = continuations(prompts, **parameters)
-    return collect(sequences, generation.run(decoder, sequences))
+    return collect(sequences, run_plain(decoder, sequences))
 
 
 def speculate(
@@ -82,7 +86,7 @@ def speculate(
 ) -> tuple[Written, dict[int, SpeculationStats]]:
     sequences = continuations(prompts, **parameters)
     strategy = Speculation(drafter, drafted)
-    written = collect(sequences, strategy.run(decoder, sequences, max_time))
+    written = collect(sequences, run_strategy(strategy, decoder, sequences, max_time))
     assert decoder.rows == []
     return written, strategy.stats
 
@@ -162,7 +166,7 @@ def test_sampled_tokens_have_the_models_distribution(kind: str) -> None:
         [[0]], do_sample=True, top_k=0, seed=11, max_new_tokens=3, num_return_sequences=n
     )
     strategy = Speculation(drafter, 2)
-    for tokens, _ in collect(sequences, strategy.run(decoder, sequences)):
+    for tokens, _ in collect(sequences, run_strategy(strategy, decoder, sequences)):
         counts[tuple(tokens)] += 1
     expected = n * p[0][:, None, None] * p[:, :, None] * p[None, :, :]
     drafted = sum(each.drafted for each in strategy.stats.values())
@@ -243,7 +247,7 @@ def test_a_prompt_that_fills_all_positions() -> None:
 
 def test_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock goes on by a second each time it is read: for the start, then once a round."""
-    monkeypatch.setattr(speculation, "time", SimpleNamespace(monotonic=count().__next__))
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=count().__next__))
     written, _ = speculate(FakeDecoder(CYCLE), RIGHT, [[0]], drafted=2, max_time=2.5)
     assert written == [([1, 2, 3, 4, 5], "time")]
 
@@ -251,7 +255,7 @@ def test_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_closing_gives_every_row_back() -> None:
     decoder, small = FakeDecoder(CYCLE), FakeDecoder(CYCLE)
     sequences = continuations([[0], [5]], max_new_tokens=50)
-    steps = Speculation(DraftModel(small), 3).run(decoder, sequences)
+    steps = run_strategy(Speculation(DraftModel(small), 3), decoder, sequences)
     for _ in range(4):
         next(steps)
     assert len(decoder.rows) == len(small.rows) == 2
@@ -270,14 +274,14 @@ def test_an_error_gives_every_row_back(which: str) -> None:
     small = FakeDecoder(breaks if which == "draft" else CYCLE)
     sequences = continuations([[0], [5]], max_new_tokens=50)
     with pytest.raises(CacheFullError):
-        collect(sequences, Speculation(DraftModel(small), 3).run(decoder, sequences))
+        collect(sequences, run_strategy(Speculation(DraftModel(small), 3), decoder, sequences))
     assert decoder.rows == small.rows == []
 
 
 def test_tokens_come_before_the_next_round() -> None:
     """A caller that stops at a token has paid for no other round."""
     decoder = FakeDecoder(CYCLE)
-    steps = Speculation(RIGHT, 3).run(decoder, continuations([[0]], max_new_tokens=50))
+    steps = run_strategy(Speculation(RIGHT, 3), decoder, continuations([[0]], max_new_tokens=50))
     got: list[Step] = [next(steps) for _ in range(5)]
     assert [step.token_id for step in got] == [1, 2, 3, 4, 5]
     assert runs(decoder) == 1

@@ -13,6 +13,7 @@ import pytest
 
 import gpt2onnx
 from gpt2onnx.errors import Gpt2OnnxError, ModelFolderError
+from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.model import Model
 from gpt2onnx.runtime.ort import session
 from gpt2onnx.runtime.ort import startup_cache as startup
@@ -72,9 +73,12 @@ def logits(model: Model) -> list[bytes]:
     """A prompt's, those of several tokens, and those of steps, alone and together."""
     decoder = model.decoder
     rows = [decoder.new_row(), decoder.new_row()]
-    found = [decoder.prefill(rows[0], IDS), decoder.prefill(rows[1], IDS[:5])]
-    found += [decoder.extend(rows[0], IDS[:3]), getattr(decoder, "hidden_states", np.empty(0))]
-    found += [decoder.step(rows[:1], IDS[:1]), decoder.step(rows, IDS[:2])]
+    found = [reads.prefill(decoder, rows[0], IDS), reads.prefill(decoder, rows[1], IDS[:5])]
+    found += [
+        reads.extend(decoder, rows[0], IDS[:3]),
+        getattr(decoder, "hidden_states", np.empty(0)),
+    ]
+    found += [reads.step(decoder, rows[:1], IDS[:1]), reads.step(decoder, rows, IDS[:2])]
     for row in rows:
         decoder.free(row)
     return [each.tobytes() for each in found]

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,14 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from gpt2onnx.errors import InstallationError, ParameterError
 from gpt2onnx.runtime.decoder.protocol import Logits
+from gpt2onnx.runtime.decoding.continuation import Step
 from gpt2onnx.runtime.decoding.drafters import DraftModel, PromptLookup
-from gpt2onnx.runtime.decoding.plain import Step, run
 from gpt2onnx.runtime.decoding.speculation import Speculation
 from gpt2onnx.runtime.decoding.writer import Writer
 from gpt2onnx.runtime.structured.grammars import GrammarCompiler
 from gpt2onnx.samplers import GenerationParams
 from tests.fake_decoder import FakeDecoder
+from tests.runtime.decoding.running import run_plain, run_strategy
 
 jsonschema = pytest.importorskip("jsonschema")
 pytest.importorskip("llguidance")
@@ -57,7 +59,7 @@ def almost_flat(tokens: tuple[int, ...]) -> Logits:
     return np.random.default_rng(tokens).normal(0, 0.3, VOCAB).astype(np.float32)
 
 
-def write(count: int, strategy: Strategy = run, **given: Any) -> list[tuple[str, str | None]]:
+def write(count: int, strategy: Strategy = run_plain, **given: Any) -> list[tuple[str, str | None]]:
     """`count` texts, side by side, and how each of them ended."""
     settings = {
         "do_sample": True,
@@ -204,7 +206,7 @@ def test_a_draft_changes_no_text(regex: str) -> None:
     expected = write(20, regex=regex)
     for drafter in (PromptLookup(2), DraftModel(FakeDecoder(almost_flat))):
         speculation = Speculation(drafter, 4)
-        assert write(20, speculation.run, regex=regex) == expected
+        assert write(20, partial(run_strategy, speculation), regex=regex) == expected
     assert sum(stats.accepted for stats in speculation.stats.values())  # the model's own
 
 

@@ -17,20 +17,21 @@ Knows the decoder's seam and continuations; knows no graph and no text.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
-from typing import Any, Generic, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.runtime.decoder.protocol import AnyRow, BranchingDecoder, Decoder, Logits
+from gpt2onnx.runtime.decoder.protocol import Decoder, Logits, Read, Result
+from gpt2onnx.runtime.decoding.continuation import Continuation, Step
 from gpt2onnx.runtime.decoding.lookahead.draft_tree import DraftTree
 from gpt2onnx.runtime.decoding.lookahead.ngrams import NgramPool
 from gpt2onnx.runtime.decoding.lookahead.window import JacobiWindow
-from gpt2onnx.runtime.decoding.plain import Continuation, Step, prefill
 from gpt2onnx.runtime.decoding.speculation import SpeculationStats
+from gpt2onnx.runtime.decoding.task import DrawingTask, by_prompt
 from gpt2onnx.samplers import GenerationParams
 from gpt2onnx.samplers.params import LOOKAHEAD
 
@@ -65,159 +66,136 @@ def lookahead_of(params: GenerationParams, decoder: Decoder[Any]) -> Lookahead |
     sizes = lookahead_sizes(params)
     if sizes is None:
         return None
-    _with_branches(decoder)
+    require_branches(decoder)
     _require_fitting(sizes, decoder.n_positions)
     return Lookahead(sizes)
 
 
 class Lookahead:
-    """A strategy: its `run` stands in for generation.run. For one call."""
+    """A strategy: its sizes, and how its guesses do. For one call."""
 
     rows_each = 1
 
     def __init__(self, sizes: LookaheadSizes) -> None:
-        self.stats: dict[int, SpeculationStats] = {}  # by the sequence's index
-        self._sizes = sizes
+        self.stats: dict[int, SpeculationStats] = defaultdict(SpeculationStats)  # by index
+        self.sizes = sizes
         self.reads_ahead = (sizes.window + sizes.guess_set) * (sizes.ngram - 1)  # at most
 
-    def run(
-        self,
-        decoder: Decoder[AnyRow],
-        sequences: Sequence[Continuation],
-        max_time: float | None = None,
-    ) -> Generator[Step, None, None]:
-        """Advance all sequences until each has finished; those of one prompt stand side by side.
-
-        A sequence's tokens of one round come together. `max_time` is in seconds, looked at once a
-        round. Closing the iterator frees the rows that are still in use.
-        """
-        deadline = np.inf if max_time is None else time.monotonic() + max_time
-        branching = _with_branches(decoder)
-        rows: dict[int, AnyRow] = {}
-        self.stats.update((sequence.index, SpeculationStats()) for sequence in sequences)
-        try:
-            logits = prefill(decoder, rows, ((each.index, each.prompt) for each in sequences))
-            live = [
-                _Reader(branching, each, rows[each.index], logits[each.index], self._sizes)
-                for each in sequences
-            ]
-            while live:
-                in_time = time.monotonic() < deadline
-                for each in live:
-                    yield from each.choose(in_time, self.stats[each.sequence.index])
-                    if each.sequence.finish_reason:
-                        decoder.free(rows.pop(each.sequence.index))
-                live = [each for each in live if not each.sequence.finish_reason]
-                _read(branching, live)
-                for each in live:
-                    self.stats[each.sequence.index].rounds += 1
-        finally:
-            for row in rows.values():
-                decoder.free(row)
+    def tasks(
+        self, decoder: Decoder[Any], sequences: Sequence[Continuation]
+    ) -> list[LookaheadTask]:
+        """A task for each prompt; those of one prompt stand side by side."""
+        require_branches(decoder)
+        return [LookaheadTask(decoder, group, self) for group in by_prompt(sequences)]
 
 
-class _Reader(Generic[AnyRow]):
-    """One sequence: its row, its window and pool, and what the latest run said."""
+class LookaheadTask(DrawingTask):
+    """One prompt's sequences, each of which reads its newest token among guesses.
+
+    A sequence's tokens of one round come together.
+    """
 
     def __init__(
-        self,
-        decoder: BranchingDecoder[AnyRow],
-        sequence: Continuation,
-        row: AnyRow,
-        logits: Logits,
-        sizes: LookaheadSizes,
+        self, decoder: Decoder[Any], sequences: Iterable[Continuation], lookahead: Lookahead
     ) -> None:
-        """`logits` [vocab] are those after the prompt, which the row holds."""
-        self.sequence, self.row = sequence, row
-        self.logits = logits[None]  # [1 + drafted, vocab]
-        self._decoder, self._ngram_size = decoder, sizes.ngram
+        super().__init__(decoder, sequences)
+        self.length += lookahead.reads_ahead
+        self._stats = lookahead.stats
+        self._guesses = {each.index: _Guesses(each, lookahead.sizes) for each in self.live}
+
+    def next_read(self, sequence: Continuation) -> Read:
+        guesses, row = self._guesses[sequence.index], self.row(sequence)
+        guesses.plan(self.decoder.n_positions - len(sequence.history))
+        self._stats[sequence.index].rounds += 1
+        return guesses.read(row)
+
+    def choose(self, sequence: Continuation, result: Result, in_time: bool) -> list[Step]:
+        """Choose for as long as a guess foresaw the choice."""
+        guesses, row = self._guesses[sequence.index], self.row(sequence)
+        start = len(sequence.history)
+        logits = guesses.take(result.logits)
+        path, steps = [0], []
+        while True:
+            has_room = len(sequence.history) < self.decoder.n_positions
+            steps.append(sequence.choose(logits[path[-1]], has_room, in_time))
+            child = guesses.tree.child(path[-1], steps[-1].token_id)
+            if sequence.finish_reason or child is None:
+                break
+            path.append(child)
+        self._note(sequence, len(guesses.tree), len(path) - (child is None), len(steps))
+        if not sequence.finish_reason:
+            if row.length > start:  # more was read than the newest token
+                self.decoder.keep(row, start - 1, np.array(path))
+            guesses.learn(len(path))
+        return steps
+
+    def _note(self, sequence: Continuation, drafted: int, accepted: int, tokens: int) -> None:
+        stats = self._stats[sequence.index]
+        stats.drafted += drafted
+        stats.accepted += accepted
+        if stats.rounds:
+            stats.tokens += tokens
+
+
+class _Guesses:
+    """One sequence's window and pool, and what is read of them beside its newest token."""
+
+    def __init__(self, sequence: Continuation, sizes: LookaheadSizes) -> None:
+        self.tree = DraftTree()
+        self._sequence, self._ngram_size = sequence, sizes.ngram
         self._pool = NgramPool(sizes.guess_set)
         self._pool.add_text(sequence.prompt, sizes.ngram)
         self._window = JacobiWindow(sizes.window, sizes.ngram - 1, sequence.prompt)
-        self._tree = DraftTree()
         self._has_window = False
 
-    @property
-    def looks_ahead(self) -> bool:
-        """Whether the next run reads more than the newest token."""
-        return self._has_window or len(self._tree) > 0
-
-    def choose(self, in_time: bool, stats: SpeculationStats) -> Generator[Step, None, None]:
-        """Choose from the logits for as long as a guess foresaw the choice; then guess again."""
-        sequence = self.sequence
-        start = len(sequence.history)
-        path = [0]
-        while True:
-            has_room = len(sequence.history) < self._decoder.n_positions
-            step = sequence.choose(self.logits[path[-1]], has_room, in_time)
-            child = self._tree.child(path[-1], step.token_id)
-            if step.finish_reason or child is None:
-                break
-            yield step
-            path.append(child)
-        accepted = len(path) - (child is None)
-        stats.drafted += len(self._tree)
-        stats.accepted += accepted
-        if stats.rounds:
-            stats.tokens += len(path)
-        if not step.finish_reason:
-            self._keep(start, path)
-            self._plan()
-        yield step
-
-    def _keep(self, start: int, path: list[int]) -> None:
-        """Keep what was foreseen behind `start` tokens, and learn the n-grams that came."""
-        if self.row.length > start:
-            self._decoder.keep(self.row, start - 1, np.array(path))
-        newest = self.sequence.history[1 - self._ngram_size - len(path) :]
-        self._pool.add_text(newest, self._ngram_size)
-
-    def _plan(self) -> None:
-        """Decide what the next run reads beside the newest token: what there is room for.
+    def plan(self, free: int) -> None:
+        """Decide what is read beside the newest token: what there is room for, `free` positions.
 
         As in speculation, neither the last token that may come nor an end token is drafted.
         """
-        free = self._decoder.n_positions - len(self.sequence.history)
-        longest = min(free, self.sequence.remaining - 1)
+        sequence = self._sequence
+        longest = min(free, sequence.remaining - 1)
         others = self._window.tokens.size - 1
         self._has_window = longest > 0 and 0 < others <= free
         count = (free - others * self._has_window) // (self._ngram_size - 1)
-        guesses = self._pool.after(int(self.sequence.history[-1]))[:count]
-        ends = self.sequence.params.eos_token_ids
-        self._tree = DraftTree(
+        guesses = self._pool.after(int(sequence.history[-1]))[:count]
+        ends = sequence.params.eos_token_ids
+        self.tree = DraftTree(
             takewhile(lambda token: token not in ends, guess[:longest]) for guess in guesses
         )
 
-    def read(self) -> None:
-        """Read the newest token and all that was planned, in one run."""
-        tree, window = self._tree, self._window
-        window.tokens[0, 0] = self.sequence.history[-1]
+    def read(self, row: Any) -> Read:
+        """The newest token and all that was planned, in one run."""
+        tree, window = self.tree, self._window
+        window.tokens[0, 0] = self._sequence.history[-1]
         read = window.tokens.size if self._has_window else 1
         drafted = 1 + len(tree)
         ids = np.concatenate([window.tokens[0, :1], tree.ids, window.tokens.ravel()[1:read]])
+        if len(ids) == 1:
+            return Read(row, ids)
         places = np.r_[0, drafted : len(ids)]  # where the window's tokens are
         sees = np.zeros((len(ids), len(ids)), np.bool_)
         sees[np.ix_(places, places)] = window.sees[:read, :read]
         sees[:drafted, :drafted] = tree.sees
         last_level = places[read - window.width :] if self._has_window else []
         wanted = np.concatenate([np.arange(drafted), last_level]).astype(np.int64)
-        logits = self._decoder.branch(self.row, ids, sees, wanted)
-        self.logits = logits[:drafted]
+        return Read(row, ids, wanted, sees=sees)
+
+    def take(self, logits: Logits) -> Logits:
+        """Of what was read [wanted, vocab] the logits of the tree [1 + drafted, vocab].
+
+        The others make the window's next level.
+        """
+        drafted = 1 + len(self.tree)
         if self._has_window:
-            self._pool.add(window.advance(logits[drafted:].argmax(axis=1)).tolist())
+            said = logits[drafted:].argmax(axis=1)
+            self._pool.add(self._window.advance(said).tolist())
+        return logits[:drafted]
 
-
-def _read(decoder: Decoder[AnyRow], live: Sequence[_Reader[AnyRow]]) -> None:
-    """Run the model on what each sequence planned; those with no more than a token share a step."""
-    alone = [each for each in live if not each.looks_ahead]
-    if alone:
-        newest = np.array([each.sequence.history[-1] for each in alone])
-        stepped = decoder.step([each.row for each in alone], newest)
-        for each, logits in zip(alone, stepped, strict=True):
-            each.logits = logits[None]
-    for each in live:
-        if each.looks_ahead:
-            each.read()
+    def learn(self, tokens: int) -> None:
+        """Add the n-grams that the newest tokens made."""
+        newest = self._sequence.history[1 - self._ngram_size - tokens :]
+        self._pool.add_text(newest, self._ngram_size)
 
 
 def _require_fitting(sizes: LookaheadSizes, n_positions: int) -> None:
@@ -233,12 +211,11 @@ def _require_fitting(sizes: LookaheadSizes, n_positions: int) -> None:
             )
 
 
-def _with_branches(decoder: Decoder[AnyRow]) -> BranchingDecoder[AnyRow]:
-    """The same decoder, which can branch. Errors: ParameterError where it can't."""
-    if not getattr(decoder, "can_branch", False):
+def require_branches(decoder: Decoder[Any]) -> None:
+    """Raises ParameterError where the decoder can't be told what each token sees."""
+    if not decoder.can_branch:
         raise ParameterError(
             "lookahead decoding tells the model what each token sees, which its graph can't be "
             "told: export the model again with with_attention_bias=True (--with-attention-bias), "
             "or leave the lookahead parameters out"
         )
-    return cast(BranchingDecoder[AnyRow], decoder)

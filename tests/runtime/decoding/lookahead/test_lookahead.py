@@ -19,14 +19,14 @@ from gpt2onnx.demo import CHECKPOINT
 from gpt2onnx.errors import CacheFullError, ParameterError
 from gpt2onnx.runtime.decoder import kv_cache as cache
 from gpt2onnx.runtime.decoder.portable import PortableDecoder
-from gpt2onnx.runtime.decoding import plain as generation
-from gpt2onnx.runtime.decoding.lookahead import lookahead
+from gpt2onnx.runtime.decoding.continuation import Continuation
 from gpt2onnx.runtime.decoding.lookahead.lookahead import Lookahead, LookaheadSizes, lookahead_of
-from gpt2onnx.runtime.decoding.plain import Continuation
 from gpt2onnx.runtime.decoding.speculation import SpeculationStats
+from gpt2onnx.runtime.engine import loop
 from gpt2onnx.samplers import GenerationParams
 from tests.conftest import torch_model
 from tests.fake_decoder import FakeDecoder, by_history, by_last_token
+from tests.runtime.decoding.running import run_plain, run_strategy
 
 VOCAB = 6
 CYCLE = by_last_token(np.roll(np.eye(VOCAB), 1, axis=1).tolist())  # 0, 1 … 5, 0 …
@@ -59,7 +59,7 @@ def written(sequences: Sequence[Continuation], steps: Any) -> Written:
 
 def plainly(decoder: FakeDecoder, prompts: Sequence[Sequence[int]], **parameters: Any) -> Written:
     sequences = continuations(prompts, **parameters)
-    return written(sequences, generation.run(decoder, sequences))
+    return written(sequences, run_plain(decoder, sequences))
 
 
 def ahead(
@@ -71,7 +71,7 @@ def ahead(
 ) -> tuple[Written, dict[int, SpeculationStats]]:
     sequences = continuations(prompts, **parameters)
     strategy = Lookahead(sizes)
-    tokens = written(sequences, strategy.run(decoder, sequences, max_time))
+    tokens = written(sequences, run_strategy(strategy, decoder, sequences, max_time))
     assert decoder.rows == []
     return tokens, strategy.stats
 
@@ -153,16 +153,16 @@ def test_what_a_run_reads() -> None:
     """The newest token, the guesses, and the window behind its first token, which is the newest."""
     decoder = FakeDecoder(CYCLE)
     sequences = continuations([[0, 1, 2, 3, 4, 5]], max_new_tokens=9)
-    steps = Lookahead(LookaheadSizes(2, 3, 1)).run(decoder, sequences)
+    steps = run_strategy(Lookahead(LookaheadSizes(2, 3, 1)), decoder, sequences)
     next(steps)
     next(steps)
     # The window starts as the prompt's last three tokens, 3 4 and 4 5 its levels.
-    assert decoder.calls[1:] == [("branch", [0, 1, 2, 4, 4, 5])]
+    assert decoder.calls[1:] == [("branch", [0, 1, 2, 4, 4, 5]), ("keep", [0, 1, 2])]
     next(steps)
     next(steps)
     next(steps)
     # After 0, 1 and 2, the third token; the window's second level is what came after 4 and 5.
-    assert decoder.calls[2:] == [("keep", [0, 1, 2]), ("branch", [3, 4, 5, 5, 5, 0])]
+    assert decoder.calls[3] == ("branch", [3, 4, 5, 5, 5, 0])
     steps.close()
     assert decoder.rows == []
 
@@ -197,7 +197,7 @@ def test_sequences_without_a_guess_share_a_step() -> None:
 
 def test_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock goes on by a second each time it is read: for the start, then once a round."""
-    monkeypatch.setattr(lookahead, "time", SimpleNamespace(monotonic=count().__next__))
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=count().__next__))
     sizes = LookaheadSizes(1, 3, 1)
     tokens, _ = ahead(FakeDecoder(CYCLE), [list(range(VOCAB))], sizes, max_time=2.5)
     assert tokens == [([0, 1, 2, 3, 4], "time")]
@@ -205,7 +205,7 @@ def test_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_closing_gives_every_row_back() -> None:
     decoder = FakeDecoder(CYCLE)
-    steps = Lookahead(SIZES).run(decoder, continuations(PROMPTS, max_new_tokens=50))
+    steps = run_strategy(Lookahead(SIZES), decoder, continuations(PROMPTS, max_new_tokens=50))
     for _ in range(7):
         next(steps)
     assert len(decoder.rows) == 3

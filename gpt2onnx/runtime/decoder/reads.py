@@ -1,0 +1,55 @@
+"""Reads of one kind, for callers that have no engine: drafts, checks, measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gpt2onnx.runtime.decoder.protocol import (
+    EVERY,
+    AnyRow,
+    Decoder,
+    Ids,
+    Logits,
+    Mask,
+    Read,
+)
+from gpt2onnx.samplers.top_logits import Largest
+
+
+def prefill(decoder: Decoder[AnyRow], row: AnyRow, ids: Ids) -> Logits:
+    """Append ids [n] to a row: the logits [vocab] after the last of them."""
+    (result,) = decoder.read([Read(row, ids, prompt=True)])
+    logits: Logits = result.logits[-1]
+    return logits
+
+
+def extend(decoder: Decoder[AnyRow], row: AnyRow, ids: Ids) -> Logits:
+    """Append ids [n] to a row: the logits [n, vocab] after each of them."""
+    (result,) = decoder.read([Read(row, ids, EVERY)])
+    return result.logits
+
+
+def step(decoder: Decoder[AnyRow], rows: Sequence[AnyRow], ids: Ids) -> Logits:
+    """Append one of ids [rows] to each row: the logits [rows, vocab] after them."""
+    reads = [Read(row, ids[place : place + 1]) for place, row in enumerate(rows)]
+    return np.concatenate([result.logits for result in decoder.read(reads)])
+
+
+def step_largest(decoder: Decoder[AnyRow], rows: Sequence[AnyRow], ids: Ids) -> Largest:
+    """The same, with each row's largest logits alone: [rows, top] each.
+
+    Raises ValueError where they don't settle which one is the largest.
+    """
+    reads = [Read(row, ids[place : place + 1], needs=1) for place, row in enumerate(rows)]
+    found = [result.largest for result in decoder.read(reads)]
+    if None in found:
+        raise ValueError("the largest logits of a row don't settle a choice: read all of them")
+    return Largest(*(np.stack(arrays) for arrays in zip(*filter(None, found), strict=True)))
+
+
+def branch(decoder: Decoder[AnyRow], row: AnyRow, ids: Ids, sees: Mask, wanted: Ids) -> Logits:
+    """Append ids [n], each of which sees [n, n]: the logits [wanted, vocab] after some of them."""
+    (result,) = decoder.read([Read(row, ids, wanted, sees=sees)])
+    return result.logits

@@ -1,0 +1,130 @@
+"""One sequence that is being written: its tokens so far, what chooses the next, and why it ends.
+
+Knows samplers; knows no decoder and no text: a callback is told each token, and may end a sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from gpt2onnx.runtime.decoder.protocol import Ids, Logits, Result
+from gpt2onnx.samplers import (
+    Candidates,
+    Choice,
+    GenerationParams,
+    Penalty,
+    Sampler,
+    generator,
+    is_stopped,
+)
+
+# eos: an end token; stop: a stop string, or a grammar's end; stopped: stop_fn; length:
+# max_new_tokens; context: the model has no position left; time: max_time.
+FinishReason = Literal["eos", "stop", "stopped", "length", "context", "time"]
+
+
+class Step(NamedTuple):
+    """One token of one sequence."""
+
+    sequence: int
+    token_id: int
+    logprob: float  # the model's own, before penalties and warpers
+    finish_reason: FinishReason | None
+    logits: Logits  # [vocab], the model's own; [0] where the largest were enough
+    processed_logprob: float  # after penalties and warpers
+    candidates: Candidates  # what those left
+
+
+class Continuation:
+    """One sequence that is being written: its tokens so far, and what decides the next."""
+
+    def __init__(
+        self,
+        index: int,
+        prompt: Ids,
+        params: GenerationParams,
+        draw: int = 0,
+        stops: Callable[[int], bool] = lambda token_id: False,
+        constraint: Penalty | None = None,
+    ) -> None:
+        """The draw-th sequence of a prompt [n]; `stops` is told each token and may end it.
+
+        `constraint` is Sampler's.
+        """
+        self.index, self.prompt = index, prompt
+        self._draw = draw
+        self.params = params.for_prompt(len(prompt))
+        self.finish_reason: FinishReason | None = None
+        self.sampler = Sampler(
+            self.params, len(prompt), index, generator(params.seed, draw), constraint
+        )
+        self._stops = stops
+        self._tokens = prompt.copy()
+        self._length = len(prompt)
+
+    @property
+    def slides(self) -> bool:
+        """Whether the sequence goes on past the model's last position."""
+        return self.params.overflow == "slide"
+
+    @property
+    def history(self) -> Ids:
+        """Prompt and new tokens [n]."""
+        return self._tokens[: self._length]
+
+    @property
+    def remaining(self) -> int:
+        """How many new tokens max_new_tokens leaves."""
+        return self.params.max_new_tokens - (self._length - len(self.prompt))
+
+    def choose_of(self, result: Result, has_room: bool, in_time: bool) -> Step:
+        """Append the next token, given what came of reading the last one."""
+        if result.largest is None:
+            return self.choose(result.logits[-1], has_room, in_time)
+        choice = self.sampler.choose_of_largest(result.largest)
+        return self.take(choice, result.largest.logits[:0], has_room, in_time)
+
+    def choose(self, logits: Logits, has_room: bool, in_time: bool) -> Step:
+        """Append the next token, given the logits [vocab] after the last one."""
+        if self.params.return_alternatives and self._length == len(self.prompt):
+            choice = self.sampler.alternative(self.history, logits, self._draw)
+        else:
+            choice = self.sampler.choose(self.history, logits)
+        return self.take(choice, logits, has_room, in_time)
+
+    def take(self, choice: Choice, logits: Logits, has_room: bool, in_time: bool) -> Step:
+        """Append a token that was chosen, given the logits [vocab] after the last one."""
+        token, logprob, processed, candidates = choice
+        self._append(token)
+        self.finish_reason = self._judge(token, has_room, in_time)
+        reason = self.finish_reason
+        return Step(self.index, token, logprob, reason, logits, processed, candidates)
+
+    def _append(self, token: int) -> None:
+        if self._length == len(self._tokens):
+            self._tokens = np.concatenate([self._tokens, np.empty(max(64, self._length), np.int64)])
+        self._tokens[self._length] = token
+        self._length += 1
+
+    def _judge(self, token: int, has_room: bool, in_time: bool) -> FinishReason | None:
+        stopped = self._stops(token)
+        if token in self.params.eos_token_ids:
+            return "eos"
+        if stopped:
+            return "stop"
+        if self._is_stopped():
+            return "stopped"
+        if not self.remaining:
+            return "length"
+        if not has_room:
+            return "context"
+        return None if in_time else "time"
+
+    def _is_stopped(self) -> bool:
+        stop_fn = self.params.stop_fn
+        return stop_fn is not None and is_stopped(
+            self.history, stop_fn=stop_fn, sequence_index=self.index
+        )

@@ -1,0 +1,38 @@
+"""Strategies run on a decoder by the engine's loop, as `Model` does."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from gpt2onnx.runtime.decoding.beams import BeamTask, Observer
+from gpt2onnx.runtime.decoding.continuation import Continuation, Step
+from gpt2onnx.runtime.decoding.plain import plain_tasks
+from gpt2onnx.runtime.engine import loop
+from gpt2onnx.samplers import BeamSearch
+
+
+def run_plain(
+    decoder: Any,
+    sequences: Sequence[Continuation],
+    max_time: float | None = None,
+    whole: bool = True,
+) -> Generator[Step, None, None]:
+    return loop.run(decoder, plain_tasks(decoder, sequences, whole), max_time)
+
+
+def run_strategy(
+    strategy: Any, decoder: Any, sequences: Sequence[Continuation], max_time: float | None = None
+) -> Generator[Step, None, None]:
+    return loop.run(decoder, strategy.tasks(decoder, sequences), max_time)
+
+
+def run_beams(
+    decoder: Any,
+    searches: Sequence[BeamSearch],
+    max_time: float | None = None,
+    observe: Observer = lambda index, logits, branches: None,
+) -> None:
+    tasks = [BeamTask(decoder, search, n, observe) for n, search in enumerate(searches)]
+    for _ in loop.run(decoder, tasks, max_time):
+        pass
