@@ -6,10 +6,11 @@ copies whole tensors only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Self
 
-from gpt2onnx.runtime.decoder.kv_cache import CacheShape, Positions
-from gpt2onnx.runtime.ort.cuda_runtime import CudaLibrary
+from gpt2onnx.runtime.decoder.arena import Block, CacheShape, Positions
+from gpt2onnx.runtime.ort.cuda_runtime import DEVICE_TO_HOST, HOST_TO_DEVICE, CudaLibrary
 from gpt2onnx.runtime.ort.session import Session
 
 
@@ -66,6 +67,38 @@ class CudaArena:
                         width=self._token_bytes,
                         height=self._heads,
                     )
+
+    def read(self, row: int, start: int, into: Block) -> None:
+        width = into.shape[2] * self._token_bytes
+        with self._cuda.waiting():
+            for part, tensor in zip(into, self.addresses(row), strict=True):
+                self._cuda.copy_rows(
+                    to=part.ctypes.data,
+                    to_pitch=width,
+                    source=tensor + start * self._token_bytes,
+                    source_pitch=self._head_bytes,
+                    width=width,
+                    height=self._heads,
+                    kind=DEVICE_TO_HOST,
+                )
+
+    def write(self, row: int, start: int, blocks: Sequence[Block]) -> None:
+        there = [address + start * self._token_bytes for address in self.addresses(row)]
+        with self._cuda.waiting():
+            for block in blocks:
+                width = block.shape[2] * self._token_bytes
+                for part, tensor in zip(block, there, strict=True):
+                    if width:
+                        self._cuda.copy_rows(
+                            to=tensor,
+                            to_pitch=self._head_bytes,
+                            source=part.ctypes.data,
+                            source_pitch=width,
+                            width=width,
+                            height=self._heads,
+                            kind=HOST_TO_DEVICE,
+                        )
+                there = [address + width for address in there]
 
 
 class CudaArenas:

@@ -13,8 +13,9 @@ from weakref import ref
 import numpy as np
 
 from gpt2onnx.errors import ModelFolderError
+from gpt2onnx.runtime.decoder.arena import Arena, CacheShape
 from gpt2onnx.runtime.decoder.binding import Binding
-from gpt2onnx.runtime.decoder.kv_cache import Arena, CacheRow, CacheShape, KVCache
+from gpt2onnx.runtime.decoder.kv_cache import CacheRow, KVCache
 from gpt2onnx.runtime.decoder.protocol import Hidden, Ids, Logits, Mask
 from gpt2onnx.runtime.ort.session import Session
 
