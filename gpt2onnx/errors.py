@@ -19,6 +19,7 @@ Gpt2OnnxError
 │   ├── PromptTooLongError       more tokens than the model has positions
 │   └── TokenRangeError          a token id that the model doesn't have
 ├── CacheFullError               a row of the KV cache has no room for another token
+├── QueueFullError               as many requests wait for the engine as may
 └── OutOfMemoryError             the device, or the machine, has no memory left
 
 `exit_status` is what the command line returns: 2 where the user can mend the call, 1 where the
@@ -254,6 +255,15 @@ class CacheFullError(Gpt2OnnxError):
 
     Reserve more before the row is made, or cut it shorter.
     """
+
+
+class QueueFullError(Gpt2OnnxError):
+    """As many requests wait for an engine as its queue takes; this one was not taken.
+
+    Ask again when some are done, or let more of them wait.
+    """
+
+    exit_status = 1
 
 
 class OutOfMemoryError(Gpt2OnnxError, MemoryError):
