@@ -13,6 +13,7 @@ Gpt2OnnxError
 │   └── VerificationError        the exported model doesn't give PyTorch's logits
 ├── ModelFolderError             a folder is no model folder, or one that this version can't run
 │   └── CorruptModelError        a file of it was truncated, changed or lost
+├── PrefixFileError              a prompt kept on disk is damaged, or another model's
 ├── ProviderError                an execution provider can't run here; says why
 ├── ParameterError               a parameter that is unknown, out of range, or without effect
 ├── PromptError                  a prompt that can't be generated from
@@ -182,6 +183,13 @@ class CorruptModelError(ModelFolderError):
 
     Copy the folder again, or export the model again. `gpt2onnx inspect DIR --check` compares every
     file with its checksum.
+    """
+
+
+class PrefixFileError(Gpt2OnnxError):
+    """A file with a prompt's keys and values is damaged, none at all, or another model's.
+
+    Save the prompt again with the model that is to use it.
     """
 
 

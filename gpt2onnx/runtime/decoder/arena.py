@@ -37,8 +37,11 @@ class CacheShape:
         return 2 * self.layers * self.heads * self.head_dim * self.dtype.itemsize
 
     def block(self, tokens: int) -> Block:
-        """A new block, not yet filled."""
-        return np.empty((2 * self.layers, self.heads, tokens, self.head_dim), self.dtype)
+        """A new block, not yet filled. Errors: OutOfMemoryError."""
+        try:
+            return np.empty((2 * self.layers, self.heads, tokens, self.head_dim), self.dtype)
+        except MemoryError as error:
+            raise OutOfMemoryError(f"a copy of {tokens:,} tokens of a KV cache: {error}") from error
 
     def require(self, block: Block) -> None:
         """Raise ValueError for what is no block of this shape."""
