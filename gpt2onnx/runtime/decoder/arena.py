@@ -69,6 +69,9 @@ class Arena(Protocol):
     def move(self, row: int, positions: Positions, start: int) -> None:
         """Move a row's tokens at `positions` [n], ascending, to `start` and behind it."""
 
+    def swap(self, row: int, other: int, length: int) -> None:
+        """Let two rows change their first `length` tokens."""
+
     def read(self, row: int, start: int, into: Block) -> None:
         """Fill a block with a row's tokens from `start` on."""
 
@@ -104,6 +107,12 @@ class HostArena:
     def move(self, row: int, positions: Positions, start: int) -> None:
         for tensor in self.tensors:
             tensor[row, :, start : start + len(positions)] = tensor[row][:, positions]
+
+    def swap(self, row: int, other: int, length: int) -> None:
+        for tensor in self.tensors:
+            kept = tensor[row, :, :length].copy()
+            tensor[row, :, :length] = tensor[other, :, :length]
+            tensor[other, :, :length] = kept
 
     def read(self, row: int, start: int, into: Block) -> None:
         for part, tensor in zip(into, self.tensors, strict=True):

@@ -7,7 +7,7 @@ copies whole tensors only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 from gpt2onnx.runtime.decoder.arena import Block, CacheShape, Positions
 from gpt2onnx.runtime.ort.cuda_runtime import DEVICE_TO_HOST, HOST_TO_DEVICE, CudaLibrary
@@ -25,9 +25,14 @@ class CudaArena:
         self._head_bytes = capacity * self._token_bytes
         self._row_bytes = shape.heads * self._head_bytes
         self._heads = shape.heads
-        size = [rows, shape.heads, capacity, shape.head_dim]
-        self._tensors = [session.allocate(size, shape.dtype) for _ in range(2 * shape.layers)]
+        self._session, self._shape = session, shape
+        self._tensors = [self._allocate(rows) for _ in range(2 * shape.layers)]
         self.clear()
+
+    def _allocate(self, rows: int) -> Any:
+        """A tensor of the arena's, of that many rows, with nonsense in it."""
+        size = [rows, self._shape.heads, self.capacity, self._shape.head_dim]
+        return self._session.allocate(size, self._shape.dtype)
 
     def clear(self) -> None:
         """Attention may multiply what lies behind a row's end by zero: no NaN may be there."""
@@ -53,6 +58,22 @@ class CudaArena:
                     width=width,
                     height=self._heads,
                 )
+
+    def swap(self, row: int, other: int, length: int) -> None:
+        if not length:
+            return
+        spare = self._allocate(rows=1)  # for one tensor after the other: copies keep their order
+        with self._cuda.waiting():
+            for one, two in zip(self.addresses(row), self.addresses(other), strict=True):
+                for source, to in ((one, spare.data_ptr()), (two, one), (spare.data_ptr(), two)):
+                    self._cuda.copy_rows(
+                        to=to,
+                        to_pitch=self._head_bytes,
+                        source=source,
+                        source_pitch=self._head_bytes,
+                        width=length * self._token_bytes,
+                        height=self._heads,
+                    )
 
     def move(self, row: int, positions: Positions, start: int) -> None:
         with self._cuda.waiting():

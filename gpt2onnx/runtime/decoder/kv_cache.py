@@ -223,14 +223,11 @@ class KVCache:
         if not self.rows:
             self.arena = None
 
-    def _swap(self, *rows: CacheRow) -> None:
-        """Let two rows change places. The shorter one goes by way of main memory."""
-        short, long = sorted(rows, key=lambda row: row.length)
-        block = self.read(short, 0, short.length)
-        self._copy(long.index, short.index, long.length)
-        self._in_use.write(long.index, 0, [block])
-        short.index, long.index = long.index, short.index
-        self.rows[short.index], self.rows[long.index] = short, long
+    def _swap(self, row: CacheRow, other: CacheRow) -> None:
+        """Let two rows change places."""
+        self._in_use.swap(row.index, other.index, max(row.length, other.length))
+        row.index, other.index = other.index, row.index
+        self.rows[row.index], self.rows[other.index] = row, other
 
 
 def _require_in_use(row: CacheRow) -> None:

@@ -143,6 +143,17 @@ def test_blocks_go_from_and_to_the_host_and_are_waited_for(library: FakeLibrary)
     np.testing.assert_array_equal(found, np.concatenate(blocks, axis=2))
 
 
+def test_a_swap_stays_on_the_device_and_is_waited_for(library: FakeLibrary) -> None:
+    arena = CudaArena(SESSION, SHAPE, rows=2, capacity=5)
+    library.calls.clear()
+    arena.swap(0, 1, length=2)
+    assert library.calls == ["set", *["copy"] * 3 * 2 * SHAPE.layers, "synchronize"]
+    assert library.kinds == {3}
+    library.calls.clear()
+    arena.swap(0, 1, length=0)
+    assert library.calls == []
+
+
 def test_an_emptied_cache_gets_its_arena_again_cleared() -> None:
     arenas = CudaArenas(SESSION)
     first = arenas(SHAPE, 2, 5)

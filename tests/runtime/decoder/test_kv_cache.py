@@ -48,6 +48,11 @@ class ListArena:
         moved = [self.cells[row][position] for position in positions]
         self.cells[row][start : start + len(positions)] = moved
 
+    def swap(self, row: int, other: int, length: int) -> None:
+        for position in range(length):
+            mine, theirs = self.cells[row], self.cells[other]
+            mine[position], theirs[position] = theirs[position], mine[position]
+
     def read(self, row: int, start: int, into: Block) -> None:
         marks = np.array(self.cells[row][start : start + into.shape[2]])
         into[:] = 100 * marks[:, None] + TAGS
