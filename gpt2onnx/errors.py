@@ -13,12 +13,14 @@ Gpt2OnnxError
 │   └── VerificationError        the exported model doesn't give PyTorch's logits
 ├── ModelFolderError             a folder is no model folder, or one that this version can't run
 │   └── CorruptModelError        a file of it was truncated, changed or lost
+├── PrefixFileError              a prompt kept on disk is damaged, or another model's
 ├── ProviderError                an execution provider can't run here; says why
 ├── ParameterError               a parameter that is unknown, out of range, or without effect
 ├── PromptError                  a prompt that can't be generated from
 │   ├── PromptTooLongError       more tokens than the model has positions
 │   └── TokenRangeError          a token id that the model doesn't have
 ├── CacheFullError               a row of the KV cache has no room for another token
+├── QueueFullError               as many requests wait for the engine as may
 └── OutOfMemoryError             the device, or the machine, has no memory left
 
 `exit_status` is what the command line returns: 2 where the user can mend the call, 1 where the
@@ -184,6 +186,13 @@ class CorruptModelError(ModelFolderError):
     """
 
 
+class PrefixFileError(Gpt2OnnxError):
+    """A file with a prompt's keys and values is damaged, none at all, or another model's.
+
+    Save the prompt again with the model that is to use it.
+    """
+
+
 class ProviderError(Gpt2OnnxError):
     """An execution provider (cpu, cuda or another) can't run here, or fails on this model.
 
@@ -254,6 +263,15 @@ class CacheFullError(Gpt2OnnxError):
 
     Reserve more before the row is made, or cut it shorter.
     """
+
+
+class QueueFullError(Gpt2OnnxError):
+    """As many requests wait for an engine as its queue takes; this one was not taken.
+
+    Ask again when some are done, or let more of them wait.
+    """
+
+    exit_status = 1
 
 
 class OutOfMemoryError(Gpt2OnnxError, MemoryError):

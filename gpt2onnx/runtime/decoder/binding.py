@@ -12,7 +12,7 @@ from weakref import ref
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.runtime.decoder.kv_cache import Arena, CacheShape
+from gpt2onnx.runtime.decoder.arena import Arena, CacheShape
 from gpt2onnx.runtime.ort.session import Session
 
 

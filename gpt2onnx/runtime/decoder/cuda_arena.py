@@ -6,10 +6,11 @@ copies whole tensors only.
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Sequence
+from typing import Any, Self
 
-from gpt2onnx.runtime.decoder.kv_cache import CacheShape, Positions
-from gpt2onnx.runtime.ort.cuda_runtime import CudaLibrary
+from gpt2onnx.runtime.decoder.arena import Block, CacheShape, Positions
+from gpt2onnx.runtime.ort.cuda_runtime import DEVICE_TO_HOST, HOST_TO_DEVICE, CudaLibrary
 from gpt2onnx.runtime.ort.session import Session
 
 
@@ -24,9 +25,14 @@ class CudaArena:
         self._head_bytes = capacity * self._token_bytes
         self._row_bytes = shape.heads * self._head_bytes
         self._heads = shape.heads
-        size = [rows, shape.heads, capacity, shape.head_dim]
-        self._tensors = [session.allocate(size, shape.dtype) for _ in range(2 * shape.layers)]
+        self._session, self._shape = session, shape
+        self._tensors = [self._allocate(rows) for _ in range(2 * shape.layers)]
         self.clear()
+
+    def _allocate(self, rows: int) -> Any:
+        """A tensor of the arena's, of that many rows, with nonsense in it."""
+        size = [rows, self._shape.heads, self.capacity, self._shape.head_dim]
+        return self._session.allocate(size, self._shape.dtype)
 
     def clear(self) -> None:
         """Attention may multiply what lies behind a row's end by zero: no NaN may be there."""
@@ -53,6 +59,22 @@ class CudaArena:
                     height=self._heads,
                 )
 
+    def swap(self, row: int, other: int, length: int) -> None:
+        if not length:
+            return
+        spare = self._allocate(rows=1)  # for one tensor after the other: copies keep their order
+        with self._cuda.waiting():
+            for one, two in zip(self.addresses(row), self.addresses(other), strict=True):
+                for source, to in ((one, spare.data_ptr()), (two, one), (spare.data_ptr(), two)):
+                    self._cuda.copy_rows(
+                        to=to,
+                        to_pitch=self._head_bytes,
+                        source=source,
+                        source_pitch=self._head_bytes,
+                        width=length * self._token_bytes,
+                        height=self._heads,
+                    )
+
     def move(self, row: int, positions: Positions, start: int) -> None:
         with self._cuda.waiting():
             for tensor in self.addresses(row):
@@ -66,6 +88,38 @@ class CudaArena:
                         width=self._token_bytes,
                         height=self._heads,
                     )
+
+    def read(self, row: int, start: int, into: Block) -> None:
+        width = into.shape[2] * self._token_bytes
+        with self._cuda.waiting():
+            for part, tensor in zip(into, self.addresses(row), strict=True):
+                self._cuda.copy_rows(
+                    to=part.ctypes.data,
+                    to_pitch=width,
+                    source=tensor + start * self._token_bytes,
+                    source_pitch=self._head_bytes,
+                    width=width,
+                    height=self._heads,
+                    kind=DEVICE_TO_HOST,
+                )
+
+    def write(self, row: int, start: int, blocks: Sequence[Block]) -> None:
+        there = [address + start * self._token_bytes for address in self.addresses(row)]
+        with self._cuda.waiting():
+            for block in blocks:
+                width = block.shape[2] * self._token_bytes
+                for part, tensor in zip(block, there, strict=True):
+                    if width:
+                        self._cuda.copy_rows(
+                            to=tensor,
+                            to_pitch=self._head_bytes,
+                            source=part.ctypes.data,
+                            source_pitch=width,
+                            width=width,
+                            height=self._heads,
+                            kind=HOST_TO_DEVICE,
+                        )
+                there = [address + width for address in there]
 
 
 class CudaArenas:

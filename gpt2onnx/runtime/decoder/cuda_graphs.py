@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2onnx.runtime.decoder.arena import Arena, CacheShape
 from gpt2onnx.runtime.decoder.binding import bind_cache
-from gpt2onnx.runtime.decoder.kv_cache import Arena, CacheShape
 from gpt2onnx.runtime.ort.cuda_runtime import CudaLibrary
 from gpt2onnx.runtime.ort.session import Session
 

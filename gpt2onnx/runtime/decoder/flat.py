@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import ModelFolderError
+from gpt2onnx.runtime.decoder.arena import Arena, CacheShape
 from gpt2onnx.runtime.decoder.binding import Binding
-from gpt2onnx.runtime.decoder.kv_cache import Arena, CacheRow, CacheShape, KVCache
+from gpt2onnx.runtime.decoder.kv_cache import CacheRow, KVCache
 from gpt2onnx.runtime.decoder.protocol import (
     EVERY,
     Hidden,

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import ModelFolderError
+from gpt2onnx.runtime.decoder.arena import ArenaFactory, CacheShape, HostArena
 from gpt2onnx.runtime.decoder.binding import Binding
 from gpt2onnx.runtime.decoder.cuda_arena import CudaArenas
 from gpt2onnx.runtime.decoder.cuda_graphs import StepGraphs
-from gpt2onnx.runtime.decoder.kv_cache import ArenaFactory, CacheRow, CacheShape, HostArena, KVCache
+from gpt2onnx.runtime.decoder.kv_cache import CacheRow, KVCache
 from gpt2onnx.runtime.decoder.protocol import (
     EVERY,
     NO_LOGITS,

@@ -1,9 +1,8 @@
-"""The KV cache: rows of one arena.
+"""The KV cache: rows of one arena, and rows that were taken out of it.
 
-An arena holds, for every layer, keys and values as [rows, heads, capacity, head_dim]. A sequence
-lives in a row, which is contiguous memory: a graph can be bound to one row, to fill it alone, or to
-rows 0 … n, to advance them together, each at its own length. Rows in use are kept dense: a freed
-row is filled by the last one, so callers hold handles, not numbers.
+A sequence lives in a row: a graph can be bound to one row, to fill it alone, or to rows 0 … n, to
+advance them together, each at its own length. Rows in use are kept dense: a freed row is filled by
+the last one, so callers hold handles, not numbers.
 
 Knows memory; knows nothing of graphs, tokens or what the numbers mean.
 """
@@ -13,90 +12,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gpt2onnx.errors import CacheFullError, OutOfMemoryError
-
-Positions = NDArray[np.int64]
+from gpt2onnx.runtime.decoder.arena import (
+    Arena,
+    ArenaFactory,
+    Block,
+    CacheShape,
+    HostArena,
+    Positions,
+)
 
 MIN_CAPACITY = 128
-FREED = -1
-
-
-@dataclass(frozen=True)
-class CacheShape:
-    """What a model's cache looks like."""
-
-    layers: int
-    heads: int
-    head_dim: int
-    n_positions: int
-    dtype: np.dtype[Any]
+FREED, TAKEN_OUT = -1, -2
 
 
 @dataclass(eq=False, slots=True)
 class CacheRow:
-    """A handle: the row's number now (FREED once it was given back), and the tokens it holds."""
+    """A handle: the row's number now, and the tokens it holds.
+
+    The number is FREED once the row was given back, TAKEN_OUT as long as it is outside the arena.
+    """
 
     index: int
     length: int = 0
 
 
-class Arena(Protocol):
-    """Keys and values of all layers: 2 * layers tensors [rows, heads, capacity, head_dim]."""
+@dataclass(frozen=True, eq=False)
+class FrozenRow:
+    """A row outside the arena: its handle, and what it held."""
 
-    rows: int
-    capacity: int
-    device: tuple[str, int]  # type and number, as ONNX Runtime's bindings name them
-
-    def addresses(self, row: int) -> Sequence[int]:
-        """Where `row` begins in each tensor: keys and values in turn, layer by layer."""
-
-    def copy(self, source: Self, source_row: int, row: int, length: int, start: int = 0) -> None:
-        """Copy tokens `start` to `length` of another arena's row, or of one of its own."""
-
-    def move(self, row: int, positions: Positions, start: int) -> None:
-        """Move a row's tokens at `positions` [n], ascending, to `start` and behind it."""
-
-
-class HostArena:
-    """An arena in main memory. The system commits its pages when they are first written to."""
-
-    device = ("cpu", 0)
-
-    def __init__(self, shape: CacheShape, rows: int, capacity: int) -> None:
-        self.rows, self.capacity = rows, capacity
-        size = (rows, shape.heads, capacity, shape.head_dim)
-        try:
-            self.tensors: list[NDArray[Any]] = [
-                np.zeros(size, shape.dtype) for _ in range(2 * shape.layers)
-            ]
-        except (MemoryError, ValueError) as error:  # the second: beyond what can be addressed
-            raise OutOfMemoryError(
-                f"a KV cache of {rows:,} rows of {capacity:,} tokens: {error}; take fewer "
-                "sequences at once, or shorter ones"
-            ) from error
-
-    def addresses(self, row: int) -> list[int]:
-        return [tensor.ctypes.data + row * tensor.strides[0] for tensor in self.tensors]
-
-    def copy(self, source: Self, source_row: int, row: int, length: int, start: int = 0) -> None:
-        for mine, theirs in zip(self.tensors, source.tensors, strict=True):
-            mine[row, :, start:length] = theirs[source_row, :, start:length]
-
-    def move(self, row: int, positions: Positions, start: int) -> None:
-        for tensor in self.tensors:
-            tensor[row, :, start : start + len(positions)] = tensor[row][:, positions]
-
-
-class ArenaFactory(Protocol):
-    """Where a cache gets its memory."""
-
-    def __call__(self, shape: CacheShape, rows: int, capacity: int) -> Arena:
-        """An arena of that many rows of that many tokens."""
+    row: CacheRow
+    block: Block
 
 
 class KVCache:
@@ -156,16 +105,79 @@ class KVCache:
             self.arena.move(row.index, start + offsets[first:], start + first)
 
     def free(self, row: CacheRow) -> None:
-        """Give a row back. The last row takes its place."""
-        _require_in_use(row)
-        last = self.rows.pop()
-        if last is not row:
-            self._copy(last.index, row.index, last.length)
-            last.index = row.index
-            self.rows[last.index] = last
+        """Give a row back, be it taken out or not. The last row takes its place."""
+        if row.index != TAKEN_OUT:
+            self._vacate(row)
         row.index = FREED
-        if not self.rows:
-            self.arena = None
+
+    def take_out(self, row: CacheRow) -> FrozenRow:
+        """Copy what a row holds out of the arena; its place is free until `put_back`.
+
+        Until then its handle is good for `free` alone.
+        """
+        frozen = FrozenRow(row, self.read(row, 0, row.length))
+        self._vacate(row)
+        row.index = TAKEN_OUT
+        return frozen
+
+    def put_back(self, frozen: FrozenRow) -> None:
+        """Give a row that was taken out a place again: it holds what it held, bit for bit."""
+        row = frozen.row
+        if row.index != TAKEN_OUT:
+            raise ValueError("the row was freed or put back: expected one that is taken out")
+        self.reserve(len(self.rows) + 1, max(1, row.length))
+        row.index = len(self.rows)
+        self.rows.append(row)
+        self._in_use.write(row.index, 0, [frozen.block])
+
+    def read(self, row: CacheRow, start: int, stop: int) -> Block:
+        """A copy of a row's tokens from `start` to `stop`."""
+        _require_in_use(row)
+        if not 0 <= start <= stop <= row.length:
+            raise ValueError(
+                f"start={start}, stop={stop}: expected a part of the row's {row.length} tokens"
+            )
+        block = self.shape.block(stop - start)
+        if block.size:
+            self._in_use.read(row.index, start, block)
+        return block
+
+    def write(self, row: CacheRow, start: int, blocks: Sequence[Block]) -> None:
+        """Let a row hold its first `start` tokens, then those of `blocks`, and no others.
+
+        Errors: CacheFullError past n_positions.
+        """
+        for block in blocks:
+            self.shape.require(block)
+        length = row.length
+        self.truncate(row, start)
+        try:
+            self.make_room(row, sum(block.shape[2] for block in blocks))
+        except (CacheFullError, OutOfMemoryError):
+            row.length = length
+            raise
+        self._in_use.write(row.index, start, blocks)
+        row.length += sum(block.shape[2] for block in blocks)
+
+    def gather(self, rows: Sequence[CacheRow]) -> None:
+        """Make rows neighbours in the arena, in any order, by the fewest swaps.
+
+        Where several places take as few, it is the foremost.
+        """
+        for row in rows:
+            _require_in_use(row)
+        chosen = {row.index for row in rows}
+        if len(chosen) < len(rows):
+            raise ValueError("a row was given twice: expected different ones")
+        if not chosen or max(chosen) - min(chosen) < len(chosen):
+            return
+        places = [
+            range(first, first + len(chosen)) for first in range(len(self.rows) - len(chosen) + 1)
+        ]
+        place = max(places, key=lambda place: len(chosen.intersection(place)))
+        outside, others = sorted(chosen.difference(place)), set(place) - chosen
+        for index, other in zip(outside, sorted(others), strict=True):
+            self._swap(self.rows[index], self.rows[other])
 
     def make_room(self, row: CacheRow, tokens: int) -> None:
         """Let `row` take that many more tokens. Errors: CacheFullError past n_positions."""
@@ -192,12 +204,34 @@ class KVCache:
             for row in self.rows:
                 self.arena.copy(old, row.index, row.index, row.length)
 
-    def _copy(self, source: int, target: int, length: int, start: int = 0) -> None:
+    @property
+    def _in_use(self) -> Arena:
         assert self.arena is not None  # rows exist only in an arena
-        self.arena.copy(self.arena, source, target, length, start)
+        return self.arena
+
+    def _copy(self, source: int, target: int, length: int, start: int = 0) -> None:
+        self._in_use.copy(self._in_use, source, target, length, start)
+
+    def _vacate(self, row: CacheRow) -> None:
+        """Let the last row take a row's place."""
+        _require_in_use(row)
+        last = self.rows.pop()
+        if last is not row:
+            self._copy(last.index, row.index, last.length)
+            last.index = row.index
+            self.rows[last.index] = last
+        if not self.rows:
+            self.arena = None
+
+    def _swap(self, row: CacheRow, other: CacheRow) -> None:
+        """Let two rows change places."""
+        self._in_use.swap(row.index, other.index, max(row.length, other.length))
+        row.index, other.index = other.index, row.index
+        self.rows[row.index], self.rows[other.index] = row, other
 
 
 def _require_in_use(row: CacheRow) -> None:
-    """A freed handle would read and write another sequence's memory."""
-    if row.index == FREED:
-        raise ValueError("the row was freed: expected one in use")
+    """Another handle would read and write another sequence's memory."""
+    if row.index < 0:
+        state = "taken out: put it back first" if row.index == TAKEN_OUT else "freed"
+        raise ValueError(f"the row was {state}: expected one in use")

@@ -1,1 +1,1 @@
-"""The engine: tasks of all kinds share a decoder's runs. It knows no text and no sampling."""
+"""Many requests on one decoder: who runs when, and prompts whose beginnings were read before."""

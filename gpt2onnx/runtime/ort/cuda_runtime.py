@@ -50,12 +50,18 @@ class CudaLibrary:
         self._call("cudaMemset", address, 0, size)
 
     def copy_rows(
-        self, *, to: int, to_pitch: int, source: int, source_pitch: int, width: int, height: int
+        self,
+        *,
+        to: int,
+        to_pitch: int,
+        source: int,
+        source_pitch: int,
+        width: int,
+        height: int,
+        kind: int = DEVICE_TO_DEVICE,
     ) -> None:
         """Copy `height` rows of `width` bytes, which begin a pitch apart. Inside `waiting`."""
-        self._call(
-            "cudaMemcpy2D", to, to_pitch, source, source_pitch, width, height, DEVICE_TO_DEVICE
-        )
+        self._call("cudaMemcpy2D", to, to_pitch, source, source_pitch, width, height, kind)
 
     def write(self, address: int, value: NDArray[Any]) -> None:
         """Copy a contiguous array to the device. Inside `waiting`."""

@@ -18,7 +18,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 import threading
 import time
@@ -27,8 +26,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpt2onnx.errors import ParameterError, StorageError, shown
+from gpt2onnx.errors import StorageError, shown
 from gpt2onnx.files import read_json, sha256
+from gpt2onnx.runtime.machine.sizes import parse_size
 from gpt2onnx.staging import NEW, is_stage, stage
 
 ENTRY = "entry.json"
@@ -37,7 +37,6 @@ UNFINISHED = "unfinished"
 # What is neither an entry nor being written, and older than this, was damaged.
 ABANDONED_AFTER = 3600.0
 SIZE, DEFAULT_SIZE = "GPT2ONNX_STARTUP_CACHE_SIZE", "4G"
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 class Stamp(NamedTuple):
@@ -195,12 +194,7 @@ class Entries:
 def size_limit() -> int:
     """GPT2ONNX_STARTUP_CACHE_SIZE in bytes: a number with K, M, G or T behind it, or without."""
     text = os.environ.get(SIZE) or DEFAULT_SIZE
-    found = re.fullmatch(r"([0-9]{1,18}) ?([KMGT]?)B?", text.strip().upper())
-    if not found:
-        raise ParameterError(
-            f"{SIZE}={shown(text)}: expected a size such as 500M or 4G; 0 turns it off"
-        )
-    return int(found[1]) * UNITS[found[2]]
+    return parse_size(text, f"{SIZE}={shown(text)}")
 
 
 def _name(made_of: Mapping[str, Any]) -> str:

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import settings
 
 from gpt2onnx.errors import ProviderError
+from gpt2onnx.runtime.decoder.arena import CacheShape
 from gpt2onnx.runtime.decoder.cuda_arena import CudaArena, CudaArenas
-from gpt2onnx.runtime.decoder.kv_cache import CacheShape
 from gpt2onnx.runtime.ort import cuda_runtime as cuda_library
 from tests.runtime.decoder.test_kv_cache import SHAPE, CacheMachine, memory
 
@@ -43,6 +43,7 @@ class FakeLibrary:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.kinds: set[int] = set()
         self.underway: list[Callable[[], object]] = []
         self.status = 0
         self.cudaGetErrorString = lambda status: b"out of memory"
@@ -70,7 +71,8 @@ class FakeLibrary:
     def cudaMemcpy2D(  # noqa: N802
         self, to: Any, to_pitch: Any, by: Any, by_pitch: Any, width: Any, height: Any, kind: Any
     ) -> int:
-        assert kind.value == 3  # cudaMemcpyDeviceToDevice
+        assert kind.value in (1, 2, 3)  # cudaMemcpyHostToDevice, DeviceToHost, DeviceToDevice
+        self.kinds.add(kind.value)
         assert 0 < width.value <= min(to_pitch.value, by_pitch.value)
         self.calls.append("copy")
         for n in range(height.value):
@@ -120,6 +122,36 @@ def test_moves_are_waited_for_on_the_sessions_device(library: FakeLibrary) -> No
     library.calls.clear()
     arena.move(1, np.array([2, 4]), start=1)
     assert library.calls == ["set", *["copy"] * 2 * 2 * SHAPE.layers, "synchronize"]
+
+
+def test_blocks_go_from_and_to_the_host_and_are_waited_for(library: FakeLibrary) -> None:
+    arena = CudaArena(SESSION, SHAPE, rows=2, capacity=5)
+    blocks = [SHAPE.block(2), SHAPE.block(1)]
+    for block in blocks:
+        block[:] = np.random.default_rng(0).normal(size=block.shape)
+    for use, kind, copies in (
+        (lambda: arena.write(1, 1, blocks), 1, 2),
+        (lambda: arena.read(1, 1, SHAPE.block(3)), 2, 1),
+    ):
+        library.calls.clear()
+        library.kinds.clear()
+        use()
+        assert library.kinds == {kind}
+        assert library.calls == ["set", *["copy"] * copies * 2 * SHAPE.layers, "synchronize"]
+    found = SHAPE.block(3)
+    arena.read(1, 1, found)
+    np.testing.assert_array_equal(found, np.concatenate(blocks, axis=2))
+
+
+def test_a_swap_stays_on_the_device_and_is_waited_for(library: FakeLibrary) -> None:
+    arena = CudaArena(SESSION, SHAPE, rows=2, capacity=5)
+    library.calls.clear()
+    arena.swap(0, 1, length=2)
+    assert library.calls == ["set", *["copy"] * 3 * 2 * SHAPE.layers, "synchronize"]
+    assert library.kinds == {3}
+    library.calls.clear()
+    arena.swap(0, 1, length=0)
+    assert library.calls == []
 
 
 def test_an_emptied_cache_gets_its_arena_again_cleared() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Self
 
 import hypothesis.strategies as st
@@ -13,14 +15,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from gpt2onnx.errors import CacheFullError
 from gpt2onnx.runtime.decoder import kv_cache as cache_module
-from gpt2onnx.runtime.decoder.kv_cache import (
-    Arena,
-    CacheRow,
-    CacheShape,
-    HostArena,
-    KVCache,
-    Positions,
-)
+from gpt2onnx.runtime.decoder.arena import Arena, Block, CacheShape, HostArena, Positions
+from gpt2onnx.runtime.decoder.kv_cache import CacheRow, FrozenRow, KVCache
 
 SHAPE = CacheShape(layers=2, heads=3, head_dim=2, n_positions=23, dtype=np.dtype(np.float32))
 
@@ -52,6 +48,21 @@ class ListArena:
         moved = [self.cells[row][position] for position in positions]
         self.cells[row][start : start + len(positions)] = moved
 
+    def swap(self, row: int, other: int, length: int) -> None:
+        for position in range(length):
+            mine, theirs = self.cells[row], self.cells[other]
+            mine[position], theirs[position] = theirs[position], mine[position]
+
+    def read(self, row: int, start: int, into: Block) -> None:
+        marks = np.array(self.cells[row][start : start + into.shape[2]])
+        into[:] = 100 * marks[:, None] + TAGS
+
+    def write(self, row: int, start: int, blocks: Sequence[Block]) -> None:
+        for block in blocks:
+            stop = start + block.shape[2]
+            self.cells[row][start:stop] = marks_of(block)
+            start = stop
+
 
 def memory(arena: Arena, row: int) -> list[Any]:
     """What lies at the addresses of a row: 2 * layers views [heads, capacity, head_dim]."""
@@ -78,21 +89,44 @@ def write(arena: Arena, row: int, position: int, mark: int) -> None:
 def read(arena: Arena, row: int, length: int) -> list[int | None]:
     if isinstance(arena, ListArena):
         return arena.cells[row][:length]
-    marks = (np.stack(memory(arena, row))[:, :, :length] - TAGS) / 100
+    return [*marks_of(np.stack(memory(arena, row))[:, :, :length])]
+
+
+def marks_of(block: Block) -> list[int]:
+    """What was written to a block's tokens, the same in every tensor and head."""
+    marks = (block - TAGS) / 100
     assert (marks == marks[:1, :1, :, :1]).all()
     return [int(mark) for mark in marks[0, 0, :, 0]]
 
 
+def block_of(marks: Sequence[int]) -> Block:
+    """A block whose tokens have these marks."""
+    block = SHAPE.block(len(marks))
+    block[:] = 100 * np.array(marks)[:, None] + TAGS
+    return block
+
+
+def held(cache: KVCache, row: CacheRow) -> list[int | None]:
+    """The marks of a row's tokens."""
+    assert cache.arena is not None
+    return read(cache.arena, row.index, row.length)
+
+
 class CacheMachine(RuleBasedStateMachine):
-    """Rows hold marks, each written once; `held` is what each row must hold."""
+    """Rows hold marks, each written once; `held` is what each row must hold.
+
+    `outside` are the marks of rows that were taken out.
+    """
 
     arena_class: type[Any] = HostArena
     rows = Bundle("rows")
+    frozen_rows = Bundle("frozen_rows")
 
     def __init__(self) -> None:
         super().__init__()
         self.cache = KVCache(SHAPE, self.arena_class)
         self.held: dict[CacheRow, list[int]] = {}
+        self.outside: dict[CacheRow, list[int]] = {}
         self.marks = 0
         self.reserved = False
 
@@ -154,6 +188,58 @@ class CacheMachine(RuleBasedStateMachine):
         del self.held[row]
         self.reserved = self.reserved and bool(self.held)
 
+    @rule(target=frozen_rows, row=consumes(rows))
+    def take_out(self, row: CacheRow) -> FrozenRow:
+        frozen = self.cache.take_out(row)
+        assert frozen.row is row
+        self.outside[row] = self.held.pop(row)
+        self.reserved = self.reserved and bool(self.held)
+        return frozen
+
+    @rule(target=rows, frozen=consumes(frozen_rows))
+    def put_back(self, frozen: FrozenRow) -> CacheRow:
+        self.cache.put_back(frozen)
+        self.held[frozen.row] = self.outside.pop(frozen.row)
+        return frozen.row
+
+    @rule(frozen=consumes(frozen_rows))
+    def free_outside(self, frozen: FrozenRow) -> None:
+        self.cache.free(frozen.row)
+        del self.outside[frozen.row]
+        with pytest.raises(ValueError, match="expected one that is taken out"):
+            self.cache.put_back(frozen)
+
+    @rule(row=rows, share=st.floats(0, 1), other=st.floats(0, 1))
+    def read(self, row: CacheRow, share: float, other: float) -> None:
+        start, stop = sorted((round(share * row.length), round(other * row.length)))
+        assert marks_of(self.cache.read(row, start, stop)) == self.held[row][start:stop]
+
+    @rule(row=rows, share=st.floats(0, 1), sizes=st.lists(st.integers(0, 4), max_size=3))
+    def write(self, row: CacheRow, share: float, sizes: list[int]) -> None:
+        start, first = round(share * row.length), self.marks + 1
+        self.marks += sum(sizes)
+        marks = list(range(first, self.marks + 1))
+        ends = np.cumsum([0, *sizes]).tolist()
+        blocks = [block_of(marks[a:b]) for a, b in pairwise(ends)]
+        if start + len(marks) > SHAPE.n_positions:
+            with pytest.raises(CacheFullError):
+                self.cache.write(row, start, blocks)
+            return
+        self.cache.write(row, start, blocks)
+        self.held[row][start:] = marks
+
+    @rule(data=st.data())
+    def gather(self, data: st.DataObject) -> None:
+        rows = data.draw(st.permutations(list(self.held)))
+        chosen = rows[: data.draw(st.integers(0, len(rows)))]
+        before = [row.index for row in rows]
+        fewest = fewest_swaps([row.index for row in chosen], len(rows))
+        self.cache.gather(chosen)
+        places = sorted(row.index for row in chosen)
+        assert all(b - a == 1 for a, b in pairwise(places))
+        moved = sum(row.index != index for row, index in zip(rows, before, strict=True))
+        assert moved == 2 * fewest
+
     @rule(rows=st.integers(0, 9), length=st.integers(0, SHAPE.n_positions))
     def reserve(self, rows: int, length: int) -> None:
         self.cache.reserve(rows, length)
@@ -187,6 +273,12 @@ class CacheMachine(RuleBasedStateMachine):
         assert self.held or self.reserved
         assert arena.rows >= len(self.held)
         assert arena.capacity <= SHAPE.n_positions
+
+
+def fewest_swaps(chosen: Sequence[int], rows: int) -> int:
+    """How many of `chosen` lie outside of the best of all places for them."""
+    places = [set(range(n, n + len(chosen))) for n in range(rows - len(chosen) + 1)]
+    return min(len(set(chosen) - place) for place in places)
 
 
 class ListArenaMachine(CacheMachine):
@@ -308,10 +400,97 @@ def test_a_freed_row_is_refused() -> None:
         lambda: cache.truncate(freed, 0),
         lambda: cache.keep(freed, 0, np.arange(0)),
         lambda: cache.make_room(freed, 1),
+        lambda: cache.take_out(freed),
+        lambda: cache.read(freed, 0, 0),
+        lambda: cache.write(freed, 0, []),
+        lambda: cache.gather([freed]),
     ):
         with pytest.raises(ValueError, match="the row was freed"):
             use()
     assert cache.rows == [kept]
+
+
+def test_a_row_outside_is_good_for_nothing_but_to_come_back_or_be_freed() -> None:
+    cache = KVCache(SHAPE)
+    first, second = cache.new_row(), cache.new_row()
+    cache.write(first, 0, [block_of([1, 2, 3])])
+    cache.write(second, 0, [block_of([4])])
+    frozen = cache.take_out(first)
+    for use in (
+        lambda: cache.fork(first),
+        lambda: cache.truncate(first, 0),
+        lambda: cache.read(first, 0, 1),
+        lambda: cache.take_out(first),
+    ):
+        with pytest.raises(ValueError, match="the row was taken out: put it back first"):
+            use()
+    cache.put_back(frozen)
+    assert (held(cache, first), held(cache, second)) == ([1, 2, 3], [4])
+    with pytest.raises(ValueError, match="freed or put back"):
+        cache.put_back(frozen)
+
+
+def test_the_last_row_taken_out_leaves_no_arena() -> None:
+    cache = KVCache(SHAPE)
+    row = cache.new_row()
+    cache.write(row, 0, [block_of([1, 2])])
+    frozen = cache.take_out(row)
+    assert (cache.rows, cache.arena) == ([], None)
+    cache.put_back(frozen)
+    assert held(cache, row) == [1, 2]
+
+
+def test_what_wasnt_written_for_lack_of_memory_leaves_the_row_as_it_was() -> None:
+    cache = KVCache(SHAPE)
+    row = cache.new_row()
+    cache.write(row, 0, [block_of([1, 2])])
+    with pytest.raises(CacheFullError):
+        cache.write(row, 1, [block_of(range(SHAPE.n_positions))])
+    assert held(cache, row) == [1, 2]
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 1), (2, 1), (0, 4)])
+def test_reading_what_isnt_there(start: int, stop: int) -> None:
+    cache = KVCache(SHAPE)
+    row = cache.new_row()
+    row.length = 3
+    with pytest.raises(ValueError, match=f"start={start}, stop={stop}: expected a part of the row"):
+        cache.read(row, start, stop)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        np.zeros((4, 3, 1, 2), np.float16),
+        np.zeros((4, 3, 1, 3), np.float32),
+        np.zeros((3, 1, 2), np.float32),
+        np.zeros((4, 3, 2, 2), np.float32)[:, :, :1],
+    ],
+)
+def test_a_block_of_another_shape(block: Block) -> None:
+    cache = KVCache(SHAPE)
+    row = cache.new_row()
+    with pytest.raises(ValueError, match=r"expected \[4, 3, \d, 2\] of float32, contiguous"):
+        cache.write(row, 0, [block])
+
+
+def test_gathering_takes_the_foremost_of_equal_places() -> None:
+    cache = KVCache(SHAPE)
+    rows = [cache.new_row() for _ in range(6)]
+    for mark, row in enumerate(rows):
+        cache.write(row, 0, [block_of([mark] * mark)])
+    cache.gather([rows[5], rows[0]])
+    assert [row.index for row in rows] == [0, 5, 2, 3, 4, 1]
+    cache.gather([rows[3], rows[2]])  # which are neighbours already
+    assert [row.index for row in rows] == [0, 5, 2, 3, 4, 1]
+    assert [held(cache, row) for row in rows] == [[mark] * mark for mark in range(6)]
+
+
+def test_gathering_a_row_twice() -> None:
+    cache = KVCache(SHAPE)
+    row = cache.new_row()
+    with pytest.raises(ValueError, match="given twice"):
+        cache.gather([row, row])
 
 
 @pytest.mark.parametrize("length", [-1, 1])

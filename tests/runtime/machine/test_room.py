@@ -11,7 +11,7 @@ import pytest
 import gpt2onnx
 from gpt2onnx import Model
 from gpt2onnx.errors import Gpt2OnnxError, OutOfMemoryError, ParameterError
-from gpt2onnx.runtime.decoder.kv_cache import CacheShape, HostArena
+from gpt2onnx.runtime.decoder.arena import CacheShape, HostArena
 from gpt2onnx.runtime.machine import room as room_module
 from gpt2onnx.runtime.machine.room import LITTLE, SEQUENCE, Room
 
