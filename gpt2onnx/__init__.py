@@ -22,15 +22,19 @@ if TYPE_CHECKING:
     from gpt2onnx.runtime.model import Model
     from gpt2onnx.runtime.results import Generation, Score, Token
     from gpt2onnx.samplers.params import GenerationParams
+    from gpt2onnx.serving.engine import Engine
+    from gpt2onnx.serving.handle import Handle
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Engine",
     "Evaluation",
     "Export",
     "Generation",
     "GenerationParams",
     "Gpt2OnnxError",
+    "Handle",
     "Model",
     "Score",
     "Token",
@@ -41,11 +45,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Engine": "gpt2onnx.serving.engine",
     "Evaluation": "gpt2onnx.evaluation",
     "Export": "gpt2onnx.export.exporter",
     "Generation": "gpt2onnx.runtime.results",
     "GenerationParams": "gpt2onnx.samplers.params",
     "Gpt2OnnxError": "gpt2onnx.errors",
+    "Handle": "gpt2onnx.serving.handle",
     "Model": "gpt2onnx.runtime.model",
     "Score": "gpt2onnx.runtime.results",
     "Token": "gpt2onnx.runtime.results",

@@ -21,6 +21,9 @@ Gpt2OnnxError
 │   └── TokenRangeError          a token id that the model doesn't have
 ├── CacheFullError               a row of the KV cache has no room for another token
 ├── QueueFullError               as many requests wait for the engine as may
+├── RequestCancelledError        a request that was cancelled, or whose engine was closed
+│   └── EngineClosedError        by the engine's end, or because it was closed before
+├── RequestExpiredError          a request whose deadline came before its turn
 └── OutOfMemoryError             the device, or the machine, has no memory left
 
 `exit_status` is what the command line returns: 2 where the user can mend the call, 1 where the
@@ -269,6 +272,31 @@ class QueueFullError(Gpt2OnnxError):
     """As many requests wait for an engine as its queue takes; this one was not taken.
 
     Ask again when some are done, or let more of them wait.
+    """
+
+    exit_status = 1
+
+
+class RequestCancelledError(Gpt2OnnxError):
+    """A request was cancelled: nothing more comes of it.
+
+    Somebody called its handle's `cancel`.
+    """
+
+    exit_status = 1
+
+
+class EngineClosedError(RequestCancelledError):
+    """The engine was closed before the request was done, or before it came.
+
+    Ask an open one.
+    """
+
+
+class RequestExpiredError(Gpt2OnnxError):
+    """A request's deadline came while it still waited: it was given up.
+
+    Give it more time, or ask again when less is asked for.
     """
 
     exit_status = 1

@@ -73,6 +73,7 @@ class FakeDecoder:
         self.n_positions = n_positions
         self.vocab_size = len(rule((0,)))
         self.rows: list[FakeRow] = []
+        self.frozen: list[FakeRow] = []
         self.calls: list[tuple[str, int | list[int]]] = []
 
     def new_row(self) -> FakeRow:
@@ -99,8 +100,21 @@ class FakeDecoder:
 
     def free(self, row: FakeRow) -> None:
         assert row.held is not None
-        self.rows.remove(row)
+        (self.rows if row in self.rows else self.frozen).remove(row)
         row.tokens = None
+
+    def take_out(self, row: FakeRow) -> FakeRow:
+        assert row in self.rows
+        self.rows.remove(row)
+        self.frozen.append(row)
+        return row
+
+    def put_back(self, frozen: FakeRow) -> None:
+        self.frozen.remove(frozen)
+        self.rows.append(frozen)
+
+    def gather(self, rows: Sequence[FakeRow]) -> None:
+        assert all(row in self.rows for row in rows)
 
     def reserve(self, rows: int, length: int) -> None:
         assert rows >= 1

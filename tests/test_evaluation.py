@@ -16,6 +16,7 @@ from gpt2onnx import Model
 from gpt2onnx.errors import ModelFolderError, ParameterError, PromptError
 from gpt2onnx.evaluation import evaluate
 from gpt2onnx.reference import Reference, open_reference
+from gpt2onnx.runtime.decoder.protocol import Result
 from gpt2onnx.runtime.engine.score import walk
 from tests.checkpoints import make_checkpoint
 
@@ -165,8 +166,11 @@ def reference_of(other: Any, to_score: Any) -> Any:
 
 
 def test_logits_that_are_no_numbers(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        type(model.decoder), "extend", lambda self, row, ids: np.full((len(ids), 257), np.nan)
-    )
+    read = type(model.decoder).read
+
+    def broken(self: Any, reads: Any) -> list[Result]:
+        return [result._replace(logits=result.logits * np.nan) for result in read(self, reads)]
+
+    monkeypatch.setattr(type(model.decoder), "read", broken)
     with pytest.raises(ModelFolderError, match="its logits hold NaN or infinity"):
         evaluate(model, TEXT)

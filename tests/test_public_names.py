@@ -10,11 +10,13 @@ import pytest
 import gpt2onnx
 
 PUBLIC = [
+    "Engine",
     "Evaluation",
     "Export",
     "Generation",
     "GenerationParams",
     "Gpt2OnnxError",
+    "Handle",
     "Model",
     "Score",
     "Token",

@@ -9,14 +9,13 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
-import numpy as np
 import tokenizers
 
 from gpt2onnx.errors import Given, ParameterError
+from gpt2onnx.runtime.call import Call
 from gpt2onnx.runtime.decoder.protocol import Decoder, Ids
 from gpt2onnx.runtime.decoding.assistance import Assistance, Draft, check_no_draft
 from gpt2onnx.runtime.decoding.beam_writer import BeamTexts
@@ -50,6 +49,8 @@ from gpt2onnx.samplers.params.rules import STREAM_EXCLUDES
 from gpt2onnx.samplers.params.values import flag
 from gpt2onnx.tokenizer.codec import decode
 
+# Told a prompt's rows, the prompts, and the tokens of a row at most; raises where none is left.
+RoomCheck: TypeAlias = Callable[[int, int, int], None]
 Strategy: TypeAlias = Speculation | Lookahead | Guidance | Contrastive
 
 
@@ -149,31 +150,60 @@ class Model:
         written where the sequences don't fit into memory; InstallationError where a form is asked
         for and llguidance is missing.
         """
+        call = self.call(
+            prompt,
+            draft=draft,
+            negative_prompt=negative_prompt,
+            top_logprobs=top_logprobs,
+            prompt_logprobs=prompt_logprobs,
+            observe=observe,
+            **parameters,
+        )
+        with closing(run(self.decoder, call.tasks, call.params.max_time)) as events:
+            for event in events:
+                call.take(event)
+        for task in call.scoring_tasks:  # one after the other: each has a row of its own
+            for _ in run(self.decoder, [task]):
+                pass
+        return call.results()
+
+    def call(
+        self,
+        prompt: Any,
+        *,
+        draft: Draft | None = None,
+        negative_prompt: Prompt | None = None,
+        top_logprobs: int = 0,
+        prompt_logprobs: bool = False,
+        observe: Observer | None = None,
+        room: RoomCheck | None = None,
+        **parameters: Any,
+    ) -> Call:
+        """What `generate` is asked for, as tasks for an engine. Parameters and errors as there.
+
+        `room` is told the rows of a prompt, how many prompts there are, and the most tokens that a
+        row may take, before anything is made of them; it raises where there is no room. Without
+        it the machine must have memory for all at once.
+        """
         params, strategy = self._understand(draft, negative_prompt, parameters)
         top = TopTokens(self.tokenizer, self.decoder.vocab_size, top_logprobs)
         flag("prompt_logprobs", prompt_logprobs)
         check_observer(observe)
-        prompts = as_batch(prompt)
         texts: BeamTexts | DrawnTexts
         if params.num_beams > 1:
-            texts = self._beam_texts(prompts, params, top, observe)
-            for _ in run(self.decoder, texts.tasks, params.max_time):
-                pass
+            ids = self._read(as_batch(prompt), params, params.num_beams, room)
+            texts = BeamTexts(self.decoder, self.tokenizer, ids, params, top, observe)
         elif observe is not None:
             raise ParameterError(
                 *(Given("observe"), " has no effect without ", Given("num_beams")),
                 " above 1: leave it out",
             )
         else:
-            texts = self._texts(prompts, params, strategy, top)
-            with closing(self._tokens(texts, params.max_time)) as tokens:
-                for token in tokens:
-                    texts.add(token)
-        groups = texts.texts()
-        if prompt_logprobs:
-            self._add_prompt_logprobs(groups)
-        results = groups if params.num_return_sequences > 1 else [best for (best,) in groups]
-        return results if is_batch(prompt) else results[0]
+            rows_each = _rows_each(strategy) * params.num_drawn
+            ids = self._read(as_batch(prompt), params, rows_each, room)
+            texts = self._texts(ids, params, strategy, top)
+        logprobs = PromptLogprobs(self.decoder, ids) if prompt_logprobs else None
+        return Call(params, texts, logprobs, is_batch(prompt))
 
     def stream(
         self,
@@ -202,7 +232,8 @@ class Model:
         top = TopTokens(self.tokenizer, self.decoder.vocab_size, top_logprobs)
         flag("entropies", entropies)
         params.check_beside(STREAM_EXCLUDES)
-        texts = self._texts(as_batch(prompt), params, strategy, top, entropies)
+        ids = self._read(as_batch(prompt), params, _rows_each(strategy) * params.num_drawn)
+        texts = self._texts(ids, params, strategy, top, entropies)
         return self._tokens(texts, params.max_time)
 
     def score(self, text: Prompt, *, add_bos: bool = True) -> Score:
@@ -248,15 +279,13 @@ class Model:
 
     def _texts(
         self,
-        prompts: Sequence[Prompt],
+        ids: Sequence[Ids],
         params: GenerationParams,
         strategy: Strategy | None,
         top: TopTokens,
         entropies: bool = False,
     ) -> DrawnTexts:
-        """What is drawn, or greedily written. Errors: PromptError, ParameterError."""
-        rows_each = strategy.rows_each if strategy else 1
-        ids = self._read(prompts, params, rows_each * params.num_drawn)
+        """What is drawn, or greedily written, of prompts [n]. Errors: ParameterError."""
         grammar = self._grammars.grammar(params)
         draws = [(prompt, draw) for prompt in ids for draw in range(params.num_drawn)]
         writers = [
@@ -272,40 +301,32 @@ class Model:
         stats = strategy.stats if isinstance(strategy, Speculation | Lookahead) else {}
         return DrawnTexts(writers, tasks, params, top, stats, entropies)
 
-    def _beam_texts(
+    def _read(
         self,
         prompts: Sequence[Prompt],
         params: GenerationParams,
-        top: TopTokens,
-        observe: Observer | None,
-    ) -> BeamTexts:
-        """What beams find for each prompt. Errors: PromptError, ParameterError."""
-        ids = self._read(prompts, params, params.num_beams)
-        return BeamTexts(self.decoder, self.tokenizer, ids, params, top, observe)
-
-    def _add_prompt_logprobs(self, groups: Sequence[Sequence[Generation]]) -> None:
-        written = list(chain.from_iterable(groups))
-        prompts = (np.array(each.prompt_token_ids, np.int64) for each in written)
-        logprobs = PromptLogprobs(self.decoder, prompts)
-        for task in logprobs.tasks:  # one after the other: each has a row of its own
-            for _ in run(self.decoder, [task]):
-                pass
-        logprobs.add_to(written)
-
-    def _read(
-        self, prompts: Sequence[Prompt], params: GenerationParams, rows_each: int
+        rows_each: int,
+        room: RoomCheck | None = None,
     ) -> list[Ids]:
         """The ids [n] of each prompt, with room for its rows. Errors: PromptError and its kinds."""
         ids = [self._prompts.context(prompt, params) for prompt in prompts]
         longest = max(map(len, ids), default=0)
-        length = params.max_length or longest + params.max_new_tokens
-        self._room.require(rows_each * len(ids), max(longest, length))
+        length = max(longest, params.max_length or longest + params.max_new_tokens)
+        if room is None:
+            self._room.require(rows_each * len(ids), length)
+        else:
+            room(rows_each, len(ids), length)
         return ids
 
     def _tokens(self, texts: DrawnTexts, max_time: float | None) -> Generator[Token, None, None]:
         """The tokens of all sequences as they come."""
         with closing(run(self.decoder, texts.tasks, max_time)) as steps:
             yield from map(texts.token, steps)
+
+
+def _rows_each(strategy: Strategy | None) -> int:
+    """The rows that a sequence takes."""
+    return strategy.rows_each if strategy else 1
 
 
 def load(

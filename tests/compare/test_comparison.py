@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from gpt2onnx.compare.report.findings import findings
 from gpt2onnx.errors import ParameterError, ProviderError
 from gpt2onnx.export.cached import CachedExports
 from gpt2onnx.runtime.decoder import reads
+from gpt2onnx.runtime.decoder.protocol import Logits, Read, Result
 from gpt2onnx.runtime.ort.session import require_provider
 from tests.checkpoints import make_checkpoint
 
@@ -116,20 +117,21 @@ def test_wrong_answers_are_caught(
     def broken(job: Mapping[str, Any]) -> gpt2onnx.Model:
         model = real(job)
         if job["kind"] == "answers":
-            for name in ("extend", "step", "prefill"):
-                monkeypatch.setattr(model.decoder, name, spoiled(getattr(model.decoder, name)))
+            monkeypatch.setattr(model.decoder, "read", spoiled(model.decoder.read))
         return model
 
-    def spoiled(right: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*arguments: Any, **named: Any) -> Any:
-            logits = right(*arguments, **named)
+    def spoiled(right: Callable[[Sequence[Read]], list[Result]]) -> Callable[..., list[Result]]:
+        def other(logits: Logits) -> Logits:
             if wrong == "nan":
                 return np.full_like(logits, np.nan)
             if wrong == "shifted":
                 return logits + np.linspace(0, 1, logits.shape[-1], dtype=np.float32)
             return np.roll(logits, 1, axis=-1)
 
-        return run
+        def read(reads: Sequence[Read]) -> list[Result]:
+            return [result._replace(logits=other(result.logits)) for result in right(reads)]
+
+        return read
 
     monkeypatch.setattr(answers, "open_model", broken)
     record = compared(grid("fp32"), [models("fp32")])

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import ModelFolderError
-from gpt2onnx.runtime.decoder.arena import Arena, CacheShape
+from gpt2onnx.runtime.decoder.arena import Arena, Block, CacheShape
 from gpt2onnx.runtime.decoder.binding import Binding
-from gpt2onnx.runtime.decoder.kv_cache import CacheRow, KVCache
+from gpt2onnx.runtime.decoder.kv_cache import CacheRow, FrozenRow, KVCache
 from gpt2onnx.runtime.decoder.protocol import (
     EVERY,
     Hidden,
@@ -74,6 +74,21 @@ class FlatDecoder:
 
     def keep(self, row: CacheRow, start: int, offsets: Ids) -> None:
         self.cache.keep(row, start, offsets)
+
+    def take_out(self, row: CacheRow) -> FrozenRow:
+        return self.cache.take_out(row)
+
+    def put_back(self, frozen: FrozenRow) -> None:
+        self.cache.put_back(frozen)
+
+    def gather(self, rows: Sequence[CacheRow]) -> None:
+        """Does nothing: a run takes any rows."""
+
+    def read_block(self, row: CacheRow, start: int, stop: int) -> Block:
+        return self.cache.read(row, start, stop)
+
+    def write_blocks(self, row: CacheRow, start: int, blocks: Sequence[Block]) -> None:
+        self.cache.write(row, start, blocks)
 
     def read(self, reads: Sequence[Read]) -> list[Result]:
         for each in reads:

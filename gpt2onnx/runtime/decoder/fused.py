@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import ModelFolderError
-from gpt2onnx.runtime.decoder.arena import ArenaFactory, CacheShape, HostArena
+from gpt2onnx.runtime.decoder.arena import ArenaFactory, Block, CacheShape, HostArena
 from gpt2onnx.runtime.decoder.binding import Binding
 from gpt2onnx.runtime.decoder.cuda_arena import CudaArenas
 from gpt2onnx.runtime.decoder.cuda_graphs import StepGraphs
-from gpt2onnx.runtime.decoder.kv_cache import CacheRow, KVCache
+from gpt2onnx.runtime.decoder.kv_cache import CacheRow, FrozenRow, KVCache
 from gpt2onnx.runtime.decoder.protocol import (
     EVERY,
     NO_LOGITS,
@@ -101,6 +101,26 @@ class FusedDecoder:
     @in_turn
     def keep(self, row: CacheRow, start: int, offsets: Ids) -> None:
         self.cache.keep(row, start, offsets)
+
+    @in_turn
+    def take_out(self, row: CacheRow) -> FrozenRow:
+        return self.cache.take_out(row)
+
+    @in_turn
+    def put_back(self, frozen: FrozenRow) -> None:
+        self.cache.put_back(frozen)
+
+    @in_turn
+    def gather(self, rows: Sequence[CacheRow]) -> None:
+        self.cache.gather(rows)
+
+    @in_turn
+    def read_block(self, row: CacheRow, start: int, stop: int) -> Block:
+        return self.cache.read(row, start, stop)
+
+    @in_turn
+    def write_blocks(self, row: CacheRow, start: int, blocks: Sequence[Block]) -> None:
+        self.cache.write(row, start, blocks)
 
     @in_turn
     def read(self, reads: Sequence[Read]) -> list[Result]:

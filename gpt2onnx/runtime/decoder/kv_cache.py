@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 
@@ -46,6 +47,15 @@ class FrozenRow:
 
     row: CacheRow
     block: Block
+
+
+class Blocks(Protocol):
+    """A cache whose rows' tokens are read and written in blocks: KVCache's are."""
+
+    @property
+    def shape(self) -> CacheShape: ...
+    def read(self, row: CacheRow, start: int, stop: int) -> Block: ...
+    def write(self, row: CacheRow, start: int, blocks: Sequence[Block]) -> None: ...
 
 
 class KVCache:

@@ -100,6 +100,16 @@ class PortableDecoder:
         """Raises ValueError: what was never branched needs no keeping."""
         raise ValueError("a graph in standard operators takes no branches: nothing to keep")
 
+    def take_out(self, row: PortableRow) -> PortableRow:
+        """The row itself: its tensors are its own, wherever it stands."""
+        return row
+
+    def put_back(self, frozen: PortableRow) -> None:
+        """Does nothing: the row was never away."""
+
+    def gather(self, rows: Sequence[PortableRow]) -> None:
+        """Does nothing: rows run one by one."""
+
     def read(self, reads: Sequence[Read]) -> list[Result]:
         for each in reads:
             self._require_room(each.row, len(each.ids))

@@ -116,6 +116,15 @@ class Decoder(Protocol[AnyRow]):
     def free(self, row: AnyRow) -> None:
         """Give a row back; its handle must not be used again."""
 
+    def take_out(self, row: AnyRow) -> Any:
+        """Take a row's contents out of the cache: what `put_back` takes, which alone may follow."""
+
+    def put_back(self, frozen: Any) -> None:
+        """Let a row that was taken out go on: it holds what it held, bit for bit."""
+
+    def gather(self, rows: Sequence[AnyRow]) -> None:
+        """Rows that are about to share many runs: let them stand side by side."""
+
     def reserve(self, rows: int, length: int) -> None:
         """Make room for that many more rows of that many tokens: growing one by one would copy."""
 

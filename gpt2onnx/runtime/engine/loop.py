@@ -11,17 +11,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from gpt2onnx.runtime.decoder.protocol import Decoder, Read, Result, chunks, joined
+from gpt2onnx.runtime.decoder.protocol import LAST, Decoder, Ids, Read, Result, chunks, joined
 from gpt2onnx.runtime.decoding.task import Task
 
 Event = TypeVar("Event")
 
-# Which of the runs with a chunk of a prompt left reads it next.
-NextChunk = Callable[[Sequence["Run[Any]"]], "Run[Any]"]
+
+class Prefixes(Protocol):
+    """What is known of prompts that were read before: PrefixCache has it."""
+
+    def restore(self, row: Any, ids: Ids, tenant: str | None) -> int:
+        """Write what is known of a prompt [n] to an empty row; how many tokens that is."""
+
+    def keep(self, row: Any, ids: Ids, tenant: str | None) -> None:
+        """Note a prompt [n] that was read into a row."""
 
 
 @dataclass(eq=False)
@@ -29,13 +36,21 @@ class Run(Generic[Event]):
     """A task in the loop, what it reads now, and what came of that so far."""
 
     task: Task[Event]
-    deadline: float = np.inf  # by time.monotonic
+    number: int  # in the order of arrival
+    deadline: float = np.inf  # by the loop's clock
+    tenant: str | None = None
     reads: list[Read] = field(default_factory=list)
     results: list[list[Result]] = field(default_factory=list)  # of each read, chunk by chunk
     unread: deque[tuple[int, Read]] = field(default_factory=deque)  # chunks of prompts, by read
     tokens_read: int = 0
+    takes: int = 0
 
-    def plan(self, chunk: int) -> None:
+    @property
+    def tokens_left(self) -> int:
+        """The tokens of prompts that are still to be read."""
+        return sum(len(part.ids) for _, part in self.unread)
+
+    def plan(self, chunk: int, restored: Callable[[Read], Read]) -> None:
         """Ask the task what it reads, unless that is still being read."""
         if self.reads:
             return
@@ -43,9 +58,9 @@ class Run(Generic[Event]):
         self.results = [[] for _ in self.reads]
         for place, read in enumerate(self.reads):
             if read.prompt and len(read.ids) > 1:
+                read = self.reads[place] if self.takes else restored(read)
                 self.unread.extend((place, part) for part in chunks(read, chunk))
 
-    @property
     def steps(self) -> list[int]:
         """The reads that every turn does: lone tokens and drafts; none once they are done."""
         return [
@@ -54,17 +69,29 @@ class Run(Generic[Event]):
             if not self.results[place] and not (read.prompt and len(read.ids) > 1)
         ]
 
-    @property
-    def unread_tokens(self) -> int:
-        """How many tokens of prompts are left."""
-        return sum(len(part.ids) for _, part in self.unread)
+    def is_read(self) -> bool:
+        """Whether the task can take its results."""
+        return bool(self.reads) and not self.unread and all(self.results)
 
-    def take(self, now: float) -> list[Event]:
+    def take(self, in_time: bool) -> list[Event]:
         """Hand the task its results."""
         results = [joined(parts) for parts in self.results]
-        self.tokens_read += sum(len(read.ids) for read in self.reads)
         self.reads = []
-        return self.task.take(results, now < self.deadline)
+        self.takes += 1
+        return self.task.take(results, in_time)
+
+
+class Told(NamedTuple, Generic[Event]):
+    """What came of a task's turn: what it tells, or why it failed."""
+
+    run: Run[Event]
+    events: list[Event]
+    error: Exception | None = None
+
+
+def in_order(runs: Sequence[Run[Any]]) -> Run[Any]:
+    """Prompts one after the other."""
+    return runs[0]
 
 
 class Loop(Generic[Event]):
@@ -73,40 +100,53 @@ class Loop(Generic[Event]):
     def __init__(
         self,
         decoder: Decoder[Any],
-        next_chunk: NextChunk = lambda runs: runs[0],
+        next_chunk: Callable[[Sequence[Run[Any]]], Run[Any]] = in_order,
         clock: Callable[[], float] = time.monotonic,
+        prefixes: Prefixes | None = None,
     ) -> None:
+        """`next_chunk` says which of the runs with a part of a prompt left reads it next."""
         self.decoder = decoder
         self.runs: list[Run[Event]] = []
-        self._next_chunk, self._clock = next_chunk, clock
+        self.clock = clock
+        self._next_chunk, self._prefixes = next_chunk, prefixes
+        self._numbers = 0
 
-    def add(self, task: Task[Event], deadline: float = np.inf) -> Run[Event]:
+    def add(
+        self, task: Task[Event], deadline: float = np.inf, tenant: str | None = None
+    ) -> Run[Event]:
         """Let a task in. It ends early where the clock has reached `deadline`."""
-        self.runs.append(Run(task, deadline))
+        self._numbers += 1
+        self.runs.append(Run(task, self._numbers, deadline, tenant))
         return self.runs[-1]
 
     def remove(self, run: Run[Event]) -> None:
         """Let a task go at whatever point, and give back its rows."""
         if run in self.runs:
             self.runs.remove(run)
-            run.task.close()
+        run.task.close()
 
-    def turn(self, most_chunks: float = np.inf) -> list[tuple[Run[Event], list[Event]]]:
+    def pause(self, run: Run[Event]) -> None:
+        """Leave a task out, with its rows, until it is resumed."""
+        self.runs.remove(run)
+
+    def resume(self, run: Run[Event]) -> None:
+        """Let a paused task go on."""
+        self.runs.append(run)
+
+    def turn(self, most_chunks: float = np.inf, contain: bool = False) -> list[Told[Event]]:
         """Read once for every task: what each that took its results has to tell, in their order.
 
-        At most `most_chunks` chunks of prompts are read. Tasks that are done have left.
+        At most `most_chunks` chunks of prompts are read. Tasks that are done have left. With
+        `contain` an exception of a task's own ends that task alone.
         """
-        for run in self.runs:
-            run.plan(self.decoder.chunk)
-        while most_chunks > 0 and (reading := [run for run in self.runs if run.unread]):
-            self._read_chunk(self._next_chunk(reading))
-            most_chunks -= 1
-        self._read_steps()
-        now = self._clock()
-        told = [(run, run.take(now)) for run in self.runs if all(run.results)]
-        for run, _ in told:
-            if run.task.done:
-                self.remove(run)
+        told: list[Told[Event]] = []
+        for run in self.runs.copy():
+            self._attempt(run, lambda: self._plan(run), told, contain)  # noqa: B023, called at once
+        self._read(most_chunks)
+        now = self.clock()
+        for run in [run for run in self.runs if run.is_read()]:
+            run.tokens_read += sum(len(read.ids) for read in run.reads)
+            self._attempt(run, lambda: run.take(now < run.deadline), told, contain)  # noqa: B023
         return told
 
     def close(self) -> None:
@@ -114,18 +154,68 @@ class Loop(Generic[Event]):
         while self.runs:
             self.remove(self.runs[-1])
 
-    def _read_steps(self) -> None:
-        """What is read every turn, in one call."""
-        places = [(run, place) for run in self.runs for place in run.steps]
-        if places:
-            results = self.decoder.read([run.reads[place] for run, place in places])
-            for (run, place), result in zip(places, results, strict=True):
-                run.results[place].append(result)
+    def _attempt(
+        self,
+        run: Run[Event],
+        method: Callable[[], list[Event] | None],
+        told: list[Told[Event]],
+        contain: bool,
+    ) -> None:
+        """Call a method of a task's; note what it tells, or that it failed."""
+        try:
+            events = method()
+        except Exception as error:
+            if not contain:
+                raise
+            self.remove(run)
+            told.append(Told(run, [], error))
+            return
+        if events is not None:
+            told.append(Told(run, events))
+            if run.task.done:
+                self.remove(run)
 
-    def _read_chunk(self, run: Run[Event]) -> None:
-        place, part = run.unread.popleft()
-        (result,) = self.decoder.read([part])
-        run.results[place].append(result)
+    def _plan(self, run: Run[Event]) -> None:
+        run.plan(self.decoder.chunk, lambda read: self._restored(read, run.tenant))
+
+    def _restored(self, read: Read, tenant: str | None) -> Read:
+        """What is left to be read of a text's beginning."""
+        if self._prefixes is None or read.row.length or not _is_cacheable(read):
+            return read
+        known = self._prefixes.restore(read.row, read.ids, tenant)
+        return read._replace(ids=read.ids[known:])
+
+    def _read(self, most_chunks: float) -> None:
+        """The steps of all, and some chunks of prompts, the last of them beside the steps."""
+        parts: list[tuple[Run[Event], int, Read]] = []
+        while most_chunks > 0 and (reading := [run for run in self.runs if run.unread]):
+            self._do(parts)
+            run = self._next_chunk(reading)
+            parts = [(run, *run.unread.popleft())]
+            most_chunks -= 1
+        parts += [(run, place, run.reads[place]) for run in self.runs for place in run.steps()]
+        self._do(parts)
+
+    def _do(self, parts: Sequence[tuple[Run[Event], int, Read]]) -> None:
+        """Have some reads done, and note what came of them."""
+        if not parts:
+            return
+        results = self.decoder.read([read for _, _, read in parts])
+        for (run, place, _), result in zip(parts, results, strict=True):
+            run.results[place].append(result)
+            if run.takes == 0 and not run.unread:
+                self._keep(run)
+
+    def _keep(self, run: Run[Event]) -> None:
+        """Note prompts that were read to their end."""
+        for read in run.reads:
+            if self._prefixes and _is_cacheable(read) and read.row.length == len(read.ids):
+                self._prefixes.keep(read.row, read.ids, run.tenant)
+
+
+def _is_cacheable(read: Read) -> bool:
+    """Whether a read is a prompt of which no more is wanted than what follows it."""
+    return read.prompt and read.wanted == LAST and not read.hidden
 
 
 def run(
@@ -141,8 +231,8 @@ def run(
     try:
         _reserve(decoder, [each.task for each in runs])
         while loop.runs:
-            for _, events in loop.turn():
-                yield from events
+            for told in loop.turn():
+                yield from told.events
     finally:
         loop.close()
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from gpt2onnx.errors import Given, PrefixFileError
 from gpt2onnx.runtime.decoder.arena import Block
-from gpt2onnx.runtime.decoder.kv_cache import CacheRow, KVCache
+from gpt2onnx.runtime.decoder.kv_cache import Blocks, CacheRow
 from gpt2onnx.runtime.decoder.protocol import Ids
 from gpt2onnx.runtime.engine.prefix_chunks import CHUNK, Chunk, chunks, seed_of
 from gpt2onnx.runtime.engine.prefix_file import PrefixFile, load_prefix, save_prefix
@@ -57,7 +57,7 @@ class PrefixCache:
     `model` is prefix_chunks.model_digest's. Raises ParameterError for a size that is none.
     """
 
-    def __init__(self, cache: KVCache, model: bytes, size: str | int) -> None:
+    def __init__(self, cache: Blocks, model: bytes, size: str | int) -> None:
         self.limit = parse_size(size, Given("prefix_cache", size))
         self._cache, self._model = cache, model
         self._chunk_bytes = CHUNK * cache.shape.token_bytes

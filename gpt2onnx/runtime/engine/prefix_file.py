@@ -24,7 +24,7 @@ import numpy as np
 from gpt2onnx.errors import OutputExistsError, ParameterError, PrefixFileError, StorageError
 from gpt2onnx.files import as_path, json_object, open_regular, path_errors
 from gpt2onnx.runtime.decoder.arena import Block, CacheShape
-from gpt2onnx.runtime.decoder.kv_cache import CacheRow, KVCache
+from gpt2onnx.runtime.decoder.kv_cache import Blocks, CacheRow
 from gpt2onnx.runtime.decoder.protocol import Ids
 from gpt2onnx.runtime.engine.prefix_chunks import CHUNK
 from gpt2onnx.staging import NEW, stage
@@ -60,7 +60,7 @@ class PrefixFile:
         return block
 
 
-def save_prefix(path: str | Path, cache: KVCache, row: CacheRow, ids: Ids, model: bytes) -> int:
+def save_prefix(path: str | Path, cache: Blocks, row: CacheRow, ids: Ids, model: bytes) -> int:
     """Write the whole chunks of what prefill made of ids [n] in `row`; how many tokens that is.
 
     `model` is the digest of the model and its cache. A prefix file that is there is replaced, in

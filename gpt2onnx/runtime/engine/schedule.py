@@ -64,7 +64,7 @@ class Scheduler:
         Raises QueueFullError where `max_waiting` do already; ParameterError or OutOfMemoryError for
         what can never fit, with more rows or more tokens than there are.
         """
-        self._require_possible(ticket)
+        self.require_possible(ticket)
         if self.waiting >= self.max_waiting:
             raise QueueFullError(
                 f"{self.waiting:,} requests are waiting, as many as may: try again later"
@@ -106,7 +106,8 @@ class Scheduler:
         self._tenants.forget(ticket)
         self._changed = True
 
-    def _require_possible(self, ticket: Ticket) -> None:
+    def require_possible(self, ticket: Ticket) -> None:
+        """Raises ParameterError or OutOfMemoryError for a new ticket that can never fit."""
         _require(ticket, State.NEW)
         if ticket.rows > self.max_rows:
             raise ParameterError(

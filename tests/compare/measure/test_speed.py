@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from gpt2onnx.compare.measure import speed
 from gpt2onnx.runtime.decoder import kv_cache as cache
 from gpt2onnx.runtime.decoder.fused import FusedDecoder
-from gpt2onnx.runtime.decoder.kv_cache import CacheRow
+from gpt2onnx.runtime.decoder.protocol import Read
 from gpt2onnx.runtime.model import Model
 
 
@@ -22,18 +21,20 @@ def test_nothing_is_timed_that_was_not_done_before(
     """The same steps in a cache of the same size, so that a device captures and allocates first."""
     done: list[Any] = []
 
-    def stepping(self: FusedDecoder, rows: Sequence[CacheRow], ids: np.ndarray[Any, Any]) -> Any:
+    def reading(self: FusedDecoder, reads: Sequence[Read]) -> Any:
         arena = self.cache.arena
         assert arena is not None
-        done.append(((arena.rows, arena.capacity), [row.length for row in rows]))
-        return step(self, rows, ids)
+        if len(reads[0].ids) == 1:
+            lengths = [each.row.length for each in reads]
+            done.append(((arena.rows, arena.capacity), lengths))
+        return read(self, reads)
 
     def streaming(self: Model, *arguments: Any, **parameters: Any) -> Any:
         done.append("from the start")
         return stream(self, *arguments, **parameters)
 
-    step, stream = FusedDecoder.step, Model.stream
-    monkeypatch.setattr(FusedDecoder, "step", stepping)
+    read, stream = FusedDecoder.read, Model.stream
+    monkeypatch.setattr(FusedDecoder, "read", reading)
     monkeypatch.setattr(Model, "stream", streaming)
     monkeypatch.setattr(cache, "MIN_CAPACITY", 1)  # the model's positions, which would hide it
     job = {"folder": str(models("fp32")), "provider": "cpu", "threads": 1}

@@ -11,6 +11,7 @@ import pytest
 
 import gpt2onnx
 from gpt2onnx import Model, demo
+from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.protocol import Ids, Logits
 from gpt2onnx.runtime.engine.prefix_cache import PrefixCache
 from gpt2onnx.runtime.engine.prefix_chunks import CHUNK
@@ -53,9 +54,9 @@ def logits_of(
     decoder = model.decoder
     row = decoder.new_row()
     restored = prefixes.restore(row, ids[:length]) if prefixes else 0
-    found = [decoder.prefill(row, ids[restored:length])[None]]
+    found = [reads.prefill(decoder, row, ids[restored:length])[None]]
     newest = ids[length : length + STEPS, None]
-    found += [decoder.step([row], token) for token in newest]
+    found += [reads.step(decoder, [row], token) for token in newest]
     decoder.free(row)
     return restored, np.concatenate(found)
 
@@ -63,7 +64,7 @@ def logits_of(
 def keep(model: Model, prefixes: PrefixCache, ids: Ids) -> None:
     """Keep what prefill makes of a prompt."""
     row = model.decoder.new_row()
-    model.decoder.prefill(row, ids)
+    reads.prefill(model.decoder, row, ids)
     prefixes.keep(row, ids)
     model.decoder.free(row)
 
@@ -99,7 +100,7 @@ def test_of_a_hit_of_a_hit(model: Model, precision: str) -> None:
     for length in (70, 140, 210, 280):
         row = model.decoder.new_row()
         restored = prefixes.restore(row, ids[:length])
-        model.decoder.prefill(row, ids[restored:length])
+        reads.prefill(model.decoder, row, ids[restored:length])
         prefixes.keep(row, ids[:length])
         model.decoder.free(row)
     restored, found = logits_of(model, ids, LENGTH, prefixes)
@@ -112,7 +113,7 @@ def test_from_a_file(model: Model, precision: str, tmp_path: Path) -> None:
     ids = ids_of(model, seed=2)
     prefixes = PrefixCache(model.decoder.cache, b"", 0)
     row = model.decoder.new_row()
-    model.decoder.prefill(row, ids[:200])
+    reads.prefill(model.decoder, row, ids[:200])
     prefixes.save(tmp_path / "prompt", row, ids[:200])
     model.decoder.free(row)
     prefixes.load(tmp_path / "prompt")
@@ -127,13 +128,13 @@ def test_frozen_between_steps(model: Model, precision: str) -> None:
     ids = ids_of(model, seed=3)
     decoder, kv = model.decoder, model.decoder.cache
     row = decoder.new_row()
-    found = [decoder.prefill(row, ids[:LENGTH])]
+    found = [reads.prefill(decoder, row, ids[:LENGTH])]
     for step in range(STEPS):
         frozen = kv.take_out(row)
         other = decoder.new_row()
-        decoder.prefill(other, ids[step : step + 50])
+        reads.prefill(decoder, other, ids[step : step + 50])
         kv.put_back(frozen)
-        found.append(decoder.step([row], ids[LENGTH + step :][:1])[0])
+        found.append(reads.step(decoder, [row], ids[LENGTH + step :][:1])[0])
         decoder.free(other)
     decoder.free(row)
     np.testing.assert_array_equal(np.stack(found), logits_of(model, ids, LENGTH)[1])

@@ -1,0 +1,236 @@
+"""The engine on the bundled model: each request gives what it gives alone."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import gpt2onnx
+from gpt2onnx import Engine, Model
+from gpt2onnx.errors import (
+    EngineClosedError,
+    ParameterError,
+    QueueFullError,
+    RequestCancelledError,
+    RequestExpiredError,
+)
+
+PROMPTS = ["def read(path):\n", "import os\n" * 40, "class A:", "x", "# a list of\n" * 12]
+SAMPLED = {"do_sample": True, "top_k": 20, "temperature": 1.1}
+KINDS: list[dict[str, Any]] = [
+    {},
+    {**SAMPLED, "seed": 3, "num_return_sequences": 3},
+    {"num_beams": 4, "num_return_sequences": 2},
+    {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.6},
+    {"prompt_lookup_num_tokens": 4},
+    {"guidance_scale": 1.7, "negative_prompt": "import sys"},
+    {"regex": r"[a-z]{3,30}!", **SAMPLED, "seed": 9},
+    {"repetition_penalty": 1.3, "stop_strings": ["\n\n", "):"]},
+    {"draft": "demo-draft", "num_assistant_tokens": 3},
+    {"prompt_logprobs": True, "top_logprobs": 2},
+]
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return gpt2onnx.load("demo", threads=1)
+
+
+@pytest.fixture
+def engine(model: Model) -> Iterator[Engine]:
+    with Engine(model, max_rows=8) as engine:
+        yield engine
+
+
+def requests(count: int) -> list[tuple[str, dict[str, Any]]]:
+    """Different prompts, kinds and lengths."""
+    return [
+        (PROMPTS[n % len(PROMPTS)], {"max_new_tokens": 4 + n % 13, **KINDS[n % len(KINDS)]})
+        for n in range(count)
+    ]
+
+
+def test_each_gives_what_it_gives_alone(model: Model, engine: Engine) -> None:
+    asked = requests(40)
+    alone = [model.generate(prompt, **parameters) for prompt, parameters in asked]
+    handles = [engine.submit(prompt, **parameters) for prompt, parameters in asked]
+    assert [handle.result(60) for handle in handles] == alone
+    stats = engine.stats()
+    assert (stats.accepted, stats.finished, stats.rows) == (40, 40, 0)
+    assert rows_of(model) == 0
+
+
+def test_tokens_come_as_a_streams(model: Model, engine: Engine) -> None:
+    parameters = {**SAMPLED, "seed": 5, "max_new_tokens": 9, "num_return_sequences": 2}
+    assert list(engine.submit("abc", **parameters)) == list(model.stream("abc", **parameters))
+
+
+def test_many_threads(model: Model, engine: Engine) -> None:
+    asked = requests(24)
+    alone = [model.generate(prompt, **parameters) for prompt, parameters in asked]
+    found: list[Any] = [None] * len(asked)
+
+    def ask(n: int) -> None:
+        prompt, parameters = asked[n]
+        found[n] = engine.submit(prompt, **parameters).result(60)
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(len(asked))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == alone
+
+
+def test_a_list_of_prompts(model: Model, engine: Engine) -> None:
+    prompts = PROMPTS * 6  # more than there are rows
+    settings = {"max_new_tokens": 5}
+    assert engine.submit(prompts, **settings).result(60) == model.generate(prompts, **settings)
+    assert engine.submit([], **settings).result(1) == []
+
+
+def test_asyncio(model: Model, engine: Engine) -> None:
+    async def ask() -> list[Any]:
+        handles = [engine.submit(prompt, max_new_tokens=6) for prompt in PROMPTS]
+        streamed = [token async for token in handles[0]]
+        return [streamed, *[await handle for handle in handles]]
+
+    streamed, *results = asyncio.run(ask())
+    assert streamed == list(model.stream(PROMPTS[0], max_new_tokens=6))
+    assert results == [model.generate(prompt, max_new_tokens=6) for prompt in PROMPTS]
+
+
+LONG = {"max_new_tokens": 100, "eos_token_id": []}
+
+
+def test_cancelling(model: Model, engine: Engine) -> None:
+    alone = model.generate("abc", **LONG)
+    kept = engine.submit("abc", **LONG)
+    running = engine.submit("def", **LONG)
+    waiting = [engine.submit("ghi", **LONG) for _ in range(12)]
+    next(iter(running))
+    for handle in (running, *waiting):
+        handle.cancel()
+    for handle in (running, *waiting):
+        with pytest.raises(RequestCancelledError):
+            handle.result(30)
+    assert kept.result(30) == alone
+    kept.cancel()  # too late
+    assert kept.result() == alone
+    assert engine.stats().cancelled == 13
+    assert rows_of(model) == 0
+
+
+def test_a_fault_of_one_is_nobody_elses(model: Model, engine: Engine) -> None:
+    def failing(index: int, history: Any) -> bool:
+        if len(history) > 6:
+            raise ZeroDivisionError("in stop_fn")
+        return False
+
+    alone = model.generate("abc", **LONG)
+    good, bad = engine.submit("abc", **LONG), engine.submit("abc", stop_fn=failing, **LONG)
+    with pytest.raises(Exception, match="in stop_fn"):
+        bad.result(30)
+    assert good.result(30) == alone
+    assert engine.stats().failed == 1
+
+
+def test_priority_freezes(model: Model) -> None:
+    alone = [model.generate(prompt, **LONG) for prompt in ("abc", "def", "ghi", "x")]
+    with Engine(model, max_rows=2) as engine:
+        low = [engine.submit(prompt, **LONG) for prompt in ("abc", "def")]
+        next(iter(low[1]))
+        high = engine.submit("ghi", priority=5, **LONG)
+        next(iter(high))
+        assert engine.stats().frozen == 1
+        also = engine.submit("x", priority=-1, **LONG)
+        assert [handle.result(60) for handle in (*low, high, also)] == alone
+    assert rows_of(model) == 0
+
+
+def test_a_full_queue_and_a_deadline(model: Model) -> None:
+    with Engine(model, max_rows=1, max_waiting=1) as engine:
+        running = engine.submit("abc", **LONG)
+        next(iter(running))
+        late = engine.submit("def", deadline=0.001, **LONG)
+        with pytest.raises(QueueFullError, match="1 requests are waiting"):
+            engine.submit("ghi", **LONG)
+        with pytest.raises(RequestExpiredError):
+            late.result(30)
+        assert engine.stats().expired == 1
+        running.result(30)
+
+
+def test_closing(model: Model) -> None:
+    engine = Engine(model, max_rows=1)
+    handles = [engine.submit("abc", **LONG) for _ in range(3)]
+    next(iter(handles[0]))
+    engine.close()
+    engine.close()
+    for handle in handles:
+        with pytest.raises(EngineClosedError):
+            handle.result(1)
+    with pytest.raises(EngineClosedError):
+        engine.submit("abc")
+    assert rows_of(model) == 0
+
+
+@pytest.mark.parametrize("size", ["1M", "1G"])
+def test_a_prefix_that_was_read_before_changes_no_bit(model: Model, size: str) -> None:
+    prompts = ["import os\n" * n + end for n in (30, 43, 60) for end in ("a", "def f():", "")]
+    settings = {"max_new_tokens": 5, "top_logprobs": 3}
+    alone = [model.generate(prompt, **settings) for prompt in prompts]
+    with Engine(model, max_rows=4, prefix_cache=size) as engine:
+        for _ in range(2):
+            handles = [engine.submit(prompt, **settings) for prompt in prompts]
+            assert [handle.result(60) for handle in handles] == alone
+        prefixes = engine.stats().prefixes
+        assert prefixes
+        assert prefixes.hits > len(prompts)
+        assert prefixes.bytes <= (1_000_000 if size == "1M" else 10**9)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"max_rows": 0},
+        {"max_rows": True},
+        {"max_tokens": 0},
+        {"max_waiting": -1},
+        {"prefix_cache": "many"},
+        {"threads": 1},
+    ],
+)
+def test_bad_settings(model: Model, given: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError, match=next(iter(given))):
+        Engine(model, **given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"priority": 11},
+        {"deadline": -1},
+        {"num_return_sequences": 10**6, "do_sample": True},
+        {"top_p": 2},
+    ],
+)
+def test_bad_requests(engine: Engine, given: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError):
+        engine.submit("abc", **given)
+    assert engine.stats().accepted == 0
+
+
+def test_beams_have_no_tokens_before_their_end(engine: Engine) -> None:
+    handle = engine.submit("abc", num_beams=2, max_new_tokens=3)
+    with pytest.raises(ParameterError, match="num_beams"):
+        next(iter(handle))
+    handle.result(30)
+
+
+def rows_of(model: Any) -> int:
+    return len(model.decoder.cache.rows)
