@@ -474,16 +474,18 @@ def test_a_block_of_another_shape(block: Block) -> None:
         cache.write(row, 0, [block])
 
 
-def test_gathering_takes_the_foremost_of_equal_places() -> None:
+@pytest.mark.parametrize("lengths", [[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0]])
+def test_gathering_takes_the_foremost_of_equal_places(lengths: list[int]) -> None:
     cache = KVCache(SHAPE)
     rows = [cache.new_row() for _ in range(6)]
     for mark, row in enumerate(rows):
-        cache.write(row, 0, [block_of([mark] * mark)])
+        cache.write(row, 0, [block_of([mark] * lengths[mark])])
     cache.gather([rows[5], rows[0]])
     assert [row.index for row in rows] == [0, 5, 2, 3, 4, 1]
     cache.gather([rows[3], rows[2]])  # which are neighbours already
     assert [row.index for row in rows] == [0, 5, 2, 3, 4, 1]
-    assert [held(cache, row) for row in rows] == [[mark] * mark for mark in range(6)]
+    expected = [[mark] * length for mark, length in enumerate(lengths)]
+    assert [held(cache, row) for row in rows] == expected
 
 
 def test_gathering_a_row_twice() -> None:

@@ -303,8 +303,9 @@ def test_a_damaged_chunk_is_never_an_answer(saved: Path) -> None:
     saved.write_bytes(content)
     cache, prefixes = opened()
     prefixes.load(saved)
-    assert restore(cache, prefixes, prompt("abc", 2)) == CHUNK
-    assert (prefixes.stats.damaged, prefixes.stats.hits) == (1, 1)
+    for _ in range(2):
+        assert restore(cache, prefixes, prompt("abc", 2)) == CHUNK
+    assert (prefixes.stats.damaged, prefixes.stats.hits) == (1, 2)
     keep(cache, prefixes, prompt("abc"))
     assert restore(cache, prefixes, prompt("abc", 2)) == 3 * CHUNK
     assert prefixes.stats.damaged == 1

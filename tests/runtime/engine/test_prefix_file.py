@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -80,6 +81,13 @@ def test_files_that_are_none(tmp_path: Path, content: bytes, message: str) -> No
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(PrefixFileError, match=message):
         load_prefix(tmp_path / "file", MODEL, shape())
+
+
+@pytest.mark.parametrize("change", [lambda whole: whole[:-1], lambda whole: whole + b"\0"])
+def test_a_file_of_another_size(saved: Path, change: Callable[[bytes], bytes]) -> None:
+    saved.write_bytes(change(saved.read_bytes()))
+    with pytest.raises(PrefixFileError, match=r"expected [\d,]+ bytes, found [\d,]+; save the"):
+        load_prefix(saved, MODEL, shape())
 
 
 def test_no_file(tmp_path: Path) -> None:
