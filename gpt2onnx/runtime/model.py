@@ -32,6 +32,7 @@ from gpt2onnx.runtime.decoding.task import Task
 from gpt2onnx.runtime.decoding.top_tokens import TopTokens
 from gpt2onnx.runtime.decoding.writer import Writer
 from gpt2onnx.runtime.engine.loop import run
+from gpt2onnx.runtime.engine.model_prefixes import ModelPrefixes
 from gpt2onnx.runtime.engine.score import score
 from gpt2onnx.runtime.folder.model_folder import ModelFolder
 from gpt2onnx.runtime.load_params import check_load
@@ -82,6 +83,7 @@ class Model:
         self._breakers = BreakerFinder(tokenizer, decoder.vocab_size)
         self._assistance = Assistance(self, open_draft or load)
         self._grammars = GrammarCompiler(tokenizer, decoder.vocab_size)
+        self.prefixes = ModelPrefixes(folder, session, decoder)
 
     def __repr__(self) -> str:
         return f"Model({str(self.folder.path)!r}, provider={self.session.provider!r})"
@@ -249,6 +251,14 @@ class Model:
         scored = ids[1:].tolist()
         text_bytes = len(decode(self.tokenizer, scored).encode())
         return Score(scored, score(self.decoder, ids).tolist(), text_bytes)
+
+    def save_prefix(self, path: str | Path, prompt: Prompt) -> int:
+        """Keep what the model computes of a prompt on disk, for Engine.load_prefix.
+
+        Gives how many of its tokens that is: whole chunks of 64. Errors: ParameterError for a
+        shorter prompt, PromptError, OutputExistsError, StorageError.
+        """
+        return self.prefixes.save(path, self._prompts.read(prompt))
 
     def to_score(self, text: Prompt, add_bos: bool = True) -> Ids:
         """The token ids that `score` reads, all but the first of which it scores: [n], n >= 2."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from gpt2onnx.errors import Given, ParameterError
-from gpt2onnx.runtime.engine.prefix_cache import PrefixCache
-from gpt2onnx.runtime.engine.prefix_chunks import model_digest
 from gpt2onnx.runtime.machine.memory import available_memory
-from gpt2onnx.runtime.machine.sizes import parse_size
 from gpt2onnx.runtime.model import Model
 from gpt2onnx.runtime.profiling.roofline import cache_bytes_per_token
 from gpt2onnx.samplers.params.values import integer_where
@@ -39,27 +35,3 @@ def capacity_of(
         fitting = free // 2 // token_bytes
         tokens = min(tokens, max(fitting, model.decoder.n_positions))
     return Capacity(rows, tokens, _NOT_NEGATIVE("max_waiting", max_waiting))
-
-
-def prefixes_of(model: Model, size: str | int) -> PrefixCache | None:
-    """A prefix cache of that size; None for none. Raises ParameterError."""
-    if not parse_size(size, Given("prefix_cache", size)):
-        return None
-    decoder: Any = model.decoder
-    if not hasattr(decoder, "cache"):
-        raise ParameterError(
-            Given("prefix_cache", size),
-            ": a graph in standard operators has no cache of its own; export the model without "
-            "portable=True (--portable), or leave it out",
-        )
-    shape = decoder.cache.shape
-    identity = {"files": model.folder.identity(), "ran by": model.session.choice}
-    return PrefixCache(_Blocks(decoder), model_digest(identity, shape), size)
-
-
-class _Blocks:
-    """A decoder's cache, read and written in the decoder's turns."""
-
-    def __init__(self, decoder: Any) -> None:
-        self.shape = decoder.cache.shape
-        self.read, self.write = decoder.read_block, decoder.write_blocks

@@ -27,12 +27,11 @@ from gpt2onnx.runtime.call import Call
 from gpt2onnx.runtime.decoding.task import Task
 from gpt2onnx.runtime.engine.decisions import Admit, Decision, Expire, Freeze, Resume
 from gpt2onnx.runtime.engine.loop import Loop, Run, Told
-from gpt2onnx.runtime.engine.prefix_cache import PrefixCache
 from gpt2onnx.runtime.engine.prompt_turns import next_chunk
 from gpt2onnx.runtime.engine.schedule import Scheduler
 from gpt2onnx.runtime.engine.ticket import State, Ticket
 from gpt2onnx.runtime.model import Model
-from gpt2onnx.serving.capacity import capacity_of, prefixes_of
+from gpt2onnx.serving.capacity import capacity_of
 from gpt2onnx.serving.handle import Handle
 from gpt2onnx.serving.stats import EngineStats
 
@@ -98,7 +97,7 @@ class Engine:
         self.model = model if isinstance(model, Model) else load(model, **load_options)
         self._capacity = capacity_of(self.model, max_rows, max_tokens, max_waiting)
         self._scheduler = Scheduler(*self._capacity)
-        self._prefixes: PrefixCache | None = prefixes_of(self.model, prefix_cache)
+        self._prefixes = self.model.prefixes.cache(prefix_cache)
         self._loop: Loop[Any] = Loop(
             self.model.decoder, self._next_chunk, time.monotonic, self._prefixes
         )
@@ -149,6 +148,19 @@ class Engine:
             self._enqueue(request, now)
             self._changed.notify_all()
         return handle
+
+    def load_prefix(self, path: str | Path) -> int:
+        """Let every prompt that begins like one which Model.save_prefix kept go on from there.
+
+        Gives how many tokens it has. Raises ParameterError where there is no prefix cache, and
+        PrefixFileError for a file that is none, is damaged or another model's.
+        """
+        if self._prefixes is None:
+            raise ParameterError(
+                "load_prefix needs a prefix cache: give the engine ", Given("prefix_cache")
+            )
+        with self._changed:
+            return self._prefixes.load(path)
 
     def stats(self) -> EngineStats:
         """What the engine does and has done."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from gpt2onnx import Engine, Model
 from gpt2onnx.errors import (
     EngineClosedError,
     ParameterError,
+    PrefixFileError,
     QueueFullError,
     RequestCancelledError,
     RequestExpiredError,
@@ -192,6 +194,30 @@ def test_a_prefix_that_was_read_before_changes_no_bit(model: Model, size: str) -
         assert prefixes
         assert prefixes.hits > len(prompts)
         assert prefixes.bytes <= (1_000_000 if size == "1M" else 10**9)
+
+
+def test_a_prefix_from_a_file(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "system.prefix"
+    prompt = "import os\n" * 60
+    saved = model.save_prefix(path, prompt)
+    assert saved >= 64
+    assert saved % 64 == 0
+    alone = model.generate(prompt + "def", max_new_tokens=5, top_logprobs=2)
+    with Engine(model, prefix_cache="8M") as engine:
+        assert engine.load_prefix(path) == saved
+        for _ in range(2):
+            written = engine.submit(prompt + "def", max_new_tokens=5, top_logprobs=2, tenant="a")
+            assert written.result(30) == alone
+        prefixes = engine.stats().prefixes
+        assert prefixes
+        assert (prefixes.hits, prefixes.misses) == (2, 0)
+    with Engine(model) as engine, pytest.raises(ParameterError, match="prefix_cache"):
+        engine.load_prefix(path)
+    with pytest.raises(ParameterError, match="has 1 tokens: expected at least 64"):
+        model.save_prefix(path, "x")
+    path.write_bytes(b"other")
+    with Engine(model, prefix_cache="8M") as engine, pytest.raises(PrefixFileError):
+        engine.load_prefix(path)
 
 
 @pytest.mark.parametrize(
