@@ -1,13 +1,111 @@
-"""The examples of the documentation give what it says."""
+"""The documentation: its examples give what it says, its links lead somewhere, its prose wraps."""
 
 from __future__ import annotations
 
 import doctest
+import os
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+# Written by programs, with lines as long as their cells.
+GENERATED = {"help.md", "errors.md", "parameters.md", "compare.md"}
+# What GitHub shows beside the site.
+BESIDE = [
+    *ROOT.glob("*.md"),
+    *(ROOT / name / "README.md" for name in ("js", "kernels", "examples", "examples/browser")),
+    *(ROOT / "gpt2onnx" / "demo").glob("*/README.md"),
+]
+PAGES = [*BESIDE, *DOCS.rglob("*.md")]
+WIDTH, README_LINES = 100, 100
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def prose(text: str) -> Iterator[tuple[int, str]]:
+    """The numbered lines that are no table, no code and written by no program."""
+    inside = {"```": False, "<!--": False}
+    for number, line in enumerate(text.splitlines(), 1):
+        bare = line.strip()
+        if bare.startswith("```"):
+            inside["```"] = not inside["```"]
+        elif re.match(r"<!-- .*(written by|begins)", bare):
+            inside["<!--"] = True
+        elif re.match(r"<!-- .*ends?\b", bare):
+            inside["<!--"] = False
+        elif not any(inside.values()) and not bare.startswith(("|", ">>>", "...", "![")):
+            yield number, line
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name not in GENERATED], ids=name)
+def test_prose_wraps(page: Path) -> None:
+    long = [n for n, line in prose(page.read_text(encoding="utf-8")) if len(line) > WIDTH]
+    # What an example prints is as long as it is.
+    code = page.name == "decoding.md" and page.parent == DOCS
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert [n for n in long if not (code and lines[n - 1].startswith("    "))] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= README_LINES
+
+
+@pytest.mark.parametrize("page", BESIDE, ids=name)
+def test_links_beside_the_site(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_site_builds(tmp_path: Path) -> None:
+    """Strictly: a link or an anchor that leads nowhere, or a page out of the menu, is an error."""
+    pytest.importorskip("mkdocstrings", reason="the site needs [docs]")
+    pytest.importorskip("material", reason="the site needs [docs]")
+    site = tmp_path / "site"
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(site)],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stderr
+    api = (site / "api" / "index.html").read_text(encoding="utf-8")
+    assert 'id="gpt2onnx.models.load"' in api
+    loaded = re.compile(r'<(?:script|link|img)[^>]+(?:src|href)="(?:https?:)?//')
+    assert [page for page in site.rglob("*.html") if loaded.search(page.read_text("utf-8"))] == []
+
+
+@pytest.mark.parametrize("page", ["parameters", "architecture"])
+def test_a_page_of_the_code_is_up_to_date(page: str) -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / f"{page}.py"))
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    made = script["page"](text) if page == "architecture" else script["document"]()
+    assert text == made, f"run scripts/{page}.py and commit docs/{page}.md"
+
+
+def test_the_drawing_is_up_to_date() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "architecture.py"))
+    assert (DOCS / "architecture.svg").read_text(encoding="utf-8") == script["drawing"](), (
+        "run scripts/architecture.py and commit docs/architecture.svg"
+    )
+
+
+def test_the_drawing_leaves_out_what_follows() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "architecture.py"))
+    graph = {"a": {"b", "c", "base"}, "b": {"c"}, "c": {"base"}, "base": set()}
+    arrows = script["above"](graph, {"base"})
+    assert arrows == {"a": {"b"}, "b": {"c"}, "c": set()}
+    assert script["levels"](arrows) == [["a"], ["b"], ["c"]]
 
 
 def test_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,3 +114,16 @@ def test_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failed, examples = doctest.testfile(str(DOCS / "decoding.md"), module_relative=False)
     assert examples > 40
     assert failed == 0
+
+
+def test_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its Python runs from top to bottom."""
+    pytest.importorskip("llguidance", reason="the example of structure needs [guided]")
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS / "quickstart.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) > 5
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "quickstart.md", "exec"), names)
+    assert len(names["three"]) == 3  # type: ignore[arg-type]
