@@ -206,8 +206,8 @@ def f():
             "a.b",
             "c",
             "gpt2onnx.errors",
-            "gpt2onnx.runtime.decoder.kv_cache",
-            "gpt2onnx.runtime.ort.session",
+            "gpt2onnx.runtime.turns",
+            "gpt2onnx.runtime.results",
         ),
         *("e", "h", "i"),
     }
