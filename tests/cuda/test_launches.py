@@ -1,4 +1,4 @@
-"""scripts/cuda_launches.py: what it reads of a record; the stand-in itself where it can be built.
+"""tests.cuda.launches: what it reads of a record; the stand-in itself where it can be built.
 
 The stand-in wants onnxruntime-gpu, CUDA's headers and g++: CONTRIBUTING.md tells how.
 """
@@ -10,7 +10,6 @@ import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,11 @@ import pytest
 
 import gpt2onnx
 from tests.checkpoints import make_checkpoint
+from tests.cuda import launches
+from tests.cuda.stand_in import build
+from tests.cuda.stand_in import record as recorded
 
-ROOT = Path(__file__).parent.parent
-SCRIPTS = ROOT / "scripts"
+ROOT = Path(__file__).parents[2]
 UNSUPPORTED = 900  # cudaErrorStreamCaptureUnsupported
 RECORD = """\
 allocation	1048576	cudaMalloc
@@ -49,21 +50,14 @@ part	0	closing
 """
 
 
-@pytest.fixture(scope="module")
-def launches() -> Iterator[Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(SCRIPTS)
-        yield importlib.import_module("cuda_launches")
-
-
-def watched(launches: Any, record: str = RECORD, captures: bool = True, failure: str = "") -> Any:
-    parts = launches.record.parts(record.splitlines())
+def watched(record: str = RECORD, captures: bool = True, failure: str = "") -> Any:
+    parts = recorded.parts(record.splitlines())
     said = "cuda, as asked: 3 of 3 nodes"
     return launches.Watched(Path("models/small"), 2, 32, captures, said, parts, failure)
 
 
-def test_a_prompt_a_warm_step_and_its_graph_are_counted(launches: Any) -> None:
-    assert list(launches.report([watched(launches)], kernels=True))[2:] == [
+def test_a_prompt_a_warm_step_and_its_graph_are_counted() -> None:
+    assert list(launches.report([watched()], kernels=True))[2:] == [
         "- small: cuda, as asked: 3 of 3 nodes",
         "",
         "|  | kernels | cuBLAS products | memsets | copies on the device | to the device | from it "
@@ -80,24 +74,24 @@ def test_a_prompt_a_warm_step_and_its_graph_are_counted(launches: Any) -> None:
         "| `GetSequenceLengths` | 1 | 0 |",
         "| `softmax<4, float>` | 1 | 0 |",
     ]
-    assert list(watched(launches).faults()) == []
+    assert list(watched().faults()) == []
 
 
-def test_what_cuda_would_refuse_is_told_wherever_it_happens(launches: Any) -> None:
+def test_what_cuda_would_refuse_is_told_wherever_it_happens() -> None:
     refused = "refused\t0\tcudaMalloc while capturing\n"
-    found = watched(launches, RECORD.replace("captured memset", refused * 2 + "captured memset"))
+    found = watched(RECORD.replace("captured memset", refused * 2 + "captured memset"))
     assert list(found.faults()) == ["refused in step 1, 2 x: cudaMalloc while capturing"]
 
 
-def test_a_step_that_was_to_be_one_graph_has_no_kernels_beside_it(launches: Any) -> None:
+def test_a_step_that_was_to_be_one_graph_has_no_kernels_beside_it() -> None:
     record = RECORD.replace("part\t0\tgreedy", "kernel\t0\tf()\npart\t0\tgreedy")
-    assert list(watched(launches, record, captures=False).faults()) == []
-    (fault,) = watched(launches, record).faults()
+    assert list(watched(record, captures=False).faults()) == []
+    (fault,) = watched(record).faults()
     assert fault == "a step is 1 graphs and 1 kernels: expected one graph alone"
 
 
-def test_a_model_that_failed_has_no_row(launches: Any) -> None:
-    found = watched(launches, "part\t0\topening", failure="ended with 1: it broke")
+def test_a_model_that_failed_has_no_row() -> None:
+    found = watched("part\t0\topening", failure="ended with 1: it broke")
     assert list(found.faults()) == ["ended with 1: it broke"]
     assert not any("small" in line for line in launches.report([found], kernels=True))
 
@@ -118,21 +112,18 @@ def test_a_model_that_failed_has_no_row(launches: Any) -> None:
         ("cublasLtMatmulAlgoGetHeuristic", "cuda_stand_in_lacks("),
     ],
 )
-def test_functions_pass_by_their_names_or_are_lacking(launches: Any, name: str, body: str) -> None:
-    assert body in launches.build.rest_of([name]).partition(name)[2]
+def test_functions_pass_by_their_names_or_are_lacking(name: str, body: str) -> None:
+    assert body in build.rest_of([name]).partition(name)[2]
 
 
-def test_versions_are_the_libraries_names_and_the_driver_has_none(launches: Any) -> None:
+def test_versions_are_the_libraries_names_and_the_driver_has_none() -> None:
     wanted = {"libcudart.so.13": ["cudaFree"], "libcurand.so.10": [], "libcuda.so.1": ["cuInit"]}
-    assert launches.build.version_script(wanted) == (
+    assert build.version_script(wanted) == (
         "libcudart.so.13 {\n  cudaFree;\n};\nlibcurand.so.10 {\n};\n"
     )
 
 
-def test_what_is_missing_is_told_with_what_to_install(
-    launches: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    build = launches.build
+def test_what_is_missing_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         build.MissingError, match=r"CUDA 99's headers are not installed: pip install"
     ):
@@ -145,24 +136,24 @@ def test_what_is_missing_is_told_with_what_to_install(
         build.provider()
 
 
-def test_a_library_that_wants_no_cuda_is_refused(launches: Any) -> None:
-    with pytest.raises(launches.build.BuildError, match=r"readelf"):
-        launches.build.symbols(Path(__file__))
+def test_a_library_that_wants_no_cuda_is_refused() -> None:
+    with pytest.raises(build.BuildError, match=r"readelf"):
+        build.symbols(Path(__file__))
 
 
 @pytest.fixture(scope="module")
-def stand_in(launches: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the stand-in for the provider that is installed."""
     out = tmp_path_factory.mktemp("stand-in")
     try:
-        launches.build.build(launches.build.provider(), out)
-    except launches.build.MissingError as error:
+        build.build(build.provider(), out)
+    except build.MissingError as error:
         pytest.skip(str(error))
     return out
 
 
 def test_waiting_and_allocating_inside_a_capture_are_refused(
-    stand_in: Path, tmp_path: Path, launches: Any, monkeypatch: pytest.MonkeyPatch
+    stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_STAND_IN_RECORD", str(tmp_path / "record"))
     cuda = ctypes.CDLL(str(stand_in / "libcudart.so.13"))
@@ -177,7 +168,7 @@ def test_waiting_and_allocating_inside_a_capture_are_refused(
     assert cuda.cudaMalloc(ctypes.byref(ctypes.c_void_p()), size) == UNSUPPORTED
     assert cuda.cudaStreamEndCapture(stream, ctypes.byref(graph)) == 0
     assert cuda.cudaStreamSynchronize(stream) == 0
-    (part,) = launches.record.parts((tmp_path / "record").read_text().splitlines())
+    (part,) = recorded.parts((tmp_path / "record").read_text().splitlines())
     assert [(event.kind, event.bytes, event.name) for event in part.events] == [
         ("allocation", 64, "cudaMalloc"),
         ("captured memset", 64, "cudaMemsetAsync"),
@@ -194,7 +185,8 @@ def test_a_model_runs_and_its_steps_are_one_graph(stand_in: Path, tmp_path: Path
         checkpoint, tmp_path / "fp16", precision="fp16", device="cuda", verify=False
     )
     done = subprocess.run(
-        [sys.executable, SCRIPTS / "cuda_launches.py", model.folder, "--cuda-graph", "--kernels"],
+        [sys.executable, "-m", "tests.cuda.launches", model.folder, "--cuda-graph", "--kernels"],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},

@@ -1,10 +1,10 @@
 """What a model launches and copies on a CUDA device, counted without one.
 
-    python scripts/cuda_launches.py MODEL_FOLDER… [--batch 1,8] [--context 32] [--cuda-graph]
+    python -m tests.cuda.launches MODEL_FOLDER… [--batch 1,8] [--context 32] [--cuda-graph]
         [--kernels]
 
 Runs folders that were exported with `--device cuda` on ONNX Runtime's real CUDA provider over a
-stand-in for CUDA's libraries (cuda_stand_in/). ONNX Runtime decides as ever which node runs where,
+stand-in for CUDA's libraries (stand_in/). ONNX Runtime decides as ever which node runs where,
 by which kernel, and what it copies; kernels compute nothing. So there are launches and copies here,
 no times and no answers.
 
@@ -12,7 +12,7 @@ Wants onnxruntime-gpu and two packages of CUDA's headers, no driver and no other
 
     pip install --target DIR --no-deps onnxruntime-gpu==1.31.1 \\
         'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-crt==13.0.*'
-    PYTHONPATH=DIR python scripts/cuda_launches.py MODEL_FOLDER
+    PYTHONPATH=DIR python -m tests.cuda.launches MODEL_FOLDER
 
 Prints a Markdown table: a prompt, a decode step that brings the logits and one that brings the
 largest alone, as greedy decoding takes it, both when ONNX Runtime has warmed up. Exits with 1
@@ -33,8 +33,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cuda_stand_in import build, record
-from markdown_table import table
+from benchmarks.markdown_table import table
+from tests.cuda.stand_in import build, record
 
 NOTE = (
     "Launches and copies over a stand-in for CUDA's libraries that calls itself an H200 and has no "
@@ -52,7 +52,7 @@ COLUMNS = {  # the record's kinds
     "graphs": "graph",
 }
 LONGEST = 100  # of a kernel's name: CUTLASS's arguments fill pages
-RUN = Path(__file__).parent / "cuda_stand_in" / "run.py"
+RUN = Path(__file__).parent / "stand_in" / "run.py"
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,9 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tests.cuda.launches",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("models", nargs="+", type=model_folder, metavar="MODEL_FOLDER")
     parser.add_argument("--batch", type=counts, default=[1], help="rows of a step: 1 or 1,8")

@@ -1,16 +1,16 @@
 """Runs a command on ONNX Runtime's real CUDA provider without a GPU; the host computes.
 
-    python scripts/cuda_on_host.py COMMAND [ARGUMENT…]
+    python -m tests.cuda.on_host COMMAND [ARGUMENT…]
 
-Over a stand-in for CUDA's libraries (cuda_stand_in/) ONNX Runtime places, copies and captures as on
+Over a stand-in for CUDA's libraries (stand_in/) ONNX Runtime places, copies and captures as on
 a device, and each kernel that it launches is a function on the host. They are those of graphs that
 were exported with `--device cuda`, with heads of 64; any other fails by its name. So answers can be
 compared with the CPU's; whether CUDA's own kernels give them, and how fast, only a device can tell.
 Everything is done in the order it was asked for: waiting that is missing doesn't show.
 
-Wants what cuda_launches.py wants:
+From the project's root; wants what launches.py wants:
 
-    PYTHONPATH=DIR python scripts/cuda_on_host.py python -m pytest tests/runtime/test_on_cuda.py
+    PYTHONPATH=DIR python -m tests.cuda.on_host python -m pytest tests/runtime/test_on_cuda.py
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cuda_stand_in import build
+from tests.cuda.stand_in import build
 
 
 def main() -> None:
