@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from cuda_bench.answers import FROM_FP32, difference, stepped
-from cuda_bench.bench import PROMPT, Bench
-from cuda_bench.times import speed, timed
+from benchmarks.cuda.answers import FROM_FP32, difference, stepped
+from benchmarks.cuda.bench import PROMPT, Bench
+from benchmarks.cuda.times import speed, timed
 
 
 def torch_model(bench: Bench, half: bool) -> Any:

@@ -1,4 +1,4 @@
-"""scripts/bench_cuda.py without a device: the same code on the CPU, and what failure looks like."""
+"""benchmarks.cuda without a device: the same code on the CPU, and what failure looks like."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.cuda.answers import FROM_FP32, difference
+from benchmarks.cuda.bench import judged
 from gpt2onnx.runtime.machine.processor import processor
 
-ROOT = Path(__file__).parent.parent
-SCRIPT = ROOT / "scripts" / "bench_cuda.py"
+ROOT = Path(__file__).parents[2]
 
 
 def bench(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, SCRIPT, *options],
+        [sys.executable, "-m", "benchmarks.cuda", *options],
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
 
@@ -75,13 +77,7 @@ def test_one_group_alone_uses_what_was_exported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [lambda x: x[:, ::-1], lambda x: x * np.nan, lambda x: x + 1])
-def test_wrong_logits_are_an_error(
-    monkeypatch: pytest.MonkeyPatch, spoil: Callable[[np.ndarray], np.ndarray]
-) -> None:
-    monkeypatch.syspath_prepend(SCRIPT.parent)
-    from cuda_bench.answers import FROM_FP32, difference
-    from cuda_bench.bench import judged
-
+def test_wrong_logits_are_an_error(spoil: Callable[[np.ndarray], np.ndarray]) -> None:
     logits = np.random.default_rng(1).normal(0, 0.5, (4, 500)).astype(np.float32)
     for share in FROM_FP32.values():
         assert "error" not in judged(difference(logits + share * 0.2, logits, share))

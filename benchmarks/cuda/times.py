@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cuda_bench.bench import Bench
+from benchmarks.cuda.bench import Bench
 from gpt2onnx.runtime.decoding import plain as generation
 from gpt2onnx.samplers import GenerationParams
 

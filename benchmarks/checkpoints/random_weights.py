@@ -1,6 +1,6 @@
 """Write a GPT-2 checkpoint of a real size with random weights, to measure export and speed on.
 
-    python scripts/random_checkpoint.py gpt2 /tmp/gpt2-random
+    python -m benchmarks.checkpoints.random_weights gpt2 /tmp/gpt2-random
 
 Every parameter is normal with GPT-2's own standard deviation, 0.02 (a layer norm's gain around 1):
 shapes, time and memory are GPT-2's, and the text is noise. One shard a layer keeps memory small.

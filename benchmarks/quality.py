@@ -1,6 +1,6 @@
 """What each precision costs in quality, on held-out text, and what it brings in size and time.
 
-    python scripts/quality.py [CHECKPOINT] [--table NAME] [--write docs/quantization.md] [--quick]
+    python -m benchmarks.quality [CHECKPOINT] [--table NAME] [--write FILE] [--quick]
 
 Exports a checkpoint that has the bundled model's tokenizer (by default that model) in every
 precision and graph, evaluates each beside the checkpoint in PyTorch, and prints a table in
@@ -22,11 +22,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import markdown_table
 import onnxruntime
 import tokenizers
 
 import gpt2onnx
+from benchmarks.markdown_table import table as markdown_table
 from gpt2onnx.demo import CHECKPOINT, HELD_OUT
 from gpt2onnx.evaluation import Evaluation, evaluate
 from gpt2onnx.reference import open_reference
@@ -139,7 +139,7 @@ def held_out_modules() -> list[Path]:
 
 def table(exports: list[Exported], results: list[Evaluation]) -> str:
     pairs = zip(exports, results, strict=True)
-    return markdown_table.table(HEADER, (cells(exports[0], *pair) for pair in pairs))
+    return markdown_table(HEADER, (cells(exports[0], *pair) for pair in pairs))
 
 
 def cells(fp32: Exported, exported: Exported, result: Evaluation) -> list[str]:
@@ -172,7 +172,7 @@ def circumstances(tokens: int, threads: int) -> str:
 
 def replace(file: Path, name: str, text: str) -> None:
     """Put a text between a file's two markers of that name."""
-    begin, end = f"<!-- {name}: written by scripts/quality.py -->\n", f"<!-- {name}: end -->"
+    begin, end = f"<!-- {name}: written by benchmarks.quality -->\n", f"<!-- {name}: end -->"
     before, found, rest = file.read_text(encoding="utf-8").partition(begin)
     _, ended, after = rest.partition(end)
     if not (found and ended):

@@ -1,8 +1,8 @@
 """Everything that a CUDA device has to show, in one command: right answers, then times.
 
-    python scripts/bench_cuda.py [--checkpoint DIR] [--out FILE.json] [--minutes 8]
-    python scripts/bench_cuda.py --only fp16              # or torch, int8, fp32, int4
-    python scripts/bench_cuda.py --device cpu --quick     # the same code without a device
+    python -m benchmarks.cuda [--checkpoint DIR] [--out FILE.json] [--minutes 8]
+    python -m benchmarks.cuda --only fp16              # or torch, int8, fp32, int4
+    python -m benchmarks.cuda --device cpu --quick     # the same code without a device
 
 Wants onnx and onnxruntime-gpu; torch and transformers for the comparison. Without --checkpoint a
 GPT-2 124M with random weights is written. In every precision it is exported for the device and
@@ -34,13 +34,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cuda_bench.answers import agreement, beams, graphs, independence
-from cuda_bench.bench import Bench, keep
-from cuda_bench.pytorch import torch_agreement, torch_time
-from cuda_bench.times import loop_time, prompt_time, step_time
-from markdown_table import table
-
 import gpt2onnx
+from benchmarks.cuda.answers import agreement, beams, graphs, independence
+from benchmarks.cuda.bench import Bench, keep
+from benchmarks.cuda.pytorch import torch_agreement, torch_time
+from benchmarks.cuda.times import loop_time, prompt_time, step_time
+from benchmarks.markdown_table import table
 
 TORCH = "torch"
 GROUPS = ("fp16", TORCH, "int8", "fp32", "int4")
@@ -121,7 +120,7 @@ def apart(bench: Bench, group: str) -> None:
     """A group in a process of its own, what it finds into ours."""
     args, out = bench.args, bench.folder / f"{group}.json"
     minutes = max(0.0, bench.ends - time.monotonic()) / 60
-    command = [sys.executable, __file__, "--only", group, "--device", args.device]
+    command = [sys.executable, "-m", "benchmarks.cuda", "--only", group, "--device", args.device]
     command += ["--folder", str(bench.folder), "--out", str(out), "--minutes", str(minutes)]
     command += ["--checkpoint", str(args.checkpoint)] if args.checkpoint else []
     command += ["--quick"] if args.quick else []
@@ -134,7 +133,9 @@ def apart(bench: Bench, group: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.cuda", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--only", choices=GROUPS, help="this precision, or torch, alone")
     parser.add_argument("--quick", action="store_true", help="the bundled model, few steps")

@@ -1,25 +1,23 @@
 """Times each penalty, warper and the whole chain on one row of logits, beside transformers' own.
 
-Both get the same logits, normal ones of --spread, and the same history of 512 tokens. Every figure
-is the median of --repeat calls in ms, on one thread; the two take turns, so that a busy machine
-slows both, and each finds the other's data in the caches. Agreement compares what the two keep:
-"same" with the largest difference of a logit, or the probability of the tokens that only one of
-them keeps. The last line is the same as JSON. Without transformers its columns stay empty, as they
-are for what transformers doesn't have.
+    python -m benchmarks.micro.samplers [--vocab 50257] [--spread 3] [--rounds 100]
+
+Both get the same logits, normal ones of --spread, and the same history of 512 tokens, on one
+thread; each finds the other's data in the caches. Agreement compares what the two keep: "same"
+with the largest difference of a logit, or the probability of the tokens that only one of them
+keeps. Without transformers its columns stay empty, as they are for what transformers doesn't have.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.micro.driver import Report, in_turn, timed
 from gpt2onnx.samplers import (
     Candidates,
     GenerationParams,
@@ -59,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--vocab", type=int, default=50257, help="size of the row")
     parser.add_argument("--spread", type=float, default=3.0, help="deviation of the logits")
-    parser.add_argument("--repeat", type=int, default=100, help="calls of each")
+    parser.add_argument("--rounds", type=int, default=100, help="calls of each")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     free_a_large_block()
@@ -69,9 +67,10 @@ def main() -> None:
     peer = Peer(history, logits) if Peer.available() else None
     if peer is None:
         print("transformers or torch isn't installed: its columns are left out")
-    print(f"{'':24}{'ours ms':>10}{'theirs ms':>11}{'ratio':>8}  agreement")
-    lines = [measure(case, logits, args.repeat) for case in cases(history, logits, peer)]
-    print(json.dumps({"vocab": args.vocab, "spread": args.spread, "results": lines}))
+    report = Report("sampler", "ours ms", "theirs ms", "theirs / ours", "agreement")
+    for case in cases(history, logits, peer):
+        measure(report, case, logits, args.rounds)
+    report.end(vocab=args.vocab, spread=args.spread)
 
 
 def free_a_large_block() -> None:
@@ -231,30 +230,16 @@ def largest_cases(history: IntArray, logits: FloatArray) -> Iterator[Case]:
         yield Case(f"{name}, of 64", partial(other.choose_of_largest, largest), None, None)
 
 
-def measure(case: Case, logits: FloatArray, repeat: int) -> dict[str, Any]:
-    """Times a case, prints its line and returns it."""
-    ours, theirs = [], []
-    for _ in range(repeat):
-        ours.append(seconds(case.ours))
-        if case.theirs:
-            theirs.append(seconds(case.theirs))
-    line: dict[str, Any] = {"name": case.name, "ours_ms": 1e3 * statistics.median(ours)}
-    text = f"{case.name:24}{line['ours_ms']:10.4f}"
-    if case.theirs:
-        line["theirs_ms"] = 1e3 * statistics.median(theirs)
-        line["ratio"] = line["theirs_ms"] / line["ours_ms"]
-        text += f"{line['theirs_ms']:11.4f}{line['ratio']:7.1f}x"
-        if case.show:
-            line["agreement"] = agreement(case.show(case.ours()), case.theirs(), logits)
-            text += f"  {line['agreement']}"
-    print(text)
-    return line
-
-
-def seconds(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+def measure(report: Report, case: Case, logits: FloatArray, rounds: int) -> None:
+    """Times a case and reports it."""
+    calls = {"ours": case.ours} | ({"theirs": case.theirs} if case.theirs else {})
+    results = in_turn({name: partial(timed, call) for name, call in calls.items()}, rounds)
+    ours, theirs = results["ours"], results.get("theirs")
+    if theirs is None:
+        report.row(case.name, ours.ms, None, None, None)
+    else:
+        same = agreement(case.show(case.ours()), theirs.answer, logits) if case.show else None
+        report.row(case.name, ours.ms, theirs.ms, theirs.times(ours), same)
 
 
 def dense(vocab: int, candidates: Candidates) -> FloatArray:  # [n] -> [vocab]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import gpt2onnx
-from cuda_bench.bench import PROMPT, STEPS, Bench
+from benchmarks.cuda.bench import PROMPT, STEPS, Bench
 from gpt2onnx.agreement import Agreement
 
 # How far logits may be off, as a share of the reference's deviation: several times what rounding

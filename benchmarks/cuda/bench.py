@@ -42,13 +42,13 @@ class Bench:
         out = self.folder / "gpt2"
         if out.exists():  # another group's process has written it
             return out
-        import random_checkpoint
+        from benchmarks.checkpoints import random_weights
 
         unfinished = self.folder / "unfinished"
         unfinished.mkdir()
-        random_checkpoint.write_weights(unfinished, "gpt2", np.random.default_rng(0))
-        random_checkpoint.write_config(unfinished, "gpt2")
-        random_checkpoint.write_tokenizer(unfinished, None)
+        random_weights.write_weights(unfinished, "gpt2", np.random.default_rng(0))
+        random_weights.write_config(unfinished, "gpt2")
+        random_weights.write_tokenizer(unfinished, None)
         return unfinished.rename(out)
 
     def exported(self, precision: str, device: str = "cuda") -> Path:

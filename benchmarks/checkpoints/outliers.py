@@ -1,6 +1,6 @@
 """Write a GPT-2 checkpoint with outlier channels put in: the same function, harder to round.
 
-    python scripts/outlier_checkpoint.py gpt2onnx/demo/model /tmp/outliers
+    python -m benchmarks.checkpoints.outliers gpt2onnx/demo/model /tmp/outliers
 
 Real GPT-2 has a few channels with activations tens of times larger than the rest; a small model may
 not. Here 2 % of each layer norm's outputs and of the attention's values are scaled up 10 to 60
