@@ -66,6 +66,30 @@ def test_links_beside_the_site(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_what_a_page_tells_to_run_is_there(page: Path) -> None:
+    """Scripts and modules by their names, but those of which it says that they are history."""
+    text = " ".join(page.read_text(encoding="utf-8").split())
+    named = re.findall(r"(?<![\w/])(scripts/[\w.]*\w)(`? \(in the history\))?", text)
+    modules = re.findall(r"python -m ((?:benchmarks|tests|training)[\w.]*)", text)
+    paths = [ROOT / module.replace(".", "/") for module in modules if "NAME" not in module]
+    assert [script for script, gone in named if not gone and not (ROOT / script).exists()] == []
+    assert [p for p in paths if not (p.with_suffix(".py").exists() or p.is_dir())] == []
+
+
+def test_the_code_names_pages_that_there_are() -> None:
+    """A comment that gives a page of the docs leads to one; "its docs/" are another project's."""
+    pattern = re.compile(r"(?<![\w/])(?<!its )docs/[\w/-]+\.md")
+    named = [
+        (file, page)
+        for folder in ("gpt2onnx", "benchmarks", "scripts", "tests", "training", "kernels")
+        for file in (ROOT / folder).rglob("*.py")
+        for page in pattern.findall(file.read_text(encoding="utf-8"))
+    ]
+    assert len(named) > 10
+    assert [(file, page) for file, page in named if not (ROOT / page).exists()] == []
+
+
 def test_the_site_builds(tmp_path: Path) -> None:
     """Strictly: a link or an anchor that leads nowhere, or a page out of the menu, is an error."""
     pytest.importorskip("mkdocstrings", reason="the site needs [docs]")
