@@ -35,7 +35,7 @@ WHOLE = ("logits", "hidden_states")  # the second where the graph gives it
 TOP = ("top_ids", "top_logits", "top_logprobs")  # as decoder.Top has them
 Arrays = Mapping[str, NDArray[Any]]  # by name; outputs are [count, width]
 # Attention costs the square of a chunk, matrices want many rows: 128 was within 8 % of the best on
-# one processor and the best on another (docs/log.md). It bounds a prompt's scratch memory, too.
+# one processor and the best on another (docs/notes/decoder.md). It also bounds the scratch memory.
 PREFILL_CHUNK = 128
 # A GPU takes about as long to be told of a short chunk as of a long one.
 DEVICE_CHUNK = 1024
