@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="DIR",
-        help="a GPT-2 checkpoint, such as scripts/random_checkpoint.py writes",
+        help="a GPT-2 checkpoint, such as benchmarks.checkpoints.random_weights writes",
     )
     names = sorted({variant.peer for variant in others()})
     parser.add_argument(

@@ -1,6 +1,6 @@
 """The bundled models: a small GPT-2 trained on Python's standard library, and a smaller draft.
 
-`model` and `draft` are checkpoints as transformers writes them; scripts/train_demo.py made both.
+`model` and `draft` are checkpoints as transformers writes them; `python -m training` made both.
 """
 
 from __future__ import annotations

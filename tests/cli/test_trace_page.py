@@ -105,15 +105,15 @@ def test_ctrl_c_leaves_a_whole_page_of_what_there_is(
 
     def interrupted(args: Any) -> gpt2onnx.Model:
         model = real(args)
-        step, left = model.decoder.step, [2]
+        read, left = model.decoder.read, [3]
 
         def count(*given: Any) -> Any:
             if not left[0]:
                 raise KeyboardInterrupt
             left[0] -= 1
-            return step(*given)
+            return read(*given)
 
-        monkeypatch.setattr(model.decoder, "step", count)
+        monkeypatch.setattr(model.decoder, "read", count)
         return model
 
     monkeypatch.setattr(trace, "open_model", interrupted)

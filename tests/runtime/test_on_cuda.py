@@ -1,5 +1,5 @@
 """What the CUDA path claims, on a device. Its parts are tested without one in test_cuda.py and
-test_step_graphs.py; `python scripts/bench_cuda.py` shows the same for GPT-2 124M, with times.
+test_step_graphs.py; `python -m benchmarks.cuda` shows the same for GPT-2 124M, with times.
 """
 
 from __future__ import annotations

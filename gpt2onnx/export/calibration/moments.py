@@ -16,7 +16,7 @@ from gpt2onnx.export.quantization.gptq import GROUP
 
 Float = NDArray[np.float32]
 
-# Twice as many gain a tenth of the KL, for twice the time (docs/log.md).
+# Twice as many gain a tenth of the KL, for twice the time (docs/notes/quantization.md).
 MOMENT_TOKENS = 4096
 
 

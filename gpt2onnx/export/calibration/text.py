@@ -1,7 +1,8 @@
 """The tokens that an export is calibrated with: a text's, or random ones where there is none.
 
 Keys and values depend on the position as much as on the token, so every position is filled: with a
-text that ended after 218 of 1,024 positions, a model was worthless behind them (docs/log.md).
+text that ended after 218 of 1,024 positions, a model was worthless behind them
+(docs/notes/decoder.md).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from gpt2onnx.tokenizer.codec import encode
 
 Ids = NDArray[np.int64]
 
-# More brought nothing (docs/log.md).
+# More brought nothing (docs/notes/decoder.md).
 TOKENS = 1024
 # Bytes that are read of a file: more than any use of them takes.
 ENOUGH = 1 << 20

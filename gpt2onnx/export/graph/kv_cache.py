@@ -1,8 +1,8 @@
 """The KV cache of a graph: in the activations' type, or in int8, each channel on a grid of its own.
 
 GroupQueryAttention rounds what it appends to an int8 cache to whole steps, of one size for all
-(`PER_TENSOR`) or of one for each channel (`PER_CHANNEL`), which is slower (docs/log.md). So all
-steps are 1 here, and the numbers are brought to them outside of it:
+(`PER_TENSOR`) or of one for each channel (`PER_CHANNEL`), which is slower
+(docs/notes/decoder.md). So all steps are 1 here, and the numbers are brought to them outside of it:
 
 - scores are q . k, so keys are divided by their steps and queries multiplied by them; what is taken
   from all keys alike changes a query's scores by the same, which the softmax doesn't see. All of
@@ -38,7 +38,8 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
     "int8": {"k_quant_type": "PER_TENSOR", "v_quant_type": "PER_TENSOR", "kv_cache_bit_width": 8},
 }
 LEVELS = 127
-# Ranges are widened, because a text to come goes beyond the text that was seen (docs/log.md).
+# Ranges are widened, because a text to come goes beyond the text that was seen: see
+# docs/notes/decoder.md.
 MARGIN = 1.5
 
 

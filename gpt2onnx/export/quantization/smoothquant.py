@@ -30,7 +30,7 @@ Float = NDArray[np.float32]
 HOMOGENEOUS = {"linear": 1, "relu": 1, "leaky_relu": 1, "relu2": 2}
 
 # How much of an outlier goes to the weights. Most precisions give the activations that attention's
-# matrices read 16 bits, so that less has to (docs/log.md).
+# matrices read 16 bits, so that less has to (docs/notes/quantization.md).
 HALF, ATTENTION = 0.5, 0.25
 
 

@@ -46,7 +46,7 @@ TOP = ("top_ids", "top_logits", "top_logprobs")  # Largest's fields
 Arrays = Mapping[str, NDArray[Any]]  # by name; outputs are [count, width]
 _Placed: TypeAlias = tuple[int, Result]  # where among the reads, and what came of it
 # Attention costs the square of a chunk, matrices want many rows: 128 was within 8 % of the best on
-# one processor and the best on another (docs/log.md). It bounds a prompt's scratch memory, too.
+# one processor and the best on another (docs/notes/decoder.md). It also bounds the scratch memory.
 PREFILL_CHUNK = 128
 # A GPU takes about as long to be told of a short chunk as of a long one.
 DEVICE_CHUNK = 1024

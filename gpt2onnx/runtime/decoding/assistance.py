@@ -24,7 +24,8 @@ from gpt2onnx.samplers.params.rules import DRAFT_EXCLUDES
 # transformers' default for a lookup; five is what it long had for a model's first draft.
 NGRAM_SIZE = 2
 NUM_ASSISTANT_TOKENS = 5
-# transformers has 0.4: small drafts are right more often than they believe (docs/log.md).
+# transformers has 0.4: small drafts are right more often than they believe; see
+# docs/notes/decoding.md.
 CONFIDENCE_THRESHOLD = 0.1
 
 

@@ -57,14 +57,14 @@ DEVICE_TYPES = {
 # fp32 products in TF32, ONNX Runtime's own default from Ampere on, keep ten bits of the mantissa:
 # https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html (use_tf32).
 DEFAULT_OPTIONS: Mapping[str, Mapping[str, str]] = {CUDA: {"use_tf32": "0"}}
-# On the CPU the fused kernel makes prompts 1.15 times as slow in fp32 (docs/log.md).
+# On the CPU the fused kernel makes prompts 1.15 times as slow in fp32 (docs/notes/graph.md).
 SLOW_FUSIONS = ["SkipLayerNormFusion"]
 # Where packing.py asks for unsigned weights, this gives DequantizeLinear of blocks a zero point of
 # the wrong rank, at which the run then fails.
 BROKEN_FUSIONS = ["QDQS8ToU8Transformer"]
 # How long a thread spins for work before it sleeps. ONNX Runtime's own default outlasts the sampler
-# and a run of another model: two at once took 2.5 times as long (docs/log.md). Between operators of
-# one run 20 us are enough.
+# and a run of another model: two at once took 2.5 times as long (docs/notes/ort.md). Between
+# operators of one run 20 us are enough.
 SPIN_US = 20
 
 # How much is logged outside of sessions, in ONNX Runtime's numbers; the last is its default.

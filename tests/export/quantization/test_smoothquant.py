@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.checkpoints import outliers as outlier_checkpoint
 from gpt2onnx.demo import CHECKPOINT, HELD_OUT
 from gpt2onnx.export.calibration.forward_pass import watch
 from gpt2onnx.export.checkpoint.checkpoint import Weights, open_checkpoint, tensor_shapes
 from gpt2onnx.export.exporter import export
 from gpt2onnx.export.quantization.smoothquant import smooth
 from gpt2onnx.runtime.decoder import reads
-from scripts import outlier_checkpoint
 from tests.checkpoints import make_checkpoint
 from tests.export.logits import mean_kl, open_exported
 

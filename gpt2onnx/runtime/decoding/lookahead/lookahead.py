@@ -9,8 +9,8 @@ sequence's own sampler chooses from the model's logits for as long as one of the
 choice; so, as `speculation` explains, the tokens are those of plain decoding.
 
 As the authors' code can, the pool also learns the n-grams of the prompt and of the new text
-(docs/log.md says what that gives); those that begin alike are read once. Each sequence has a pool
-of its own: how fast it goes doesn't depend on its neighbours.
+(docs/notes/decoding.md says what that gives); those that begin alike are read once. Each sequence
+has a pool of its own: how fast it goes doesn't depend on its neighbours.
 
 Knows the decoder's seam and continuations; knows no graph and no text.
 """
@@ -40,7 +40,7 @@ class LookaheadSizes(NamedTuple):
     """How much a run reads: at most (window + guess_set) * (ngram - 1) tokens.
 
     The paper's W, N and G are 15, 5 and 15 for a GPU, to which more tokens are nearly free. These
-    defaults are for a CPU, where each one costs (docs/log.md).
+    defaults are for a CPU, where each one costs (docs/notes/decoding.md).
     """
 
     window: int = 1

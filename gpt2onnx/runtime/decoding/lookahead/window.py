@@ -31,7 +31,8 @@ class JacobiWindow:
         """Take what the model says after the last level [width]: n-grams [width, levels + 1].
 
         Each column goes on by one position, as if one token had come, however many did: that is
-        the authors' default, and following the text changed nothing measurable (docs/log.md).
+        the authors' default, and following the text changed nothing measurable
+        (docs/notes/decoding.md).
         """
         ngrams = np.vstack([self.tokens, said])
         self.tokens = ngrams[1:]

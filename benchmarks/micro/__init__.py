@@ -1,0 +1,10 @@
+"""Small benchmarks of one question each: `python -m benchmarks.micro.NAME --help`.
+
+samplers      a penalty, a warper, a chain, beside transformers' own
+beams         what beam search adds to a step
+speculation   a draft model, a lookup, lookahead decoding beside plain decoding
+exports       what each precision takes to make and to open
+start         from a process' start to its first token, and its memory
+
+All measure by `driver`: contenders in turns, medians, agreement beside each time, JSON at the end.
+"""

@@ -1,0 +1,84 @@
+"""How the demo models were made: what was held out, how steps go, what a card says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="training needs [verify]")
+pytest.importorskip("transformers", reason="training needs [verify]")
+
+import torch
+
+from gpt2onnx.demo import BUNDLED, HELD_OUT
+from training import corpus, model, training
+from training.__main__ import move_into_place
+
+
+def test_what_was_held_out_is_what_the_hash_says() -> None:
+    names = HELD_OUT.read_text(encoding="utf-8").split()
+    assert all(corpus.is_held_out(name) for name in names)
+    others = sum(corpus.is_held_out(f"module_{number}") for number in range(10_000))
+    assert 400 < others < 600  # one in twenty
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("json/__init__.py", "json"), ("json/tool.py", "json.tool")]
+)
+def test_a_module_has_its_dotted_name(path: str, name: str) -> None:
+    assert corpus.module_name(Path(path)) == name
+
+
+@pytest.mark.parametrize(
+    "path", ["test/support.py", "json/tests/x.py", "config-3.11/x.py", "locale.py"]
+)
+def test_tests_tables_and_settings_are_not_read(path: str) -> None:
+    assert not corpus.is_wanted(Path(path))
+    assert corpus.is_wanted(Path("json/tool.py"))
+
+
+def test_the_learning_rate_warms_up_and_falls_to_a_fiftieth() -> None:
+    factors = [training.learning_rate_factor(step, 300) for step in range(301)]
+    assert factors[0] == 0.1
+    assert factors[9] == factors[10] == 1
+    assert factors[300] == pytest.approx(0.02)
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+
+
+def test_each_batch_has_a_steps_tokens_and_the_target_is_the_next_token() -> None:
+    stream = np.arange(50_000)
+    batch = next(training.batches(stream, 256, np.random.default_rng(0)))
+    assert batch.ids.shape == (16, 257)
+    assert batch.inputs.numel() == training.TOKENS_PER_STEP
+    assert torch.equal(batch.targets, batch.inputs.reshape(-1) + 1)
+    assert set(batch.offsets.tolist()) <= {0, 256, 512, 768}
+
+
+def test_every_token_but_the_first_is_predicted_once() -> None:
+    document = np.arange(2500)
+    pieces = [piece[0] for piece in model.pieces([document])]
+    predicted = torch.cat([piece[1:] for piece in pieces])
+    assert predicted.tolist() == list(range(1, 2500))
+    assert max(map(len, pieces)) == model.POSITIONS + 1
+
+
+@pytest.mark.parametrize(("recipe", "name"), [(model.TARGET, "demo"), (model.DRAFT, "demo-draft")])
+def test_the_recipes_are_the_bundled_models(recipe: model.Recipe, name: str) -> None:
+    made = model.build_model(recipe).config
+    kept = type(made).from_pretrained(BUNDLED[name])
+    for field in ("n_embd", "n_layer", "n_head", "n_positions", "vocab_size", "eos_token_id"):
+        assert getattr(made, field) == getattr(kept, field)
+
+
+def test_an_earlier_run_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+    made, out = tmp_path / "made", tmp_path / "out"
+    for folder in (made, out):
+        (folder / "model").mkdir(parents=True)
+    (made / "model" / "new").touch()
+    (made / ".gitignore").touch()
+    (out / "model" / "old").touch()
+    (out / "kept.py").touch()
+    move_into_place(made, out)
+    assert sorted(path.name for path in out.rglob("*")) == ["kept.py", "model", "new"]
