@@ -6,9 +6,8 @@ import argparse
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
-from gpt2onnx import demo
+from gpt2onnx import __version__, demo
 from gpt2onnx.cli.options.text import read_file
 from gpt2onnx.cli.output.bar import Bar
 from gpt2onnx.cli.output.report_folder import ReportFolder, earlier
@@ -21,8 +20,10 @@ from gpt2onnx.compare.measure.answers import encoded
 from gpt2onnx.compare.measure.machine import machine
 from gpt2onnx.compare.measure.prompts import PROMPTS
 from gpt2onnx.compare.models import Exported, Given
-from gpt2onnx.compare.record import Record, head
-from gpt2onnx.compare.report.cost import Prices
+from gpt2onnx.compare.record.asked import SCHEMA_VERSION, Asked, ModelName
+from gpt2onnx.compare.record.costs import Prices
+from gpt2onnx.compare.record.record import Record
+from gpt2onnx.compare.record.runs import Run
 from gpt2onnx.compare.report.findings import findings
 from gpt2onnx.compare.report.tables import tables
 from gpt2onnx.demo import DEMO
@@ -111,8 +112,7 @@ def run(args: argparse.Namespace) -> int:
     folder = open_folder(models.folder(models.reference))
     grid.check_positions(folder.n_positions)
     encoded(open_tokenizer(folder), prompts, folder.n_positions, grid.new_tokens)
-    model = {"name": models.name, "identity": models.identity}
-    record = Record(head(grid.as_dict(), model, machine(), models.reference, prompts))
+    record = Record(asked=_asked(models, grid, prompts))
     if before is not None:
         out.resume(record, before)
     try:
@@ -122,8 +122,8 @@ def run(args: argparse.Namespace) -> int:
             kept = f"what is done is kept: --resume goes on with {args.out}"
             say(f"gpt2onnx: {kept}")
         raise
-    print(_terminal(out.data(record)))
-    return 0 if any(each["status"] == "ok" for each in record.runs) else 1
+    print(_terminal(out.priced(record)))
+    return 0 if any(isinstance(each, Run) for each in record.runs) else 1
 
 
 def _compare(comparison: Comparison, out: ReportFolder) -> None:
@@ -134,15 +134,26 @@ def _compare(comparison: Comparison, out: ReportFolder) -> None:
                 out.save(comparison.record)
                 if done:
                     bar(done, comparison.steps)
-        comparison.record.head = {**comparison.record.head, "complete": True}
     finally:
         out.save(comparison.record)
         out.show(comparison.record)
 
 
-def _terminal(data: dict[str, Any]) -> str:
-    parts = [f"{each.title}\n\n{table(each.rows)}" for each in tables(data)]
-    return "\n\n".join([*parts, "\n".join(findings(data))]).strip()
+def _asked(models: Exported | Given, grid: Grid, prompts: list[str]) -> Asked:
+    return Asked(
+        schema_version=SCHEMA_VERSION,
+        gpt2onnx=__version__,
+        model=ModelName(models.name, models.identity),
+        machine=machine(),
+        grid=grid,
+        reference=models.reference,
+        prompts=prompts,
+    )
+
+
+def _terminal(record: Record) -> str:
+    parts = [f"{each.title}\n\n{table(each.rows)}" for each in tables(record)]
+    return "\n\n".join([*parts, "\n".join(findings(record))]).strip()
 
 
 def _models(sources: list[str], precisions: tuple[str, ...] | None) -> Exported | Given:
