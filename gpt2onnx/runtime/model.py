@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, TypeAlias, Unpack, overload
 
 import tokenizers
 
@@ -40,6 +40,7 @@ from gpt2onnx.runtime.text.dry_breakers import BreakerFinder
 from gpt2onnx.runtime.text.prompts import Prompt, PromptReader, as_batch, is_batch
 from gpt2onnx.samplers import GenerationParams, entropy
 from gpt2onnx.samplers.params import DRAFTS
+from gpt2onnx.samplers.params.keywords import GenerationKeywords
 from gpt2onnx.samplers.params.rules import STREAM_EXCLUDES
 from gpt2onnx.samplers.params.values import flag
 from gpt2onnx.tokenizer.codec import decode
@@ -79,14 +80,17 @@ class Model:
     def __repr__(self) -> str:
         return f"Model({str(self.folder.path)!r}, provider={self.session.provider!r})"
 
-    @overload
-    def generate(
+    @overload  # a str is a sequence of str as well: this one goes first
+    def generate(  # type: ignore[overload-overlap]
         self,
         prompt: Prompt,
         *,
         draft: Draft | None = None,
         negative_prompt: Prompt | None = None,
-        **parameters: Any,
+        top_logprobs: int = 0,
+        prompt_logprobs: bool = False,
+        observe: Observer | None = None,
+        **parameters: Unpack[GenerationKeywords],
     ) -> Generation: ...
     @overload
     def generate(
@@ -95,7 +99,10 @@ class Model:
         *,
         draft: Draft | None = None,
         negative_prompt: Prompt | None = None,
-        **parameters: Any,
+        top_logprobs: int = 0,
+        prompt_logprobs: bool = False,
+        observe: Observer | None = None,
+        **parameters: Unpack[GenerationKeywords],
     ) -> list[Generation]: ...
 
     def generate(
@@ -170,7 +177,7 @@ class Model:
         negative_prompt: Prompt | None = None,
         top_logprobs: int = 0,
         entropies: bool = False,
-        **parameters: Any,
+        **parameters: Unpack[GenerationKeywords],
     ) -> Generator[Token, None, None]:
         """Write on from prompts, and give each token as it comes; parameters as `generate`'s.
 
