@@ -1,10 +1,15 @@
-"""What all tests share: a cache folder of their own, and small models exported once."""
+"""What all tests share: a cache folder of their own, and small models exported once.
+
+Files test_*_torch.py are beside PyTorch and transformers; where that isn't installed, the others
+run.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,10 @@ from gpt2onnx import Model
 from gpt2onnx.errors import ProviderError
 from gpt2onnx.runtime.ort.kernels import OFF, VARIABLE
 from gpt2onnx.runtime.ort.session import require_provider
+from tests.checkpoints import make_checkpoint
+
+TORCH = find_spec("torch") is not None
+collect_ignore_glob = [] if TORCH else ["*_torch.py"]
 
 # The same examples each time where CI runs; new ones, which may find what those don't, elsewhere.
 settings.register_profile("ci", derandomize=True, deadline=None)
@@ -24,6 +33,10 @@ if os.environ.get("CI"):
 
 # Several heads, and longer than a chunk of the prefill.
 WIDE = {"n_embd": 64, "n_head": 4, "n_positions": 320}
+
+
+def pytest_report_header() -> str | None:
+    return None if TORCH else "PyTorch isn't installed: test_*_torch.py are left out"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -49,15 +62,11 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of 64 positions with random weights, 257 tokens: bytes and the end token."""
-    from tests.checkpoints import make_checkpoint
-
     return make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture(scope="session")
 def wide_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.checkpoints import make_checkpoint
-
     return make_checkpoint(tmp_path_factory.mktemp("wide"), **WIDE)
 
 

@@ -196,16 +196,6 @@ def test_the_license_is_the_model_cards(card: str, license: str, tmp_path: Path)
     assert license_of(open_checkpoint(checkpoint)) == license
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_a_padded_batch_gives_each_rows_own_logits(
-    precision: str, side: str, exported: Callable[..., Path]
-) -> None:
-    from tests.export.graph.test_portable import padded_batch_is_right
-
-    padded_batch_is_right(exported("genai", precision), precision, side)
-
-
 def test_a_cache_longer_than_what_it_holds(exported: Callable[..., Path]) -> None:
     """As onnxruntime-genai binds it: past and present in one memory."""
     import onnxruntime

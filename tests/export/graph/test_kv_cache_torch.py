@@ -1,3 +1,5 @@
+"""The int8 cache's grids beside transformers' keys and values."""
+
 from __future__ import annotations
 
 import re
