@@ -1,4 +1,4 @@
-"""What is to be run: every provider with every precision, at every batch and context.
+"""The grid of a comparison: every provider with every precision, batch and context.
 
 Knows names and numbers; knows no model and no machine.
 """

@@ -1,4 +1,4 @@
-"""Dataclasses as JSON and back. What doesn't fit its type is refused, with its place.
+"""Dataclasses to JSON and back. Data that doesn't fit is refused, with its place.
 
 A field becomes a key of its name. The fields of a `Flat` one stand in its owner's object; an
 `Absent` one has no key where it is None. Keys that no field has are left out, since a later version

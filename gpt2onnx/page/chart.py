@@ -1,4 +1,4 @@
-"""Lines over logarithmic axes as an inline SVG, with a legend that needs no colour to be read."""
+"""Line charts with logarithmic axes as inline SVG, with a legend that works without colour."""
 
 from __future__ import annotations
 

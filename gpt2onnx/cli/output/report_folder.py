@@ -1,4 +1,4 @@
-"""The folder that `gpt2onnx compare` writes: what is there already, and what is put there."""
+"""The output folder of `gpt2onnx compare`: reads an earlier record, writes the reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a configuration answers: logits along texts, and texts written greedily.
+"""A configuration's answers: logits along texts, and greedy texts.
 
 The reference writes on from each prompt; the logits that are compared are those of every position
 of prompt and text, which both models are given. Knows files of logits; knows no times.

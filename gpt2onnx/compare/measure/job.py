@@ -1,4 +1,4 @@
-"""A measurement in a process of its own, so that its memory is its own and its end ends no other.
+"""Runs a measurement in its own process: its memory is its own, and so is a crash.
 
 Here is the asking side: a job goes in, what it gives or a reason comes back, as JSON between the
 two. `__main__` is the other side. Knows processes; knows nothing of what is measured.

@@ -1,4 +1,4 @@
-"""What a measuring process can be asked for, by name."""
+"""The kinds of jobs that a measuring process can do."""
 
 from __future__ import annotations
 

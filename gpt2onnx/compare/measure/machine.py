@@ -1,4 +1,4 @@
-"""The machine that a record is of."""
+"""The machine that a record was measured on."""
 
 from __future__ import annotations
 

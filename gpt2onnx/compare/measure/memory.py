@@ -1,4 +1,4 @@
-"""The memory that this process holds now, as Linux counts it."""
+"""The memory of this process, as Linux counts it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stretch of work takes of the machine: energy, and the device's memory.
+"""Measures the energy and the device memory that a piece of work takes.
 
 A figure that the machine doesn't tell is None, and `reasons` says why, by figure.
 """

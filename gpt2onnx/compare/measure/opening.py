@@ -1,4 +1,4 @@
-"""A job's model, opened as the job says, with nothing of its own about how to write."""
+"""Opens a job's model, without the model's own generation defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a decode step ran, by ONNX Runtime's own profile of it: no plan, but what was executed.
+"""Where a decode step ran, from ONNX Runtime's profile of a real run.
 
 Copies between devices are nodes of their own there, MemcpyFromHost and MemcpyToHost; inputs and
 outputs that the session itself moves are not among them. A step that replays a CUDA graph executes
@@ -32,7 +32,7 @@ COPIES = ("MemcpyFromHost", "MemcpyToHost")
 def measure(job: Job) -> Placement:
     """Run decode steps under ONNX Runtime's profiler.
 
-    Errors: as opening a model; ProviderError where CUDA graphs were asked for and none was made.
+    Errors: as opening a model; ProviderError where CUDA graphs are asked for and none is made.
     """
     folder = open_folder(job.folder)
     with tempfile.TemporaryDirectory(dir=job.work) as place:

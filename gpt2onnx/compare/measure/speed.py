@@ -1,4 +1,4 @@
-"""How fast a model loads, reads its prompts and writes, and what that takes, in this process.
+"""Measures load time, time to first token, step time, memory and energy, in this process.
 
 What is timed is `Model.stream`, what users run: tokens to text included. Knows no other run.
 """

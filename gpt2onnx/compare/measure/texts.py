@@ -1,4 +1,4 @@
-"""Where two greedy texts part, and whether the model itself hardly preferred one of the two."""
+"""Where two greedy texts first differ, and whether that is a near-tie."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a comparison asked and found, as dataclasses: compare.json (docs/compare-schema.md)."""
+"""The record of a comparison as dataclasses: compare.json (docs/compare-schema.md)."""

@@ -1,4 +1,4 @@
-"""What a configuration answered beside the reference, and where its decode steps ran."""
+"""A configuration's agreement with the reference, and where its decode steps ran."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison was asked, and where: what must be the same for its record to be gone on with.
+"""What a comparison was asked to do, and where: `--resume` wants all of it the same.
 
 Knows no result.
 """

@@ -1,4 +1,4 @@
-"""Prices, and what follows from them and from the times: figures of a run, and crossovers."""
+"""Prices, the costs of a run, and the batch from which a GPU pays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record of a comparison, which is compare.json: what was asked, and each run so far.
+"""The record of a comparison, which becomes compare.json.
 
 docs/compare-schema.md explains every field. Knows no file.
 """

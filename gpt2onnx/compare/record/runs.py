@@ -1,4 +1,4 @@
-"""A cell of the grid that was run, or why it wasn't."""
+"""A cell of the grid: its measurements, or why there are none."""
 
 from __future__ import annotations
 

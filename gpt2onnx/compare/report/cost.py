@@ -1,4 +1,4 @@
-"""What follows from times and prices: speed-ups, dollars, and from where on a GPU pays.
+"""Costs from speeds and prices: speed-ups, dollars, and when a GPU pays.
 
 A provider that isn't the CPU is taken for a GPU. Knows a record's runs; measures nothing.
 """

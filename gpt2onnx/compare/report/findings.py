@@ -1,4 +1,4 @@
-"""What a record comes to, in sentences that terminal, Markdown and page show alike.
+"""A record's results in sentences, for terminal, Markdown and page.
 
 Knows no table and no HTML.
 """

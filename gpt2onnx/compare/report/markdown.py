@@ -1,4 +1,4 @@
-"""compare.md: a record to paste."""
+"""compare.md: the report as Markdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""compare.html: a record as one page that asks for no other, with its plots."""
+"""compare.html: the report as one self-contained page with plots."""
 
 from __future__ import annotations
 

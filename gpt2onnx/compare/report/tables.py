@@ -1,4 +1,4 @@
-"""A record as tables, which terminal, Markdown and page show alike.
+"""A record as tables, for terminal, Markdown and page.
 
 Knows no HTML.
 """

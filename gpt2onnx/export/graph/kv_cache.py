@@ -1,4 +1,4 @@
-"""The KV cache of a graph: in the activations' type, or in int8, each channel on a grid of its own.
+"""The KV cache of a graph: in the activations' type, or in int8 with a scale per channel.
 
 GroupQueryAttention rounds what it appends to an int8 cache to whole steps, of one size for all
 (`PER_TENSOR`) or of one for each channel (`PER_CHANNEL`), which is slower (docs/log.md). So all

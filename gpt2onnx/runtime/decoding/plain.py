@@ -19,9 +19,9 @@ from gpt2onnx.samplers import (
     Candidates,
     Choice,
     GenerationParams,
-    Largest,
     Penalty,
     Sampler,
+    TopLogits,
     generator,
     is_stopped,
 )
@@ -30,7 +30,7 @@ from gpt2onnx.samplers import (
 # max_new_tokens; context: the model has no position left; time: max_time.
 FinishReason = Literal["eos", "stop", "stopped", "length", "context", "time"]
 # What follows a token: all logits [vocab], or where they settle the choice the largest alone.
-Scores: TypeAlias = Logits | Largest
+Scores: TypeAlias = Logits | TopLogits
 
 
 class Step(NamedTuple):
@@ -89,7 +89,7 @@ class Continuation:
 
     def choose(self, logits: Scores, has_room: bool, in_time: bool) -> Step:
         """Append the next token, given what follows the last one."""
-        if isinstance(logits, Largest):
+        if isinstance(logits, TopLogits):
             choice = self.sampler.choose_of_largest(logits)
             return self.take(choice, logits.logits[:0], has_room, in_time)
         if self.params.return_alternatives and self._length == len(self.prompt):
@@ -215,8 +215,8 @@ def _step(
     needs = [sequence.sampler.needs for sequence in sequences]
     if not whole and max(needs) < decoder.top:
         top = cast(LargestDecoder[AnyRow], decoder).step_largest(rows, newest)
-        largest = [Largest(*row) for row in zip(*top, strict=True)]
-        if all(map(Largest.settles, largest, needs)):
+        largest = [TopLogits(*row) for row in zip(*top, strict=True)]
+        if all(map(TopLogits.settles, largest, needs)):
             return largest
         for row in rows:
             decoder.truncate(row, row.length - 1)
