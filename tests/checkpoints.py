@@ -140,10 +140,23 @@ def write_tokenizer(folder: Path) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=True)])
     tokenizer.save(str(folder / "tokenizer.json"))
-    named = {f"{role}_token": END_OF_TEXT for role in ("bos", "eos", "unk")}
-    _write_json(folder / "special_tokens_map.json", named)
-    settings = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False, "errors": "replace"}
-    _write_json(folder / "tokenizer_config.json", {**settings, **named})
+    sides = dict.fromkeys(("lstrip", "rstrip", "single_word"), False)
+    token = {"content": END_OF_TEXT, "normalized": True, **sides}
+    roles = ("bos_token", "eos_token", "unk_token")
+    _write_json(folder / "special_tokens_map.json", dict.fromkeys(roles, token))
+    _write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "GPT2Tokenizer",
+            "add_bos_token": False,
+            "add_prefix_space": False,
+            "added_tokens_decoder": {END_OF_TEXT_ID: {**token, "special": True}},
+            "clean_up_tokenization_spaces": False,
+            "errors": "replace",
+            "pad_token": None,
+            **dict.fromkeys(roles, END_OF_TEXT),
+        },
+    )
 
 
 def _write_json(file: Path, content: Any) -> None:

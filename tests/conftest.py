@@ -1,7 +1,7 @@
 """What all tests share: a cache folder of their own, and small models exported once.
 
 Files test_*_torch.py are beside PyTorch and transformers; where that isn't installed, the others
-run.
+run. `--fast` leaves them out, and what takes long (LONG): the rest ends within a minute.
 """
 
 from __future__ import annotations
@@ -23,20 +23,45 @@ from gpt2onnx.runtime.ort.kernels import OFF, VARIABLE
 from gpt2onnx.runtime.ort.session import require_provider
 from tests.checkpoints import make_checkpoint
 
+TESTS = Path(__file__).parent
 TORCH = find_spec("torch") is not None
-collect_ignore_glob = [] if TORCH else ["*_torch.py"]
+# Files and folders of tests that start processes, try many calls or measure: half a second and more
+# a test, or several seconds all together.
+LONG = (
+    "benchmarks",
+    "cli/test_fuzz.py",
+    "cli/test_process.py",
+    "cli/commands/test_compare.py",
+    "compare/measure/test_job.py",
+)
 
 # The same examples each time where CI runs; new ones, which may find what those don't, elsewhere.
 settings.register_profile("ci", derandomize=True, deadline=None)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+settings.register_profile("elsewhere", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "elsewhere")
 
 # Several heads, and longer than a chunk of the prefill.
 WIDE = {"n_embd": 64, "n_head": 4, "n_positions": 320}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="leave out what takes long")
+
+
 def pytest_report_header() -> str | None:
     return None if TORCH else "PyTorch isn't installed: test_*_torch.py are left out"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What is left out isn't even imported: PyTorch alone takes seconds."""
+    if collection_path.stem.endswith("_torch") and not TORCH:
+        return True
+    return True if config.getoption("fast") and is_long(collection_path) else None
+
+
+def is_long(path: Path) -> bool:
+    name = path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else ""
+    return name in LONG or path.stem.endswith("_torch")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
