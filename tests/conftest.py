@@ -25,14 +25,28 @@ from tests.checkpoints import make_checkpoint
 
 TESTS = Path(__file__).parent
 TORCH = find_spec("torch") is not None
-# Files and folders of tests that start processes, try many calls or measure: half a second and more
-# a test, or several seconds all together.
+# Files and folders of tests that start processes, try many calls or open many models: each of them
+# takes more than two seconds.
 LONG = (
     "benchmarks",
+    "cli/commands/test_compare.py",
     "cli/test_fuzz.py",
     "cli/test_process.py",
-    "cli/commands/test_compare.py",
     "compare/measure/test_job.py",
+    "compare/test_record.py",
+    "export/graph/test_cuda_graph.py",
+    "export/graph/test_fused.py",
+    "export/quantization/test_gptq.py",
+    "export/test_damaged_tokenizers.py",
+    "export/test_wrong_input.py",
+    "runtime/decoder/test_fused.py",
+    "runtime/decoder/test_kv_cache.py",
+    "runtime/decoding/lookahead/test_lookahead.py",
+    "runtime/decoding/test_assistance.py",
+    "runtime/decoding/test_speculation.py",
+    "runtime/ort/test_startup_cache.py",
+    "runtime/ort/test_startup_entries.py",
+    "runtime/structured/test_grammars.py",
 )
 
 # The same examples each time where CI runs; new ones, which may find what those don't, elsewhere.

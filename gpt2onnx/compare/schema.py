@@ -72,7 +72,7 @@ class _MisfitError(Exception):
 
     def __init__(self, place: str, expected: str, *got: object) -> None:
         came = "".join(f", got {shown(each)}" for each in got)
-        super().__init__(f"{place.removeprefix('.') or 'all of it'}: {expected}{came}")
+        super().__init__(f"{place.removeprefix('.') or 'the whole'}: {expected}{came}")
 
 
 class _Field(NamedTuple):
@@ -164,7 +164,7 @@ def _value(each: _Field, data: Mapping[str, Any], place: str) -> Any:
     if FLAT in each.marks:
         return _read(each.type, data, place)
     if name not in data and ABSENT not in each.marks:
-        raise _MisfitError(f"{place}.{name}", "expected something, it is missing")
+        raise _MisfitError(f"{place}.{name}", "missing")
     return _read(each.type, data.get(name), f"{place}.{name}")
 
 
@@ -182,6 +182,8 @@ def _scalar(kind: type, data: Any, place: str) -> Any:
     if isinstance(data, bool) or not isinstance(data, int | float if kind is float else int):
         whole = "" if kind is float else "whole "
         raise _MisfitError(place, f"expected a {whole}number", data)
-    if not (abs(data) <= MOST if isinstance(data, int) else math.isfinite(data)):
-        raise _MisfitError(place, "expected a number of a usual size", data)
+    if isinstance(data, float) and not math.isfinite(data):
+        raise _MisfitError(place, "expected a finite number", data)
+    if isinstance(data, int) and abs(data) > MOST:
+        raise _MisfitError(place, f"expected at most {MOST:,}", data)
     return kind(data)

@@ -1,4 +1,4 @@
-"""Tests that need PyTorch stand in files of their own: a machine without it runs all others."""
+"""What the suite leaves out, and where: without PyTorch, and with --fast."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parent
+from tests.conftest import LONG, TESTS
+
 # Imports of them need PyTorch as well.
 NEED_IT = {"tests.torch_checkpoints", "tests.export.logits", "tests.export.rounded_attention"}
 HEAVY = {"torch", "transformers", "optimum"}
@@ -20,7 +21,7 @@ ELSEWHERE = {TESTS / "runtimes" / "test_folders.py"}
     [f for f in TESTS.rglob("test_*.py") if not f.stem.endswith("_torch") and f not in ELSEWHERE],
     ids=lambda file: str(file.relative_to(TESTS)),
 )
-def test_no_other_file_needs_it(file: Path) -> None:
+def test_what_needs_pytorch_is_named_so(file: Path) -> None:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -33,3 +34,9 @@ def test_no_other_file_needs_it(file: Path) -> None:
             assert module != "safetensors.torch"
         elif isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
             assert "reference" not in {each.arg for each in node.args.args}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_what_takes_long_is_there(name: str) -> None:
+    """A file that was moved would run with --fast."""
+    assert (TESTS / name).exists()
