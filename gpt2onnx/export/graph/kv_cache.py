@@ -101,8 +101,8 @@ def check_kv_cache(kv_cache: str, graph: str, precision: str, device: str) -> No
     ):
         if value not in wanted:
             raise ParameterError(
-                f"kv_cache='int8' goes with {option}={' or '.join(map(repr, wanted))}, "
-                f"{value!r} came; use kv_cache='float'"
+                f"kv_cache='int8' needs {option}={' or '.join(map(repr, wanted))}, got "
+                f"{value!r}; use kv_cache='float'"
             )
 
 

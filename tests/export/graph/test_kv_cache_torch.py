@@ -159,12 +159,12 @@ def test_the_operator_rounds_to_the_nearest_level_and_clips(tmp_path: Path, head
     ("options", "message"),
     [
         ({"kv_cache": "int4"}, "kv_cache='int4': expected one of float, int8"),
-        ({"graph": "portable"}, "kv_cache='int8' goes with graph='fused', 'portable' came; use "),
-        ({"device": "cuda"}, "kv_cache='int8' goes with device='cpu', 'cuda' came; use kv_cache="),
+        ({"graph": "portable"}, "kv_cache='int8' needs graph='fused', got 'portable'; use "),
+        ({"device": "cuda"}, "kv_cache='int8' needs device='cpu', got 'cuda'; use kv_cache="),
         (
             {"precision": "fp16"},
-            "kv_cache='int8' goes with precision='fp32' or 'int8' or 'int8-dynamic' or 'int4', "
-            "'fp16' came; use kv_cache='float'",
+            "kv_cache='int8' needs precision='fp32' or 'int8' or 'int8-dynamic' or 'int4', "
+            "got 'fp16'; use kv_cache='float'",
         ),
     ],
 )

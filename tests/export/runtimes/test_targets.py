@@ -156,7 +156,7 @@ def test_heads_that_are_filled_up(tmp_path: Path) -> None:
         ({"runtime": "genai", "graph": "odd"}, "graph='odd': expected one of fused, masked, "),
         ({"runtime": "optimum", "precision": "int4"}, "the portable graph has fp32, int8"),
         ({"runtime": "genai", "device": "cuda"}, "the masked graph is the same for every device"),
-        ({"runtime": "genai", "kv_cache": "int8"}, "kv_cache='int8' goes with graph='fused'"),
+        ({"runtime": "genai", "kv_cache": "int8"}, "kv_cache='int8' needs graph='fused'"),
         ({"runtime": "genai", "with_hidden_states": True}, "the masked graph can't give hidden"),
     ],
 )
