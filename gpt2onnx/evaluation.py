@@ -1,4 +1,4 @@
-"""How good a model is on a text, by itself and beside a reference that reads the same windows.
+"""Evaluates a model on a text: perplexity, and agreement with a reference.
 
 Logits are compared chunk by chunk, so that of a long text a few bytes a token are kept. Knows
 models and references; knows no command line.

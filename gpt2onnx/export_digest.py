@@ -1,4 +1,4 @@
-"""What wrote an export that lies in the cache: the text of the export's modules, as a digest."""
+"""A digest of the export's source code: a cached export of other code is made again."""
 
 from __future__ import annotations
 

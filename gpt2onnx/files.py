@@ -1,4 +1,4 @@
-"""Files that somebody else wrote: what may be read of them, and what is said where that fails.
+"""Reads other people's files: what is accepted, and the errors.
 
 Everything that reads a checkpoint's, a model folder's or a user's file comes through here. A pipe,
 a device or a folder in a file's place is refused without waiting for it; a size is compared with a

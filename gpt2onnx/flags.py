@@ -1,4 +1,4 @@
-"""Arguments that are True or False, or one of some names, and what is said of any other.
+"""Checks of arguments that are True or False, or one of several names.
 
 Needs no numpy, so that every part can ask here.
 """

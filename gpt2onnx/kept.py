@@ -1,4 +1,4 @@
-"""What gpt2onnx keeps in the user's cache folder: lists it, and clears it.
+"""Lists and clears what gpt2onnx keeps in the user's cache folder.
 
 Knows the folders that this package makes there, and touches nothing else: GPT2ONNX_CACHE may be a
 folder that holds other things.

@@ -1,4 +1,4 @@
-"""Where gpt2onnx keeps what it can make again. Knows folders, and nothing of what lies in them.
+"""gpt2onnx's cache folders. Knows folders, and nothing of what is in them.
 
 A process may have no such place: a container's bare uid has no home. What only saves time is done
 without then; what needs the place says so, in the words of the error that is raised here.

@@ -1,4 +1,4 @@
-"""What a model is compared with: another model folder, or a checkpoint in PyTorch.
+"""The reference of an evaluation: another model folder, or a checkpoint in PyTorch.
 
 Only a checkpoint needs torch, and only it imports torch. Knows what both can read and how both give
 logits; knows nothing of what is made of them.

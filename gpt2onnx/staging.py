@@ -1,4 +1,4 @@
-"""Temporary folders, of which nothing stays: neither after an error nor after a kill.
+"""Temporary folders that are always removed: after an error, and after a kill.
 
 A stage lies beside its target, so that what is written there can be renamed into place. It is
 removed when its block ends. What a killed process leaves is removed by the next process that

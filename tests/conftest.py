@@ -1,10 +1,15 @@
-"""What all tests share: a cache folder of their own, and small models exported once."""
+"""What all tests share: a cache folder of their own, and small models exported once.
+
+Files test_*_torch.py are beside PyTorch and transformers; where that isn't installed, the others
+run. `--fast` leaves them out, and what takes long (LONG): the rest ends within a minute.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +21,61 @@ from gpt2onnx import Model
 from gpt2onnx.errors import ProviderError
 from gpt2onnx.runtime.ort.kernels import OFF, VARIABLE
 from gpt2onnx.runtime.ort.session import require_provider
+from tests.checkpoints import make_checkpoint
+
+TESTS = Path(__file__).parent
+TORCH = find_spec("torch") is not None
+# Files and folders of tests that start processes, try many calls or open many models: each of them
+# takes more than two seconds.
+LONG = (
+    "benchmarks",
+    "cli/commands/test_compare.py",
+    "cli/test_fuzz.py",
+    "cli/test_process.py",
+    "compare/measure/test_job.py",
+    "compare/test_record.py",
+    "export/graph/test_cuda_graph.py",
+    "export/graph/test_fused.py",
+    "export/quantization/test_gptq.py",
+    "export/test_damaged_tokenizers.py",
+    "export/test_wrong_input.py",
+    "runtime/decoder/test_fused.py",
+    "runtime/decoder/test_kv_cache.py",
+    "runtime/decoding/lookahead/test_lookahead.py",
+    "runtime/decoding/test_assistance.py",
+    "runtime/decoding/test_speculation.py",
+    "runtime/ort/test_startup_cache.py",
+    "runtime/ort/test_startup_entries.py",
+    "runtime/structured/test_grammars.py",
+)
 
 # The same examples each time where CI runs; new ones, which may find what those don't, elsewhere.
 settings.register_profile("ci", derandomize=True, deadline=None)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+settings.register_profile("elsewhere", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "elsewhere")
 
 # Several heads, and longer than a chunk of the prefill.
 WIDE = {"n_embd": 64, "n_head": 4, "n_positions": 320}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="leave out what takes long")
+
+
+def pytest_report_header() -> str | None:
+    return None if TORCH else "PyTorch isn't installed: test_*_torch.py are left out"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What is left out isn't even imported: PyTorch alone takes seconds."""
+    if collection_path.stem.endswith("_torch") and not TORCH:
+        return True
+    return True if config.getoption("fast") and is_long(collection_path) else None
+
+
+def is_long(path: Path) -> bool:
+    name = path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else ""
+    return name in LONG or path.stem.endswith("_torch")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -49,15 +101,11 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of 64 positions with random weights, 257 tokens: bytes and the end token."""
-    from tests.checkpoints import make_checkpoint
-
     return make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture(scope="session")
 def wide_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.checkpoints import make_checkpoint
-
     return make_checkpoint(tmp_path_factory.mktemp("wide"), **WIDE)
 
 

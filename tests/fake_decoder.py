@@ -8,7 +8,7 @@ import numpy as np
 
 from gpt2onnx.errors import CacheFullError
 from gpt2onnx.runtime.decoder.protocol import LAST, NONE, Ids, Logits, Mask, Read, Result
-from gpt2onnx.samplers import Largest, log_softmax
+from gpt2onnx.samplers import TopLogits, log_softmax
 
 Rule = Callable[[tuple[int, ...]], Logits]
 
@@ -27,11 +27,11 @@ def by_history(vocab_size: int, seed: int = 0) -> Rule:
     )
 
 
-def largest(logits: Logits, top: int) -> Largest:
+def largest(logits: Logits, top: int) -> TopLogits:
     """The `top` largest of logits [..., vocab], of equals the lowest ids first: [..., top] each."""
     ids = np.argsort(-logits, axis=-1, kind="stable")[..., :top]
     found = np.take_along_axis(logits, ids, -1)
-    return Largest(ids, found, np.take_along_axis(log_softmax(logits), ids, -1))
+    return TopLogits(ids, found, np.take_along_axis(log_softmax(logits), ids, -1))
 
 
 class FakeRow:

@@ -43,20 +43,6 @@ def test_worked_by_hand() -> None:
     assert result.max_logit_difference == pytest.approx(math.log(2))
 
 
-@pytest.mark.parametrize("distance", [1e-4, 0.1, 3])
-def test_kl_is_torchs(distance: float) -> None:
-    torch = pytest.importorskip("torch")
-    reference, candidate = drawn(0, 50, 300, distance)
-    log_p, log_q = (torch.tensor(x).double().log_softmax(-1) for x in (reference, candidate))
-    expected = torch.nn.functional.kl_div(log_q, log_p, log_target=True, reduction="none").sum(-1)
-    result = agreement(reference, candidate)
-    np.testing.assert_allclose(result.kl_by_position, expected, rtol=1e-6, atol=1e-14)
-    assert result.kl_mean == pytest.approx(float(expected.mean()), rel=1e-6)
-    assert result.kl_p99 == pytest.approx(float(expected.quantile(0.99)), rel=1e-6)
-    top = torch.tensor(reference).argmax(-1) == torch.tensor(candidate).argmax(-1)
-    np.testing.assert_array_equal(result.top1_by_position, top)
-
-
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**32), st.sampled_from([1e-6, 1e-3, 1.0, 1e4]), st.integers(1, 40))
 def test_the_percentile_over_all_logits(seed: int, distance: float, positions: int) -> None:

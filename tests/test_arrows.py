@@ -90,6 +90,7 @@ IN_FUNCTIONS_ONLY = {
 NO_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name."""
     names = {}
@@ -206,8 +207,8 @@ def f():
             "a.b",
             "c",
             "gpt2onnx.errors",
-            "gpt2onnx.runtime.turns",
             "gpt2onnx.runtime.results",
+            "gpt2onnx.runtime.turns",
         ),
         *("e", "h", "i"),
     }

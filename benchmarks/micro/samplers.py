@@ -21,8 +21,8 @@ from benchmarks.micro.driver import Report, in_turn, timed
 from gpt2onnx.samplers import (
     Candidates,
     GenerationParams,
-    Largest,
     Sampler,
+    TopLogits,
     categorical,
     generator,
     log_softmax,
@@ -219,7 +219,7 @@ def draw_cases(history: IntArray, logits: FloatArray, peer: Peer | None) -> Iter
 def largest_cases(history: IntArray, logits: FloatArray) -> Iterator[Case]:
     """A choice by all logits, and the same by the 64 largest, as CUDA's graphs give them."""
     ids = np.argsort(-logits, kind="stable")[:64]
-    largest = Largest(ids, logits[ids], log_softmax(logits)[ids])
+    largest = TopLogits(ids, logits[ids], log_softmax(logits)[ids])
     for name, params in (("greedy", {}), ("top-k 50", {"do_sample": True, "temperature": 0.8})):
         sampler, other = (
             Sampler(GenerationParams(**params), len(history), 0, generator(0, 0)) for _ in range(2)

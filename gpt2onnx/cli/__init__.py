@@ -1,4 +1,4 @@
-"""The command line: finds the command, runs it, makes a line and a status of what goes wrong.
+"""The command line: finds the command, runs it, prints errors on one line, sets the exit status.
 
 Each command is a module of this package, with `parser()` and `run(args)`, imported when called:
 `gpt2onnx --help` needs neither numpy nor ONNX Runtime. Nothing in here knows models. Everything is
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 
 COMMANDS = {
-    "generate": "write on from a prompt",
-    "score": "the log-probability of each token of a text",
-    "eval": "perplexity of a text, and how far a model is from a reference",
-    "trace": "write on, and show what else each token could have been",
-    "compare": "CPU or GPU? answers, speed and cost of a model, place by place",
-    "export": "make a model folder of a GPT-2 checkpoint",
-    "profile": "where a model's time goes, operator by operator",
-    "inspect": "what a model folder holds, and whether it is whole",
-    "cache": "what is kept to start sooner; clears it",
-    "doctor": "what is installed, and what really runs here",
+    "generate": "continue a prompt",
+    "score": "show the log-probability of each token of a text",
+    "eval": "measure perplexity, and agreement with a reference",
+    "trace": "continue a prompt, and show the alternatives to each token",
+    "compare": "compare a model's answers, speed and cost on CPU and GPU",
+    "export": "turn a GPT-2 checkpoint into a model folder",
+    "profile": "show where a model's time goes, operator by operator",
+    "inspect": "show what a model folder holds, and check its files",
+    "cache": "list or clear what is kept for faster starts",
+    "doctor": "check what is installed, and which providers run here",
 }
 # Numpy's BLAS starts a thread a core, which spins for a while: a quarter of the processor time of a
 # short run. Only an export multiplies matrices with numpy.

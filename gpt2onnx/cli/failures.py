@@ -1,4 +1,4 @@
-"""What went wrong, as one line and an exit status; a bug is neither, and keeps its traceback."""
+"""Errors as one line and an exit status. A bug gets neither: it keeps its traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP: what is open is closed, what is temporary is removed, and that's it.
+"""SIGINT, SIGTERM and SIGHUP: close what is open, remove temporary files, exit.
 
 Before a command runs there is nothing to close, and each of them ends the process at once. While it
 runs they are exceptions: KeyboardInterrupt, and SystemExit with the status that a shell says of

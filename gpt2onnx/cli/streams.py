@@ -1,4 +1,4 @@
-"""Standard input, output and error: closed ones, full ones, and what to say on them."""
+"""Standard input, output and error, also where they are closed or full."""
 
 from __future__ import annotations
 

@@ -10,15 +10,19 @@ import os
 import sys
 import threading
 import time
-from typing import Any
 
+from gpt2onnx.compare.measure.job import Job, Reason
 from gpt2onnx.compare.measure.jobs import answer
+from gpt2onnx.compare.schema import from_json, to_json
+from gpt2onnx.errors import Gpt2OnnxError
 
 
 def main() -> None:
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    job: dict[str, Any] = json.load(sys.stdin)
-    print(json.dumps(answer(job)))
+    job = from_json(Job, json.load(sys.stdin), "job", Gpt2OnnxError)
+    found = answer(job)
+    said = to_json(found)
+    print(json.dumps(said if isinstance(found, Reason) else {"result": said}))
 
 
 def _end_with(parent: int) -> None:

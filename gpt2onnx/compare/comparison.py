@@ -6,25 +6,21 @@ user's, and nothing of how anything is measured or shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gpt2onnx.compare.grid import Cell, Configuration, Grid
-from gpt2onnx.compare.measure.job import Apart, apart
+from gpt2onnx.compare.measure.job import Apart, Job, Kind, Reason, apart
 from gpt2onnx.compare.models import Models
-from gpt2onnx.compare.record import Record
+from gpt2onnx.compare.record.answers import Agreement, Answers, Placement
+from gpt2onnx.compare.record.costs import Cost
+from gpt2onnx.compare.record.record import Record
+from gpt2onnx.compare.record.runs import Missing, Run, Speed
 from gpt2onnx.errors import Gpt2OnnxError
 from gpt2onnx.runtime.ort.session import require_provider
 from gpt2onnx.staging import work_folder
-
-# What of the answers each run repeats; texts and figures by position stand in `answers` alone.
-SUMMARY = (
-    *("positions", "max_logit_difference", "logit_difference_p999", "kl_mean", "kl_p99"),
-    *("top1_agreement", "texts_parted", "near_ties", "first_parting", "verdict"),
-)
-# The same of where a decode step ran: its operators stand in `answers` alone.
-PLACEMENT = ("provider", "share", "copies", "captured")
 
 
 class Comparison:
@@ -32,7 +28,6 @@ class Comparison:
 
     def __init__(self, grid: Grid, models: Models, record: Record, do: Apart = apart) -> None:
         self._grid, self._models, self.record, self._do = grid, models, record, do
-        self._prompts = record.head["prompts"]
         self._work = Path()
         self._reference_failed: str | None = None
 
@@ -46,101 +41,83 @@ class Comparison:
         with work_folder("compare") as self._work:
             for configuration in self._grid.configurations:
                 yield f"{configuration}: answers"
-                answers = self._answers(configuration)
+                answers = self.record.take_answers(configuration) or self._answers(configuration)
+                self.record.answers.append(answers)
                 for cell in self._grid.cells(configuration):
                     yield str(cell)
                     run = self.record.take_run(cell) or self._run(cell, answers)
-                    self.record.runs.append({**run, **_repeated(answers, run)})
+                    self.record.runs.append(_repeating(answers, run))
+        self.record.complete = True
 
-    def _answers(self, configuration: Configuration) -> dict[str, Any]:
-        entry = self.record.take_answers(configuration) or {
-            **configuration._asdict(),
-            **self._compared(configuration),
-        }
-        self.record.answers.append(entry)
-        return entry
-
-    def _compared(self, configuration: Configuration) -> dict[str, Any]:
+    def _answers(self, configuration: Configuration) -> Answers:
         """Answers beside the reference's, and where they came from."""
-        placed = self._job("placement", configuration)
-        if "reason" in placed:
-            return {"status": "unavailable", **placed, "placement": None, "agreement": None}
-        placement = placed["result"]
+        placement: Placement | Reason = self._job("placement", configuration)
+        if isinstance(placement, Reason):
+            return _unavailable(configuration, placement.reason)
         if reason := self._prepare_reference():
-            found: Mapping[str, Any] = {"reason": f"no reference: {reason}"}
-        else:
-            found = self._job("answers", configuration)
-        if "reason" in found:
-            return {
-                "status": "unavailable",
-                "reason": found["reason"],
-                "placement": placement,
-                "agreement": None,
-            }
-        return {"status": "ok", "placement": placement, "agreement": summed(found["result"])}
+            return _unavailable(configuration, f"no reference: {reason}", placement)
+        agreement: Agreement | Reason = self._job("answers", configuration)
+        if isinstance(agreement, Reason):
+            return _unavailable(configuration, agreement.reason, placement)
+        return Answers(
+            configuration=configuration, status="ok", placement=placement, agreement=agreement
+        )
 
-    def _prepare_reference(self) -> str | None:
+    def _prepare_reference(self) -> str:
         """Have the reference's answers ready; why there are none, where there are none."""
         if self._reference_failed is None:
-            done = self._job("reference", self._models.reference)
-            self._reference_failed = done.get("reason", "")
-        return self._reference_failed or None
+            done: Reason | None = self._job("reference", self._models.reference)
+            self._reference_failed = done.reason if done else ""
+        return self._reference_failed
 
-    def _run(self, cell: Cell, answers: Mapping[str, Any]) -> dict[str, Any]:
-        where = {**cell.configuration._asdict(), "batch": cell.batch, "context": cell.context}
-        if answers["placement"] is None:  # it can't even be opened
-            return {**where, "status": "unavailable", "reason": answers["reason"]}
-        found = self._job("speed", cell.configuration, batch=cell.batch, context=cell.context)
-        if "reason" in found:
-            return {**where, "status": "unavailable", "reason": found["reason"]}
-        return {**where, "status": "ok", **found["result"]}
+    def _run(self, cell: Cell, answers: Answers) -> Run | Missing:
+        if answers.placement is None:  # it can't even be opened
+            return Missing(cell, answers.reason or "")
+        speed: Speed | Reason = self._job(
+            "speed", cell.configuration, batch=cell.batch, context=cell.context
+        )
+        if isinstance(speed, Reason):
+            return Missing(cell, speed.reason)
+        return Run(cell, speed, answers.placement.ran, agreement=None, cost=Cost())
 
-    def _job(self, kind: str, configuration: Configuration, **more: Any) -> Mapping[str, Any]:
-        """Do a job: {"result": …} or {"reason": …}."""
+    def _job(self, kind: Kind, configuration: Configuration, **sizes: int) -> Any:
+        """What a job of this kind gives, or a Reason."""
         try:
             require_provider(configuration.provider)  # before a model is made for it
             folder = self._models.folder(configuration)
+            return self._do(
+                Job(
+                    kind=kind,
+                    folder=str(folder),
+                    provider=configuration.provider,
+                    threads=self._grid.threads,
+                    tf32=self._grid.tf32,
+                    cuda_graph=self._grid.cuda_graph,
+                    new_tokens=self._grid.new_tokens,
+                    prompts=self.record.asked.prompts,
+                    work=str(self._work),
+                    **sizes,
+                )
+            )
         except Gpt2OnnxError as error:
-            return {"reason": str(error)}
-        return self._do(
-            {
-                "kind": kind,
-                "folder": str(folder),
-                "provider": configuration.provider,
-                "threads": self._grid.threads,
-                "tf32": self._grid.tf32,
-                "cuda_graph": self._grid.cuda_graph,
-                "new_tokens": self._grid.new_tokens,
-                "prompts": self._prompts,
-                "work": str(self._work),
-                **more,
-            }
-        )
+            return Reason(str(error))
 
 
-def _repeated(answers: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run that went well has of its configuration's answers, which may be newer."""
-    placement, agreement = answers["placement"], answers["agreement"]
-    if run["status"] != "ok" or placement is None:
-        return {}
-    return {
-        "placement": {name: placement[name] for name in PLACEMENT},
-        "agreement": {name: agreement[name] for name in SUMMARY} if agreement else None,
-    }
+def _unavailable(
+    configuration: Configuration, reason: str, placement: Placement | None = None
+) -> Answers:
+    return Answers(
+        configuration=configuration,
+        status="unavailable",
+        reason=reason,
+        placement=placement,
+        agreement=None,
+    )
 
 
-def summed(answers: Mapping[str, Any]) -> dict[str, Any]:
-    """Answers with what follows from their texts.
-
-    verdict: "same" where all texts are; "near-ties" where texts part at near-ties alone; else
-    "differs".
-    """
-    parted = [text for text in answers["texts"] if text["parts_at"] is not None]
-    near = sum(text["near_tie"] for text in parted)
-    return {
-        **answers,
-        "texts_parted": len(parted),
-        "near_ties": near,
-        "first_parting": min((text["parts_at"] for text in parted), default=None),
-        "verdict": "differs" if near < len(parted) else "near-ties" if parted else "same",
-    }
+def _repeating(answers: Answers, run: Run | Missing) -> Run | Missing:
+    """The run, if it went well with its configuration's answers, which may be newer."""
+    if isinstance(run, Missing) or answers.placement is None:
+        return run
+    agreement = answers.agreement.summary if answers.agreement else None
+    return replace(run, placement=answers.placement.ran, agreement=agreement)

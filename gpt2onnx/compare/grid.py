@@ -1,4 +1,4 @@
-"""What is to be run: every provider with every precision, at every batch and context.
+"""The grid of a comparison: every provider with every precision, batch and context.
 
 Knows names and numbers; knows no model and no machine.
 """
@@ -6,9 +6,10 @@ Knows names and numbers; knows no model and no machine.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
+from gpt2onnx.compare.schema import Flat
 from gpt2onnx.errors import ParameterError
 
 Item = TypeVar("Item")
@@ -17,7 +18,8 @@ CPU = "cpu"
 MOST_BATCH, MOST_THREADS = 10_000, 1024
 
 
-class Configuration(NamedTuple):
+@dataclass(frozen=True)
+class Configuration:
     """A model's precision on a provider: what has answers of its own."""
 
     provider: str
@@ -31,12 +33,22 @@ class Configuration(NamedTuple):
 REFERENCE = Configuration(CPU, "fp32")
 
 
-class Cell(NamedTuple):
-    """A configuration, the sequences that share a step, and the tokens of each one's prompt."""
+@dataclass(frozen=True)
+class Cell:
+    """A configuration, the sequences that share a step, and the tokens of each one's prompt.
 
-    configuration: Configuration
+    Raises ValueError for a size below 1.
+    """
+
+    configuration: Flat[Configuration]
     batch: int
     context: int
+
+    def __post_init__(self) -> None:
+        if min(self.batch, self.context) < 1:
+            raise ValueError(
+                f"batch {self.batch} and context {self.context}: expected at least 1 of each"
+            )
 
     def __str__(self) -> str:
         return f"{self.configuration}, batch {self.batch}, context {self.context}"
@@ -99,13 +111,6 @@ class Grid:
                 f"context={max(self.context)} and new_tokens={self.new_tokens} are more than the "
                 f"model's {n_positions} positions: lower one of them"
             )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, as JSON gives it back."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(self).items()
-        }
 
 
 def _check_list(name: str, values: Sequence[Item]) -> None:

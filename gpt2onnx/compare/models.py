@@ -1,4 +1,4 @@
-"""Which model folder a configuration runs: one that was given, or one made of a checkpoint.
+"""Finds the model folder of a configuration: given, or exported from a checkpoint.
 
 Knows the export as a function that is passed in; knows nothing of how it works.
 """

@@ -1,4 +1,4 @@
-"""The page of a run: plain data in, one HTML file out, which needs nothing else. No script in it.
+"""The page of a run: plain data in, one self-contained HTML file out, without scripts.
 
 Knows HTML; knows no model. The standard library alone.
 """

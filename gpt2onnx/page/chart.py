@@ -1,4 +1,4 @@
-"""Lines over logarithmic axes as an inline SVG, with a legend that needs no colour to be read."""
+"""Line charts with logarithmic axes as inline SVG, with a legend that works without colour."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ WIDTH, HEIGHT = 900, 320
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 16, 44
 # Colours and dashes in style.css: enough for two providers with each precision.
 LOOKS = 12
+# The powers of ten that a float has with all of its digits.
+FEWEST, MOST = -307, 307
 
 
 class Line(NamedTuple):
@@ -37,7 +39,7 @@ class _Scale:
 
     def _ticks(self) -> list[float]:
         """Round numbers: powers of ten where they are many, else with 2 and 5, or each tenth."""
-        first, last = math.floor(self._low), math.ceil(self._high)
+        first, last = max(math.floor(self._low), FEWEST), min(math.ceil(self._high), MOST)
         for digits in ((1,), (1, 2, 5), range(1, 10), [n / 10 for n in range(10, 100)]):
             found = [d * 10.0**power for power in range(first, last + 1) for d in digits]
             inside = [t for t in found if self._low <= math.log10(t) <= self._high]

@@ -1,4 +1,4 @@
-"""What every page is made of: the frame with its style, sections, and facts in pairs."""
+"""The frame of every page: style, sections, and pairs of facts."""
 
 from __future__ import annotations
 

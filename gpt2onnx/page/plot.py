@@ -1,4 +1,4 @@
-"""The entropy along a text as an inline SVG, and what each token's surprise really was."""
+"""The entropy along a text as an inline SVG, beside each token's surprise."""
 
 from __future__ import annotations
 

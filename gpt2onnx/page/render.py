@@ -1,4 +1,4 @@
-"""A whole page of its parts."""
+"""Assembles a whole page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run, as the page shows it: plain data, with the figures that follow from it."""
+"""A run as the page shows it: plain data, and figures derived from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every step's figures as a table: for print, and for whoever reads no colours."""
+"""Every step's figures as a table, for print and for readers without colours."""
 
 from __future__ import annotations
 

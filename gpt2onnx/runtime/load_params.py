@@ -1,4 +1,4 @@
-"""What `load`'s parameters may be, taken alone: checked before anything is opened or exported.
+"""Checks of `load`'s parameters, before anything is opened or exported.
 
 Knows names and values; what this machine's ONNX Runtime makes of them, `session` knows.
 """

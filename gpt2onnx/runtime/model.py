@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, TypeAlias, Unpack, overload
 
 import tokenizers
 
@@ -46,6 +46,7 @@ from gpt2onnx.runtime.text.dry_breakers import BreakerFinder
 from gpt2onnx.runtime.text.prompts import Prompt, PromptReader, as_batch, is_batch
 from gpt2onnx.samplers import GenerationParams
 from gpt2onnx.samplers.params import DRAFTS
+from gpt2onnx.samplers.params.keywords import GenerationKeywords
 from gpt2onnx.samplers.params.rules import STREAM_EXCLUDES
 from gpt2onnx.samplers.params.values import flag
 from gpt2onnx.tokenizer.codec import decode
@@ -88,14 +89,17 @@ class Model:
     def __repr__(self) -> str:
         return f"Model({str(self.folder.path)!r}, provider={self.session.provider!r})"
 
-    @overload
-    def generate(
+    @overload  # a str is a sequence of str as well: this one goes first
+    def generate(  # type: ignore[overload-overlap]
         self,
         prompt: Prompt,
         *,
         draft: Draft | None = None,
         negative_prompt: Prompt | None = None,
-        **parameters: Any,
+        top_logprobs: int = 0,
+        prompt_logprobs: bool = False,
+        observe: Observer | None = None,
+        **parameters: Unpack[GenerationKeywords],
     ) -> Generation: ...
     @overload
     def generate(
@@ -104,7 +108,10 @@ class Model:
         *,
         draft: Draft | None = None,
         negative_prompt: Prompt | None = None,
-        **parameters: Any,
+        top_logprobs: int = 0,
+        prompt_logprobs: bool = False,
+        observe: Observer | None = None,
+        **parameters: Unpack[GenerationKeywords],
     ) -> list[Generation]: ...
 
     def generate(
@@ -215,7 +222,7 @@ class Model:
         negative_prompt: Prompt | None = None,
         top_logprobs: int = 0,
         entropies: bool = False,
-        **parameters: Any,
+        **parameters: Unpack[GenerationKeywords],
     ) -> Generator[Token, None, None]:
         """Write on from prompts, and give each token as it comes; parameters as `generate`'s.
 

@@ -1,4 +1,4 @@
-"""What of a model folder becomes what: its graph a decoder, its files a tokenizer and defaults.
+"""Opens a model folder: decoder, tokenizer, generation defaults.
 
 Knows folders and which decoders there are; knows nothing of what is done with them.
 """

@@ -1,4 +1,4 @@
-"""Turns: an object's methods called from several threads, one at a time.
+"""Lets several threads take turns at an object's methods, one call at a time.
 
 A turn is one method from its beginning to its end, so that whoever pauses between two of them, as
 the reader of a stream may, keeps nobody waiting, and no function of a caller's runs in one. Knows

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gpt2onnx.samplers.penalties import Penalty
     from gpt2onnx.samplers.sampler import Choice, Sampler
     from gpt2onnx.samplers.stopping import StopFn, is_stopped
-    from gpt2onnx.samplers.top_logits import Largest
+    from gpt2onnx.samplers.top_logits import TopLogits
     from gpt2onnx.samplers.warpers import Warper
 
 __all__ = [
@@ -36,10 +36,10 @@ __all__ = [
     "Finished",
     "GenerationParams",
     "Hypothesis",
-    "Largest",
     "Penalty",
     "Sampler",
     "StopFn",
+    "TopLogits",
     "Warper",
     "categorical",
     "compose_penalties",
@@ -64,10 +64,10 @@ _HOMES = {
     "Finished": "gpt2onnx.samplers.beam.hypotheses",
     "GenerationParams": "gpt2onnx.samplers.params",
     "Hypothesis": "gpt2onnx.samplers.beam.hypotheses",
-    "Largest": "gpt2onnx.samplers.top_logits",
     "Penalty": "gpt2onnx.samplers.penalties",
     "Sampler": "gpt2onnx.samplers.sampler",
     "StopFn": "gpt2onnx.samplers.stopping",
+    "TopLogits": "gpt2onnx.samplers.top_logits",
     "Warper": "gpt2onnx.samplers.warpers",
     "categorical": "gpt2onnx.samplers.draw",
     "compose_penalties": "gpt2onnx.samplers.chain",

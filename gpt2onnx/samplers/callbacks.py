@@ -1,4 +1,4 @@
-"""Asking a caller's own function: the one place where stop_fn and its like are called.
+"""Calls a user's own function, such as stop_fn. No other place does.
 
 It is told a sequence's tokens, and can't change them. Knows nothing of what the answer means.
 """

@@ -1,4 +1,4 @@
-"""The tokens still in the draw.
+"""The tokens that may still be drawn, with their logits.
 
 Warpers narrow them, a draw picks one. A set of candidates is small after the first filter, so
 whatever follows costs almost nothing. Knows nothing of parameters, of history or of chance.

@@ -1,4 +1,4 @@
-"""What parameters make of logits: the chain of penalties, and that of warpers.
+"""Composes the chains of penalties and warpers from the parameters.
 
 The order of penalties is that of transformers 4.57's `_get_logits_processor`, that of warpers is
 that of the table of parameters. Knows nothing of the draw.

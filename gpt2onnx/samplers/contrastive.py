@@ -1,4 +1,4 @@
-"""Contrastive search: of the most probable tokens, one that isn't like what stands there already.
+"""Contrastive search: picks the probable token whose hidden state is least like the context's.
 
 Su et al., 2202.06417. Knows probabilities and hidden states; knows nothing of where they come from.
 """

@@ -1,6 +1,6 @@
-"""Where a running sum comes to a share of its total.
+"""First index where the cumulative sum reaches a fraction of the total.
 
-A running sum over a vocabulary is the dearest thing in a draw, so whole blocks are summed first,
+A cumulative sum over a vocabulary is the slowest part of a draw, so whole blocks are summed first,
 and only the block in question number by number. Knows nothing of what the weights are.
 """
 

@@ -1,4 +1,4 @@
-"""Drawing one token from the candidates.
+"""Draws one token from the candidates.
 
 The only place where chance comes in, always as an argument. Knows nothing of parameters or of what
 narrowed the candidates.
@@ -37,7 +37,7 @@ def greedy(candidates: Candidates | FloatArray) -> int:  # [n] or [vocab]
 
 
 def ranked(candidates: Candidates, rank: int) -> int:  # [n], rank below n
-    """The token that `rank` others go before: of the larger logits, of equal ones the lower ids."""
+    """The (rank+1)-th most probable token; of equal ones the lower ids come first."""
     return int(candidates.ids[np.argsort(-candidates.logits, kind="stable")[rank]])
 
 

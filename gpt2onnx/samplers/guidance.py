@@ -1,4 +1,4 @@
-"""Classifier-free guidance: what a prompt makes more probable, made more probable still.
+"""Classifier-free guidance: strengthens what the prompt makes more probable.
 
 Sanchez et al., 2306.17806, as transformers' UnbatchedClassifierFreeGuidanceLogitsProcessor has it.
 Knows logits; knows nothing of where those without the prompt come from.

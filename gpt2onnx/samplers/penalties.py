@@ -1,4 +1,4 @@
-"""Penalties and constraints: what the tokens so far say about the next one's logits.
+"""Penalties and constraints: functions of the history and the logits.
 
 Pure functions `(history, logits, …) -> logits`: history is prompt and generated ids, int64 `[n]`,
 logits one row, float32 `[vocab]`. They return a new row, or the same one where nothing changes, and

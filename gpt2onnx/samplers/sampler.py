@@ -24,7 +24,7 @@ from gpt2onnx.samplers.logprobs import token_logprob
 from gpt2onnx.samplers.mirostat import Mirostat
 from gpt2onnx.samplers.params import GenerationParams
 from gpt2onnx.samplers.penalties import Penalty
-from gpt2onnx.samplers.top_logits import ALL, Largest
+from gpt2onnx.samplers.top_logits import ALL, TopLogits
 
 
 class Choice(NamedTuple):
@@ -98,7 +98,7 @@ class Sampler:
             self._mirostat.observe(float(candidates.logits[index]))
         return _choice(token, logits, candidates)
 
-    def choose_of_largest(self, largest: Largest) -> Choice:
+    def choose_of_largest(self, largest: TopLogits) -> Choice:
         """The same choice by a row's largest logits [top] alone, where they settle `needs`."""
         if not self.params.do_sample:
             ties = largest.ids[largest.logits == largest.logits[0]]
@@ -111,7 +111,7 @@ class Sampler:
         return Choice(token, logprob, token_logprob(candidates.logits, index), candidates)
 
     def alternative(self, history: IntArray, logits: FloatArray, rank: int) -> Choice:
-        """The token that `rank` others are more probable than, after penalties, before warpers.
+        """The (rank+1)-th most probable token, after penalties, before warpers.
 
         It takes no random number. Raises ParameterError where there are no more than `rank`.
         """

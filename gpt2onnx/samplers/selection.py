@@ -1,4 +1,4 @@
-"""Several of many scores: the largest, or some drawn at random.
+"""Top-k indices, and k drawn without replacement.
 
 Both look at all continuations of all beams, 200,000 for four beams of GPT-2's, at every step. They
 know nothing of what the scores are.

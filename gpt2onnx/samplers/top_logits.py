@@ -1,4 +1,4 @@
-"""The largest of a row of logits, and whether they settle what all of them would.
+"""The top logits, and whether they are enough to choose the token.
 
 Greedy decoding and top-k sampling look at few logits, and a GPU finds those where they are: for a
 batch of 128 and GPT-2's vocabulary that spares 26 MB a step. Knows nothing of devices, parameters
@@ -19,17 +19,17 @@ ALL: Final = sys.maxsize  # of the logits: more than any row has
 _ROUNDING = 1e-6
 
 
-class Largest(NamedTuple):
-    """The `top` largest of a row of logits, largest first. Of equals at the end some may lack."""
+class TopLogits(NamedTuple):
+    """The `top` largest logits of a row, largest first. Ties with the last may be missing."""
 
     ids: IntArray  # [top]
     logits: FloatArray  # [top]
     logprobs: FloatArray  # [top], what log_softmax over the whole row makes of them
 
     def settles(self, count: int) -> bool:
-        """Whether the `count` largest, and all that equal the last of them, are among these.
+        """Whether the `count` largest, and all ties with the last of them, are among these.
 
-        Not where a row is broken, by NaN or infinities, either: the whole row tells how.
+        False for a row with NaN or infinities, too: the whole row is needed to say so.
         """
         if count >= len(self.ids):
             return False

@@ -1,4 +1,4 @@
-"""XTC, exclude top choices: the one warper that asks chance.
+"""XTC, exclude top choices: the one warper that draws random numbers.
 
 p-e-w's (text-generation-webui, pull request 6335; llama.cpp's and koboldcpp's sampler of that
 name). Knows nothing of the draw that follows.

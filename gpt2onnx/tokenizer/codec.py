@@ -1,4 +1,4 @@
-"""Text to ids and ids to text, where whatever the library raises is a named error."""
+"""Text to ids and ids to text; the library's errors become this package's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tokenizer.json as a Tokenizer, and what is required of it before anything is run with it."""
+"""Opens tokenizer.json, and checks it before it is used."""
 
 from __future__ import annotations
 

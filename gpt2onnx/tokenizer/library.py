@@ -1,4 +1,4 @@
-"""What the `tokenizers` library raises, as this package's errors."""
+"""The `tokenizers` library's errors as this package's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a tokenizer.json is made of: its normalizers, pre-tokenizers, processors and decoders.
+"""The parts of a tokenizer.json: normalizers, pre-tokenizers, processors, decoders.
 
 Knows the library's JSON and how much longer each part can make a text; runs nothing.
 """

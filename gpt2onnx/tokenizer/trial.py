@@ -1,4 +1,4 @@
-"""A tokenizer tried in a process of its own, which may panic, run out of memory or never end.
+"""Tries a tokenizer in a process of its own: it may panic, run out of memory or hang.
 
 Run as a module it is that process: a tokenizer.json on standard input, on standard output what
 went wrong, nothing where all went well.

@@ -10,8 +10,8 @@ from gpt2onnx.errors import ParameterError
 
 def test_every_provider_with_every_precision_at_every_batch_and_context() -> None:
     grid = Grid(("cpu", "cuda"), ("fp32", "int8"), (1, 8), (32, 64))
-    assert [tuple(each) for each in grid.configurations] == [
-        *(("cpu", "fp32"), ("cpu", "int8"), ("cuda", "fp32"), ("cuda", "int8")),
+    assert list(map(str, grid.configurations)) == [
+        *("cpu fp32", "cpu int8", "cuda fp32", "cuda int8"),
     ]
     one = Configuration("cpu", "int8")
     assert list(grid.cells(one)) == [Cell(one, b, c) for b in (1, 8) for c in (32, 64)]

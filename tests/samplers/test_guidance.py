@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,23 +15,6 @@ from gpt2onnx.samplers.params.rules import DRAFT_EXCLUDES
 
 RNG = np.random.default_rng(0)
 CONDITIONAL, UNCONDITIONAL = RNG.normal(0, 4, (2, 3, 50)).astype(np.float32)
-
-
-@pytest.mark.parametrize("scale", [-1.0, 0.0, 0.5, 1.5, 7.0])
-def test_is_what_transformers_computes(scale: float) -> None:
-    torch = pytest.importorskip("torch")
-    process = pytest.importorskip("transformers.generation.logits_process")
-
-    class Answers(SimpleNamespace):
-        def get(self, name: str, default: object) -> object:
-            return default
-
-    wanted = process.UnbatchedClassifierFreeGuidanceLogitsProcessor(
-        scale, lambda *_, **__: Answers(logits=torch.tensor(UNCONDITIONAL)[:, None])
-    )(torch.zeros((3, 1), dtype=torch.long), torch.tensor(CONDITIONAL))
-    got = guide(CONDITIONAL, UNCONDITIONAL, scale)
-    assert got.dtype == np.float32
-    np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-5, atol=1e-5)
 
 
 def test_a_scale_of_0_is_without_the_prompt_and_1_is_with_it() -> None:

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers import Penalty, penalties
-
-LogitsProcessors = pytest.importorskip("transformers.generation.logits_process")
-torch = pytest.importorskip("torch")
-
-VOCABS = [17, 1000, 50257]
-histories = st.lists(st.integers(0, 4), min_size=1, max_size=30)
 
 
 def ids(*tokens: int) -> np.ndarray:
@@ -30,37 +23,6 @@ def row(vocab: int, seed: int = 0, *, masked: bool = False) -> np.ndarray:
     return logits
 
 
-def theirs(name: str, history: np.ndarray, logits: np.ndarray, *args: object) -> np.ndarray:
-    processor = getattr(LogitsProcessors, name)(*args)
-    return processor(torch.from_numpy(history)[None], torch.from_numpy(logits.copy())[None])[
-        0
-    ].numpy()
-
-
-@pytest.mark.parametrize("masked", [False, True], ids=["finite", "masked"])
-@pytest.mark.parametrize("vocab", VOCABS)
-@pytest.mark.parametrize("penalty", [0.5, 1.3, 5.0])
-def test_repetition_penalty(penalty: float, vocab: int, masked: bool) -> None:
-    for seed in range(3):
-        history = np.random.default_rng(seed).integers(0, vocab, 40)
-        logits = row(vocab, seed, masked=masked)
-        np.testing.assert_allclose(
-            penalties.repetition_penalty(history, logits, penalty=penalty),
-            theirs("RepetitionPenaltyLogitsProcessor", history, logits, penalty),
-            rtol=1e-6,
-        )
-
-
-@given(history=histories, size=st.integers(1, 6))
-@settings(max_examples=200, deadline=None)
-def test_no_repeat_ngram(history: list[int], size: int) -> None:
-    logits = row(5)
-    np.testing.assert_array_equal(
-        penalties.no_repeat_ngram(ids(*history), logits, size=size),
-        theirs("NoRepeatNGramLogitsProcessor", ids(*history), logits, size),
-    )
-
-
 def test_no_repeat_ngram_by_hand() -> None:
     """After 1 2 3 … 1 2, three would repeat the trigram; after 1 2 4 … 1 2, four."""
     masked = penalties.no_repeat_ngram(ids(1, 2, 3, 1, 2, 4, 1, 2), row(6), size=3)
@@ -72,31 +34,11 @@ words = st.lists(
 )
 
 
-@given(history=st.lists(st.integers(0, 4), min_size=4, max_size=12), words=words)
-@settings(max_examples=200, deadline=None)
-def test_bad_words(history: list[int], words: list[list[int]]) -> None:
-    logits = row(5)
-    np.testing.assert_array_equal(
-        penalties.bad_words(ids(*history), logits, words=penalties.by_length(words)),
-        theirs("NoBadWordsLogitsProcessor", ids(*history), logits, words),
-    )
-
-
 def test_a_bad_word_is_forbidden_where_the_history_is_its_beginning() -> None:
     """transformers lets [7, 3] pass after [7] alone."""
     words = penalties.by_length([[7, 3], [1, 7, 4]])
     masked = penalties.bad_words(ids(7), row(10), words=words)
     assert np.flatnonzero(masked == -np.inf).tolist() == [3]
-
-
-@pytest.mark.parametrize("vocab", VOCABS)
-def test_logit_bias_is_sequence_bias_of_single_tokens(vocab: int) -> None:
-    logits, history = row(vocab), ids(1)
-    biased = penalties.logit_bias(
-        history, logits, ids=ids(3, 9), values=np.array([2.5, -4], np.float32)
-    )
-    expected = theirs("SequenceBiasLogitsProcessor", history, logits, {(3,): 2.5, (9,): -4.0})
-    np.testing.assert_allclose(biased, expected, rtol=1e-6)
 
 
 def test_frequency_and_presence_by_hand() -> None:
@@ -117,66 +59,9 @@ def test_frequency_and_presence_need_generated_tokens() -> None:
     assert penalized is logits
 
 
-@pytest.mark.parametrize("length", [3, 4, 5])
-def test_min_length(length: int) -> None:
-    history, logits = ids(1, 2, 3, 4), row(17)
-    np.testing.assert_array_equal(
-        penalties.min_length(history, logits, length=length, eos_token_ids=ids(5, 16)),
-        theirs("MinLengthLogitsProcessor", history, logits, length, [5, 16]),
-    )
-
-
 def test_min_length_passes_over_an_end_token_beyond_the_vocabulary() -> None:
     masked = penalties.min_length(ids(1), row(17), length=9, eos_token_ids=ids(2, 50256))
     assert np.flatnonzero(masked == -np.inf).tolist() == [2]
-
-
-@pytest.mark.parametrize("length", [1, 2])
-def test_force_at_the_beginning(length: int) -> None:
-    history, logits = np.arange(length), row(17)
-    np.testing.assert_array_equal(
-        penalties.force_at(history, logits, ids=ids(5), length=1),
-        theirs("ForcedBOSTokenLogitsProcessor", history, logits, 5),
-    )
-
-
-@pytest.mark.parametrize("length", [6, 7, 8])
-def test_force_at_the_end(length: int) -> None:
-    history, logits = np.arange(length), row(17)
-    np.testing.assert_array_equal(
-        penalties.force_at(history, logits, ids=ids(5, 6), length=7),
-        theirs("ForcedEOSTokenLogitsProcessor", history, logits, 8, [5, 6]),
-    )
-
-
-@pytest.mark.parametrize("masked", [False, True], ids=["finite", "masked"])
-@pytest.mark.parametrize("vocab", VOCABS)
-def test_suppress(vocab: int, masked: bool) -> None:
-    history, logits = ids(1, 2), row(vocab, masked=masked)
-    np.testing.assert_array_equal(
-        penalties.suppress(history, logits, ids=ids(0, 7, 16)),
-        theirs("SuppressTokensLogitsProcessor", history, logits, [0, 7, 16]),
-    )
-
-
-@pytest.mark.parametrize("length", [2, 3, 4])
-def test_suppress_at_the_beginning(length: int) -> None:
-    history, logits = np.arange(length), row(17)
-    np.testing.assert_array_equal(
-        penalties.suppress_at(history, logits, ids=ids(0, 7), length=3),
-        theirs("SuppressTokensAtBeginLogitsProcessor", history, logits, [0, 7], 3),
-    )
-
-
-def test_prefix_allowed_tokens() -> None:
-    def allowed(sequence_index: int, history: np.ndarray) -> list[int]:
-        return [int(history[-1]) + 1, 0]
-
-    history, logits = ids(3, 5), row(17, masked=True)
-    np.testing.assert_array_equal(
-        penalties.prefix_allowed_tokens(history, logits, allowed_fn=allowed, sequence_index=0),
-        theirs("PrefixConstrainedLogitsProcessor", history, logits, allowed, 1),
-    )
 
 
 def test_prefix_allowed_tokens_is_told_sequence_and_history() -> None:

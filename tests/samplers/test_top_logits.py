@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from gpt2onnx.samplers import GenerationParams, Largest, Sampler, generator
+from gpt2onnx.samplers import GenerationParams, Sampler, TopLogits, generator
 from gpt2onnx.samplers.top_logits import ALL
 from tests.fake_decoder import largest
 
@@ -73,7 +73,7 @@ def test_a_settled_greedy_choice_is_the_lowest_of_the_best(logits: np.ndarray) -
     assert greedy.needs == 1
     assert found.settles(1) == (np.sum(logits == logits.max()) < TOP)
     backwards = np.lexsort((-found.ids, -found.logits))
-    for each in (found, Largest(*(part[backwards] for part in found))):  # equals in any order
+    for each in (found, TopLogits(*(part[backwards] for part in found))):  # equals in any order
         if each.settles(1):
             ours, theirs = greedy.choose_of_largest(each), greedy.choose(HISTORY, logits)
             assert ours.token == theirs.token == int(logits.argmax())

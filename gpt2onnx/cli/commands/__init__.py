@@ -1,1 +1,1 @@
-"""A module a command, each with `parser()` and `run(args)`."""
+"""One module for each command, with `parser()` and `run(args)`."""

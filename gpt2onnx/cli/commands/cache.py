@@ -1,4 +1,4 @@
-"""gpt2onnx cache: what is kept in the user's cache folder."""
+"""gpt2onnx cache: list or clear what is kept in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from gpt2onnx.paths import cache_folder
 from gpt2onnx.runtime.ort.startup_entries import SIZE, size_limit
 
 DESCRIPTION = f"""\
-Lists what gpt2onnx keeps to start sooner: models as ONNX Runtime optimised and
-packed them for this processor (startup), exports of the bundled models and of
-the checkpoints that compare was given (export), and which folders' checksums
-were compared (checked). All of it is made again when needed.
-{SIZE}, 4G unless it is set, bounds what startup
-takes: the least recently used goes first, and 0 turns it off. GPT2ONNX_CACHE
+Lists what gpt2onnx keeps for faster starts: models as ONNX Runtime optimised
+and packed them for this processor (startup), exports of the bundled models and
+of checkpoints given to compare (export), and folders whose checksums were
+verified (checked). All of it is made again when needed.
+
+{SIZE} limits the size of startup (default: 4G); the
+least recently used models are removed first, and 0 turns it off. GPT2ONNX_CACHE
 sets the folder."""
 EXAMPLES = [
     "gpt2onnx cache",

@@ -1,4 +1,4 @@
-"""gpt2onnx compare: the same answers, how fast, at what cost, on the CPU and on the GPU?"""
+"""gpt2onnx compare: a model's answers, speed and cost on the CPU and on the GPU."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import argparse
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
-from gpt2onnx import demo
+from gpt2onnx import __version__, demo
 from gpt2onnx.cli.options.text import read_file
 from gpt2onnx.cli.output.bar import Bar
 from gpt2onnx.cli.output.report_folder import ReportFolder, earlier
@@ -21,8 +20,10 @@ from gpt2onnx.compare.measure.answers import encoded
 from gpt2onnx.compare.measure.machine import machine
 from gpt2onnx.compare.measure.prompts import PROMPTS
 from gpt2onnx.compare.models import Exported, Given
-from gpt2onnx.compare.record import Record, head
-from gpt2onnx.compare.report.cost import Prices
+from gpt2onnx.compare.record.asked import SCHEMA_VERSION, Asked, ModelName
+from gpt2onnx.compare.record.costs import Prices
+from gpt2onnx.compare.record.record import Record
+from gpt2onnx.compare.record.runs import Run
 from gpt2onnx.compare.report.findings import findings
 from gpt2onnx.compare.report.tables import tables
 from gpt2onnx.demo import DEMO
@@ -32,14 +33,16 @@ from gpt2onnx.runtime.open_model import open_tokenizer
 from gpt2onnx.runtime.ort.session import known_provider
 
 DESCRIPTION = """\
-Runs one model on several providers and in several precisions, and compares:
-answers with those of the CPU in fp32, times, memory, energy where the machine
-tells, and cost. A provider that isn't there is a row that says why. SOURCE is a
-checkpoint (a folder, a hub's model id, or demo, the bundled one), which is
-exported into the cache as needed; or model folders of one model, one for each
-precision. Each measurement is a process of its own. OUT gets compare.json,
-compare.html and compare.md; Ctrl-C keeps what is done, and --resume goes on.
-The exit status is 1 where nothing could be run; a verdict doesn't change it."""
+Runs one model on several providers and in several precisions. Compares answers
+with those of the CPU in fp32, and times, memory, cost and, where the machine
+can measure it, energy. A provider that can't run is listed with the reason.
+
+SOURCE is a checkpoint (a folder, a model id of the hub, or demo, the bundled
+model), which is exported into the cache as needed. Or it is several model
+folders of one model, one for each precision. Each measurement runs in a process
+of its own. OUT gets compare.json, compare.html and compare.md. Ctrl-C keeps
+what is done, and --resume continues it. The exit status is 1 if nothing could
+be run; the verdicts don't change it."""
 EXAMPLES = [
     "gpt2onnx compare demo --providers cpu --batch 1,8 --context 32,256",
     "gpt2onnx compare openai-community/gpt2 --cpu-price 0.17 --gpu-price 1.20",
@@ -55,16 +58,19 @@ def parser() -> Parser:
     )
     _add_grid(parser)
     parser.add_argument(
-        "--prompts", metavar="FILE", help="prompts, one a line, \\n in one for its line's end"
+        "--prompts", metavar="FILE", help="prompts, one per line; \\n in a line is a newline"
     )
     for place in ("cpu", "gpu"):
         parser.add_argument(
-            f"--{place}-price", type=float, metavar="$/h", help="dollars an hour of its machine"
+            f"--{place}-price",
+            type=float,
+            metavar="$/h",
+            help=f"price of the {place.upper()}'s machine, dollars per hour",
         )
     parser.add_argument(
         "--out", metavar="DIR", default="compare", help="the folder to write (default: compare)"
     )
-    parser.add_argument("--resume", action="store_true", help="go on with the record in OUT")
+    parser.add_argument("--resume", action="store_true", help="continue the record in OUT")
     return parser
 
 
@@ -85,7 +91,7 @@ def _add_grid(parser: Parser) -> None:
         "--threads",
         type=int,
         metavar="N",
-        help="threads on the CPU (default: one a physical core that the process may use)",
+        help="threads on the CPU (default: one per physical core that the process may use)",
     )
     group.add_argument(
         "--tf32", action="store_true", help="let CUDA round fp32 products to 10 bits (default: no)"
@@ -111,8 +117,7 @@ def run(args: argparse.Namespace) -> int:
     folder = open_folder(models.folder(models.reference))
     grid.check_positions(folder.n_positions)
     encoded(open_tokenizer(folder), prompts, folder.n_positions, grid.new_tokens)
-    model = {"name": models.name, "identity": models.identity}
-    record = Record(head(grid.as_dict(), model, machine(), models.reference, prompts))
+    record = Record(asked=_asked(models, grid, prompts))
     if before is not None:
         out.resume(record, before)
     try:
@@ -122,8 +127,8 @@ def run(args: argparse.Namespace) -> int:
             kept = f"what is done is kept: --resume goes on with {args.out}"
             say(f"gpt2onnx: {kept}")
         raise
-    print(_terminal(out.data(record)))
-    return 0 if any(each["status"] == "ok" for each in record.runs) else 1
+    print(_terminal(out.priced(record)))
+    return 0 if any(isinstance(each, Run) for each in record.runs) else 1
 
 
 def _compare(comparison: Comparison, out: ReportFolder) -> None:
@@ -134,15 +139,26 @@ def _compare(comparison: Comparison, out: ReportFolder) -> None:
                 out.save(comparison.record)
                 if done:
                     bar(done, comparison.steps)
-        comparison.record.head = {**comparison.record.head, "complete": True}
     finally:
         out.save(comparison.record)
         out.show(comparison.record)
 
 
-def _terminal(data: dict[str, Any]) -> str:
-    parts = [f"{each.title}\n\n{table(each.rows)}" for each in tables(data)]
-    return "\n\n".join([*parts, "\n".join(findings(data))]).strip()
+def _asked(models: Exported | Given, grid: Grid, prompts: list[str]) -> Asked:
+    return Asked(
+        schema_version=SCHEMA_VERSION,
+        gpt2onnx=__version__,
+        model=ModelName(models.name, models.identity),
+        machine=machine(),
+        grid=grid,
+        reference=models.reference,
+        prompts=prompts,
+    )
+
+
+def _terminal(record: Record) -> str:
+    parts = [f"{each.title}\n\n{table(each.rows)}" for each in tables(record)]
+    return "\n\n".join([*parts, "\n".join(findings(record))]).strip()
 
 
 def _models(sources: list[str], precisions: tuple[str, ...] | None) -> Exported | Given:

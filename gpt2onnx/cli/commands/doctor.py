@@ -9,9 +9,9 @@ from gpt2onnx.cli.parser import Parser
 from gpt2onnx.doctor import report
 
 DESCRIPTION = """\
-Looks for ONNX Runtime and what could be wrong with it, tries every provider on
-a model, and shows versions, processor, threads and folders. The exit status is
-1 where no provider runs."""
+Checks the installation of ONNX Runtime, runs a small model on every provider,
+and shows versions, processor, threads and folders. The exit status is 1 if no
+provider runs."""
 EXAMPLES = ["gpt2onnx doctor", "gpt2onnx doctor --json"]
 
 

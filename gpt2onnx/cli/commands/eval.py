@@ -23,11 +23,12 @@ from gpt2onnx.reference import Reference, open_reference
 from gpt2onnx.runtime.folder.model_folder import open_folder
 
 DESCRIPTION = """\
-Measures models on a text: perplexity a token, bits a byte. A text longer than a
-model is read in windows that overlap. Beside a reference, whose logits stand at
-the same tokens: KL divergence in nats, mean and 99th percentile of the tokens,
-how often both have the same most probable token, and the largest difference of
-any logit. A reference is a model folder or, with PyTorch, a checkpoint."""
+Measures models on a text: perplexity per token and bits per byte. A text that
+is longer than the model's context is read in overlapping windows. With a
+reference, it also measures the KL divergence in nats (mean and 99th percentile
+over the tokens), how often both have the same most probable token, and the
+largest difference of any logit. A reference is a model folder or, with PyTorch,
+a checkpoint."""
 EXAMPLES = [
     "gpt2onnx eval gpt2-int8 gpt2-int4 --text book.txt --reference gpt2-fp32",
     "gpt2onnx eval gpt2-int8 --text book.txt --reference openai-community/gpt2",

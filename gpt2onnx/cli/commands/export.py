@@ -14,10 +14,11 @@ from gpt2onnx.demo import CHECKPOINT, DEMO
 from gpt2onnx.errors import SettingsWarning
 
 DESCRIPTION = """\
-Makes a model folder, ONNX graph, tokenizer and settings, of a GPT-2 checkpoint:
-a folder that transformers wrote, a model id of the hub, or demo, the bundled
-one (./demo is a folder of that name). Where PyTorch is installed, the result's
-logits are compared with PyTorch's. OUT appears when all went well, else not."""
+Turns a GPT-2 checkpoint into a model folder: ONNX graph, tokenizer and
+settings. SOURCE is a folder that transformers wrote, a model id of the hub, or
+demo, the bundled model (./demo is a folder of that name). If PyTorch is
+installed, the exported model's logits are compared with PyTorch's. OUT appears
+only if everything went well."""
 EXAMPLES = [
     "gpt2onnx export openai-community/gpt2 gpt2-int8",
     "gpt2onnx export ./my-checkpoint my-model --precision fp32 --verify",
@@ -68,8 +69,7 @@ def parser() -> Parser:
     parser.add_argument(
         "--with-attention-bias",
         action="store_true",
-        help="let the graph be told what each token sees, which --lookahead-window-size of "
-        "generate needs",
+        help="give the graph an attention mask, which --lookahead-window-size of generate needs",
     )
     parser.add_argument(
         "--kv-cache",

@@ -1,4 +1,4 @@
-"""gpt2onnx generate: write on from a prompt."""
+"""gpt2onnx generate: continue a prompt."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from gpt2onnx.samplers import GenerationParams
 
 DESCRIPTION = """\
-Writes on from a prompt, each piece of text as it comes. Options that aren't
-given have the values of the model's own generation_config.json. An empty prompt
-starts from the BOS token; of a prompt from a file or standard input, a newline
-at its very end isn't part. Ctrl-C ends the text where it is; with --json alone,
-texts that aren't finished are left out."""
+Continues a prompt, and shows each piece of text as it comes. Options that
+aren't given have the values in the model's generation_config.json. An empty
+prompt starts from the BOS token. If the prompt comes from a file or from
+standard input, one newline at its end is dropped. Ctrl-C ends the text where it
+is; with --json alone, unfinished texts are left out."""
 EXAMPLES = [
     'gpt2onnx generate "def main():" --max-new-tokens 40',
     'gpt2onnx generate "Once upon" --model gpt2-int8 --do-sample --temperature 0.8',

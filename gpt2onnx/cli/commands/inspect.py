@@ -1,4 +1,4 @@
-"""gpt2onnx inspect: what a model folder holds, and whether it is whole."""
+"""gpt2onnx inspect: show what a model folder holds, and check its files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from gpt2onnx.runtime.profiling.roofline import cache_bytes_per_token
 
 DESCRIPTION = """\
 Shows what a model folder holds: where it came from, what its export measured,
-its graph's inputs and outputs, its files, and the memory that its KV cache
-takes. Reads folders of other exporters as well."""
+the graph's inputs and outputs, the files, and the size of the KV cache. Reads
+folders of other exporters as well."""
 EXAMPLES = ["gpt2onnx inspect gpt2-int8 --check", "gpt2onnx inspect demo --json"]
 
 SHOWN = ("files", "runtime")  # of the manifest, elsewhere
@@ -31,7 +31,7 @@ def parser() -> Parser:
     parser = Parser("inspect", "DIR", DESCRIPTION, EXAMPLES)
     parser.add_argument("folder", metavar="DIR", help="model folder, or demo, the bundled one")
     parser.add_argument(
-        "--check", action="store_true", help="compare every file with the manifest's sha256"
+        "--check", action="store_true", help="compare every file with its SHA-256 in the manifest"
     )
     parser.add_argument("--json", action="store_true", help="all of it as one JSON object")
     return parser

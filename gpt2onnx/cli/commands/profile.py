@@ -15,12 +15,13 @@ from gpt2onnx.runtime.folder.model_folder import ModelFolder, open_folder
 from gpt2onnx.runtime.profiling.profile import Phase, Profile, Work, profile
 
 DESCRIPTION = """\
-Shows where a model's time goes, for a prompt and for a step after it: by kind
-of operator as ONNX Runtime's profiler has it (medians of several runs), then
-all operators together, the same measured without the profiler, and the floor:
-the time that reading takes, weights and cache once each, at the bandwidth that
-as many threads reach here on as many bytes. On other providers than the CPU
-there is no floor, and an operator's time can be that of starting it alone."""
+Shows where a model's time goes, for a prompt and for a step after it: by
+operator, as ONNX Runtime's profiler measures it (medians of several runs); all
+operators together; the same without the profiler; and the roofline. The
+roofline is the least time that memory allows: weights and cache read once, at
+the bandwidth that as many threads reach here on as many bytes. Other providers
+than the CPU have no roofline, and an operator's time there may be its launch
+alone."""
 EXAMPLES = [
     "gpt2onnx profile gpt2-int8",
     "gpt2onnx profile gpt2-int8 --context 900 --threads 1 --json",
@@ -105,6 +106,6 @@ def _table(phase: Phase, bandwidth: float | None) -> str:
     ]
     if bandwidth:
         read = f"{phase.bytes_read / 1e6:.1f} MB at {bandwidth / 1e9:.1f} GB/s"
-        ratio = f"{phase.ratio:.1f} times the floor"
-        rows += [("floor", "", f"{phase.floor_ms:.3f}", f"{read}; measured is {ratio}")]
+        ratio = f"{phase.ratio:.1f} times the roofline"
+        rows += [("roofline", "", f"{phase.roofline_ms:.3f}", f"{read}; measured is {ratio}")]
     return table([("operator", "calls", "ms", "share"), *rows])

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from gpt2onnx.runtime.results import Score
 
 DESCRIPTION = """\
-Shows how probable a model finds each token of a text, and the whole: perplexity
-a token, bits a byte. The text counts to its last byte, a newline at its end
-included. Logarithms are natural."""
+Shows the log-probability of each token of a text, and of the whole text its
+perplexity per token and bits per byte. A newline at the end counts as part of
+the text. Logarithms are natural."""
 EXAMPLES = [
     'gpt2onnx score "def main():"',
     "gpt2onnx score --file book.txt --model gpt2-int8 | tail -3",

@@ -1,4 +1,4 @@
-"""gpt2onnx trace: write on from a prompt, and show what else each token could have been."""
+"""gpt2onnx trace: continue a prompt, and show the alternatives to each token."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from gpt2onnx.runtime.results import Generation, Token
 from gpt2onnx.tokenizer.codec import decode, encode
 
 DESCRIPTION = """\
-Writes on from a prompt, a line for each step as it happens: the step, the
-length of prompt and text in tokens, the token that was chosen, and which of the
-most probable ones were not. Probabilities are the model's own, before penalties
-and warpers. Parameters are those of `gpt2onnx generate`, for one text; of a
-beam search the lines are those of the best text, at the end.
+Continues a prompt, and prints a line for each step as it happens: the step, the
+length of prompt and text in tokens, the chosen token, and the most probable
+alternatives. Probabilities are the model's own, before penalties and warpers.
+Parameters are those of `gpt2onnx generate`, for one text. A beam search prints
+the lines of the best text, at the end.
 
---html writes the same as a page, with the entropy along the text; of a beam
-search it has the tree of hypotheses. Ctrl-C ends the run, and the page shows it
-as far as it came."""
+--html also writes a page, with the entropy along the text; for a beam search it
+shows the tree of hypotheses. Ctrl-C ends the run, and the page shows what there
+is by then."""
 EXAMPLES = [
     'gpt2onnx trace "def main():" --max-new-tokens 8',
     'gpt2onnx trace "Once upon" --do-sample --top-p 0.9 --seed 1 --top 3',

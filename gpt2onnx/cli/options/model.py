@@ -24,8 +24,8 @@ def add_model(parser: Parser) -> None:
         "--model",
         metavar="DIR",
         default=DEMO,
-        help="model folder, of `gpt2onnx export` or of Optimum (default: demo, the bundled model, "
-        "which is exported on its first use)",
+        help="model folder, from `gpt2onnx export` or Optimum (default: demo, the bundled model, "
+        "which is exported at its first use)",
     )
     add_provider(group)
     add_startup_cache(group)
@@ -37,8 +37,8 @@ def add_graph(group: argparse._ArgumentGroup) -> None:
         "--graph",
         choices=GRAPHS,
         default="auto",
-        help="on the CPU, the model's graph in gpt2onnx-kernels' operators or in ONNX Runtime's "
-        "(default: auto, kernels where that package is installed)",
+        help="on the CPU, which operators to run: ONNX Runtime's (onnx) or gpt2onnx-kernels' "
+        "(kernels; default: auto, kernels if that package is installed)",
     )
 
 
@@ -48,7 +48,7 @@ def add_provider(group: argparse._ArgumentGroup) -> None:
         "--provider",
         metavar="NAME",
         default="auto",
-        help="cpu, cuda or another of ONNX Runtime's (default: auto, CUDA where it runs)",
+        help="cpu, cuda or another ONNX Runtime provider (default: auto, CUDA if it runs here)",
     )
     group.add_argument(
         "--provider-option",
@@ -62,7 +62,7 @@ def add_provider(group: argparse._ArgumentGroup) -> None:
         "--threads",
         type=int,
         metavar="N",
-        help="threads on the CPU (default: one a physical core that the process may use)",
+        help="threads on the CPU (default: one per physical core that the process may use)",
     )
 
 
@@ -71,8 +71,8 @@ def add_startup_cache(group: argparse._ArgumentGroup) -> None:
         "--startup-cache",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="on the CPU, keep the optimised and packed model in the user's cache folder, and map "
-        "it from there the next time (default: yes; `gpt2onnx cache` lists what is kept)",
+        help="on the CPU, keep the optimised and packed model in the user's cache folder for "
+        "faster starts (default: yes; `gpt2onnx cache` lists what is kept)",
     )
 
 
@@ -81,14 +81,14 @@ def add_beside(parser: Parser) -> None:
     parser.add_argument(
         "--draft",
         metavar="DIR",
-        help="folder of a smaller model with the same tokenizer, which guesses ahead: the same "
-        "text, sooner (demo-draft is the bundled model's)",
+        help="draft model for speculative decoding: a smaller model with the same tokenizer, for "
+        "the same text in less time (demo-draft is the bundled model's)",
     )
     parser.add_argument(
         "--negative-prompt",
         type=utf8,
         metavar="TEXT",
-        help="what --guidance-scale leads away from (default: the prompt's last token alone)",
+        help="what --guidance-scale steers away from (default: the prompt's last token alone)",
     )
 
 

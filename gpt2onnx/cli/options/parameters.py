@@ -1,4 +1,4 @@
-"""GenerationParams as options: one a parameter, by the parameter's own name and with its help.
+"""GenerationParams as options: one for each parameter, with its name and its help.
 
 Knows how each kind of value is written on a command line, and no parameter.
 """

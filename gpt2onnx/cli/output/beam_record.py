@@ -1,4 +1,4 @@
-"""What a beam search tells of itself, kept for the page of a run.
+"""The steps of a beam search, recorded for the page of a run.
 
 Knows branches and tokens' texts; knows no model.
 """

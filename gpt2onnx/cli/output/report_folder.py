@@ -1,27 +1,25 @@
-"""The folder that `gpt2onnx compare` writes: what is there already, and what is put there."""
+"""The output folder of `gpt2onnx compare`: reads an earlier record, writes the reports."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from gpt2onnx.cli.output.whole_file import WholeFile
-from gpt2onnx.compare.record import Record
-from gpt2onnx.compare.report.cost import Prices, add_costs, crossovers
+from gpt2onnx.compare.record.costs import Prices
+from gpt2onnx.compare.record.record import Record, read
+from gpt2onnx.compare.report.cost import priced
 from gpt2onnx.compare.report.markdown import markdown
 from gpt2onnx.compare.report.page import render
-from gpt2onnx.errors import Gpt2OnnxError, OutputExistsError, ParameterError, StorageError
+from gpt2onnx.compare.schema import to_json
+from gpt2onnx.errors import OutputExistsError, ParameterError, StorageError
 from gpt2onnx.files import path_errors, read_json
 
 JSON = "compare.json"
-# What Python raises where a part of a record is missing or is something else.
-DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
-def earlier(folder: Path, resume: bool) -> dict[str, Any] | None:
+def earlier(folder: Path, resume: bool) -> Record | None:
     """The record to go on with. Errors: OutputExistsError, ParameterError."""
     with path_errors(folder, OutputExistsError, "give another out=DIR"):
         above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
@@ -43,17 +41,13 @@ def _name(file: Path, folder: Path) -> str:
     return f"{'this' if file == folder else file} is a file"
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> Record:
     try:
-        return read_json(file, ParameterError)
+        return read(read_json(file, ParameterError), file, ParameterError)
     except ParameterError as error:
-        raise _damaged(str(error)) from error
-
-
-def _damaged(why: str) -> ParameterError:
-    return ParameterError(
-        f"resume=True can't go on with {why}; remove the file, or give another out=DIR"
-    )
+        raise ParameterError(
+            f"resume=True can't go on with {error}; remove the file, or give another out=DIR"
+        ) from error
 
 
 class ReportFolder:
@@ -63,41 +57,25 @@ class ReportFolder:
         self._folder, self._prices = folder, prices
 
     def save(self, record: Record) -> None:
-        content = json.dumps(self.data(record), ensure_ascii=False, indent=1)
+        content = json.dumps(to_json(self.priced(record)), ensure_ascii=False, indent=1)
         self._write(JSON, f"{content}\n")
 
     def show(self, record: Record) -> None:
-        for name, content in self._shown(record).items():
-            self._write(name, content)
+        shown = self.priced(record)
+        self._write("compare.md", markdown(shown))
+        self._write("compare.html", render(shown))
 
-    def resume(self, record: Record, before: Mapping[str, Any]) -> None:
+    def resume(self, record: Record, before: Record) -> None:
         """Go on with an earlier record, and with its prices where none are given.
 
-        It must be one that can be shown. Errors: ParameterError.
+        Errors: ParameterError for another comparison's.
         """
-        try:
-            record.resume(before)
-            theirs, ours = before["prices"], self._prices
-            self._prices = Prices(ours.cpu or theirs["cpu"], ours.gpu or theirs["gpu"])
-            self._shown(record)
-        except Gpt2OnnxError:
-            raise
-        except DAMAGE as error:
-            what = f"{self._folder / JSON}: it is damaged ({type(error).__name__}: {error})"
-            raise _damaged(what) from error
+        record.resume(before)
+        ours, theirs = self._prices, before.prices
+        self._prices = Prices(ours.cpu or theirs.cpu, ours.gpu or theirs.gpu)
 
-    def _shown(self, record: Record) -> dict[str, str]:
-        data = self.data(record)
-        return {"compare.md": markdown(data), "compare.html": render(data)}
-
-    def data(self, record: Record) -> dict[str, Any]:
-        add_costs(record.runs, self._prices)
-        return {
-            "complete": False,
-            **record.as_dict(),
-            "prices": {"cpu": self._prices.cpu, "gpu": self._prices.gpu},
-            "crossovers": crossovers(record.runs),
-        }
+    def priced(self, record: Record) -> Record:
+        return priced(record, self._prices)
 
     def _write(self, name: str, content: str) -> None:
         with path_errors(self._folder, StorageError):

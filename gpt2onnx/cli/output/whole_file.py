@@ -1,4 +1,4 @@
-"""A file that a command writes: the whole of it, or what was there before."""
+"""An output file that is written whole or not at all."""
 
 from __future__ import annotations
 

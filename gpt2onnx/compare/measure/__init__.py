@@ -1,1 +1,1 @@
-"""One measurement in a process of its own: answers, times, memory, energy, places."""
+"""One measurement, in a process of its own: answers, times, memory, energy, placement."""

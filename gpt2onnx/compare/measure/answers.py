@@ -1,4 +1,4 @@
-"""What a configuration answers: logits along texts, and texts written greedily.
+"""A configuration's answers: logits along texts, and greedy texts.
 
 The reference writes on from each prompt; the logits that are compared are those of every position
 of prompt and text, which both models are given. Knows files of logits; knows no times.
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tokenizers
+from numpy.typing import NDArray
 
 from gpt2onnx.agreement import Agreement
 from gpt2onnx.compare.measure.job import Job
 from gpt2onnx.compare.measure.opening import open_model
-from gpt2onnx.compare.measure.texts import parting
+from gpt2onnx.compare.measure.texts import compared
+from gpt2onnx.compare.record import answers as record
 from gpt2onnx.errors import PromptTooLongError, ProviderError
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.protocol import Ids, Logits
@@ -24,32 +25,36 @@ from gpt2onnx.runtime.model import Model
 from gpt2onnx.tokenizer.codec import encode
 
 
-def reference(job: Job) -> dict[str, Any]:
-    """Write what others are compared with into the folder job["work"]: logits and ids a prompt."""
+def reference(job: Job) -> None:
+    """Write what others are compared with into the folder job.work: logits and ids a prompt."""
     model = open_model(job)
     for number, ids in enumerate(_prompts(model, job)):
-        written = _greedy(model, ids, job["new_tokens"])
+        written = _greedy(model, ids, job.new_tokens)
         text = np.concatenate([ids, written])
         np.save(_file(job, "ids", number), text)
         np.save(_file(job, "logits", number), _logits(model, text))
-    return {"vocab_size": model.decoder.vocab_size}
 
 
-def candidate(job: Job) -> dict[str, Any]:
-    """Compare a configuration with what the reference left in job["work"].
+def candidate(job: Job) -> record.Agreement:
+    """Compare a configuration with what the reference left in job.work.
 
     Errors: ProviderError where logits aren't numbers.
     """
     model = open_model(job)
-    agreement, partings, lengths = Agreement(), [], []
+    agreement, texts, lengths = Agreement(), [], []
     for number, ids in enumerate(_prompts(model, job)):
         text = np.load(_file(job, "ids", number))
         expected: Logits = np.load(_file(job, "logits", number), mmap_mode="r")
         agreement.add(expected, _logits(model, text))
-        written = _greedy(model, ids, job["new_tokens"])
-        partings.append(parting(model.tokenizer, expected, text, written, len(ids)))
+        written = _greedy(model, ids, job.new_tokens)
+        texts.append(compared(model.tokenizer, expected, text, written, len(ids)))
         lengths.append(len(text))
-    return {**_figures(agreement, lengths), "texts": partings}
+    return record.Agreement(
+        figures=_figures(agreement),
+        by_position=_by_position(agreement, lengths),
+        texts=texts,
+        partings=record.partings(texts),
+    )
 
 
 def encoded(
@@ -68,7 +73,7 @@ def encoded(
 
 
 def _prompts(model: Model, job: Job) -> list[Ids]:
-    return encoded(model.tokenizer, job["prompts"], model.decoder.n_positions, job["new_tokens"])
+    return encoded(model.tokenizer, job.prompts, model.decoder.n_positions, job.new_tokens)
 
 
 def _greedy(model: Model, ids: Ids, count: int) -> Ids:
@@ -92,29 +97,32 @@ def _logits(model: Model, ids: Ids) -> Logits:
     return logits
 
 
-def _figures(agreement: Agreement, lengths: list[int]) -> dict[str, Any]:
-    """Over all positions, and by position in the text: means over those texts that reach it."""
-    starts = np.cumsum([0, *lengths])[:-1]
-    by_position = {}
-    for name, values in (
-        ("kl", agreement.kl_by_position),
-        ("top1_agreement", agreement.top1_by_position),
-    ):
-        texts = [values[start : start + n] for start, n in zip(starts, lengths, strict=True)]
-        by_position[name] = [
-            float(np.mean([text[place] for text in texts if place < len(text)]))
-            for place in range(max(lengths))
-        ]
-    return {
-        "positions": agreement.tokens,
-        "max_logit_difference": agreement.max_logit_difference,
-        "logit_difference_p999": agreement.logit_difference_p999,
-        "kl_mean": agreement.kl_mean,
-        "kl_p99": agreement.kl_p99,
-        "top1_agreement": agreement.top1_agreement,
-        "by_position": by_position,
-    }
+def _figures(agreement: Agreement) -> record.Figures:
+    return record.Figures(
+        positions=agreement.tokens,
+        max_logit_difference=agreement.max_logit_difference,
+        logit_difference_p999=agreement.logit_difference_p999,
+        kl_mean=agreement.kl_mean,
+        kl_p99=agreement.kl_p99,
+        top1_agreement=agreement.top1_agreement,
+    )
+
+
+def _by_position(agreement: Agreement, lengths: list[int]) -> record.ByPosition:
+    return record.ByPosition(
+        kl=_means(agreement.kl_by_position, lengths),
+        top1_agreement=_means(agreement.top1_by_position, lengths),
+    )
+
+
+def _means(values: NDArray[np.generic], lengths: list[int]) -> list[float]:
+    """Of values [positions], texts of those lengths one behind the other: a mean a position."""
+    texts = np.split(values, np.cumsum(lengths)[:-1])
+    return [
+        float(np.mean([text[place] for text in texts if place < len(text)]))
+        for place in range(max(lengths))
+    ]
 
 
 def _file(job: Job, what: str, number: int) -> Path:
-    return Path(job["work"], f"{what}-{number}.npy")
+    return Path(job.work, f"{what}-{number}.npy")

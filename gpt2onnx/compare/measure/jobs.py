@@ -1,4 +1,4 @@
-"""What a measuring process can be asked for, by name."""
+"""The kinds of jobs that a measuring process can do."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gpt2onnx.compare.measure import answers, placement, speed
-from gpt2onnx.compare.measure.job import Job
+from gpt2onnx.compare.measure.job import Job, Kind, Reason
 from gpt2onnx.errors import Gpt2OnnxError
 
-JOBS: Mapping[str, Callable[[Job], Any]] = {
+JOBS: Mapping[Kind, Callable[[Job], Any]] = {
     "reference": answers.reference,
     "answers": answers.candidate,
     "placement": placement.measure,
@@ -17,9 +17,9 @@ JOBS: Mapping[str, Callable[[Job], Any]] = {
 }
 
 
-def answer(job: Job) -> dict[str, Any]:
-    """Do a job in this process."""
+def answer(job: Job) -> Any:
+    """Do a job in this process: what it gives, or a Reason."""
     try:
-        return {"result": JOBS[job["kind"]](job)}
+        return JOBS[job.kind](job)
     except Gpt2OnnxError as error:
-        return {"reason": str(error)}
+        return Reason(str(error))

@@ -1,17 +1,23 @@
-"""The memory that this process holds now, as Linux counts it."""
+"""The memory of this process, as Linux counts it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
-FIELDS = {"resident_bytes": "VmRSS", "anonymous_bytes": "RssAnon"}
 
-
-def held(status: Path = Path("/proc/self/status")) -> dict[str, int | None]:
+class Held(NamedTuple):
     """Resident memory, and the part of it that is no mapped file; None where nothing tells."""
+
+    resident_bytes: int | None
+    anonymous_bytes: int | None
+
+
+def held(status: Path = Path("/proc/self/status")) -> Held:
     lines = status.read_text().splitlines() if status.is_file() else []
     known = dict(line.split(":", 1) for line in lines)
-    return {
-        name: int(known[field].split()[0]) * 1024 if field in known else None
-        for name, field in FIELDS.items()
-    }
+    return Held(_bytes(known.get("VmRSS")), _bytes(known.get("RssAnon")))
+
+
+def _bytes(kilobytes: str | None) -> int | None:
+    return None if kilobytes is None else int(kilobytes.split()[0]) * 1024

@@ -1,17 +1,22 @@
-"""What a stretch of work takes of the machine: energy, and the device's memory.
+"""Measures the energy and the device memory that a piece of work takes.
 
 A figure that the machine doesn't tell is None, and `reasons` says why, by figure.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gpt2onnx.compare.measure import nvml, rapl
+from gpt2onnx.compare.record.runs import Energy, Figure
 
 # By their names in `reasons`: what the device is asked for its energy, and for its memory in use.
-ASKED = {"device": nvml.Device.joules, "device_bytes": nvml.Device.used_bytes}
+ASKED: dict[Figure, Callable[[nvml.Device], float]] = {
+    "device": nvml.Device.joules,
+    "device_bytes": nvml.Device.used_bytes,
+}
 
 
 class Meter:
@@ -21,7 +26,7 @@ class Meter:
     """
 
     def __init__(self, uses_device: bool, root: Path = rapl.ROOT, library: Any = None) -> None:
-        self.reasons: dict[str, str] = {}
+        self.reasons: dict[Figure, str] = {}
         self._zones = rapl.zones(root)
         if isinstance(self._zones, str):
             self.reasons["cpu"] = self._zones
@@ -39,18 +44,18 @@ class Meter:
         grown: int | None = self._growth("device_bytes", self._bytes_before)
         return grown
 
-    def energy(self, tokens: int) -> dict[str, Any]:
+    def energy(self, tokens: int) -> Energy:
         """Joules for each of `tokens`, the prompts' share included."""
         cpu = None
         if not isinstance(self._zones, str):
             now = rapl.read(self._zones)
             cpu = rapl.joules(self._zones, self._cpu_before, now) / tokens
         device = self._growth("device", self._joules_before)
-        return {
-            "cpu_joules_per_token": cpu,
-            "device_joules_per_token": None if device is None else device / tokens,
-            "reasons": self.reasons,
-        }
+        return Energy(
+            cpu_joules_per_token=cpu,
+            device_joules_per_token=None if device is None else device / tokens,
+            reasons=self.reasons,
+        )
 
     def _find_device(self, library: Any) -> nvml.Device | None:
         try:
@@ -59,7 +64,7 @@ class Meter:
             self.reasons |= dict.fromkeys(ASKED, str(error))
             return None
 
-    def _growth(self, figure: str, before: Any) -> Any:
+    def _growth(self, figure: Figure, before: Any) -> Any:
         """None where it wasn't told before, or isn't now; only then a reason stands."""
         now = self._of_device(figure)
         if before is None or now is None:
@@ -67,7 +72,7 @@ class Meter:
         self.reasons.pop(figure, None)
         return now - before
 
-    def _of_device(self, figure: str) -> Any:
+    def _of_device(self, figure: Figure) -> Any:
         if self._device is None:
             return None
         try:

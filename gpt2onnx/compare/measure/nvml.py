@@ -1,4 +1,4 @@
-"""What NVIDIA's management library tells of the one device: its memory in use, and its energy.
+"""The GPU's memory in use and its energy, from NVIDIA's management library (NVML).
 
 Where several devices are there, NVML and CUDA may number them differently, so the one must be named
 by CUDA_VISIBLE_DEVICES=GPU-…; else there is no figure.

@@ -1,4 +1,4 @@
-"""A job's model, opened as the job says, with nothing of its own about how to write."""
+"""Opens a job's model, without the model's own generation defaults."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from gpt2onnx.runtime.model import Model, load
 
 def open_model(job: Job) -> Model:
     """Greedy, without penalties or an end: whatever generation_config.json has is set aside."""
-    model = load(job["folder"], job["provider"], provider_options(job), job["threads"])
+    model = load(job.folder, job.provider, provider_options(job), job.threads)
     model.defaults = {}
     return model
 
 
 def provider_options(job: Job) -> dict[str, str]:
     """TF32 and CUDA graphs are CUDA's alone, and off unless asked for."""
-    if job["provider"] != "cuda":
+    if job.provider != "cuda":
         return {}
-    return {"use_tf32": str(int(job["tf32"])), "enable_cuda_graph": str(int(job["cuda_graph"]))}
+    return {"use_tf32": str(int(job.tf32)), "enable_cuda_graph": str(int(job.cuda_graph))}

@@ -1,4 +1,4 @@
-"""Where a decode step ran, by ONNX Runtime's own profile of it: no plan, but what was executed.
+"""Where a decode step ran, from ONNX Runtime's profile of a real run.
 
 Copies between devices are nodes of their own there, MemcpyFromHost and MemcpyToHost; inputs and
 outputs that the session itself moves are not among them. A step that replays a CUDA graph executes
@@ -12,14 +12,14 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from gpt2onnx.compare.measure.job import Job
 from gpt2onnx.compare.measure.opening import provider_options
+from gpt2onnx.compare.record.answers import Nodes, Placement, Ran
 from gpt2onnx.errors import ProviderError
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.folder.model_folder import open_folder
@@ -28,52 +28,20 @@ from gpt2onnx.runtime.ort.session import Profiler, open_session, short_name
 from gpt2onnx.runtime.profiling.ort_profile import is_kernel
 
 COPIES = ("MemcpyFromHost", "MemcpyToHost")
-Nodes: TypeAlias = Mapping[str, Mapping[str, int]]  # how many of each operator, by provider
 
 
-@dataclass(frozen=True)
-class Placement:
-    """The nodes of one decode step, and whether steps after it replay it as a CUDA graph."""
+def measure(job: Job) -> Placement:
+    """Run decode steps under ONNX Runtime's profiler.
 
-    provider: str
-    nodes: Nodes
-    captured: bool
-
-    @property
-    def share(self) -> float:
-        """The share of the nodes that the session's own provider ran; copies are not counted."""
-        work = {
-            name: sum(count for op, count in ops.items() if op not in COPIES)
-            for name, ops in self.nodes.items()
-        }
-        return work.get(self.provider, 0) / sum(work.values())
-
-    @property
-    def copies(self) -> int:
-        return sum(ops.get(copy, 0) for ops in self.nodes.values() for copy in COPIES)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "provider": self.provider,
-            "share": self.share,
-            "copies": self.copies,
-            "captured": self.captured,
-            "nodes": {name: dict(sorted(ops.items())) for name, ops in self.nodes.items()},
-        }
-
-
-def measure(job: Job) -> dict[str, Any]:
-    """Run decode steps under ONNX Runtime's profiler: a Placement, as plain data.
-
-    Errors: as opening a model; ProviderError where CUDA graphs were asked for and none was made.
+    Errors: as opening a model; ProviderError where CUDA graphs are asked for and none is made.
     """
-    folder = open_folder(job["folder"])
-    with tempfile.TemporaryDirectory(dir=job["work"]) as place:
+    folder = open_folder(job.folder)
+    with tempfile.TemporaryDirectory(dir=job.work) as place:
         session = open_session(
             folder.graph,
-            job["provider"],
+            job.provider,
             provider_options(job),
-            job["threads"],
+            job.threads,
             profiler=Profiler(Path(place) / "profile", packed=True),
         )
         decoder = open_decoder(folder, session)
@@ -84,22 +52,37 @@ def measure(job: Job) -> dict[str, Any]:
         events = json.loads(Path(session.raw.end_profiling()).read_text(encoding="utf-8"))
         decoder.free(row)
     found = placed(session.provider, nodes_by_run(events))
-    if session.captures and not found.captured:
+    if session.captures and not found.ran.captured:
         raise ProviderError(
             "this model's decode steps aren't captured as CUDA graphs: export it without an "
             "attention bias, or don't ask for them"
         )
-    return found.as_dict()
+    return found
 
 
 def placed(provider: str, runs: Sequence[Nodes]) -> Placement:
     """By a profile's runs: the nodes of the last that executed any; a replay executes none."""
-    return Placement(provider, next(filter(None, reversed(runs))), captured=not runs[-1])
+    nodes = next(filter(None, reversed(runs)))
+    ran = Ran(provider, _share(provider, nodes), _copies(nodes), captured=not runs[-1])
+    return Placement(ran, {name: dict(sorted(ops.items())) for name, ops in nodes.items()})
+
+
+def _share(provider: str, nodes: Nodes) -> float:
+    """The share of the nodes that the session's own provider ran; copies are not counted."""
+    work = {
+        name: sum(count for op, count in ops.items() if op not in COPIES)
+        for name, ops in nodes.items()
+    }
+    return work.get(provider, 0) / sum(work.values())
+
+
+def _copies(nodes: Nodes) -> int:
+    return sum(ops.get(copy, 0) for ops in nodes.values() for copy in COPIES)
 
 
 def nodes_by_run(events: Sequence[Mapping[str, Any]]) -> list[Nodes]:
     """What each of a profile's runs executed, in their order."""
-    runs: list[dict[str, Counter[str]]] = []
+    runs: list[dict[str, dict[str, int]]] = []
     for event in sorted(events, key=lambda event: (event["ts"], event["name"] != "model_run")):
         if event["name"] == "model_run":
             runs.append({})
@@ -107,4 +90,4 @@ def nodes_by_run(events: Sequence[Mapping[str, Any]]) -> list[Nodes]:
             arguments = event["args"]
             nodes = runs[-1].setdefault(short_name(arguments["provider"]), Counter())
             nodes[arguments["op_name"]] += 1
-    return list(runs)
+    return runs

@@ -1,4 +1,4 @@
-"""The prompts of a comparison that is given none: prose, dialogue, a list, figures and code."""
+"""The default prompts of a comparison: prose, dialogue, a list, figures and code."""
 
 from __future__ import annotations
 

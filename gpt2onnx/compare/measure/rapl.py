@@ -1,4 +1,4 @@
-"""The energy that the processor packages have used, by the kernel's power capping counters.
+"""The energy of the processor packages, from the kernel's power capping counters.
 
 They count the whole package, whoever uses it.
 https://docs.kernel.org/power/powercap/powercap.html

@@ -1,4 +1,4 @@
-"""How fast a model loads, reads its prompts and writes, and what that takes, in this process.
+"""Measures load time, time to first token, step time, memory and energy, in this process.
 
 What is timed is `Model.stream`, what users run: tokens to text included. Knows no other run.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
 
 import numpy as np
 
@@ -16,11 +16,12 @@ from gpt2onnx.compare.measure import memory
 from gpt2onnx.compare.measure.job import Job
 from gpt2onnx.compare.measure.meter import Meter
 from gpt2onnx.compare.measure.opening import open_model
+from gpt2onnx.compare.record.runs import Memory, Speed, Steps
 from gpt2onnx.runtime.model import Model
 from gpt2onnx.tokenizer.codec import encode
 
 
-def measure(job: Job) -> dict[str, Any]:
+def measure(job: Job) -> Speed:
     """One cell of the grid, by a fresh process. Errors: as opening a model.
 
     first_token_s: from the call to the first token of the last sequence, all prompts read.
@@ -28,30 +29,29 @@ def measure(job: Job) -> dict[str, Any]:
     All of it is written once before: memory is asked for, kernels are loaded and CUDA graphs are
     captured by what is run, at the lengths that it reaches, and that is done once and no more.
     """
-    meter = Meter(uses_device=job["provider"] == "cuda")
+    meter = Meter(uses_device=job.provider == "cuda")
     started = time.perf_counter()
     model = open_model(job)
     load_s = time.perf_counter() - started
-    prompts = prompts_of(model, job["prompts"], job["batch"], job["context"])
-    _write(model, prompts, job["new_tokens"], meter)
+    prompts = prompts_of(model, job.prompts, job.batch, job.context)
+    _write(model, prompts, job.new_tokens, meter)
     meter.start()
-    times, held = _write(model, prompts, job["new_tokens"], meter)
-    energy = meter.energy(job["batch"] * job["new_tokens"])
+    times, held = _write(model, prompts, job.new_tokens, meter)
+    energy = meter.energy(job.batch * job.new_tokens)
     steps_ms = 1e3 * np.diff(times[1:])
-    return {
-        "load_s": load_s,
-        "first_token_s": times[1] - times[0],
-        "step_ms": {
-            "median": statistics.median(steps_ms.tolist()),
-            "p95": float(np.percentile(steps_ms, 95)),
-        },
-        "tokens_per_s": 1e3 * job["batch"] / float(steps_ms.mean()),
-        "memory": held,
-        "energy": energy,
-    }
+    return Speed(
+        load_s=load_s,
+        first_token_s=times[1] - times[0],
+        step_ms=Steps(
+            median=statistics.median(steps_ms.tolist()), p95=float(np.percentile(steps_ms, 95))
+        ),
+        tokens_per_s=1e3 * job.batch / float(steps_ms.mean()),
+        memory=held,
+        energy=energy,
+    )
 
 
-def prompts_of(model: Model, texts: list[str], batch: int, context: int) -> list[list[int]]:
+def prompts_of(model: Model, texts: Sequence[str], batch: int, context: int) -> list[list[int]]:
     """`batch` prompts of `context` tokens: the texts, over and over, from a place each."""
     ids = [token for text in texts for token in encode(model.tokenizer, text)]
     return [[ids[(start + place) % len(ids)] for place in range(context)] for start in range(batch)]
@@ -59,7 +59,7 @@ def prompts_of(model: Model, texts: list[str], batch: int, context: int) -> list
 
 def _write(
     model: Model, prompts: list[list[int]], count: int, meter: Meter
-) -> tuple[list[float], dict[str, Any]]:
+) -> tuple[list[float], Memory]:
     """Write `count` tokens on from each prompt: [1 + count] times, of the call and of each step.
 
     One token more is asked for and never written, so that the memory is that with the cache.
@@ -70,5 +70,5 @@ def _write(
             for _ in prompts:
                 next(tokens)
             times.append(time.perf_counter())
-        held = {**memory.held(), "device_bytes": meter.device_bytes()}
+        held = Memory(*memory.held(), device_bytes=meter.device_bytes())
     return times, held

@@ -1,51 +1,49 @@
-"""What follows from times and prices: speed-ups, dollars, and from where on a GPU pays.
+"""Costs from speeds and prices: speed-ups, dollars, and when a GPU pays.
 
 A provider that isn't the CPU is taken for a GPU. Knows a record's runs; measures nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
-from gpt2onnx.compare.grid import CPU
-from gpt2onnx.errors import ParameterError
-
-Run: TypeAlias = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Prices:
-    """Dollars an hour; None where none was given. Errors: ParameterError."""
-
-    cpu: float | None = None
-    gpu: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, price in (("cpu_price", self.cpu), ("gpu_price", self.gpu)):
-            if price is not None and not 0 < price < float("inf"):
-                raise ParameterError(f"{name}={price}: expected dollars an hour, above 0")
-
-    def of(self, provider: str) -> float | None:
-        return self.cpu if provider == CPU else self.gpu
+from gpt2onnx.compare.grid import CPU, REFERENCE, Configuration
+from gpt2onnx.compare.record.costs import Cost, Crossover, Prices
+from gpt2onnx.compare.record.record import Record, measured
+from gpt2onnx.compare.record.runs import Missing, Run
 
 
-def add_costs(runs: Sequence[dict[str, Any]], prices: Prices) -> None:
-    """Give each run that went well its speed-ups, dollars and break-even price; None if unknown."""
-    for run in filter(_went_well, runs):
-        speed = run["tokens_per_s"]
-        best, plain = best_cpu(runs, run), _cpu_in_fp32(runs, run)
-        run["speedup_over_best_cpu"] = speed / best["tokens_per_s"] if best else None
-        run["speedup_over_cpu_fp32"] = speed / plain["tokens_per_s"] if plain else None
-        price = prices.of(run["provider"])
-        run["dollars_per_million_tokens"] = _dollars(price, speed) if price else None
+def priced(record: Record, prices: Prices) -> Record:
+    """The record with what follows from its runs and these prices."""
+    runs = with_costs(record.runs, prices)
+    crossed = crossovers(measured(runs))
+    return replace(record, runs=runs, prices=prices, crossovers=crossed)
+
+
+def with_costs(runs: Sequence[Run | Missing], prices: Prices) -> list[Run | Missing]:
+    """Runs with speed-ups, dollars and break-even price, of those that went well."""
+    every = measured(runs)
+    return [
+        replace(run, cost=_cost(run, every, prices)) if isinstance(run, Run) else run
+        for run in runs
+    ]
+
+
+def _cost(run: Run, runs: Sequence[Run], prices: Prices) -> Cost:
+    best, plain = _over(run, best_cpu(runs, run)), _over(run, _cpu_in_fp32(runs, run))
+    price = prices.of(run.cell.configuration.provider)
+    return Cost(
+        speedup_over_best_cpu=best,
+        speedup_over_cpu_fp32=plain,
+        dollars_per_million_tokens=_dollars(price, run.speed.tokens_per_s) if price else None,
         # Below this price an hour the GPU's tokens are cheaper than the best CPU run's.
-        run["break_even_price"] = (
-            prices.cpu * speed / best["tokens_per_s"]
-            if run["provider"] != CPU and best and prices.cpu
-            else None
-        )
+        break_even_price=prices.cpu * best if best and prices.cpu and not on_cpu(run) else None,
+    )
+
+
+def _over(run: Run, other: Run | None) -> float | None:
+    return run.speed.tokens_per_s / other.speed.tokens_per_s if other else None
 
 
 def _dollars(price: float, tokens_per_s: float) -> float:
@@ -53,26 +51,27 @@ def _dollars(price: float, tokens_per_s: float) -> float:
     return price / 3600 / tokens_per_s * 1e6
 
 
+def on_cpu(run: Run) -> bool:
+    return run.cell.configuration.provider == CPU
+
+
 def best_cpu(runs: Sequence[Run], like: Run) -> Run | None:
     """The fastest run on the CPU at the same batch and context."""
-    on_cpu = [run for run in _alike(runs, like) if run["provider"] == CPU]
-    return max(on_cpu, key=lambda run: float(run["tokens_per_s"]), default=None)
+    there = [run for run in _alike(runs, like) if on_cpu(run)]
+    return max(there, key=lambda run: run.speed.tokens_per_s, default=None)
 
 
 def _cpu_in_fp32(runs: Sequence[Run], like: Run) -> Run | None:
-    found = (r for r in _alike(runs, like) if (r["provider"], r["precision"]) == (CPU, "fp32"))
+    found = (run for run in _alike(runs, like) if run.cell.configuration == REFERENCE)
     return next(found, None)
 
 
 def _alike(runs: Sequence[Run], like: Run) -> list[Run]:
-    return [
-        run
-        for run in runs
-        if _went_well(run) and all(run[name] == like[name] for name in ("batch", "context"))
-    ]
+    here = like.cell.batch, like.cell.context
+    return [run for run in runs if (run.cell.batch, run.cell.context) == here]
 
 
-def crossovers(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def crossovers(runs: Sequence[Run]) -> list[Crossover]:
     """For each GPU configuration and context, the batch from which on it pays.
 
     by_speed: the smallest batch from which on, at every larger one too, it writes more tokens a
@@ -80,35 +79,23 @@ def crossovers(runs: Sequence[Run]) -> list[dict[str, Any]]:
     no such batch, or no price. Only batches that the CPU ran tell anything; one of them that the
     GPU didn't run is one where it doesn't pay.
     """
-    gpu = [
-        run
-        for run in runs
-        if _went_well(run) and run["provider"] != CPU and best_cpu(runs, run) is not None
-    ]
-    keys = dict.fromkeys((run["provider"], run["precision"], run["context"]) for run in gpu)
-    found = []
-    for provider, precision, context in keys:
-        mine = [
-            run
-            for run in gpu
-            if (run["provider"], run["precision"], run["context"]) == (provider, precision, context)
-        ]
-        batches = _cpu_batches(runs, context)
-        found.append(
-            {
-                "provider": provider,
-                "precision": precision,
-                "context": context,
-                "by_speed": _first(batches, [run["batch"] for run in mine if faster(runs, run)]),
-                "by_price": _first(batches, [run["batch"] for run in mine if cheaper(runs, run)]),
-            }
-        )
-    return found
+    groups: dict[tuple[Configuration, int], list[Run]] = {}
+    for run in runs:
+        if not on_cpu(run) and best_cpu(runs, run) is not None:
+            groups.setdefault((run.cell.configuration, run.cell.context), []).append(run)
+    return [_crossover(runs, *key, mine) for key, mine in groups.items()]
 
 
-def _cpu_batches(runs: Sequence[Run], context: int) -> set[int]:
-    on_cpu = (run for run in runs if _went_well(run) and run["provider"] == CPU)
-    return {run["batch"] for run in on_cpu if run["context"] == context}
+def _crossover(
+    runs: Sequence[Run], configuration: Configuration, context: int, mine: Sequence[Run]
+) -> Crossover:
+    batches = {run.cell.batch for run in runs if on_cpu(run) and run.cell.context == context}
+    return Crossover(
+        configuration,
+        context,
+        by_speed=_first(batches, [run.cell.batch for run in mine if faster(runs, run)]),
+        by_price=_first(batches, [run.cell.batch for run in mine if cheaper(runs, run)]),
+    )
 
 
 def _first(batches: Collection[int], paying: Collection[int]) -> int | None:
@@ -124,16 +111,12 @@ def _first(batches: Collection[int], paying: Collection[int]) -> int | None:
 def faster(runs: Sequence[Run], run: Run) -> bool:
     """Whether a run writes more tokens a second than the best CPU run; not where there is none."""
     best = best_cpu(runs, run)
-    return best is not None and bool(run["tokens_per_s"] > best["tokens_per_s"])
+    return best is not None and run.speed.tokens_per_s > best.speed.tokens_per_s
 
 
 def cheaper(runs: Sequence[Run], run: Run) -> bool:
     """Whether its tokens cost fewer dollars than that one's; not where a price isn't known."""
     best = best_cpu(runs, run)
-    mine = run["dollars_per_million_tokens"]
-    theirs = best["dollars_per_million_tokens"] if best else None
-    return mine is not None and theirs is not None and bool(mine < theirs)
-
-
-def _went_well(run: Run) -> bool:
-    return bool(run["status"] == "ok")
+    mine = run.cost.dollars_per_million_tokens
+    theirs = best.cost.dollars_per_million_tokens if best else None
+    return mine is not None and theirs is not None and mine < theirs

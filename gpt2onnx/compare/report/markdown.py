@@ -1,19 +1,21 @@
-"""compare.md: a record to paste."""
+"""compare.md: the report as Markdown."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
+from gpt2onnx.compare.record.answers import Parting
+from gpt2onnx.compare.record.record import Record
 from gpt2onnx.compare.report.findings import findings
-from gpt2onnx.compare.report.tables import Data, facts, tables, texts
+from gpt2onnx.compare.report.tables import facts, tables, texts
 from gpt2onnx.errors import printable
 
 # What Markdown would act on: markup, an escape, a character by its name, the end of a link's text.
 _MARKUP = re.compile(r"[`*~<|]|\\(?=[!-/:-@\[-`{-~])|&(?=#|\w+;)|\](?=[(\[:])|(?<!\w)_|_(?!\w)")
 
 
-def markdown(record: Data) -> str:
+def markdown(record: Record) -> str:
     """compare.md."""
     parts = [
         "# CPU or GPU?",
@@ -32,13 +34,12 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
 
 
-def _text(name: str, text: Data) -> str:
-    tie = "a near-tie" if text["near_tie"] else "no near-tie"
-    about = f"at token {text['parts_at'] + 1}, {tie} (margin {text['margin']:.2g})"
-    sides = (
-        f"- {side}: {_plain(repr(text[side]))}" for side in ("before", "reference", "candidate")
-    )
-    return "\n".join([f"**{_plain(name)}**: {about}", *sides])
+def _text(name: str, text: Parting) -> str:
+    tie = "a near-tie" if text.near_tie else "no near-tie"
+    about = f"at token {text.parts_at + 1}, {tie} (margin {text.margin:.2g})"
+    sides = {"before": text.before, "reference": text.reference, "candidate": text.candidate}
+    lines = (f"- {side}: {_plain(repr(shown))}" for side, shown in sides.items())
+    return "\n".join([f"**{_plain(name)}**: {about}", *lines])
 
 
 def _plain(text: str) -> str:

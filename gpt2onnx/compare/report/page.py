@@ -1,95 +1,119 @@
-"""compare.html: a record as one page that asks for no other, with its plots."""
+"""compare.html: the report as one self-contained page with plots."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
-from typing import Any
+from typing import NamedTuple
 
+from gpt2onnx.compare.grid import Configuration
+from gpt2onnx.compare.record.answers import Answers, Parting
+from gpt2onnx.compare.record.record import Record
+from gpt2onnx.compare.record.runs import Run
 from gpt2onnx.compare.report.findings import findings
-from gpt2onnx.compare.report.tables import Data, Table, facts, name_of, tables, texts
+from gpt2onnx.compare.report.tables import Table, facts, tables, texts
 from gpt2onnx.page.chart import Line, chart
 from gpt2onnx.page.frame import frame, section
 
-# What a configuration without answers has by position.
-NONE: Data = {"by_position": {"kl": []}}
+
+class Plot(NamedTuple):
+    """A chart with its title, what to know before reading, and the names of both axes."""
+
+    title: str
+    note: str
+    lines: list[Line]
+    across: str
+    up: str
 
 
-def render(record: Data) -> str:
+def render(record: Record) -> str:
     """The page. Plots that have nothing to show are left out."""
     said = "".join(f"<li>{escape(line)}</li>" for line in findings(record))
     body = [
         section("In short", "", f"<ul>{said}</ul>" if said else ""),
-        *(section(title, note, chart(title, *rest)) for title, note, *rest in _charts(record)),
+        *map(_plot, _plots(record)),
         *(section(each.title, escape(each.note), _table(each)) for each in tables(record)),
         section("Where texts part", "", "".join(_text(*each) for each in texts(record))),
     ]
     return frame("CPU or GPU?", "CPU or GPU?", facts(record), "\n".join(body))
 
 
-def _charts(record: Data) -> list[Any]:
-    """Title, note, lines, and the names of both axes."""
-    small, short = min(record["grid"]["batch"]), min(record["grid"]["context"])
+def _plot(plot: Plot) -> str:
+    drawn = chart(plot.title, plot.lines, plot.across, plot.up)
+    return section(plot.title, plot.note, drawn)
+
+
+def _plots(record: Record) -> list[Plot]:
+    grid = record.asked.grid
+    small, short = min(grid.batch), min(grid.context)
+    runs = record.measured
+    at_small = [run for run in runs if run.cell.batch == small]
+    at_short = [run for run in runs if run.cell.context == short]
     return [
-        (
+        Plot(
             "Latency against context",
             f"Milliseconds a decode step, median, at batch {small}.",
-            _lines(record, "batch", small, "context", lambda run: run["step_ms"]["median"]),
+            _lines(record, at_small, _context, lambda run: run.speed.step_ms.median),
             *("context, tokens", "ms a step"),
         ),
-        (
+        Plot(
             "Throughput against batch",
             f"Tokens a second, all sequences together, at context {short}.",
-            _lines(record, "context", short, "batch", lambda run: run["tokens_per_s"]),
+            _lines(record, at_short, _batch, lambda run: run.speed.tokens_per_s),
             *("batch", "tokens/s"),
         ),
-        (
+        Plot(
             "Agreement by position",
             "KL divergence from the reference at each position of the texts, their mean, in nats.",
-            _by_position(record),
+            [_by_position(each) for each in record.answers],
             *("position", "KL, nats"),
         ),
-        (
+        Plot(
             "Cost",
             f"Dollars for a million tokens at the given prices, at context {short}.",
-            _lines(
-                record, "context", short, "batch", lambda run: run["dollars_per_million_tokens"]
-            ),
+            _lines(record, at_short, _batch, lambda run: run.cost.dollars_per_million_tokens),
             *("batch", "$ a million tokens"),
         ),
     ]
 
 
-def _lines(record: Data, fixed: str, value: int, across: str, figure: Any) -> list[Line]:
-    """A line for each configuration: `figure` of its runs by `across`, where `fixed` is `value`."""
-    runs = [run for run in record["runs"] if run["status"] == "ok" and run[fixed] == value]
+def _batch(run: Run) -> int:
+    return run.cell.batch
+
+
+def _context(run: Run) -> int:
+    return run.cell.context
+
+
+def _lines(
+    record: Record,
+    runs: Sequence[Run],
+    across: Callable[[Run], int],
+    up: Callable[[Run], float | None],
+) -> list[Line]:
+    """A line for each configuration: a figure of its runs, where there is one."""
     return [
-        Line(
-            name,
-            sorted(
-                (run[across], figure(run))
-                for run in runs
-                if name_of(run) == name and figure(run) is not None
-            ),
-        )
-        for name in map(name_of, record["answers"])
+        Line(str(each.configuration), _points(each.configuration, runs, across, up))
+        for each in record.answers
     ]
 
 
-def _by_position(record: Data) -> list[Line]:
+def _points(
+    configuration: Configuration,
+    runs: Sequence[Run],
+    across: Callable[[Run], int],
+    up: Callable[[Run], float | None],
+) -> list[tuple[float, float]]:
+    mine = [run for run in runs if run.cell.configuration == configuration]
+    figures = ((across(run), up(run)) for run in mine)
+    return sorted((x, y) for x, y in figures if y is not None)
+
+
+def _by_position(each: Answers) -> Line:
     """Without what equals the reference: a logarithm has no place for it."""
-    return [
-        Line(
-            name_of(each),
-            [
-                (place, kl)
-                for place, kl in enumerate((each["agreement"] or NONE)["by_position"]["kl"], 1)
-                if kl > 0
-            ],
-            marked=False,
-        )
-        for each in record["answers"]
-    ]
+    found = each.agreement.by_position.kl if each.agreement else []
+    points = [(place, kl) for place, kl in enumerate(found, 1) if kl > 0]
+    return Line(str(each.configuration), points, marked=False)
 
 
 def _table(table: Table) -> str:
@@ -107,14 +131,14 @@ def _row(row: Sequence[str]) -> str:
     return f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in others)}</tr>'
 
 
-def _text(name: str, text: Data) -> str:
-    tie = "a near-tie" if text["near_tie"] else "no near-tie"
-    before = escape(text["before"])
+def _text(name: str, text: Parting) -> str:
+    tie = "a near-tie" if text.near_tie else "no near-tie"
+    before = escape(text.before)
     sides = "".join(
-        f"<div><h3>{side}</h3><pre>{before}<mark>{escape(text[side])}</mark></pre></div>"
-        for side in ("reference", "candidate")
+        f"<div><h3>{side}</h3><pre>{before}<mark>{escape(shown)}</mark></pre></div>"
+        for side, shown in (("reference", text.reference), ("candidate", text.candidate))
     )
     return (
-        f'<p class="note">{escape(name)}: at token {text["parts_at"] + 1}, {tie}, margin '
-        f'{text["margin"]:.2g}</p><div class="sides">{sides}</div>'
+        f'<p class="note">{escape(name)}: at token {text.parts_at + 1}, {tie}, margin '
+        f'{text.margin:.2g}</p><div class="sides">{sides}</div>'
     )

@@ -1,16 +1,24 @@
-"""A record as tables, which terminal, Markdown and page show alike.
+"""A record as tables, for terminal, Markdown and page.
 
-Knows a record as plain data (docs/compare-schema.md); knows no HTML.
+Knows no HTML.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import NamedTuple
 
-Data: TypeAlias = Mapping[str, Any]
+from gpt2onnx.compare.grid import Cell, Configuration
+from gpt2onnx.compare.record.answers import Agreement, Parting, Placement, Verdict
+from gpt2onnx.compare.record.record import Record
+from gpt2onnx.compare.record.runs import Missing, Run
+
 NOTHING = "-"
-VERDICTS = {"same": "same texts", "near-ties": "same but for near-ties", "differs": "DIFFERS"}
+VERDICTS: dict[Verdict, str] = {
+    "same": "same texts",
+    "near-ties": "same but for near-ties",
+    "differs": "DIFFERS",
+}
 
 
 class Table(NamedTuple):
@@ -21,13 +29,13 @@ class Table(NamedTuple):
     rows: list[list[str]]
 
 
-def tables(record: Data) -> list[Table]:
+def tables(record: Record) -> list[Table]:
     """Those that have rows."""
-    reference = "{provider} {precision}".format(**record["reference"])
+    asked = record.asked
     made = [
         Table(
             "Same answers?",
-            f"Beside {reference}, along {len(record['prompts'])} prompts and what it writes on "
+            f"Beside {asked.reference}, along {len(asked.prompts)} prompts and what it writes on "
             "from them. A near-tie: where a text parts from the reference's, the reference itself "
             "gave the other token at least half of its own token's probability.",
             _answers(record),
@@ -57,31 +65,32 @@ def tables(record: Data) -> list[Table]:
     return [table for table in made if len(table.rows) > 1]
 
 
-def texts(record: Data) -> list[tuple[str, Data]]:
+def texts(record: Record) -> list[tuple[str, Parting]]:
     """Each text that parts from the reference's, and whose it is."""
     return [
-        (f"{name_of(each)}, prompt {index}", text)
-        for each in record["answers"]
-        if each["agreement"]
-        for index, text in enumerate(each["agreement"]["texts"], 1)
-        if text["parts_at"] is not None
+        (f"{each.configuration}, prompt {index}", text)
+        for each in record.answers
+        if each.agreement
+        for index, text in enumerate(each.agreement.texts, 1)
+        if isinstance(text, Parting)
     ]
 
 
-def facts(record: Data) -> list[tuple[str, str]]:
-    machine, grid = record["machine"], record["grid"]
+def facts(record: Record) -> list[tuple[str, str]]:
+    asked, prices = record.asked, record.prices
+    machine, grid = asked.machine, asked.grid
     return [
-        ("model", record["model"]["name"]),
-        ("processor", machine["processor"]),
-        ("threads", str(grid["threads"] or machine["default_threads"])),
-        ("GPU", machine["gpu"] or "none that NVML tells of"),
-        ("runtime", f"{machine['onnxruntime']}, gpt2onnx {record['gpt2onnx']}"),
-        ("new tokens", str(grid["new_tokens"])),
-        ("TF32", "on" if grid["tf32"] else "off"),
-        ("CUDA graphs", "on" if grid["cuda_graph"] else "off"),
+        ("model", asked.model.name),
+        ("processor", machine.processor),
+        ("threads", str(grid.threads or machine.default_threads)),
+        ("GPU", machine.gpu or "none that NVML tells of"),
+        ("runtime", f"{machine.onnxruntime}, gpt2onnx {asked.gpt2onnx}"),
+        ("new tokens", str(grid.new_tokens)),
+        ("TF32", "on" if grid.tf32 else "off"),
+        ("CUDA graphs", "on" if grid.cuda_graph else "off"),
         *(
-            (f"{name.upper()} price", f"${price:g} an hour")
-            for name, price in record["prices"].items()
+            (f"{name} price", f"${price:g} an hour")
+            for name, price in (("CPU", prices.cpu), ("GPU", prices.gpu))
             if price is not None
         ),
     ]
@@ -95,125 +104,123 @@ def number(value: float | None, unit: float = 1) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _answers(record: Data) -> list[list[str]]:
+def _answers(record: Record) -> list[list[str]]:
     head = [
         *("configuration", "verdict", "top-1", "mean KL", "logits 99.9 %", "logits max"),
         *("texts parted", "near-ties", "first at"),
     ]
-    compared = [each for each in record["answers"] if each["agreement"]]
-    return [head, *(_answer(each, each["agreement"]) for each in compared)]
-
-
-def _answer(entry: Data, found: Data) -> list[str]:
-    first = found["first_parting"]
     return [
-        name_of(entry),
-        VERDICTS[found["verdict"]],
-        f"{found['top1_agreement']:.2%}",
-        f"{found['kl_mean']:.1e}",
-        number(found["logit_difference_p999"]),
-        number(found["max_logit_difference"]),
-        f"{found['texts_parted']} of {len(found['texts'])}",
-        str(found["near_ties"]),
-        NOTHING if first is None else str(first + 1),
+        head,
+        *(_answer(each.configuration, each.agreement) for each in record.answers if each.agreement),
     ]
 
 
-def _speeds(record: Data) -> list[list[str]]:
+def _answer(configuration: Configuration, agreement: Agreement) -> list[str]:
+    figures, parted = agreement.figures, agreement.partings
+    return [
+        str(configuration),
+        VERDICTS[parted.verdict],
+        f"{figures.top1_agreement:.2%}",
+        f"{figures.kl_mean:.1e}",
+        number(figures.logit_difference_p999),
+        number(figures.max_logit_difference),
+        f"{parted.texts_parted} of {len(agreement.texts)}",
+        str(parted.near_ties),
+        NOTHING if parted.first_parting is None else str(parted.first_parting + 1),
+    ]
+
+
+def _speeds(record: Record) -> list[list[str]]:
     head = [
         *("configuration", "batch", "context", "load s", "first token ms", "step ms", "p95 ms"),
         *("tokens/s", "of best CPU", "of CPU fp32"),
     ]
+    return [head, *map(_speed, record.measured)]
+
+
+def _speed(run: Run) -> list[str]:
+    speed, cost = run.speed, run.cost
     return [
-        head,
-        *(
-            [
-                *_cell(run),
-                number(run["load_s"]),
-                number(run["first_token_s"], 1e-3),
-                number(run["step_ms"]["median"]),
-                number(run["step_ms"]["p95"]),
-                number(run["tokens_per_s"]),
-                number(run["speedup_over_best_cpu"]),
-                number(run["speedup_over_cpu_fp32"]),
-            ]
-            for run in ok_runs(record)
-        ),
+        *_cell(run.cell),
+        number(speed.load_s),
+        number(speed.first_token_s, 1e-3),
+        number(speed.step_ms.median),
+        number(speed.step_ms.p95),
+        number(speed.tokens_per_s),
+        number(cost.speedup_over_best_cpu),
+        number(cost.speedup_over_cpu_fp32),
     ]
 
 
-def _costs(record: Data) -> list[list[str]]:
+def _costs(record: Record) -> list[list[str]]:
     head = [
         *("configuration", "batch", "context", "resident MB", "of it anonymous", "device MB"),
         *("CPU J/token", "device J/token", "$ a million tokens", "break-even $/h"),
     ]
+    return [head, *map(_cost, record.measured)]
+
+
+def _cost(run: Run) -> list[str]:
+    memory, energy, cost = run.speed.memory, run.speed.energy, run.cost
     return [
-        head,
-        *(
-            [
-                *_cell(run),
-                *(number(run["memory"][name], 1e6) for name in run["memory"]),
-                number(run["energy"]["cpu_joules_per_token"]),
-                number(run["energy"]["device_joules_per_token"]),
-                number(run["dollars_per_million_tokens"]),
-                number(run["break_even_price"]),
-            ]
-            for run in ok_runs(record)
-        ),
+        *_cell(run.cell),
+        number(memory.resident_bytes, 1e6),
+        number(memory.anonymous_bytes, 1e6),
+        number(memory.device_bytes, 1e6),
+        number(energy.cpu_joules_per_token),
+        number(energy.device_joules_per_token),
+        number(cost.dollars_per_million_tokens),
+        number(cost.break_even_price),
     ]
 
 
-def _places(record: Data) -> list[list[str]]:
+def _places(record: Record) -> list[list[str]]:
     head = ["configuration", "ran on", "share of nodes", "copies between devices", "elsewhere"]
-    rows = []
-    for each in record["answers"]:
-        if placement := each["placement"]:
-            elsewhere = {
-                op: count
-                for provider, ops in placement["nodes"].items()
-                if provider != placement["provider"]
-                for op, count in ops.items()
-            }
-            rows.append(
-                [
-                    name_of(each),
-                    placement["provider"] + (", captured" if placement["captured"] else ""),
-                    f"{placement['share']:.1%}",
-                    str(placement["copies"]),
-                    ", ".join(f"{count} {op}" for op, count in elsewhere.items()) or NOTHING,
-                ]
-            )
-    return [head, *rows]
+    return [
+        head,
+        *(_place(each.configuration, each.placement) for each in record.answers if each.placement),
+    ]
 
 
-def _missing(record: Data) -> list[list[str]]:
+def _place(configuration: Configuration, placement: Placement) -> list[str]:
+    ran = placement.ran
+    elsewhere = [
+        f"{count} {op}"
+        for provider, ops in placement.nodes.items()
+        if provider != ran.provider
+        for op, count in ops.items()
+    ]
+    return [
+        str(configuration),
+        ran.provider + (", captured" if ran.captured else ""),
+        f"{ran.share:.1%}",
+        str(ran.copies),
+        ", ".join(elsewhere) or NOTHING,
+    ]
+
+
+def _missing(record: Record) -> list[list[str]]:
     """Answers and runs that are not there, each reason of a configuration once."""
-    missing: dict[tuple[str, str], list[Data]] = {}
-    for each in [*record["answers"], *record["runs"]]:
-        if each["status"] != "ok":
-            missing.setdefault((name_of(each), each["reason"]), []).append(each)
+    missing: dict[tuple[str, str], list[str]] = {}
+    for each in record.answers:
+        if each.reason is not None:
+            missing.setdefault((str(each.configuration), each.reason), []).append("answers")
+    for run in record.runs:
+        if isinstance(run, Missing):
+            where = f"{run.cell.batch} at {run.cell.context}"
+            missing.setdefault((str(run.cell.configuration), run.reason), []).append(where)
     return [
         ["configuration", "what", "reason"],
         *([name, _what(each), reason] for (name, reason), each in missing.items()),
     ]
 
 
-def _what(missing: Sequence[Data]) -> str:
+def _what(missing: Sequence[str]) -> str:
     """Each run by batch and context; of more than a few how many there are."""
-    runs = [f"{each['batch']} at {each['context']}" for each in missing if "batch" in each]
-    answers = ["answers"] if len(runs) < len(missing) else []
-    return ", ".join(answers + (runs if len(runs) <= 3 else [f"{len(runs)} runs"]))
+    answers = [each for each in missing if each == "answers"][:1]
+    runs = missing[len(answers) :]
+    return ", ".join([*answers, *(runs if len(runs) <= 3 else [f"{len(runs)} runs"])])
 
 
-def ok_runs(record: Data) -> list[Data]:
-    """Those that went well."""
-    return [run for run in record["runs"] if run["status"] == "ok"]
-
-
-def name_of(entry: Data) -> str:
-    """A configuration in two words."""
-    return f"{entry['provider']} {entry['precision']}"
-
-
-def _cell(run: Data) -> list[str]:
-    return [name_of(run), str(run["batch"]), str(run["context"])]
+def _cell(cell: Cell) -> list[str]:
+    return [str(cell.configuration), str(cell.batch), str(cell.context)]

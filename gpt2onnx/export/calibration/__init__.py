@@ -1,1 +1,1 @@
-"""What activations are while the checkpoint reads a text, for rounding that heeds them."""
+"""The activations of a checkpoint while it reads a text, which calibrate the rounding."""

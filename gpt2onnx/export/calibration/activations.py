@@ -1,4 +1,4 @@
-"""The activation functions of transformers' ACT2FN in numpy, as activations.py has them in ONNX.
+"""transformers' activation functions (ACT2FN) in numpy.
 
 https://github.com/huggingface/transformers/blob/main/src/transformers/activations.py
 """

@@ -1,6 +1,6 @@
-"""What each matrix is given while a checkpoint reads a text: its forward pass, watched.
+"""GPT-2's forward pass in numpy, which reports what each matrix multiplies.
 
-In numpy and single precision, layer by layer over all windows of the text, so that each weight is
+In single precision, layer by layer over all windows of the text, so that each weight is
 read once and memory holds one activation a token. Knows nothing of rounding and nothing of ONNX.
 """
 

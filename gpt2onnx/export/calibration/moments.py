@@ -1,4 +1,4 @@
-"""The second moments of the feed-forwards' inputs over a text, a layer at a time as asked for.
+"""Second moments (x.T @ x) of the feed-forwards' inputs over a text, one layer at a time.
 
 Knows GPT-2's matrices by name; knows nothing of rounding.
 """

@@ -1,4 +1,4 @@
-"""The tokens that an export is calibrated with: a text's, or random ones where there is none.
+"""The calibration tokens of an export: a text's, or random ones.
 
 Keys and values depend on the position as much as on the token, so every position is filled: with a
 text that ended after 218 of 1,024 positions, a model was worthless behind them

@@ -1,1 +1,1 @@
-"""A checkpoint's files: config, weights, tokenizer, and the hub that they come from."""
+"""A checkpoint's files: config, weights, tokenizer; from a folder or a hub."""

@@ -1,4 +1,4 @@
-"""Floats as files hold them, mapped into memory, as float32, and whether they are finite.
+"""Floats in files, mapped into memory, as float32; and whether they are finite.
 
 Knows nothing of tensors' names, nor of where they lie.
 """

@@ -1,4 +1,4 @@
-"""The generation settings of a checkpoint that its model folder gets: those that can be heeded.
+"""The generation settings that a model folder takes over from its checkpoint.
 
 Knows which file of a checkpoint has its say; what may be in it, the samplers know.
 """

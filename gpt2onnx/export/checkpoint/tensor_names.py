@@ -1,4 +1,4 @@
-"""GPT-2's tensors under the names that wrappers of a model have given them.
+"""GPT-2's tensor names, without the prefixes that wrappers add.
 
 torch.compile, data parallelism and others put a prefix before every name. Where all names have it,
 and what is left are GPT-2's own, it is taken off; else it is told.

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its tokenizer beside tokenizer.json, in up to four files.
+"""A checkpoint's tokenizer settings beside tokenizer.json, from up to four files.
 
 Knows transformers' names, and which file has its say where; knows nothing of ids in a vocabulary.
 """

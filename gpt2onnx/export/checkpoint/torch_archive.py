@@ -1,4 +1,4 @@
-"""What torch.save wrote: a pickle that tells of tensors, and where in the file their numbers are.
+"""A file of torch.save: a pickle that describes tensors, and where their bytes are.
 
 A zip archive of a pickle and of each storage's bytes or, from PyTorch before 1.6, five pickles and
 the bytes of one storage after another. None of the pickled code is run. Knows nothing of GPT-2.

@@ -1,1 +1,1 @@
-"""GPT-2's graphs, written one node a call: for the CPU, for CUDA, in standard operators."""
+"""GPT-2's graphs, one call a node: for the CPU, for CUDA, in standard operators."""

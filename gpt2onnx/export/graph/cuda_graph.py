@@ -1,4 +1,4 @@
-"""The same graph for CUDA's kernels: fewer of them a step, and the largest logits by themselves.
+"""The graph for CUDA: fewer kernels a step, and the top logits found on the device.
 
 A decode step of a small model on a GPU is a chain of short kernels, so each one that is left out
 counts. ONNX Runtime fuses some of them itself, but no residual stream whose activations are rows.

@@ -1,4 +1,4 @@
-"""Attention heads of the sizes that ONNX Runtime takes. Knows the config, not the graph."""
+"""Attention heads of sizes that ONNX Runtime supports. Knows the config, not the graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The KV cache of a graph: in the activations' type, or in int8, each channel on a grid of its own.
+"""The KV cache of a graph: in the activations' type, or in int8 with a scale per channel.
 
 GroupQueryAttention rounds what it appends to an int8 cache to whole steps, of one size for all
 (`PER_TENSOR`) or of one for each channel (`PER_CHANNEL`), which is slower
@@ -102,8 +102,8 @@ def check_kv_cache(kv_cache: str, graph: str, precision: str, device: str) -> No
     ):
         if value not in wanted:
             raise ParameterError(
-                f"kv_cache='int8' goes with {option}={' or '.join(map(repr, wanted))}, "
-                f"{value!r} came; use kv_cache='float'"
+                f"kv_cache='int8' needs {option}={' or '.join(map(repr, wanted))}, got "
+                f"{value!r}; use kv_cache='float'"
             )
 
 

@@ -1,4 +1,4 @@
-"""Writes an ONNX graph one node a call, and its matrices straight to a data file.
+"""Builds an ONNX graph, one call a node, and streams its weights to a data file.
 
 Knows ONNX's data structures and the layout of external data; knows nothing of GPT-2. Values are the
 names that ONNX itself uses, so an expression reads like the formula it stands for:

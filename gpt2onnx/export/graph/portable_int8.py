@@ -1,4 +1,4 @@
-"""The portable graph's matrices in 8 bits: blocks, which DequantizeLinear multiplies out.
+"""8-bit weights of the portable graph: blocks, expanded by DequantizeLinear.
 
 All in standard operators, which any runtime computes in single precision. ONNX Runtime makes one
 MatMulNBits of a DequantizeLinear and its MatMul, as in the fused graph, and rounds activations to 8

@@ -15,7 +15,7 @@ from onnx import TensorProto
 
 from gpt2onnx.errors import WeightsError
 from gpt2onnx.export.graph.onnx_builder import GraphBuilder
-from gpt2onnx.export.quantization.gptq import quantize_with_feedback
+from gpt2onnx.export.quantization.gptq import quantize_gptq
 from gpt2onnx.export.quantization.rounding import SMALLEST_SCALE, quantize_blocks
 
 Float = NDArray[np.float32]
@@ -63,8 +63,8 @@ class BlockMatrix:
     def multiply_finely(self, x: str) -> str:
         """The same with 16 bits of x [tokens, width], where the operator rounds: on the CPU.
 
-        What rounding x leaves are further rows of the same call, which reads the weights once. The
-        first part is on the operator's own grid, so that it isn't rounded again.
+        The rounding residual of x is appended as extra rows of the same call, which reads the
+        weights once. The first part is on the operator's own grid: it isn't rounded again.
         """
         op = self.op
         blocks = op.Reshape(self._filled_up(x), op.constant([0, -1, BLOCK_SIZE], np.int64))
@@ -166,7 +166,7 @@ def store_blocks(
     if moments is None:
         values, scales = quantize_blocks(weight, bits, BLOCK_SIZE, dtype)
     else:
-        values, scales = quantize_with_feedback(weight, moments, bits, BLOCK_SIZE, dtype)
+        values, scales = quantize_gptq(weight, moments, bits, BLOCK_SIZE, dtype)
     out, width = weight.shape
     stored = op.matrix(f"{name}.weight_q{bits}", values)
     return BlockMatrix(op, stored, op.matrix(f"{name}.weight_scales", scales), bits, width, out)

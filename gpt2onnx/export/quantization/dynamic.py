@@ -1,4 +1,4 @@
-"""8-bit weights times activations that are rounded to 8 bits as they come, a scale a token.
+"""8-bit weights times activations that are quantized on the fly, one scale a token.
 
 Knows operators and shapes: x is [tokens, width], a weight [width, out]. Activations are unsigned,
 because ONNX Runtime's kernels for signed ones are ten times slower.
@@ -30,8 +30,8 @@ def multiply(op: GraphBuilder, name: str, x: str, weight: Float) -> str:
 def multiply_finely(op: GraphBuilder, name: str, x: str, weight: Float) -> str:
     """The same with 16 bits of activations.
 
-    What rounding x leaves is rounded as well and multiplied in the same call, as further rows, so
-    that the weights are read once.
+    The rounding residual of x is rounded, too, and appended as extra rows of the same call, so that
+    the weights are read once.
     """
     rounded, scale, zero = quantize_tokens(op, x)
     rest = op.Sub(x, op.DequantizeLinear(rounded, scale, zero, axis=0))

@@ -1,4 +1,4 @@
-"""Rounding in blocks, each column's error made up for by the columns after it: GPTQ.
+"""GPTQ: block quantization in which later columns make up for each column's rounding error.
 
 Frantar 2022, https://arxiv.org/abs/2210.17323. Plain numpy; knows no graph and no model.
 """
@@ -22,7 +22,7 @@ DAMPING = 0.01
 PARTS = tuple(np.float32(sign * part / 20) for part in range(20, 14, -1) for sign in (1, -1))
 
 
-def quantize_with_feedback(
+def quantize_gptq(
     weight: Float, moments: Float, bits: int, block_size: int, dtype: DTypeLike = np.float32
 ) -> Blocks:
     """As quantize_blocks, of [out, in], for inputs of which x.T @ x is known.
@@ -45,35 +45,35 @@ def _round_group(
     weight: Float, moments: Float, bits: int, block_size: int, dtype: DTypeLike
 ) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """Levels [out, blocks, block_size] and scales [out, blocks] of [out, in]; overwrites it."""
-    feedback = _feedback(moments)
+    factor = _inverse_factor(moments)
     importance = np.diagonal(moments)
     levels, scales = [], []
     for start in range(0, weight.shape[1], block_size):
         end = start + block_size
         block = weight[:, start:end]
         scale = _best_scales(block, importance[start:end], bits, dtype)
-        found, errors = _round_block(block, scale, feedback[start:end, start:end], bits)
-        weight[:, end:] -= errors @ feedback[start:end, end:]
+        found, errors = _round_block(block, scale, factor[start:end, start:end], bits)
+        weight[:, end:] -= errors @ factor[start:end, end:]
         levels.append(found)
         scales.append(scale)
     return np.stack(levels, axis=1), np.stack(scales, axis=1)
 
 
 def _round_block(
-    block: Float, scales: NDArray[Any], feedback: Float, bits: int
+    block: Float, scales: NDArray[Any], factor: Float, bits: int
 ) -> tuple[NDArray[np.uint8], Float]:
-    """Levels [out, block_size], and each one's error over its own feedback, to be passed on."""
+    """Levels [out, block_size], and errors to pass on, over the factor's diagonal."""
     levels, errors = np.empty(block.shape, np.uint8), np.empty_like(block)
     for column in range(block.shape[1]):
         found = round_levels(block[:, column], scales, bits)
         levels[:, column] = found
         error = block[:, column] - _value(found, scales, bits)
-        errors[:, column] = error / feedback[column, column]
-        block[:, column + 1 :] -= np.outer(errors[:, column], feedback[column, column + 1 :])
+        errors[:, column] = error / factor[column, column]
+        block[:, column + 1 :] -= np.outer(errors[:, column], factor[column, column + 1 :])
     return levels, errors
 
 
-def _feedback(moments: Float) -> Float:
+def _inverse_factor(moments: Float) -> Float:
     """The upper Cholesky factor of the inverse of x.T @ x, [in, in]."""
     damped = moments.astype(np.float64)
     mean = np.trace(damped) / len(damped)

@@ -99,7 +99,7 @@ class Blockwise:
 
     bits: int
     dtype: np.dtype[Any]
-    moments: Callable[[str], Float] | None = None  # of inputs, by name: round with feedback
+    moments: Callable[[str], Float] | None = None  # of inputs, by name: round by GPTQ
     fine: bool = False  # 16 bits of activations, in two parts
 
     def linear(self, op: GraphBuilder, name: str, x: str, weight: Float, bias: Float) -> str:

@@ -1,4 +1,4 @@
-"""Moves outliers of activations into the weights, where rounding hardly meets them.
+"""SmoothQuant: moves outliers from activations into weights, where rounding costs less.
 
 A channel that a layer norm divides by s, and whose row of the next matrix is multiplied by s, is
 the same to the model and easier to round. So are a value of the attention with its row of the

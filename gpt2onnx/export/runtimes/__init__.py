@@ -1,1 +1,1 @@
-"""What other runtimes want of a model folder: names, inputs, files beside the graph."""
+"""What other runtimes expect of a model folder: names, inputs, extra files."""

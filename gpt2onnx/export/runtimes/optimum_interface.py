@@ -1,4 +1,4 @@
-"""A decoder with the inputs and outputs that Optimum gives GPT-2, which other libraries feed.
+"""Optimum's inputs and outputs for GPT-2, which other libraries use as well.
 
 Inputs                    shape
   input_ids               int64 [batch_size, sequence_length]

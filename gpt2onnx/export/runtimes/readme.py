@@ -1,4 +1,4 @@
-"""README.md of a model folder: what it is, how to run it where it is for, and how good it is.
+"""README.md of a model folder: what it is, how to run it, how accurate it is.
 
 Knows what was exported; writes text and nothing else.
 """

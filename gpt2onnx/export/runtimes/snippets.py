@@ -1,4 +1,4 @@
-"""How each runtime runs a folder that was written for it: the code that its README.md shows.
+"""Code that runs a model folder in each runtime, for its README.md.
 
 DTYPE stands for transformers.js' word for the precision. Python runs inside the folder, JavaScript
 beside `models/gpt2`. Tests run all of it.

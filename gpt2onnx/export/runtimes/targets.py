@@ -1,4 +1,4 @@
-"""Who is to run a model folder: which graphs each runtime takes, and the files beside it.
+"""The runtimes that a model folder can be made for: their graphs and extra files.
 
 Knows the other runtimes' names and settings; knows nothing of nodes. snippets.py has how to run it
 there, readme.py what the folder says of itself.

@@ -1,4 +1,4 @@
-"""A checkpoint in PyTorch, by transformers: what exported models are compared with.
+"""A checkpoint in PyTorch, loaded by transformers: the reference of a verification.
 
 Knows tokens and logits. Needs torch and transformers, and imports them where they are used.
 """

@@ -1,4 +1,4 @@
-"""Logits of an exported model against PyTorch's: of the prompt, and of each cached step after it.
+"""Verifies an exported model: logits of a prompt and of cached steps against PyTorch's.
 
 The one place where export meets the runtime, since what is verified is what a user will run. Needs
 PyTorch, transformers and ONNX Runtime.

@@ -33,7 +33,7 @@ from gpt2onnx.runtime.decoder.protocol import (
 )
 from gpt2onnx.runtime.ort.session import Session, TensorSpec
 from gpt2onnx.runtime.turns import Turns, in_turn
-from gpt2onnx.samplers.top_logits import Largest
+from gpt2onnx.samplers.top_logits import TopLogits
 
 INPUTS = (
     *("input_ids", "position_ids", "seqlens_k", "total_sequence_length", "logits_index"),
@@ -42,7 +42,7 @@ INPUTS = (
 PAST = "past_key_values."
 BIAS = "attention_bias"
 WHOLE = ("logits", "hidden_states")  # the second where the graph gives it
-TOP = ("top_ids", "top_logits", "top_logprobs")  # Largest's fields
+TOP = ("top_ids", "top_logits", "top_logprobs")  # TopLogits's fields
 Arrays = Mapping[str, NDArray[Any]]  # by name; outputs are [count, width]
 _Placed: TypeAlias = tuple[int, Result]  # where among the reads, and what came of it
 # Attention costs the square of a chunk, matrices want many rows: 128 was within 8 % of the best on
@@ -177,7 +177,7 @@ class FusedDecoder:
         """
         outputs = self._stepped([reads[place] for place in few], TOP)
         for place, *row in zip(few, *(outputs[name] for name in TOP), strict=True):
-            largest = Largest(*row)
+            largest = TopLogits(*row)
             if largest.settles(reads[place].needs):
                 yield place, Result(NO_LOGITS, largest=largest)
             else:

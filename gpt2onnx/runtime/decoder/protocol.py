@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.samplers.top_logits import ALL, Largest
+from gpt2onnx.samplers.top_logits import ALL, TopLogits
 
 Ids = NDArray[np.int64]
 Logits = NDArray[np.float32]
@@ -66,7 +66,7 @@ class Result(NamedTuple):
     hidden: Hidden = (
         NO_LOGITS  # [wanted, hidden_size], where the graph gives the last hidden states
     )
-    largest: Largest | None = None  # of a lone token's, where they settle what the read needs
+    largest: TopLogits | None = None  # of a lone token's, where they settle what the read needs
 
 
 class Decoder(Protocol[AnyRow]):

@@ -15,7 +15,7 @@ from gpt2onnx.runtime.decoder.protocol import (
     Mask,
     Read,
 )
-from gpt2onnx.samplers.top_logits import Largest
+from gpt2onnx.samplers.top_logits import TopLogits
 
 
 def prefill(decoder: Decoder[AnyRow], row: AnyRow, ids: Ids) -> Logits:
@@ -37,7 +37,7 @@ def step(decoder: Decoder[AnyRow], rows: Sequence[AnyRow], ids: Ids) -> Logits:
     return np.concatenate([result.logits for result in decoder.read(reads)])
 
 
-def step_largest(decoder: Decoder[AnyRow], rows: Sequence[AnyRow], ids: Ids) -> Largest:
+def step_largest(decoder: Decoder[AnyRow], rows: Sequence[AnyRow], ids: Ids) -> TopLogits:
     """The same, with each row's largest logits alone: [rows, top] each.
 
     Raises ValueError where they don't settle which one is the largest.
@@ -46,7 +46,7 @@ def step_largest(decoder: Decoder[AnyRow], rows: Sequence[AnyRow], ids: Ids) -> 
     found = [result.largest for result in decoder.read(reads)]
     if None in found:
         raise ValueError("the largest logits of a row don't settle a choice: read all of them")
-    return Largest(*(np.stack(arrays) for arrays in zip(*filter(None, found), strict=True)))
+    return TopLogits(*(np.stack(arrays) for arrays in zip(*filter(None, found), strict=True)))
 
 
 def branch(decoder: Decoder[AnyRow], row: AnyRow, ids: Ids, sees: Mask, wanted: Ids) -> Logits:

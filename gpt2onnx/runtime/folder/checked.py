@@ -1,4 +1,4 @@
-"""Model folders whose checksums agreed: a mark for each in the user's cache folder.
+"""Model folders whose checksums were verified: a mark for each in the user's cache folder.
 
 A mark also keeps a number that was found then, the largest token id of the folder's tokenizer.
 A folder that changes, or is made again, has its mark replaced; marks of folders that are gone go

@@ -1,4 +1,4 @@
-"""One piece of work in a thread of its own. Knows threads; knows nothing of the work."""
+"""Runs one piece of work in a background thread. Knows nothing of the work."""
 
 from __future__ import annotations
 

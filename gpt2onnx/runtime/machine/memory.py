@@ -1,4 +1,4 @@
-"""The machine's memory: how much there is, what is left of it, and giving back what was freed.
+"""The machine's memory: its size, what is available, and giving freed memory back.
 
 Knows operating systems; knows nothing of what memory is used for.
 """

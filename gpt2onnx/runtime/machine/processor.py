@@ -1,4 +1,4 @@
-"""The CPU, and which of the features that matter to ONNX Runtime's kernels it has.
+"""The CPU, and those of its features that matter to ONNX Runtime's kernels.
 
 Knows /proc/cpuinfo; where there is none, the processor's name alone.
 """

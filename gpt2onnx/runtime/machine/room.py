@@ -1,4 +1,4 @@
-"""What a call takes of the machine's memory, compared with what is left before anything is made.
+"""Compares the memory that a call needs with what is available, before anything is allocated.
 
 The cache is reserved for the longest that each sequence may become, so that is what counts: a call
 that would run into the system's own limit later, and be killed there, is refused at once. Knows

@@ -1,1 +1,1 @@
-"""ONNX Runtime: sessions, proof of where they run, what its errors mean, the start-up cache."""
+"""ONNX Runtime: sessions, where they really run, errors, the start-up cache."""

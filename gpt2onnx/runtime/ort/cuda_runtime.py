@@ -1,4 +1,4 @@
-"""CUDA's runtime library, as far as the runtime calls it itself: copies, and waiting for them.
+"""The functions of CUDA's runtime library that are called directly: copying and waiting.
 
 The library is the one that ONNX Runtime's provider has loaded. ONNX Runtime works on a stream of
 its own, made with cudaStreamNonBlocking, the copies here on the default stream, and neither waits

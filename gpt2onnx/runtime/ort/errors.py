@@ -1,4 +1,4 @@
-"""What ONNX Runtime's errors mean, as errors of this package.
+"""ONNX Runtime's errors as errors of this package.
 
 ONNX Runtime raises them without a common base and mostly under one code, FAIL, so the text decides.
 Knows the texts of ONNX Runtime 1.31, and nothing of sessions; a text that it doesn't know still

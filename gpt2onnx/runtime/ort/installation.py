@@ -1,4 +1,4 @@
-"""Which ONNX Runtime is installed, and what keeps CUDA from running here.
+"""Which ONNX Runtime is installed, and why CUDA can't run here.
 
 It reads folders and asks the system's libraries; it never imports onnxruntime, so that it can speak
 when that import fails. It knows nothing of models and sessions.

@@ -1,4 +1,4 @@
-"""gpt2onnx-kernels, the optional library of operators: whether it is there, and when it is taken.
+"""gpt2onnx-kernels, the optional operator library: whether it is there, and when it is used.
 
 Knows the package's names, folders and providers; opens no session. Without the package every model
 runs as it does with graph="onnx".

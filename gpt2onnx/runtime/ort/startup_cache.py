@@ -1,4 +1,4 @@
-"""The start-up cache: models as ONNX Runtime optimised and packed them, mapped when next opened.
+"""The start-up cache: models as ONNX Runtime optimised and packed them, mapped at the next start.
 
 Opened plainly, ONNX Runtime packs every matrix into memory of the process's own. It can save what
 it packed (`session.save_external_prepacked_constant_initializers`) and map it the next time: pages

@@ -1,4 +1,4 @@
-"""What the start-up cache holds on disk: bounded, whole or not there, safe with several processes.
+"""The start-up cache on disk: bounded, never half-written, safe with several processes.
 
 An entry is a folder named by a hash of what it was made of. It is written in a stage and renamed
 when it is complete, so that nobody sees a part of it; of two that were made at once the

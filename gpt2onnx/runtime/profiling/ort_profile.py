@@ -1,4 +1,4 @@
-"""What ONNX Runtime's profiler wrote: the operators of each run, their times and weights.
+"""Reads ONNX Runtime's profile: the operators of each run, their times and weights.
 
 Knows the profiler's file: https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html
 Knows nothing of what was run.

@@ -1,7 +1,7 @@
-"""Where a model's time goes: by kind of operator, beside the time without a profiler and the floor.
+"""Where a model's time goes: by operator, beside the time without a profiler and the roofline.
 
 The profiler's own cost is in the operators' times, so the same work is timed in a session without
-it. The floor is the time that reading takes: of weights and cache, each byte once.
+it. The roofline is the least time that memory allows: weights and cache, each byte read once.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ MOST_STEPS = 100_000
 
 @dataclass(frozen=True)
 class Phase:
-    """A prompt, or a step: the operators' times, all of it without a profiler, and the floor."""
+    """A prompt, or a step: the operators' times, all of it without a profiler, and the roofline."""
 
     tokens: int  # of the prompt, or that the cache holds before the step
     operators: list[OperatorTime]
     measured_ms: float
     bytes_read: int  # weights, and the cache at its end
-    floor_ms: float | None  # None where the host's memory isn't what is read
+    roofline_ms: float | None  # None where the host's memory isn't what is read
 
     @property
     def ratio(self) -> float | None:
-        """How many times the floor it takes."""
-        return None if self.floor_ms is None else self.measured_ms / self.floor_ms
+        """The measured time as a multiple of the roofline."""
+        return None if self.roofline_ms is None else self.measured_ms / self.roofline_ms
 
     @property
     def operators_ms(self) -> float:
@@ -113,7 +113,7 @@ def profile(
 ) -> Profile:
     """Do the work with and without ONNX Runtime's profiler, whose files are gone at the end.
 
-    Errors: as `open_session`; ParameterError for work that the model has no room for, or of more
+    Errors: as `open_session`; ParameterError for work that the model has no room for, or more
     operators than the profiler holds.
     """
     work.check(folder.n_positions)
@@ -131,9 +131,9 @@ def profile(
 
     def phase(tokens: int, held: int, passes: list[list[Run]], seconds: list[float]) -> Phase:
         read = weights + cache * held
-        floor = 1e3 * read / bandwidth if bandwidth else None
+        roofline = 1e3 * read / bandwidth if bandwidth else None
         times = by_operator(passes[-len(seconds) + 1 :])
-        return Phase(tokens, times, 1e3 * statistics.median(seconds[1:]), read, floor)
+        return Phase(tokens, times, 1e3 * statistics.median(seconds[1:]), read, roofline)
 
     prompts = _split(recorded(work.prompts), 1 + PROMPTS)
     steps = [[run] for run in recorded(work.decode)]

@@ -1,4 +1,4 @@
-"""The least time that a step can take: what it must read, over how fast this machine reads.
+"""Roofline: the least time that a step can take, its bytes over the memory's bandwidth.
 
 Knows numpy's threads and a graph's inputs; knows nothing of what runs the graph.
 """

@@ -1,4 +1,4 @@
-"""Structured output: a text that a regular expression, a JSON schema, a grammar or a list allows.
+"""Structured output: constrains a text to a regular expression, JSON schema, grammar or list.
 
 llguidance (https://github.com/guidance-ai/llguidance) parses what is written with an Earley parser
 over derivatives of regular expressions, and walks the vocabulary's tokens as a trie: at each step

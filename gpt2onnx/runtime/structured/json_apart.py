@@ -1,4 +1,4 @@
-"""Which JSON schemas no value can meet together: what makes a oneOf of them an anyOf.
+"""Whether JSON schemas exclude each other, so that their oneOf can be an anyOf.
 
 Knows schemas alone. What it can't tell, it takes for possible.
 """

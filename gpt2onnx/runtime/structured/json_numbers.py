@@ -1,4 +1,4 @@
-"""A JSON schema's numbers, as llguidance reads them: doubles, which it writes with few digits.
+"""The numbers of a JSON schema as llguidance reads them: doubles, written with few digits.
 
 An integer beyond 2^53, or a decimal of more than 15 digits, may become another number there. Knows
 numbers alone.

@@ -1,4 +1,4 @@
-"""Texts of strings and names in a JSON schema: formats, and which names a pattern matches."""
+"""String formats and property-name patterns of a JSON schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A JSON schema as llguidance takes it: the same texts, or fewer, or an error that names the place.
+"""A JSON schema for llguidance: the same texts, or fewer, or an error that names the place.
 
 llguidance holds numbers in doubles, refuses what restricts nothing, and begins an object that it
 can't finish where a property pattern has no name left. Here a schema is walked once, from the

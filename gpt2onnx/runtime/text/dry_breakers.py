@@ -1,4 +1,4 @@
-"""Which tokens hold a text: how the texts that break DRY's sequences become token ids.
+"""Finds the tokens that contain DRY's sequence breakers.
 
 Knows a tokenizer; knows nothing of what the tokens are for.
 """

@@ -1,4 +1,4 @@
-"""Long texts to token ids: in pieces that make the same ids, and the fewest that they can be.
+"""Encodes long texts in pieces, with the same ids; and the fewest ids that a text can have.
 
 `tokenizers` takes some 200 bytes of memory for each character that it encodes at once. GPT-2's
 tokenizer splits a text by a regular expression first, which always parts two words at the space

@@ -1,4 +1,4 @@
-"""Prompts: what a caller gives becomes token ids that the model can take.
+"""Turns a caller's prompt into token ids that the model can take.
 
 Knows the tokenizer, the vocabulary's size and the number of positions; knows no decoder.
 """

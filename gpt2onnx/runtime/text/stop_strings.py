@@ -1,4 +1,4 @@
-"""A continuation's text as its tokens come, never a part of a stop string.
+"""A text as its tokens come, which never shows a part of a stop string.
 
 Stop strings are looked for in the text with special tokens, as transformers does; special tokens
 aren't shown. So there are two texts of the same tokens, and which token ends where in each leads

@@ -1,1 +1,1 @@
-"""Beam search over logits: its hypotheses, their scores, and words that must come. numpy alone."""
+"""Beam search over logits: hypotheses, scores, forced words. numpy alone."""

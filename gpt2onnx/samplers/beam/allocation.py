@@ -1,4 +1,4 @@
-"""Which continuations a beam follows while phrases must still come.
+"""Picks a beam's continuations while forced phrases are unfinished.
 
 The likeliest ones alone would hardly ever contain them. Dynamic beam allocation, Post & Vilar,
 1804.06609: tokens of the phrases are candidates, too, and each stage of progress has its share of

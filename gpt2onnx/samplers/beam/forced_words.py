@@ -1,4 +1,4 @@
-"""Phrases that a text must contain (`force_words_ids`), and how far it has got with them.
+"""Forced phrases (`force_words_ids`), and matching progress.
 
 A constraint is one phrase, or several of which one will do: transformers' PhrasalConstraint and
 DisjunctiveConstraint. It is met where the new tokens contain the phrase; phrases may overlap.

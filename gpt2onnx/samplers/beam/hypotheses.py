@@ -1,4 +1,4 @@
-"""Hypotheses of a beam search: those being written, and the best of those that ended.
+"""Hypotheses of a beam search: the running ones, and the best finished ones.
 
 Knows tokens, scores and lengths; knows nothing of logits, of how tokens are chosen, or of text.
 """

@@ -1,4 +1,4 @@
-"""The scores of all that can follow a group of beams: [running, vocab].
+"""Scores of all continuations of a group of beams: [running, vocab].
 
 Log-probabilities, less what diversity takes, through the penalties and warpers of `chain`, and
 added to what each hypothesis has already. Knows nothing of what is chosen by them.

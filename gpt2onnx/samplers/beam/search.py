@@ -1,4 +1,4 @@
-"""Beam search after one prompt: the logits of its running hypotheses in, the next ones out.
+"""Beam search for one prompt: logits of the running hypotheses in, the next hypotheses out.
 
 What is kept, when a hypothesis ends and when the search does is transformers 4.57's `_beam_search`,
 beam sampling included. Groups make it diverse beam search (Vijayakumar et al., 1610.02424), phrases

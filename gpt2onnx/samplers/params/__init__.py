@@ -1,4 +1,4 @@
-"""What a call asks of decoding: the table of parameters, its checks, and the rules between them.
+"""The parameters of a generation: their table, their checks, and the rules between them.
 
 A new sampler is its function, and its field in `table`. Knows nothing of models.
 """

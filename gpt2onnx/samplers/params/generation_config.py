@@ -1,4 +1,4 @@
-"""What a checkpoint's generation_config.json, or its config.json, contributes to a call.
+"""Generation defaults from a checkpoint's generation_config.json or config.json.
 
 A key becomes a default, or is dropped because it can't change which tokens come out, or is refused
 by name. Knows transformers' names, of versions 4.45 to 5.24; nothing of files.

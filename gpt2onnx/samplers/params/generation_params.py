@@ -1,4 +1,4 @@
-"""GenerationParams: what a call asks of decoding, validated before anything runs.
+"""GenerationParams: the parameters of one generation, validated before anything runs.
 
 Knows nothing of models: what depends on a vocabulary or a prompt is checked by `check_vocabulary`
 and `for_prompt`.

@@ -1,4 +1,4 @@
-"""One parameter: what it may be, what it says on a command line, what it needs to have an effect.
+"""One parameter: its check, its help, and what it needs to have an effect.
 
 All of it stands with the field of GenerationParams, as the field's metadata; whoever lists
 parameters, checks them or explains them reads it there. Knows no parameter by name.

@@ -1,4 +1,4 @@
-"""What the values of several parameters must be to each other.
+"""Checks of several parameters' values against each other.
 
 Whether one has an effect beside the others, `rules` has told; here all of them have, and their
 values don't fit. Over a plain mapping of all parameters, each checked by itself before.

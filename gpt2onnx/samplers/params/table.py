@@ -74,9 +74,9 @@ class ParameterTable:
         default=DEFAULT_MAX_NEW_TOKENS,
         group="length",
     )
-    max_length: int | None = integer(1, "the same, the prompt's tokens counted in")
-    min_new_tokens: int | None = integer(0, "no end token before this many", off=0)
-    min_length: int | None = integer(0, "the same, the prompt's tokens counted in", off=0)
+    max_length: int | None = integer(1, "the same, counting the prompt's tokens")
+    min_new_tokens: int | None = integer(0, "no end token before this many new tokens", off=0)
+    min_length: int | None = integer(0, "the same, counting the prompt's tokens", off=0)
     max_time: float | None = _above_0(" of seconds", "stop after this many seconds")
     eos_token_id: int | Sequence[int] | None = tokens(
         "end tokens (default: the model's; '' for none)"
@@ -91,34 +91,35 @@ class ParameterTable:
     )
     overflow: Literal["error", "truncate", "slide"] = parameter(
         values.choice("error", "truncate", "slide"),
-        "where the model's positions end: error (default) refuses a longer prompt, truncate "
-        "keeps its end, slide writes on and forgets the older half",
+        "if the prompt or text is longer than the model's context: error (default) refuses it, "
+        "truncate keeps the prompt's end, slide goes on and forgets the older half",
         "choice",
         default="error",
         off=("error", "truncate"),
     )
 
     do_sample: bool = flag(
-        "draw tokens by their probabilities (default: take the best one)", group="sampling"
+        "sample tokens by their probabilities (default: take the most probable one)",
+        group="sampling",
     )
     num_return_sequences: int = integer(
         1,
-        "give this many texts of one prompt",
+        "give this many texts for each prompt",
         default=1,
         off=1,
         needs=("do_sample", "num_beams", "return_alternatives"),
     )
     best_of: int | None = integer(
-        1, "draw this many, and give the most probable ones, best first", needs="do_sample"
+        1, "sample this many texts, and give the most probable ones, best first", needs="do_sample"
     )
     return_alternatives: bool = flag(
-        "begin the texts with different tokens, the most probable ones in order"
+        "begin each text with another token, the most probable ones in order"
     )
     seed: int | None = parameter(
-        values.seed, "the same seed draws the same text", "integer", needs="do_sample"
+        values.seed, "random seed: the same seed gives the same text", "integer", needs="do_sample"
     )
     top_n_sigma: float | None = _from_0(
-        "draw from logits at most X deviations below the largest",
+        "keep tokens with logits at most X standard deviations below the largest",
         needs="do_sample",
         warping=warps(warpers.top_n_sigma, n="top_n_sigma"),
     )
@@ -126,7 +127,7 @@ class ParameterTable:
     temperature: float | None = number(
         lambda v: v >= warpers.LOWEST_TEMPERATURE,
         "a number above 0; for greedy decoding set do_sample=False instead",
-        "divide the logits; below 1 is more predictable",
+        "divide the logits by this; below 1 is more predictable",
         off=1,
         needs="do_sample",
         warping=warps(
@@ -137,17 +138,17 @@ class ParameterTable:
         ),
     )
     dynatemp_range: float | None = _from_0(
-        "move the temperature up to X down and up with the entropy", needs="do_sample"
+        "vary the temperature by up to X with the entropy", needs="do_sample"
     )
     dynatemp_exponent: float | None = _above_0(
         "",
-        "above 1 it moves up late, below 1 early (default: 1)",
+        "above 1 the temperature rises late, below 1 early (default: 1)",
         needs="dynatemp_range",
     )
     smoothing_factor: float | None = number(
         lambda v: 0 <= v < _LARGEST,
         _OFF_AT_0,
-        "bend the logits by a parabola of this curvature: above 0 the best ones gain",
+        "quadratic sampling: bend the logits by a parabola of this curvature",
         off=0,
         needs="do_sample",
         warping=warps(warpers.quadratic, factor="smoothing_factor", curve="smoothing_curve"),
@@ -155,26 +156,26 @@ class ParameterTable:
     smoothing_curve: float | None = number(
         lambda v: 1 <= v < _LARGEST,
         "a number of at least 1",
-        "above 1 the unlikely ones lose more (default: 1)",
+        "above 1 unlikely tokens lose more (default: 1)",
         needs="smoothing_factor",
     )
     # None is transformers' 50, unless mirostat or a sampler_order without top_k is given.
     top_k: int | None = integer(
         0,
-        "draw from the N best tokens; 0 is all (default: 50)",
+        "keep the N most probable tokens; 0 keeps all (default: 50)",
         allowed="an integer of at least 0, which turns it off",
         off=0,
         needs=("do_sample", "penalty_alpha"),
         warping=warps(warpers.top_k, k="top_k"),
     )
     top_p: float | None = _mass(
-        "draw from the fewest tokens whose probabilities reach this sum",
+        "keep the fewest tokens whose probabilities reach this sum",
         off=1,
         needs="do_sample",
         warping=warps(warpers.top_p, p="top_p"),
     )
     min_p: float | None = _mass(
-        "draw from tokens at least this times as probable as the best one",
+        "keep tokens at least X times as probable as the best one",
         off=0,
         needs="do_sample",
         warping=warps(warpers.min_p, p="min_p"),
@@ -182,13 +183,13 @@ class ParameterTable:
     typical_p: float | None = number(
         lambda v: 0 < v <= 1,
         "a number above 0, up to 1, which turns it off",
-        "draw from the most typical tokens that reach this sum",
+        "keep the most typical tokens that reach this sum",
         off=1,
         needs="do_sample",
         warping=warps(warpers.typical_p, p="typical_p"),
     )
     epsilon_cutoff: float | None = _cutoff(
-        "draw from tokens of at least this probability",
+        "keep tokens of at least this probability",
         needs="do_sample",
         warping=warps(warpers.epsilon_cutoff, epsilon="epsilon_cutoff"),
     )
@@ -198,19 +199,19 @@ class ParameterTable:
         warping=warps(warpers.eta_cutoff, epsilon="eta_cutoff"),
     )
     tfs_z: float | None = _mass(
-        "cut the tail off where the sorted probabilities have stopped bending",
+        "tail-free sampling: cut the tail where the sorted probabilities stop bending",
         off=1,
         needs="do_sample",
         warping=warps(warpers.tail_free, z="tfs_z"),
     )
     top_a: float | None = _mass(
-        "draw from tokens of at least X times the best one's probability squared",
+        "keep tokens of at least X times the best one's probability squared",
         off=0,
         needs="do_sample",
         warping=warps(warpers.top_a, a="top_a"),
     )
     xtc_probability: float | None = _mass(
-        "how often to leave out all probable tokens but the last",
+        "how often to drop all probable tokens but the least probable of them (XTC)",
         off=0,
         needs="do_sample",
         warping=warps(xtc, draws=True, probability="xtc_probability", threshold="xtc_threshold"),
@@ -223,29 +224,29 @@ class ParameterTable:
     )
     mirostat_mode: int | None = parameter(
         values.integer_where(lambda v: 0 <= v <= 2, "0 (off), 1 or 2"),
-        "hold the surprise, in place of other cuts: algorithm 1 or 2",
+        "mirostat, version 1 or 2: keep the surprise near a target, in place of other cuts",
         "integer",
         off=0,
         needs="do_sample",
     )
     mirostat_tau: float | None = _above_0(
         " of bits a token",
-        "the surprise to hold, in bits a token (default: 5)",
+        "mirostat's target, in bits per token (default: 5)",
         needs="mirostat_mode",
     )
     mirostat_eta: float | None = _above_0(
-        "", "how much of an error the next token takes back (default: 0.1)", needs="mirostat_mode"
+        "", "mirostat's learning rate (default: 0.1)", needs="mirostat_mode"
     )
     sampler_order: Sequence[str] | None = parameter(
         values.order(lambda: WARPERS),
-        "what to apply in turn, such as top_k,temperature",
+        "the order in which to apply them, such as top_k,temperature",
         "names",
         needs="do_sample",
     )
 
     num_beams: int = integer(
         1,
-        "follow this many texts and give the best (default: 1)",
+        "number of beams; the best text is given (default: 1)",
         default=1,
         off=1,
         group="beam search",
@@ -254,29 +255,33 @@ class ParameterTable:
     length_penalty: float | None = number(
         lambda v: -10 <= v <= 10,
         "a number from -10 to 10",
-        "divide scores by length to the power of X: above 0 favours long texts (default: 1)",
+        "divide scores by length to the power of X; above 0 favours long texts (default: 1)",
         needs="num_beams",
     )
     early_stopping: bool | Literal["never"] | None = parameter(
         values.early_stopping,
-        "true: stop when as many texts as beams have ended; false (default): when a better one "
-        "is unlikely; never: when there can't be one",
+        "when to stop: true, when as many texts as beams have ended; false (default), when a "
+        "better text is unlikely; never, when there can't be one",
         "early_stopping",
         needs="num_beams",
     )
     num_beam_groups: int = integer(
-        1, "beams in groups that avoid each other's tokens", default=1, off=1, needs="num_beams"
+        1,
+        "diverse beam search: groups of beams that avoid each other's tokens",
+        default=1,
+        off=1,
+        needs="num_beams",
     )
     diversity_penalty: float | None = number(
         lambda v: 0 <= v < _LARGEST,
         _OFF_AT_0,
-        "how much: taken off for each earlier group's same token",
+        "subtract this for each earlier group that chose the same token",
         off=0,
         needs="num_beam_groups",
     )
     force_words_ids: Sequence[Sequence[int] | Sequence[Sequence[int]]] | None = parameter(
         values.phrases,
-        "write these phrases, such as 5;7,9, or one of 5|7,9",
+        "the text must contain these phrases, such as 5;7,9, or one of several, 5|7,9",
         "phrases",
         needs="num_beams",
     )
@@ -284,43 +289,43 @@ class ParameterTable:
     penalty_alpha: float | None = number(
         lambda v: 0 <= v <= 1,
         "a number from 0 (off) to 1",
-        "of the --top-k best tokens take one that is unlike the text so far: 0 weighs only how "
-        "probable it is, 1 only how unlike; for models exported with --with-hidden-states",
+        "of the --top-k best tokens, take one that is probable and unlike the text so far; 0 "
+        "weighs only probability, 1 only unlikeness; for models exported with "
+        "--with-hidden-states",
         off=0,
         group="contrastive search",
     )
 
     num_assistant_tokens: int | None = integer(
-        1, "tokens of --draft's first guess (default: 5)", group="speculation"
+        1, "how many tokens --draft guesses at first (default: 5)", group="speculation"
     )
     assistant_confidence_threshold: float | None = _mass(
-        "end --draft's guess before a token to which it gives less (default: 0.1)"
+        "end --draft's guess before a token that it finds less probable (default: 0.1)"
     )
     prompt_lookup_num_tokens: int | None = integer(
-        1, "guess this many tokens, at first, from what followed the text's last words before"
+        1, "guess this many tokens, at first, from where the last words occurred before"
     )
     max_matching_ngram_size: int | None = integer(
         1,
-        "look for this many tokens, then fewer (default: 2)",
+        "match this many last tokens, then fewer (default: 2)",
         needs="prompt_lookup_num_tokens",
     )
     lookahead_window_size: int | None = integer(
         1,
-        "lookahead decoding: let the model guess ahead of itself at this many positions "
-        "(default: 1, where one of the next two is given); for models exported with "
-        "--with-attention-bias",
+        "lookahead decoding: guess at this many positions in parallel (default: 1 if one of the "
+        "next two is given); for models exported with --with-attention-bias",
     )
     lookahead_ngram_size: int | None = integer(
-        2, "the same with n-grams of this many tokens (default: 4)"
+        2, "tokens in each n-gram of lookahead decoding (default: 4)"
     )
     lookahead_guess_set_size: int | None = integer(
-        1, "the same, and check at most this many of them at once (default: 1)"
+        1, "n-grams that lookahead decoding verifies at once, at most (default: 1)"
     )
 
     guidance_scale: float | None = number(
         lambda v: abs(v) < _LARGEST,
         "a number within 1e30 of 0; 1 is off",
-        "above 1, keep closer to the prompt, farther from --negative-prompt; 1 is off",
+        "above 1, stay closer to the prompt and away from --negative-prompt; 1 is off",
         off=1,
         group="guidance",
     )
@@ -329,36 +334,36 @@ class ParameterTable:
     repetition_penalty: float | None = number(
         lambda v: 1 / _LARGEST <= v <= _LARGEST,
         "a number from 1e-30 to 1e30; 1 is off",
-        "make tokens of prompt and text less likely; 1 is off",
+        "above 1, make tokens of prompt and text less likely; 1 is off",
         off=1,
         group="penalties",
     )
     frequency_penalty: float | None = _openai_penalty(
-        "lower a token's logit by this each time it was written"
+        "lower a token's logit by this for each time it was written"
     )
     presence_penalty: float | None = _openai_penalty(
-        "lower a token's logit by this once it was written"
+        "lower a token's logit by this if it was written at all"
     )
     no_repeat_ngram_size: int | None = integer(
         0,
-        "write no N tokens that stand there already",
+        "never repeat a sequence of N tokens",
         allowed="an integer of at least 0, which turns it off",
         off=0,
     )
     dry_multiplier: float | None = number(
         lambda v: 0 <= v < _LARGEST,
         _OFF_AT_0,
-        "penalize going on with a repetition, more and more (DRY)",
+        "DRY: penalize continuing a repetition, more and more",
         off=0,
     )
     dry_base: float | None = number(
         lambda v: 1 <= v < _LARGEST,
         "a number of at least 1",
-        "by how much more for each token of it (default: 1.75)",
+        "factor of the penalty for each further token (default: 1.75)",
         needs="dry_multiplier",
     )
     dry_allowed_length: int | None = integer(
-        1, "from how many repeated tokens on (default: 2)", needs="dry_multiplier"
+        1, "penalize from this many repeated tokens on (default: 2)", needs="dry_multiplier"
     )
     dry_penalty_last_n: int | None = parameter(
         values.integer_where(
@@ -370,8 +375,8 @@ class ParameterTable:
     )
     dry_sequence_breakers: str | int | Sequence[str | int] | None = parameter(
         values.texts_or_tokens,
-        "a repetition doesn't reach across this text; repeatable (default: line break, colon, "
-        "quotation mark, asterisk)",
+        "a repetition ends at this text; repeatable (default: line break, colon, quotation "
+        "mark, asterisk)",
         "texts",
         needs="dry_multiplier",
     )
@@ -389,7 +394,7 @@ class ParameterTable:
     suppress_tokens: Sequence[int] | None = tokens("never write these tokens")
     begin_suppress_tokens: Sequence[int] | None = tokens("don't begin with these tokens")
     forced_bos_token_id: int | None = parameter(
-        values.token, "begin with this token, where the prompt is the start token alone", "token"
+        values.token, "begin with this token, if the prompt is only the start token", "token"
     )
     forced_eos_token_id: int | Sequence[int] | None = tokens(
         "end with one of these tokens at the length limit"
@@ -402,31 +407,31 @@ class ParameterTable:
     # What the whole text must be, and then ends: at most one of these.
     regex: str | None = parameter(
         values.text,
-        "write a text that matches it, in Rust's syntax, and end; of regex, json-schema, "
-        "grammar and choices one at most, and where a limit comes first the text is cut short",
+        "constrain the text to this regular expression, in Rust's syntax; the text ends when it "
+        "is complete, and a length limit cuts it short; at most one of regex, json-schema, "
+        "grammar and choices",
         "regex",
     )
     json_schema: str | Mapping[str, Any] | None = parameter(  # kept as JSON text
         values.json_object,
-        "write JSON that the schema allows, and end: a file, or the schema itself, told by its "
-        "brace",
+        "constrain the text to JSON of this schema: a file, or the schema itself if it begins "
+        "with a brace",
         "schema",
     )
     json_layout: Literal["spaced", "compact", "free"] | None = parameter(
         values.choice("spaced", "compact", "free"),
-        "how that JSON is laid out: spaced (default), as Python writes it; compact, without "
-        "white space; free, with white space wherever JSON allows it",
+        "the layout of that JSON: spaced (default), as Python writes it; compact, without white "
+        "space; free, with white space wherever JSON allows it",
         "choice",
         needs="json_schema",
     )
     grammar: str | None = parameter(
         values.text,
-        "write a text that the Lark grammar allows, and end: a file, or the grammar itself, "
-        "told by its colon",
+        "constrain the text to this Lark grammar: a file, or the grammar itself if it has a colon",
         "grammar",
     )
     choices: Sequence[str] | None = parameter(
-        values.texts, "write one of these texts, and end; repeatable", "texts"
+        values.texts, "constrain the text to one of these; repeatable", "texts"
     )
 
 

@@ -1,4 +1,4 @@
-"""What each parameter may be, taken alone.
+"""Checks of single values: what each parameter may be.
 
 A check `(name, value) -> value` returns the value in the one form that it is kept in, or says what
 was expected. Knows nothing of what parameters mean together.

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 
 import gpt2onnx
 from gpt2onnx.cli.commands import compare
+from gpt2onnx.compare.measure.job import Job
 from gpt2onnx.compare.measure.jobs import answer
 from gpt2onnx.errors import ProviderError
 from gpt2onnx.runtime.ort.session import require_provider
@@ -112,11 +113,11 @@ def test_an_interrupt_keeps_what_is_done_and_resuming_goes_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[Mapping[str, Any]] = []
+    asked: list[Job] = []
     left = [3]
 
-    def interrupted(job: Mapping[str, Any]) -> Mapping[str, Any]:
-        if job["kind"] == "speed":
+    def interrupted(job: Job) -> Any:
+        if job.kind == "speed":
             if not left[0]:
                 raise KeyboardInterrupt
             left[0] -= 1
@@ -135,7 +136,7 @@ def test_an_interrupt_keeps_what_is_done_and_resuming_goes_on(
     asked.clear()
     left[0] = 9
     assert run(*given, *SMALL, "--resume")[0] == 0
-    assert [job["kind"] for job in asked] == ["speed"]
+    assert [job.kind for job in asked] == ["speed"]
     after = read(out)
     assert after["complete"]
     assert after["runs"][:3] == before["runs"]
@@ -300,7 +301,8 @@ def test_a_browser_finds_the_plots(
         (("--context", "60"), "--context 60 and --new-tokens 64 are more than the model's 64"),
         (("--tf32", "--providers", "cpu"), "--tf32 has no effect on cpu"),
         (("--cuda-graph", "--providers", "cpu"), "--cuda-graph has no effect on cpu: it is CUDA's"),
-        (("--gpu-price", "0"), "--gpu-price 0.0: expected dollars an hour, above 0"),
+        (("--gpu-price", "0"), "--gpu-price 0.0: expected dollars an hour, 0.000001 to 1,000,000"),
+        (("--cpu-price", "1e308"), "--cpu-price 1e+308: expected dollars an hour"),
         (("--resume",), "there is no compare/compare.json to go on with: leave --resume out"),
         (("--prompts", "none"), "none: No such file or directory"),
         (("--new-tokens", "1"), "--new-tokens 1: expected at least 2"),

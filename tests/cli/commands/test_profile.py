@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from gpt2onnx.runtime.profiling import roofline as floor
+from gpt2onnx.runtime.profiling import roofline
 from tests.cli.conftest import Run
 
 
 @pytest.fixture(autouse=True)
 def _short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(floor, "ROUND", 1 << 20)
+    monkeypatch.setattr(roofline, "ROUND", 1 << 20)
 
 
 def test_json(run: Run) -> None:
@@ -27,7 +27,7 @@ def test_json(run: Run) -> None:
     for phase in (found["prompt"], found["decode"]):
         times = [each["ms"] for each in phase["operators"]]
         assert sum(times) == pytest.approx(phase["operators_ms"])
-        assert phase["ratio"] == pytest.approx(phase["measured_ms"] / phase["floor_ms"])
+        assert phase["ratio"] == pytest.approx(phase["measured_ms"] / phase["roofline_ms"])
         assert list(phase["operators"][0]) == ["operator", "calls", "ms", "share"]
     operators = {each["operator"]: each["calls"] for each in found["decode"]["operators"]}
     assert operators["GroupQueryAttention"] == 4
@@ -44,8 +44,8 @@ def test_tables(run: Run, folder: str) -> None:
     for part in (prompt, step):
         names = [line.split("  ")[0] for line in part.splitlines()]
         assert "GroupQueryAttention" in names
-        assert names[-3:] == ["all operators", "without the profiler", "floor"]
-        assert part.splitlines()[-1].endswith("times the floor")
+        assert names[-3:] == ["all operators", "without the profiler", "roofline"]
+        assert part.splitlines()[-1].endswith("times the roofline")
 
 
 @pytest.mark.parametrize(

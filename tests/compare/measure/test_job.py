@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -12,8 +13,11 @@ import pytest
 
 import gpt2onnx
 from gpt2onnx.compare.measure import job
-
-JOB = {"kind": "speed", "provider": "cpu", "threads": 1, "tf32": False, "cuda_graph": False}
+from gpt2onnx.compare.measure.jobs import answer
+from gpt2onnx.compare.record.answers import Placement, Ran
+from gpt2onnx.compare.record.runs import Speed
+from gpt2onnx.compare.schema import to_json
+from tests.compare.jobs import a_job
 
 # As ONNX Runtime says it, with the place in its source.
 OUT_OF_MEMORY = (
@@ -27,27 +31,28 @@ def as_child(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
 
 
 def test_an_error_of_ours_is_the_reason(tmp_path: Path) -> None:
-    done = job.apart({**JOB, "folder": str(tmp_path / "none")})
-    assert done["reason"].startswith(f"{tmp_path / 'none'}: doesn't exist")
+    done = job.apart(a_job(folder=str(tmp_path / "none")))
+    assert done.reason.startswith(f"{tmp_path / 'none'}: doesn't exist")
 
 
 def test_a_measurement(models: Callable[[str], Path]) -> None:
-    done = job.apart(
-        {
-            **JOB,
-            "folder": str(models("fp32")),
-            "prompts": ["hello"],
-            "batch": 2,
-            "context": 9,
-            "new_tokens": 5,
-        }
-    )["result"]
-    assert 0 < done["step_ms"]["median"] <= done["step_ms"]["p95"]
-    assert done["tokens_per_s"] > 0
-    assert done["first_token_s"] > 0
-    assert done["load_s"] > 0
+    done = job.apart(a_job(folder=str(models("fp32")), batch=2, context=9))
+    assert isinstance(done, Speed)
+    assert 0 < done.step_ms.median <= done.step_ms.p95
+    assert done.tokens_per_s > 0
+    assert done.first_token_s > 0
+    assert done.load_s > 0
     if Path("/proc/self/status").exists():
-        assert done["memory"]["resident_bytes"] > done["memory"]["anonymous_bytes"] > 1e6
+        assert done.memory.resident_bytes > done.memory.anonymous_bytes > 1e6
+
+
+def test_what_each_kind_gives_is_whole_on_the_other_side(
+    models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """A process apart gives what this one does, but for times."""
+    for kind in ("reference", "placement", "answers"):
+        asked = a_job(kind, folder=str(models("fp32")), work=str(tmp_path))
+        assert job.apart(asked) == answer(asked)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +68,7 @@ def test_a_measurement(models: Callable[[str], Path]) -> None:
 )
 def test_a_crash_is_a_reason(monkeypatch: pytest.MonkeyPatch, code: str, reason: str) -> None:
     as_child(monkeypatch, code)
-    assert reason in job.apart({})["reason"]
+    assert reason in job.apart(a_job()).reason
 
 
 def test_modules_of_the_working_directory_are_not_pythons(
@@ -73,12 +78,14 @@ def test_modules_of_the_working_directory_are_not_pythons(
     (tmp_path / "json.py").write_text("raise SystemExit('mine')\n")
     monkeypatch.setenv("PYTHONPATH", str(Path(gpt2onnx.__file__).parents[1]))
     monkeypatch.chdir(tmp_path)
-    assert job.apart({**JOB, "folder": "none"})["reason"].startswith("none: doesn't exist")
+    assert job.apart(a_job()).reason.startswith("none: doesn't exist")
 
 
 def test_what_a_library_prints_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    as_child(monkeypatch, "print('loading…'); print('{\"result\": 1}')")
-    assert job.apart({}) == {"result": 1}
+    placement = Placement(Ran("cpu", share=1.0, copies=0, captured=False), {"cpu": {"Gemm": 1}})
+    said = json.dumps({"result": to_json(placement)})
+    as_child(monkeypatch, f"print('loading…'); print({said!r})")
+    assert job.apart(a_job("placement")) == placement
 
 
 def runs(pid: int) -> bool:

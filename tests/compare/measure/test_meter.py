@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from gpt2onnx.compare.measure import nvml, rapl
-from gpt2onnx.compare.measure.memory import held
+from gpt2onnx.compare.measure.memory import Held, held
 from gpt2onnx.compare.measure.meter import Meter
 from gpt2onnx.compare.report.findings import findings
+from tests.compare.records import a_record, a_run
 
 
 def zone(root: Path, name: str, energy: int, what: str = "package-0") -> Path:
@@ -56,14 +57,14 @@ def test_packages_are_summed_and_a_counter_starts_again(tmp_path: Path) -> None:
     second.write_text("300100")
     whole.write_text("900007")
     energy = meter.energy(tokens=10)
-    assert energy["cpu_joules_per_token"] == pytest.approx(0.05)
-    assert energy["device_joules_per_token"] is None
-    assert energy["reasons"] == {}
+    assert energy.cpu_joules_per_token == pytest.approx(0.05)
+    assert energy.device_joules_per_token is None
+    assert energy.reasons == {}
 
 
 def test_no_counters_no_figure(tmp_path: Path) -> None:
     meter = Meter(uses_device=False, root=tmp_path)
-    assert meter.energy(10)["cpu_joules_per_token"] is None
+    assert meter.energy(10).cpu_joules_per_token is None
     assert meter.reasons == {"cpu": "the kernel gives no RAPL counters here"}
 
 
@@ -85,7 +86,7 @@ def test_a_device(tmp_path: Path) -> None:
     meter = Meter(uses_device=True, root=tmp_path, library=library)
     library.used, library.millijoules = 4000, 25_000
     assert meter.device_bytes() == 3000
-    assert meter.energy(10)["device_joules_per_token"] == pytest.approx(2)
+    assert meter.energy(10).device_joules_per_token == pytest.approx(2)
     assert nvml.Device(library).name() == "A GPU"
 
 
@@ -94,10 +95,10 @@ def test_a_device_that_does_not_tell_its_energy(tmp_path: Path) -> None:
     meter = Meter(uses_device=True, root=tmp_path, library=library)
     assert meter.device_bytes() == 0
     energy = meter.energy(10)
-    assert energy["device_joules_per_token"] is None
-    assert energy["reasons"].pop("cpu")
+    assert energy.device_joules_per_token is None
+    assert energy.reasons.pop("cpu")
     why = "nvmlDeviceGetTotalEnergyConsumption gave NVML's error 3"
-    assert energy["reasons"] == {"device": why}
+    assert energy.reasons == {"device": why}
 
 
 def test_a_device_that_does_not_tell_its_memory(tmp_path: Path) -> None:
@@ -108,16 +109,10 @@ def test_a_device_that_does_not_tell_its_memory(tmp_path: Path) -> None:
     library.millijoules = 25_000
     assert meter.device_bytes() is None
     energy = meter.energy(10)
-    assert energy["device_joules_per_token"] == pytest.approx(2)
+    assert energy.device_joules_per_token == pytest.approx(2)
     why = "nvmlDeviceGetMemoryInfo gave NVML's error 3"
-    assert energy["reasons"] == {"device_bytes": why}
-    run = {"status": "ok", "batch": 1, "context": 8, "provider": "cuda", "precision": "fp16"}
-    record = {
-        "runs": [{**run, "tokens_per_s": 1, "energy": energy}],
-        "answers": [],
-        "crossovers": [],
-        "prices": {"cpu": None, "gpu": None},
-    }
+    assert energy.reasons == {"device_bytes": why}
+    record = a_record([a_run("cuda", "fp16", 1, 1.0, energy=energy)])
     assert [line for line in findings(record) if line.startswith("No ")] == [
         f"No memory of the GPU: {why}."
     ]
@@ -130,7 +125,7 @@ def test_a_failure_before_energy_is_counted_leaves_no_reason(tmp_path: Path) -> 
     library.failing = ""
     meter.start()
     energy = meter.energy(10)
-    assert (energy["device_joules_per_token"], energy["reasons"]) == (0, {})
+    assert (energy.device_joules_per_token, energy.reasons) == (0, {})
 
 
 def test_of_several_devices_one_must_be_named(
@@ -150,5 +145,5 @@ def test_of_several_devices_one_must_be_named(
 def test_memory(tmp_path: Path) -> None:
     status = tmp_path / "status"
     status.write_text("Name:\tx\nVmRSS:\t    20 kB\nRssAnon:\t    8 kB\n")
-    assert held(status) == {"resident_bytes": 20480, "anonymous_bytes": 8192}
-    assert held(tmp_path / "none") == {"resident_bytes": None, "anonymous_bytes": None}
+    assert held(status) == Held(resident_bytes=20480, anonymous_bytes=8192)
+    assert held(tmp_path / "none") == Held(None, None)

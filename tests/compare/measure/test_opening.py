@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gpt2onnx.compare.measure.opening import provider_options
+from tests.compare.jobs import a_job
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,5 @@ from gpt2onnx.compare.measure.opening import provider_options
     ],
 )
 def test_cudas_options_are_cudas_alone(asked: dict[str, bool], options: dict[str, str]) -> None:
-    job = {"tf32": False, "cuda_graph": False, **asked}
-    assert provider_options({**job, "provider": "cuda"}) == options
-    assert provider_options({**job, "provider": "cpu"}) == {}
+    assert provider_options(a_job(provider="cuda", **asked)) == options
+    assert provider_options(a_job(provider="cpu", **asked)) == {}

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +10,10 @@ import pytest
 import gpt2onnx
 from gpt2onnx.compare.measure import placement
 from gpt2onnx.compare.measure.placement import measure, nodes_by_run, placed
+from gpt2onnx.compare.record.answers import Ran
 from gpt2onnx.errors import ProviderError
 from gpt2onnx.runtime.ort.session import Session, open_session
-
-JOB = {
-    "provider": "cpu",
-    "threads": 1,
-    "tf32": False,
-    "cuda_graph": False,
-    "work": tempfile.gettempdir(),
-}
+from tests.compare.jobs import a_job
 
 
 def node(time: int, op: str, provider: str, part: str = "kernel_time") -> dict[str, object]:
@@ -47,18 +40,17 @@ def test_the_last_run_of_a_profile() -> None:
     nodes = {"cuda": {"MatMul": 2, "MemcpyToHost": 1}, "cpu": {"Shape": 1}}
     assert nodes_by_run(events) == [{"cpu": {"Gather": 1}}, nodes]
     found = placed("cuda", nodes_by_run(events))
-    assert (found.nodes, found.captured) == (nodes, False)
-    assert found.share == 2 / 3
-    assert found.copies == 1
+    assert (found.nodes, found.ran.captured) == (nodes, False)
+    assert found.ran.share == 2 / 3
+    assert found.ran.copies == 1
     replayed = placed("cuda", nodes_by_run([*events, run(20)]))
-    assert (replayed.nodes, replayed.captured) == (nodes, True)
+    assert (replayed.nodes, replayed.ran.captured) == (nodes, True)
 
 
 def test_on_the_cpu_all_of_it_is(models: Callable[[str], Path]) -> None:
-    found = measure({**JOB, "folder": str(models("fp32"))})
-    assert (found["provider"], found["share"], found["copies"]) == ("cpu", 1.0, 0)
-    assert found["captured"] is False
-    assert found["nodes"]["cpu"]["GroupQueryAttention"] == 2  # its layers
+    found = measure(a_job("placement", folder=str(models("fp32"))))
+    assert found.ran == Ran("cpu", share=1.0, copies=0, captured=False)
+    assert found.nodes["cpu"]["GroupQueryAttention"] == 2  # its layers
 
 
 def test_steps_that_are_not_captured_though_asked_for(
@@ -73,4 +65,4 @@ def test_steps_that_are_not_captured_though_asked_for(
     folder = tmp_path / "model"
     gpt2onnx.export(checkpoint, folder, precision="fp32", with_attention_bias=True, verify=False)
     with pytest.raises(ProviderError, match="aren't captured as CUDA graphs: export it without"):
-        measure({**JOB, "folder": str(folder)})
+        measure(a_job("placement", folder=str(folder)))

@@ -13,6 +13,7 @@ from gpt2onnx.runtime.decoder import kv_cache as cache
 from gpt2onnx.runtime.decoder.fused import FusedDecoder
 from gpt2onnx.runtime.decoder.protocol import Read
 from gpt2onnx.runtime.model import Model
+from tests.compare.jobs import a_job
 
 
 def test_nothing_is_timed_that_was_not_done_before(
@@ -37,9 +38,7 @@ def test_nothing_is_timed_that_was_not_done_before(
     monkeypatch.setattr(FusedDecoder, "read", reading)
     monkeypatch.setattr(Model, "stream", streaming)
     monkeypatch.setattr(cache, "MIN_CAPACITY", 1)  # the model's positions, which would hide it
-    job = {"folder": str(models("fp32")), "provider": "cpu", "threads": 1}
-    work = {"prompts": ["hello"], "batch": 2, "context": 20, "new_tokens": 30}
-    speed.measure({**job, **work, "tf32": False, "cuda_graph": False})
+    speed.measure(a_job(folder=str(models("fp32")), batch=2, context=20, new_tokens=30))
     half = len(done) // 2
     assert done[:half] == done[half:]
     assert done[:2] == ["from the start", ((2, 51), [20, 20])]

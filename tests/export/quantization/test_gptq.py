@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gpt2onnx.export.quantization.gptq import quantize_with_feedback
+from gpt2onnx.export.quantization.gptq import quantize_gptq
 from gpt2onnx.export.quantization.rounding import Blocks, quantize_blocks
 from tests.export.quantization.test_rounding import BLOCK, dequantize
 
@@ -29,7 +29,7 @@ def error(weight: Float, inputs: Float, blocks: Blocks, bits: int) -> float:
 @given(st.integers(0, 1000), st.sampled_from([32, 96]), st.sampled_from([4, 8]))
 def test_products_are_nearer_than_by_plain_rounding(seed: int, width: int, bits: int) -> None:
     weight, inputs = problem(seed, width)
-    fed_back = quantize_with_feedback(weight, (inputs.T @ inputs)[None], bits, BLOCK)
+    fed_back = quantize_gptq(weight, (inputs.T @ inputs)[None], bits, BLOCK)
     plain = quantize_blocks(weight, bits, BLOCK)
     assert error(weight, inputs, fed_back, bits) < 0.9 * error(weight, inputs, plain, bits)
     assert [part.shape for part in fed_back] == [part.shape for part in plain]
@@ -38,9 +38,9 @@ def test_products_are_nearer_than_by_plain_rounding(seed: int, width: int, bits:
 def test_groups_are_rounded_by_themselves() -> None:
     weight, inputs = problem(0, 128)
     moments = np.stack([half.T @ half for half in np.split(inputs, 2, axis=1)])
-    whole = quantize_with_feedback(weight, moments, 4, BLOCK)
+    whole = quantize_gptq(weight, moments, 4, BLOCK)
     halves = [
-        quantize_with_feedback(np.ascontiguousarray(part), moment[None], 4, BLOCK)
+        quantize_gptq(np.ascontiguousarray(part), moment[None], 4, BLOCK)
         for part, moment in zip(np.split(weight, 2, axis=1), moments, strict=True)
     ]
     for found, expected in zip(whole, zip(*halves, strict=True), strict=True):
@@ -51,7 +51,7 @@ def test_a_width_between_blocks_is_filled_up_with_zeros() -> None:
     weight, inputs = problem(0, 50)
     moments = np.zeros((1, 64, 64), np.float32)
     moments[0, :50, :50] = inputs.T @ inputs
-    blocks = quantize_with_feedback(weight, moments, 4, BLOCK)
+    blocks = quantize_gptq(weight, moments, 4, BLOCK)
     assert blocks.scales.shape == (24, 2)
     np.testing.assert_array_equal(dequantize(blocks, 4, 64)[:, 50:], 0)
 
@@ -60,6 +60,6 @@ def test_a_width_between_blocks_is_filled_up_with_zeros() -> None:
 def test_inputs_that_are_never_seen(moments: NDArray[np.float64]) -> None:
     weight, _ = problem(0, 32)
     weight[0] = 0
-    found = dequantize(quantize_with_feedback(weight, moments.astype(np.float32), 4, BLOCK), 4, 32)
+    found = dequantize(quantize_gptq(weight, moments.astype(np.float32), 4, BLOCK), 4, 32)
     assert np.isfinite(found).all()
     np.testing.assert_array_equal(found[0], 0)

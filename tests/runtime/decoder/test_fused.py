@@ -18,7 +18,7 @@ from gpt2onnx.runtime.decoder.protocol import Ids, Logits
 from gpt2onnx.runtime.folder.model_folder import open_folder
 from gpt2onnx.runtime.machine.processor import processor
 from gpt2onnx.runtime.ort.session import TensorSpec, open_session
-from tests.conftest import WIDE, torch_model
+from tests.conftest import WIDE
 
 VOCAB = 257
 N_POSITIONS = WIDE["n_positions"]
@@ -54,16 +54,6 @@ def decoder(request: pytest.FixtureRequest, opened: Any) -> Iterator[FusedDecode
     yield decoder
     for row in list(decoder.cache.rows):
         decoder.free(row)
-
-
-@pytest.fixture(scope="module")
-def torch_logits(wide_checkpoint: Path) -> Logits:
-    """transformers' logits [N_POSITIONS, vocab] of IDS."""
-    import torch
-
-    with torch.inference_mode():
-        logits: Logits = torch_model(wide_checkpoint)(torch.from_numpy(IDS)[None]).logits[0].numpy()
-    return logits
 
 
 in_each_precision = pytest.mark.parametrize("decoder", BIT_IDENTICAL, indirect=True)
@@ -225,14 +215,6 @@ def test_extend_is_prefill_with_every_position(decoder: FusedDecoder) -> None:
         row = decoder.new_row()
         np.testing.assert_array_equal(reads.prefill(decoder, row, IDS[:n]), every[n - 1])
         decoder.free(row)
-
-
-def test_every_position_against_transformers(decoder: FusedDecoder, torch_logits: Logits) -> None:
-    row = decoder.new_row()
-    np.testing.assert_allclose(reads.extend(decoder, row, IDS), torch_logits, atol=1e-4)
-    decoder.free(row)
-    np.testing.assert_allclose(alone(decoder, IDS, 200), torch_logits[199:], atol=1e-4)
-    assert row.length == N_POSITIONS
 
 
 @in_each_precision

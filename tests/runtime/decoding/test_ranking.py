@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from gpt2onnx import Generation, GenerationParams, Model
 from gpt2onnx.errors import ParameterError
@@ -74,22 +73,6 @@ def test_alternatives_of_a_model(model: Model) -> None:
 # --- log-probabilities after penalties and warpers -----------------------------------------------
 
 
-def test_processed_logprobs_are_those_of_the_draw(model: Model) -> None:
-    parameters = {**DRAWN, "temperature": 0.7, "top_k": 5, "frequency_penalty": 1.5}
-    written = model.generate("abc", top_logprobs=257, **parameters)
-    tokens = list(model.stream("abc", **parameters))
-    assert [token.processed_logprob for token in tokens] == written.processed_logprobs
-    counts = torch.zeros(257)
-    for token, processed, every in zip(
-        written.token_ids, written.processed_logprobs, written.alternatives, strict=True
-    ):
-        own = torch.tensor([each.logprob for each in sorted(every)])
-        best = ((own - 1.5 * counts) / 0.7).topk(5)
-        rank = best.indices.tolist().index(token)
-        assert processed == pytest.approx(float(best.values.log_softmax(0)[rank]), abs=1e-4)
-        counts[token] += 1
-
-
 def test_a_plain_greedy_choice_changes_nothing(model: Model) -> None:
     written = model.generate("abc", max_new_tokens=5)
     assert written.processed_logprobs == written.logprobs
@@ -112,31 +95,6 @@ def test_prompt_logprobs_on_a_table() -> None:
     assert written[1].prompt_logprobs == []
     assert [name for name, _ in decoder.calls if name == "extend"] == ["extend"]
     assert decoder.rows == []
-
-
-@pytest.mark.parametrize(
-    "parameters",
-    [
-        {},
-        {"num_beams": 2, "num_return_sequences": 2},
-        {"do_sample": True, "num_return_sequences": 2},
-        {"prompt_lookup_num_tokens": 3},
-    ],
-)
-def test_prompt_logprobs_are_the_models(
-    model: Model, reference: Any, parameters: dict[str, Any]
-) -> None:
-    prompts = ["hello", "a longer prompt", ""]
-    groups: list[Any] = model.generate(
-        prompts, prompt_logprobs=True, max_new_tokens=3, **parameters
-    )
-    for group in groups:
-        for each in group if isinstance(group, list) else [group]:
-            ids = torch.tensor([each.prompt_token_ids])
-            with torch.no_grad():
-                logprobs = reference(ids).logits[0, :-1].log_softmax(-1)
-            expected = logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist()
-            assert each.prompt_logprobs == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize(

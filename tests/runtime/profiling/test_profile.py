@@ -13,7 +13,7 @@ import gpt2onnx
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime.decoder.fused import PREFILL_CHUNK
 from gpt2onnx.runtime.folder.model_folder import open_folder
-from gpt2onnx.runtime.profiling import roofline as floor
+from gpt2onnx.runtime.profiling import roofline
 from gpt2onnx.runtime.profiling.profile import Profile, Work, profile
 from tests.conftest import WIDE
 
@@ -23,7 +23,7 @@ LAYERS = 2
 
 @pytest.fixture(autouse=True)
 def _short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(floor, "ROUND", 1 << 20)
+    monkeypatch.setattr(roofline, "ROUND", 1 << 20)
 
 
 def profiled(folder: Path, prompt: int = PROMPT, context: int = CONTEXT) -> Profile:
@@ -53,8 +53,8 @@ def test_fp32(wide_models: Callable[[str], Path]) -> None:
             (each.ms for each in phase.operators), reverse=True
         )
         assert phase.measured_ms > 0
-        assert phase.ratio == phase.measured_ms / phase.floor_ms
-        assert phase.floor_ms == pytest.approx(1e3 * phase.bytes_read / found.bandwidth)
+        assert phase.ratio == phase.measured_ms / phase.roofline_ms
+        assert phase.roofline_ms == pytest.approx(1e3 * phase.bytes_read / found.bandwidth)
 
 
 def test_what_is_read(wide_models: Callable[[str], Path], wide_checkpoint: Path) -> None:

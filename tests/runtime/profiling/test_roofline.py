@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gpt2onnx.runtime.ort.session import TensorSpec
-from gpt2onnx.runtime.profiling import roofline as floor
+from gpt2onnx.runtime.profiling import roofline
 from gpt2onnx.runtime.profiling.roofline import cache_bytes_per_token, read_bandwidth
 
 
@@ -21,14 +21,14 @@ def test_the_cache_of_a_token() -> None:
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_bandwidth(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
     """A buffer that fits a cache is read faster than 100 MB/s, and slower than light."""
-    monkeypatch.setattr(floor, "ROUND", 1 << 22)
+    monkeypatch.setattr(roofline, "ROUND", 1 << 22)
     assert 1e8 < read_bandwidth(1 << 20, threads) < 1e14
 
 
 def test_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes over the shortest of the rounds, by a clock of our own: 8 MB in 2, 1 and 4 seconds."""
     clock = iter([0, 2, 10, 11, 20, 24])
-    monkeypatch.setattr(floor, "ROUNDS", 3)
-    monkeypatch.setattr(floor, "ROUND", 8 << 20)
-    monkeypatch.setattr(floor.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(roofline, "ROUNDS", 3)
+    monkeypatch.setattr(roofline, "ROUND", 8 << 20)
+    monkeypatch.setattr(roofline.time, "perf_counter", lambda: next(clock))
     assert read_bandwidth(2 << 20, 1) == 8 << 20

@@ -451,26 +451,6 @@ def test_what_a_special_token_holds_back_is_shown_after_all() -> None:
     assert pieces(byte_tokenizer(), [*b"a\xe4", 256], [SPECIAL]) == ["a", "", "\ufffd", ""]
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.data())
-def test_stops_where_transformers_does(data: st.DataObject) -> None:
-    """At the same token, of ASCII: transformers reads a byte of a longer character as U+FFFD."""
-    import torch
-    from transformers import PreTrainedTokenizerFast, StopStringCriteria
-
-    ids = data.draw(st.lists(st.sampled_from([*b"<|ab ", 256, 257]), min_size=1, max_size=8))
-    text = byte_tokenizer().decode(ids, skip_special_tokens=False)
-    part = st.tuples(st.integers(0, len(text) - 1), st.integers(1, 20))
-    stops = [text[a : a + n] for a, n in data.draw(st.lists(part, min_size=1, max_size=2))]
-    theirs = StopStringCriteria(PreTrainedTokenizerFast(tokenizer_object=byte_tokenizer()), stops)
-    stream = TextStream(byte_tokenizer(), stops)
-    for n, id_ in enumerate(ids):
-        stream.push(id_)
-        assert stream.stopped == bool(theirs(torch.tensor([ids[: n + 1]]), None)[0])
-        if stream.stopped:
-            break
-
-
 def test_ids_may_be_numpys() -> None:
     ids = np.array([*b"a\xe4\xbd", 256], np.int64)
     stream = TextStream(byte_tokenizer(), ["!"], ids)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.samplers import GenerationParams, defaults_from_generation_config, penalty_steps
+from gpt2onnx.samplers import GenerationParams, defaults_from_generation_config
 
 GPT2 = {
     "_from_model_config": True,
@@ -28,16 +28,6 @@ def test_parameters_become_defaults() -> None:
     assert params == GenerationParams(
         eos_token_id=50256, do_sample=True, temperature=0.7, max_new_tokens=64
     )
-
-
-def test_every_default_of_transformers_is_neutral() -> None:
-    """A file that spells out all of GenerationConfig asks for nothing but greedy decoding."""
-    transformers = pytest.importorskip("transformers")
-    config = transformers.GenerationConfig().to_dict()
-    params = GenerationParams.create({}, defaults_from_generation_config(config)).for_prompt(5)
-    assert not params.do_sample
-    assert not list(penalty_steps(params, 5, 0))
-    assert params.max_new_tokens == GenerationParams().max_new_tokens
 
 
 @pytest.mark.parametrize(

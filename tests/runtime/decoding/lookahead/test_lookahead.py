@@ -24,7 +24,6 @@ from gpt2onnx.runtime.decoding.lookahead.lookahead import Lookahead, LookaheadSi
 from gpt2onnx.runtime.decoding.speculation import SpeculationStats
 from gpt2onnx.runtime.engine import loop
 from gpt2onnx.samplers import GenerationParams
-from tests.conftest import torch_model
 from tests.fake_decoder import FakeDecoder, by_history, by_last_token
 from tests.runtime.decoding.running import run_plain, run_strategy
 
@@ -269,18 +268,6 @@ def test_texts_of_the_bundled_model_are_the_plain_ones(
         alone = demo.generate(TEXTS[1], **parameters)
         assert alone.speculation == together[1].speculation  # a neighbour changes nothing
         assert alone.speculation.tokens_per_step > 1.1
-
-
-def test_greedy_text_is_that_of_transformers(demo: Model) -> None:
-    import torch
-
-    prompt = demo.tokenizer.encode(TEXTS[1]).ids
-    with torch.inference_mode():
-        wanted = torch_model(CHECKPOINT).generate(
-            torch.tensor([prompt]), max_new_tokens=60, do_sample=False, pad_token_id=0
-        )
-    written = demo.generate(prompt, max_new_tokens=60, lookahead_window_size=4)
-    assert written.token_ids == wanted[0, len(prompt) :].tolist()
 
 
 def test_as_far_as_the_positions_reach(told: Model) -> None:

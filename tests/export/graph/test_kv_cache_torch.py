@@ -1,3 +1,5 @@
+"""The int8 cache's grids beside transformers' keys and values."""
+
 from __future__ import annotations
 
 import re
@@ -87,7 +89,7 @@ def test_logits_are_pytorchs_with_keys_and_values_rounded(tmp_path: Path, size: 
 
     The grids come from transformers' keys and values, too. Steps and prompts, up to the end.
     """
-    checkpoint = make_checkpoint(tmp_path / "checkpoint", n_embd=2 * size, n_head=2)
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", seed=4, n_embd=2 * size, n_head=2)
     export(checkpoint, tmp_path / "model", precision="fp32", kv_cache="int8", verify=False)
     model = load_reference(checkpoint)
     grids = calibrated(model, (16, 64))
@@ -158,12 +160,12 @@ def test_the_operator_rounds_to_the_nearest_level_and_clips(tmp_path: Path, head
     ("options", "message"),
     [
         ({"kv_cache": "int4"}, "kv_cache='int4': expected one of float, int8"),
-        ({"graph": "portable"}, "kv_cache='int8' goes with graph='fused', 'portable' came; use "),
-        ({"device": "cuda"}, "kv_cache='int8' goes with device='cpu', 'cuda' came; use kv_cache="),
+        ({"graph": "portable"}, "kv_cache='int8' needs graph='fused', got 'portable'; use "),
+        ({"device": "cuda"}, "kv_cache='int8' needs device='cpu', got 'cuda'; use kv_cache="),
         (
             {"precision": "fp16"},
-            "kv_cache='int8' goes with precision='fp32' or 'int8' or 'int8-dynamic' or 'int4', "
-            "'fp16' came; use kv_cache='float'",
+            "kv_cache='int8' needs precision='fp32' or 'int8' or 'int8-dynamic' or 'int4', "
+            "got 'fp16'; use kv_cache='float'",
         ),
     ],
 )

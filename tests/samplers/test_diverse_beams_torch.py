@@ -11,15 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from transformers.generation import beam_search, logits_process
 
 from tests.fake_decoder import Rule, by_history
 from tests.samplers.searching import scores, search, written
-
-beam_search = pytest.importorskip("transformers.generation.beam_search")
-logits_process = pytest.importorskip("transformers.generation.logits_process")
-torch = pytest.importorskip("torch")
 
 VOCAB, PAD = 40, 0
 settings_of_a_call = st.fixed_dictionaries(

@@ -8,15 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import gpt2onnx
 from gpt2onnx import Model
 from gpt2onnx.runtime.machine.processor import processor
-
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
-from tests.export.rounded_attention import attention_over, calibrated, rounding  # noqa: E402
+from tests.export.rounded_attention import attention_over, calibrated, rounding
 
 PROMPTS = [np.random.default_rng(n).integers(0, 256, n).tolist() for n in (1, 2, 7, 19, 40)]
 

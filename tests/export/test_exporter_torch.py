@@ -31,9 +31,10 @@ from gpt2onnx.export.exporter import Export, export
 from gpt2onnx.export.graph import kernels as kernels_graph
 from gpt2onnx.export.graph.onnx_builder import GraphBuilder
 from gpt2onnx.export.quantization.precision import PRECISIONS
-from tests.checkpoints import Format, make_checkpoint
+from tests.checkpoints import make_checkpoint
 from tests.export.logits import exported_logits, open_exported
 from tests.export.test_folder import tree
+from tests.torch_checkpoints import Format, save_checkpoint
 
 EXPORTS = [
     *((precision, "cpu") for precision in PRECISIONS),
@@ -169,7 +170,7 @@ def test_the_same_checkpoint_gives_the_same_bytes(
 def test_the_weights_matter_and_not_their_format(
     exports: dict[tuple[str, str], Export], tmp_path: Path, format: Format
 ) -> None:
-    source = make_checkpoint(tmp_path / "checkpoint", format=format, prefix=False)
+    source = save_checkpoint(tmp_path / "checkpoint", format=format, prefix=False)
     export(source, tmp_path / "model", verify=False)
     for name in ("model.onnx", "model.onnx.data"):
         expected = exports["int8", "cpu"].folder / name

@@ -1,3 +1,5 @@
+"""Activations beside transformers' own."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Files of torch.save, and damage to them."""
+
 from __future__ import annotations
 
 import mmap
