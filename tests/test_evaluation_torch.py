@@ -16,7 +16,7 @@ from gpt2onnx import Model
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.evaluation import evaluate
 from gpt2onnx.reference import Reference, open_reference
-from gpt2onnx.runtime.decoding.scoring import walk
+from gpt2onnx.runtime.engine.score import walk
 from tests.checkpoints import make_checkpoint
 from tests.test_evaluation import TEXT
 

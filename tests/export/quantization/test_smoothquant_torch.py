@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.checkpoints import outliers as outlier_checkpoint
 from gpt2onnx.demo import CHECKPOINT, HELD_OUT
 from gpt2onnx.export.checkpoint.checkpoint import open_checkpoint
 from gpt2onnx.export.exporter import export
 from gpt2onnx.runtime.decoder import reads
-from scripts import outlier_checkpoint
 from tests.export.logits import mean_kl, open_exported
 
 # Mean KL from fp32 in nats on 1,024 tokens; plain rounding on the outliers has 3e-2, 2e-1, 1.6e-1.

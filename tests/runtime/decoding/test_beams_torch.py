@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from gpt2onnx import Model
-from gpt2onnx.runtime.decoding.beams import run
 from gpt2onnx.samplers import BeamSearch, GenerationParams
+from tests.runtime.decoding.running import run_beams
 from tests.samplers.searching import scores
 
 
@@ -58,7 +58,7 @@ def test_transformers_finds_the_same(seed: int, model: Model, reference: Any) ->
         )
     params = GenerationParams(eos_token_id=eos, **call)
     found = BeamSearch(params, prompt, 0, model.decoder.n_positions - len(prompt) + 1)
-    run(model.decoder, [found])
+    run_beams(model.decoder, [found])
     assert scores(found) == pytest.approx(theirs.sequences_scores.tolist(), rel=1e-4)
     for ours, tokens, path in zip(found.best(), theirs.sequences, theirs.beam_indices, strict=True):
         length = int((path >= 0).sum())

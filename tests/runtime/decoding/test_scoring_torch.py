@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gpt2onnx import Model
-from gpt2onnx.runtime.decoding.scoring import score
+from gpt2onnx.runtime.engine.score import score
 from tests.checkpoints import END_OF_TEXT_ID
 from tests.runtime.decoding.test_scoring import IDS, TEXT
 
