@@ -146,7 +146,7 @@ class Model:
         regex, json_schema, grammar or choices hold the text to a form. It ends when it is complete:
         finish_reason is "eos" or "stop" then, and otherwise a limit cut it short.
 
-        Errors: ParameterError, PromptError and its kinds; OutOfMemoryError before anything is
+        Raises ParameterError, PromptError and its kinds; OutOfMemoryError before anything is
         written where the sequences don't fit into memory; InstallationError where a form is asked
         for and llguidance is missing.
         """
@@ -186,7 +186,7 @@ class Model:
         p * num_return_sequences + d. `entropies` asks for each step's. Closing the iterator early
         frees its memory.
 
-        Errors: as `generate`, by this call; what comes of running the model, by the iterator.
+        Raises as `generate` does, by this call; what comes of running the model, by the iterator.
         """
         if "prompt_logprobs" in parameters:
             raise ParameterError(
@@ -206,7 +206,7 @@ class Model:
         well; without, or where it is BOS, its first token is only context. A text longer than the
         model is read in overlapping windows.
 
-        Errors: PromptError where no token is left to be scored.
+        Raises PromptError where no token is left to be scored.
         """
         ids = self.to_score(text, add_bos)
         scored = ids[1:].tolist()
@@ -218,7 +218,7 @@ class Model:
         return self._prompts.to_score(text, flag("add_bos", add_bos))
 
     def params(self, given: Mapping[str, Any]) -> GenerationParams:
-        """The parameters of a call, over the model's own defaults. Errors: ParameterError."""
+        """The parameters of a call, over the model's own defaults. Raises ParameterError."""
         params = GenerationParams.create(given, self.defaults)
         params.check_vocabulary(self.decoder.vocab_size)
         if params.dry_multiplier:
@@ -229,7 +229,7 @@ class Model:
     def _understand(
         self, draft: Draft | None, negative_prompt: Prompt | None, given: Mapping[str, Any]
     ) -> tuple[GenerationParams, Strategy | None]:
-        """The parameters of a call, and how it runs. Errors: ParameterError, PromptError."""
+        """The parameters of a call, and how it runs. Raises ParameterError, PromptError."""
         if draft is not None:  # the model's own defaults of other drafts give way
             given = {**dict.fromkeys(DRAFTS), **given}
         else:
@@ -247,7 +247,7 @@ class Model:
         top: TopTokens,
         strategy: Strategy | None,
     ) -> list[list[Generation]]:
-        """What is drawn, or greedily written, of each prompt. Errors: as `_search`."""
+        """What is drawn, or greedily written, of each prompt. Raises as `_search` does."""
         writers = self._writers(prompts, params, strategy)
         written = [Generation(writer.sequence.prompt.tolist()) for writer in writers]
         with closing(self._write(writers, params.max_time, top, strategy)) as tokens:
@@ -262,14 +262,14 @@ class Model:
         top: TopTokens,
         observe: Observer | None,
     ) -> list[list[Generation]]:
-        """What beams find for each prompt. Errors: PromptError, ParameterError."""
+        """What beams find for each prompt. Raises PromptError, ParameterError."""
         ids = self._read(prompts, params, params.num_beams)
         return beam_writer.write(self.decoder, self.tokenizer, ids, params, top, observe)
 
     def _read(
         self, prompts: Sequence[Prompt], params: GenerationParams, rows_each: int
     ) -> list[Ids]:
-        """The ids [n] of each prompt, with room for its rows. Errors: PromptError and its kinds."""
+        """The ids [n] of each prompt, with room for its rows. Raises PromptError and its kinds."""
         ids = [self._prompts.context(prompt, params) for prompt in prompts]
         longest = max(map(len, ids), default=0)
         length = params.max_length or longest + params.max_new_tokens
@@ -279,7 +279,7 @@ class Model:
     def _writers(
         self, prompts: Sequence[Prompt], params: GenerationParams, strategy: Strategy | None
     ) -> list[Writer]:
-        """One for each sequence of each prompt. Errors: PromptError, ParameterError."""
+        """One for each sequence of each prompt. Raises PromptError, ParameterError."""
         rows_each = strategy.rows_each if strategy else 1
         ids = self._read(prompts, params, rows_each * params.num_drawn)
         grammar = self._grammars.grammar(params)

@@ -168,7 +168,7 @@ class KVCache:
             self.arena = None
 
     def make_room(self, row: CacheRow, tokens: int) -> None:
-        """Let `row` take that many more tokens. Errors: CacheFullError past n_positions."""
+        """Let `row` take that many more tokens. Raises CacheFullError past n_positions."""
         _require_in_use(row)
         needed = row.length + tokens
         if needed > self.shape.n_positions:

@@ -73,7 +73,7 @@ class Decoder(Protocol[AnyRow]):
     def prefill(self, row: AnyRow, ids: Ids) -> Logits:
         """Append ids [n], n >= 1, to a row: the logits [vocab] after the last of them.
 
-        Errors: CacheFullError where the row has no room for them.
+        Raises CacheFullError where the row has no room for them.
         """
 
     def extend(self, row: AnyRow, ids: Ids) -> Logits:

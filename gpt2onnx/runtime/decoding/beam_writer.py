@@ -32,7 +32,7 @@ def write(
 
     `alternatives` says what to note of a row of logits [vocab]; `observe` is told of every step.
 
-    Errors: ParameterError.
+    Raises ParameterError.
     """
     writers = [
         _BeamWriter(tokenizer, params, prompt, index, decoder.n_positions, alternatives)

@@ -40,7 +40,7 @@ def run(
 ) -> None:
     """Advance all searches until each is over. `max_time` is in seconds.
 
-    Errors: ParameterError where the constraints leave a prompt no hypothesis.
+    Raises ParameterError where the constraints leave a prompt no hypothesis.
     """
     deadline = np.inf if max_time is None else time.monotonic() + max_time
     _reserve(decoder, searches)

@@ -30,7 +30,7 @@ CHUNK = 128
 def contrastive_of(params: GenerationParams, decoder: Decoder[Any]) -> Contrastive | None:
     """The strategy that the parameters ask for; None where none is.
 
-    Errors: ParameterError where the model can't tell its hidden states.
+    Raises ParameterError where the model can't tell its hidden states.
     """
     if not params.penalty_alpha:
         return None
@@ -57,7 +57,7 @@ class Contrastive:
         A sequence ends with the model's last position: a candidate has to be read. `max_time` is in
         seconds. Closing the iterator frees the rows that are still in use.
 
-        Errors: PromptTooLongError for a prompt that leaves no position.
+        Raises PromptTooLongError for a prompt that leaves no position.
         """
         deadline = np.inf if max_time is None else time.monotonic() + max_time
         hidden_decoder = _with_hidden_states(decoder)
@@ -108,7 +108,7 @@ class _Search(Generic[AnyRow]):
         self._states: Hidden = np.empty((decoder.n_positions, decoder.hidden_size), np.float32)
 
     def prefill(self) -> None:
-        """Read the prompt, and make a row for each candidate. Errors: PromptTooLongError."""
+        """Read the prompt, and make a row for each candidate. Raises PromptTooLongError."""
         decoder, prompt = self._decoder, self.sequence.prompt
         if len(prompt) >= decoder.n_positions:
             raise PromptTooLongError(
@@ -154,7 +154,7 @@ class _Search(Generic[AnyRow]):
 
 
 def _with_hidden_states(decoder: Decoder[AnyRow]) -> HiddenDecoder[AnyRow]:
-    """The same decoder, which tells its hidden states. Errors: ParameterError where it can't."""
+    """The same decoder, which tells its hidden states. Raises ParameterError where it can't."""
     if not getattr(decoder, "hidden_size", 0):
         raise ParameterError(
             "penalty_alpha needs the model's hidden states, which its graph doesn't give: export "

@@ -60,7 +60,7 @@ def walk(
     n_positions - stride others. Closing the generator frees its row.
     https://huggingface.co/docs/transformers/perplexity
 
-    Errors: ParameterError for a stride that isn't 1 to n_positions.
+    Raises ParameterError for a stride that isn't 1 to n_positions.
     """
     decoder.reserve(1, min(len(inputs), decoder.n_positions))
     row = decoder.new_row()

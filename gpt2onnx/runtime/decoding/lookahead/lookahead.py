@@ -59,7 +59,7 @@ def lookahead_sizes(params: GenerationParams) -> LookaheadSizes | None:
 def lookahead_of(params: GenerationParams, decoder: Decoder[Any]) -> Lookahead | None:
     """The strategy that the parameters ask for; None where none is.
 
-    Errors: ParameterError where the model can't be told what each token sees, and for sizes that
+    Raises ParameterError where the model can't be told what each token sees, and for sizes that
     it has no positions for.
     """
     sizes = lookahead_sizes(params)
@@ -234,7 +234,7 @@ def _require_fitting(sizes: LookaheadSizes, n_positions: int) -> None:
 
 
 def _with_branches(decoder: Decoder[AnyRow]) -> BranchingDecoder[AnyRow]:
-    """The same decoder, which can branch. Errors: ParameterError where it can't."""
+    """The same decoder, which can branch. Raises ParameterError where it can't."""
     if not getattr(decoder, "can_branch", False):
         raise ParameterError(
             "lookahead decoding tells the model what each token sees, which its graph can't be "
