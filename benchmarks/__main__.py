@@ -106,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def choose(arguments: argparse.Namespace) -> list[Variant]:
-    """The variants asked for, ours first. Errors: ValueError."""
+    """The variants asked for, ours first. Raises ValueError."""
     if arguments.threads < 1:
         raise ValueError(f"--threads {arguments.threads}: expected 1 or more")
     if arguments.rounds is not None and arguments.rounds < 1:
@@ -123,7 +123,7 @@ def choose(arguments: argparse.Namespace) -> list[Variant]:
 
 
 def named(text: str, known: set[str], option: str) -> list[str]:
-    """A list of names. Errors: ValueError."""
+    """A list of names. Raises ValueError."""
     names = [name for name in text.split(",") if name]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"{option} {unknown[0]}: expected some of {', '.join(sorted(known))}")

@@ -34,7 +34,7 @@ class Environment:
         return folder / self.name / "bin" / "python"
 
     def make(self, folder: Path) -> None:
-        """Make it under `folder`, unless it is there as described. Errors: InstallError."""
+        """Make it under `folder`, unless it is there as described. Raises InstallError."""
         if self._record(folder) == self._description():
             return
         place = folder / self.name
@@ -86,7 +86,7 @@ def folder_size(folder: Path) -> int:
 
 
 def _run(command: list[str], variables: Mapping[str, str] = {}) -> None:
-    """Errors: InstallError, with the last lines that the command wrote."""
+    """Raises InstallError, with the last lines that the command wrote."""
     done = subprocess.run(
         command, env={**os.environ, **variables}, capture_output=True, text=True, check=False
     )

@@ -27,7 +27,7 @@ class Models:
     def convert(self, variant: Variant, variables: Mapping[str, str]) -> None:
         """Ours anew each time, since its code may have changed; the others' once.
 
-        Errors: WorkerError.
+        Raises WorkerError.
         """
         place = self.place(variant)
         made, recipe = place.with_suffix(".json"), self._recipe(variant)

@@ -46,7 +46,7 @@ class Worker:
             )
 
     def ask(self, do: str, **request: Any) -> Any:
-        """Errors: WorkerError."""
+        """Raises WorkerError."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(ProcessLookupError):
@@ -80,7 +80,7 @@ class Worker:
 
 
 def first_output(command: list[str], variables: Mapping[str, str]) -> float:
-    """Seconds from a process's start to the first byte that it writes. Errors: WorkerError."""
+    """Seconds from a process's start to the first byte that it writes. Raises WorkerError."""
     started = time.perf_counter()
     process = subprocess.Popen(
         command,
@@ -104,7 +104,7 @@ def first_output(command: list[str], variables: Mapping[str, str]) -> float:
 
 
 def run(command: list[str], variables: Mapping[str, str]) -> None:
-    """Run to the end. Errors: WorkerError."""
+    """Run to the end. Raises WorkerError."""
     done = subprocess.run(
         command, env=environment(variables), capture_output=True, text=True, check=False
     )

@@ -133,13 +133,13 @@ def bold(text: str) -> str:
 
 
 def write_between_markers(file: Path, text: str) -> None:
-    """Replace what stands between BEGIN and END. Errors: ValueError where they aren't there."""
+    """Replace what stands between BEGIN and END. Raises ValueError where they aren't there."""
     before, after = split_at_markers(file)
     file.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
 
 
 def split_at_markers(file: Path) -> tuple[str, str]:
-    """What stands before BEGIN and behind END. Errors: ValueError where they aren't there."""
+    """What stands before BEGIN and behind END. Raises ValueError where they aren't there."""
     whole = file.read_text(encoding="utf-8") if file.is_file() else ""
     before, begin, rest = whole.partition(BEGIN)
     _, end, after = rest.partition(END)

@@ -82,7 +82,7 @@ def evaluate(
     `stride`, half of its positions by default. add_bos: as Model.score's. max_tokens: how many
     tokens are scored, all by default.
 
-    Errors: PromptError where no token is left to be scored; ParameterError for a stride or
+    Raises PromptError where no token is left to be scored; ParameterError for a stride or
     max_tokens out of range, and for a reference of another vocabulary, tokenizer or length; what
     opening either raises.
     """

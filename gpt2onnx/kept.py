@@ -43,7 +43,7 @@ def kept() -> list[Kept]:
 
 
 def clear() -> int:
-    """Remove everything, and say how many bytes that were. Errors: OSError.
+    """Remove everything, and say how many bytes that were. Raises OSError.
 
     A process that has a model of it open keeps it open.
     """

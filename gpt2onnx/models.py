@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def resolve(name: str | Path, provider: str = "auto") -> Path:
     """The folder that a name stands for; a bundled model is exported on its first use.
 
-    For CUDA where that is the provider: it wants a graph of its own. Errors: ModelFolderError for
+    For CUDA where that is the provider: it wants a graph of its own. Raises ModelFolderError for
     what is no path.
     """
     path = as_path(name, "folder", ModelFolderError)
@@ -49,7 +49,7 @@ def load(
     graph: "kernels" is the one in gpt2onnx-kernels' operators, "onnx" that in ONNX Runtime's;
     "auto" the first on the CPU, where the package is installed and has something for the processor.
 
-    Errors: ModelFolderError, CorruptModelError, ProviderError, InstallationError.
+    Raises ModelFolderError, CorruptModelError, ProviderError, InstallationError.
     """
     check_load(provider, provider_options, threads, startup_cache)
     alike = partial(

@@ -43,7 +43,7 @@ def open_reference(
     transformers writes them; what is no folder is a hub's model id, and "demo" the bundled model's
     checkpoint.
 
-    Errors: as `load`, or CheckpointError and its kinds, and InstallationError where torch,
+    Raises as `load` does, or CheckpointError and its kinds, and InstallationError where torch,
     transformers or the export's packages are missing.
     """
     if name not in BUNDLED and is_model_folder(Path(name)):
@@ -59,7 +59,7 @@ def of_model(model: Model) -> Reference:
 
 
 def of_checkpoint(name: str | Path) -> Reference:
-    """A checkpoint in PyTorch. Errors: as `open_reference`."""
+    """A checkpoint in PyTorch. Raises as `open_reference` does."""
     from gpt2onnx.export.checkpoint.checkpoint import open_checkpoint
     from gpt2onnx.export.verification.torch_model import TorchModel, missing
 

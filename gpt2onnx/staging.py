@@ -36,7 +36,7 @@ _open: set[Path] = set()
 
 @contextmanager
 def stage(target: Path) -> Iterator[Path]:
-    """A new, private folder beside `target`, gone when the block ends. Errors: OSError."""
+    """A new, private folder beside `target`, gone when the block ends. Raises OSError."""
     sweep(target)
     while True:
         path = target.with_name(f".{_short(target.name)}.gpt2onnx-{secrets.token_hex(8)}")
@@ -51,7 +51,7 @@ def stage(target: Path) -> Iterator[Path]:
 
 
 def work_folder(name: str) -> contextlib.AbstractContextManager[Path]:
-    """A stage in the system's folder for temporary files. Errors: OSError."""
+    """A stage in the system's folder for temporary files. Raises OSError."""
     return stage(Path(tempfile.gettempdir(), f"gpt2onnx-{name}"))
 
 

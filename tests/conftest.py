@@ -43,15 +43,23 @@ LONG = (
     "runtime/decoder/test_kv_cache.py",
     "runtime/decoding/lookahead/test_lookahead.py",
     "runtime/decoding/test_assistance.py",
+    "runtime/decoding/test_contrastive.py",
     "runtime/decoding/test_speculation.py",
     "runtime/ort/test_startup_cache.py",
     "runtime/ort/test_startup_entries.py",
     "runtime/structured/test_grammars.py",
+    "runtime/structured/test_json_schema.py",
+    "runtime/test_batch_invariance.py",
+    "runtime/test_branch.py",
+    "runtime/test_turns.py",
+    "runtime/text/test_long_texts.py",
+    "test_bench_cuda.py",
 )
 
 # The same examples each time where CI runs; new ones, which may find what those don't, elsewhere.
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("elsewhere", deadline=None)
+settings.register_profile("fast", deadline=None, max_examples=20)
 settings.load_profile("ci" if os.environ.get("CI") else "elsewhere")
 
 # Several heads, and longer than a chunk of the prefill.
@@ -60,6 +68,11 @@ WIDE = {"n_embd": 64, "n_head": 4, "n_positions": 320}
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="leave out what takes long")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("fast"):
+        settings.load_profile("fast")
 
 
 def pytest_report_header() -> str | None:

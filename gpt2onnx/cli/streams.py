@@ -50,7 +50,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def flush() -> None:
-    """Write what is still to be written on standard output. Errors: OSError."""
+    """Write what is still to be written on standard output. Raises OSError."""
     print(end="", flush=True)
 
 

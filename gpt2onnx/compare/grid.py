@@ -60,7 +60,7 @@ class Grid:
 
     `tf32` and `cuda_graph` are CUDA's: fp32 products of 10 bits, and decode steps that are captured
     as CUDA graphs.
-    Errors: ParameterError for what can't be run, or would have no effect.
+    Raises ParameterError for what can't be run, or would have no effect.
     """
 
     providers: tuple[str, ...]

@@ -37,7 +37,7 @@ class Models(Protocol):
         """What all others are compared with."""
 
     def folder(self, configuration: Configuration) -> Path:
-        """The model folder. Errors: as the export, for what can't be made."""
+        """The model folder. Raises as the export does, for what can't be made."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Given:
     """Model folders of one model, in a precision each.
 
     The reference is the CPU in fp32, or where that isn't among them the CPU in the first one's.
-    Errors: ModelFolderError; ParameterError for folders that can't be compared.
+    Raises ModelFolderError; ParameterError for folders that can't be compared.
     """
 
     def __init__(self, paths: Sequence[str | Path]) -> None:

@@ -17,7 +17,7 @@ from gpt2onnx.paths import cache_folder
 
 
 class CachedExports:
-    """Of one checkpoint, a folder or a hub's model id. Errors: CheckpointError and its kinds."""
+    """Of one checkpoint, a folder or a hub's model id. Raises CheckpointError and its kinds."""
 
     def __init__(self, source: str | Path, progress: bool = False) -> None:
         self._progress = progress
@@ -35,7 +35,7 @@ class CachedExports:
         return hashlib.sha256(told.encode()).hexdigest()[:24]
 
     def __call__(self, precision: str, device: str) -> Path:
-        """The model folder. Errors: as `export`; at once for what the fused graph can't do."""
+        """The model folder. Raises as `export` does; at once for what the fused graph can't do."""
         choose(precision, device)
         return export_once(
             self._checkpoint.folder.resolve(),  # for the manifest, read anywhere
@@ -49,7 +49,7 @@ class CachedExports:
 def export_once(source: Path, out: Path, **options: Any) -> Path:
     """`out`, a folder in the cache, exported there now where it isn't yet.
 
-    Errors: as `export`; StorageError where the cache can't be written.
+    Raises as `export` does; StorageError where the cache can't be written.
     """
     try:
         if out.exists():

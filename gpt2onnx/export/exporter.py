@@ -106,7 +106,7 @@ def export(
 
     `out` is written beside its place and renamed: where anything fails it stays as it was.
 
-    Errors: CheckpointError and its kinds, ExportError and its kinds, ParameterError,
+    Raises CheckpointError and its kinds, ExportError and its kinds, ParameterError,
     InstallationError.
     """
     for name, value in (

@@ -43,7 +43,7 @@ def staged(out: Path, force: bool) -> Iterator[Path]:
 
     Folders above `out` are made where they are missing.
 
-    Errors: OutputExistsError as `check_replaceable`'s, StorageError where the disk is full or not
+    Raises OutputExistsError as `check_replaceable`'s, StorageError where the disk is full or not
     writable.
     """
     with _storage_errors(out):
@@ -63,7 +63,7 @@ def check_replaceable(out: Path, force: bool) -> None:
 
     With `force` in a model folder's place, too, but in nothing else's, which isn't ours to delete.
 
-    Errors: OutputExistsError, StorageError.
+    Raises OutputExistsError, StorageError.
     """
     with _storage_errors(out):
         there = out.is_symlink() or out.exists()
@@ -111,7 +111,7 @@ def _storage_errors(out: Path) -> Iterator[None]:
 def _replace(out: Path, new: Path, old: Path, force: bool) -> None:
     """Put `new` where `out` is. Between the two renames `out` is missing, never half there.
 
-    Errors: OutputExistsError where another process has written there since it was looked at.
+    Raises OutputExistsError where another process has written there since it was looked at.
     """
     try:
         if force and out.exists() and any(out.iterdir()):

@@ -155,7 +155,7 @@ class Model:
         regex, json_schema, grammar or choices hold the text to a form. It ends when it is complete:
         finish_reason is "eos" or "stop" then, and otherwise a limit cut it short.
 
-        Errors: ParameterError, PromptError and its kinds; OutOfMemoryError before anything is
+        Raises ParameterError, PromptError and its kinds; OutOfMemoryError before anything is
         written where the sequences don't fit into memory; InstallationError where a form is asked
         for and llguidance is missing.
         """
@@ -231,7 +231,7 @@ class Model:
         p * num_return_sequences + d. `entropies` asks for each step's. Closing the iterator early
         frees its memory.
 
-        Errors: as `generate`, by this call; what comes of running the model, by the iterator.
+        Raises as `generate` does, by this call; what comes of running the model, by the iterator.
         """
         if "prompt_logprobs" in parameters:
             raise ParameterError(
@@ -252,7 +252,7 @@ class Model:
         well; without, or where it is BOS, its first token is only context. A text longer than the
         model is read in overlapping windows.
 
-        Errors: PromptError where no token is left to be scored.
+        Raises PromptError where no token is left to be scored.
         """
         ids = self.to_score(text, add_bos)
         scored = ids[1:].tolist()
@@ -262,7 +262,7 @@ class Model:
     def save_prefix(self, path: str | Path, prompt: Prompt) -> int:
         """Keep what the model computes of a prompt on disk, for Engine.load_prefix.
 
-        Gives how many of its tokens that is: whole chunks of 64. Errors: ParameterError for a
+        Gives how many of its tokens that is: whole chunks of 64. Raises ParameterError for a
         shorter prompt, PromptError, OutputExistsError, StorageError.
         """
         return self.prefixes.save(path, self._prompts.read(prompt))
@@ -272,7 +272,7 @@ class Model:
         return self._prompts.to_score(text, flag("add_bos", add_bos))
 
     def params(self, given: Mapping[str, Any]) -> GenerationParams:
-        """The parameters of a call, over the model's own defaults. Errors: ParameterError."""
+        """The parameters of a call, over the model's own defaults. Raises ParameterError."""
         params = GenerationParams.create(given, self.defaults)
         params.check_vocabulary(self.decoder.vocab_size)
         if params.dry_multiplier:
@@ -283,7 +283,7 @@ class Model:
     def _understand(
         self, draft: Draft | None, negative_prompt: Prompt | None, given: Mapping[str, Any]
     ) -> tuple[GenerationParams, Strategy | None]:
-        """The parameters of a call, and how it runs. Errors: ParameterError, PromptError."""
+        """The parameters of a call, and how it runs. Raises ParameterError, PromptError."""
         if draft is not None:  # the model's own defaults of other drafts give way
             given = {**dict.fromkeys(DRAFTS), **given}
         else:
@@ -302,7 +302,7 @@ class Model:
         top: TopTokens,
         entropies: bool = False,
     ) -> DrawnTexts:
-        """What is drawn, or greedily written, of prompts [n]. Errors: ParameterError."""
+        """What is drawn, or greedily written, of prompts [n]. Raises ParameterError."""
         grammar = self._grammars.grammar(params)
         draws = [(prompt, draw) for prompt in ids for draw in range(params.num_drawn)]
         writers = [
@@ -325,7 +325,7 @@ class Model:
         rows_each: int,
         room: RoomCheck | None = None,
     ) -> list[Ids]:
-        """The ids [n] of each prompt, with room for its rows. Errors: PromptError and its kinds."""
+        """The ids [n] of each prompt, with room for its rows. Raises PromptError and its kinds."""
         ids = [self._prompts.context(prompt, params) for prompt in prompts]
         longest = max(map(len, ids), default=0)
         length = max(longest, params.max_length or longest + params.max_new_tokens)

@@ -98,7 +98,7 @@ def open_model(
 
 
 def open_decoder(folder: ModelFolder, session: Session) -> Decoder[Any]:
-    """The decoder for a folder's graph, recognised by its inputs. Errors: ModelFolderError."""
+    """The decoder for a folder's graph, recognised by its inputs. Raises ModelFolderError."""
     if "slots" in session.inputs:
         return FlatDecoder(session, folder.n_positions)
     if "seqlens_k" in session.inputs:
@@ -118,7 +118,7 @@ def first_logits(folder: ModelFolder, session: Session) -> NDArray[np.float32]:
 
 
 def open_tokenizer(folder: ModelFolder) -> tokenizers.Tokenizer:
-    """The folder's tokenizer. Errors: ModelFolderError."""
+    """The folder's tokenizer. Raises ModelFolderError."""
     text = read_tokenizer_json(folder.tokenizer, ModelFolderError)
     return tokenizer_of(text, folder.tokenizer, ModelFolderError)
 
@@ -126,7 +126,7 @@ def open_tokenizer(folder: ModelFolder) -> tokenizers.Tokenizer:
 def largest_token_id(folder: ModelFolder, tokenizer: Callable[[], tokenizers.Tokenizer]) -> int:
     """The largest id that the folder's tokenizer gives, once it has shown that it does no harm.
 
-    Errors: ModelFolderError.
+    Raises ModelFolderError.
     """
     text = read_tokenizer_json(folder.tokenizer, ModelFolderError)
     require_harmless(text, folder.tokenizer, ModelFolderError)
@@ -138,7 +138,7 @@ def largest_token_id(folder: ModelFolder, tokenizer: Callable[[], tokenizers.Tok
 def generation_defaults(folder: ModelFolder) -> dict[str, Any]:
     """What the checkpoint's own settings say of generation: GenerationParams' fields.
 
-    Errors: ParameterError for what can't be heeded, with the file and its key.
+    Raises ParameterError for what can't be heeded, with the file and its key.
     """
     from gpt2onnx.samplers.params.generation_config import (  # imported meanwhile
         defaults_from_generation_config,

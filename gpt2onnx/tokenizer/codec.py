@@ -27,7 +27,7 @@ def decode(tokenizer: Tokenizer, ids: Sequence[int], skip_special_tokens: bool =
 
 
 def decode_each(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
-    """The text of each id by itself, special ones too. Errors: as `decode`."""
+    """The text of each id by itself, special ones too. Raises as `decode` does."""
     with library_errors(ModelFolderError, "the model's tokenizer can't write its tokens"):
         texts: list[str] = tokenizer.decode_batch(
             [[index] for index in ids], skip_special_tokens=False

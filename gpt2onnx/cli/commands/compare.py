@@ -182,7 +182,7 @@ def _models(sources: list[str], precisions: tuple[str, ...] | None) -> Exported 
 
 
 def _providers(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Short names. Errors: ProviderError for a name that ONNX Runtime doesn't know."""
+    """Short names. Raises ProviderError for a name that ONNX Runtime doesn't know."""
     if "auto" in names:
         raise ParameterError("providers=auto: expected names, such as cpu,cuda")
     return tuple(map(known_provider, names))

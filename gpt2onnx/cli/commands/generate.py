@@ -115,7 +115,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _streams(args: argparse.Namespace, params: GenerationParams) -> bool:
-    """Whether to show text as it comes. Errors: ParameterError where that is asked of several."""
+    """Whether to show text as it comes. Raises ParameterError where that is asked of several."""
     count = params.num_return_sequences
     if args.stream and count > 1 and not args.json:
         raise ParameterError(

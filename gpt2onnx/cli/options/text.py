@@ -28,7 +28,7 @@ def add_text(parser: Parser, name: str, file_option: str) -> None:
 
 
 def read_text(args: argparse.Namespace) -> str:
-    """The text, exactly. Errors: PromptError where there is none, or two, or it can't be read."""
+    """The text, exactly. Raises PromptError where there is none, or two, or it can't be read."""
     if args.text is not None and args.file is not None:
         raise PromptError(f"two texts: an argument, and the file {args.file}; leave one out")
     if args.text is not None and args.text != STDIN:
@@ -39,7 +39,7 @@ def read_text(args: argparse.Namespace) -> str:
 def read_file(file: str) -> str:
     """The text in a file, - for standard input; a byte order mark is no part of it.
 
-    Errors: PromptError where it can't be read, is too large, or isn't UTF-8.
+    Raises PromptError where it can't be read, is too large, or isn't UTF-8.
     """
     if file == STDIN:
         return files.decoded(_standard_input(), "standard input", PromptError)

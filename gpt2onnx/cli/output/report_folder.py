@@ -20,7 +20,7 @@ JSON = "compare.json"
 
 
 def earlier(folder: Path, resume: bool) -> Record | None:
-    """The record to go on with. Errors: OutputExistsError, ParameterError."""
+    """The record to go on with. Raises OutputExistsError, ParameterError."""
     with path_errors(folder, OutputExistsError, "give another out=DIR"):
         above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not above.is_dir():
@@ -68,7 +68,7 @@ class ReportFolder:
     def resume(self, record: Record, before: Record) -> None:
         """Go on with an earlier record, and with its prices where none are given.
 
-        Errors: ParameterError for another comparison's.
+        Raises ParameterError for another comparison's.
         """
         record.resume(before)
         ours, theirs = self._prices, before.prices

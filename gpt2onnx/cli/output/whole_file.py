@@ -15,7 +15,7 @@ from gpt2onnx.staging import NEW, stage
 class WholeFile:
     """A file to be written at the end. One that exists is replaced, as `>` does.
 
-    Errors, at once: ParameterError where no file can be written there. `option` is its parameter.
+    Raises at once: ParameterError where no file can be written there. `option` is its parameter.
     """
 
     def __init__(self, option: str, path: str) -> None:
@@ -29,7 +29,7 @@ class WholeFile:
     def write(self, content: str) -> None:
         """Replace the file in one step, so that nobody ever sees a part.
 
-        What was there keeps its permissions. Errors: StorageError.
+        What was there keeps its permissions. Raises StorageError.
         """
         try:
             with stage(self._path) as folder:

@@ -38,7 +38,7 @@ def reference(job: Job) -> None:
 def candidate(job: Job) -> record.Agreement:
     """Compare a configuration with what the reference left in job.work.
 
-    Errors: ProviderError where logits aren't numbers.
+    Raises ProviderError where logits aren't numbers.
     """
     model = open_model(job)
     agreement, texts, lengths = Agreement(), [], []
@@ -60,7 +60,7 @@ def candidate(job: Job) -> record.Agreement:
 def encoded(
     tokenizer: tokenizers.Tokenizer, texts: Sequence[str], n_positions: int, new_tokens: int
 ) -> list[Ids]:
-    """Prompts as token ids, each [n]. Errors: PromptTooLongError where no room is left behind."""
+    """Prompts as token ids, each [n]. Raises PromptTooLongError where no room is left behind."""
     prompts = [np.array(encode(tokenizer, text), np.int64) for text in texts]
     room = n_positions - new_tokens
     for number, ids in enumerate(prompts, 1):
@@ -82,7 +82,7 @@ def _greedy(model: Model, ids: Ids, count: int) -> Ids:
 
 
 def _logits(model: Model, ids: Ids) -> Logits:
-    """The logits [n, vocab] after each of ids [n]. Errors: ProviderError."""
+    """The logits [n, vocab] after each of ids [n]. Raises ProviderError."""
     model.decoder.reserve(1, len(ids))
     row = model.decoder.new_row()
     try:

@@ -27,7 +27,7 @@ class _Memory(ctypes.Structure):
 
 
 class Device:
-    """The device that CUDA uses. Errors, of each call: UnknownError."""
+    """The device that CUDA uses. Each call raises UnknownError."""
 
     def __init__(self, library: Any = None) -> None:
         self._nvml = _library() if library is None else library

@@ -33,7 +33,7 @@ COPIES = ("MemcpyFromHost", "MemcpyToHost")
 def measure(job: Job) -> Placement:
     """Run decode steps under ONNX Runtime's profiler.
 
-    Errors: as opening a model; ProviderError where CUDA graphs are asked for and none is made.
+    Raises as opening a model does; ProviderError where CUDA graphs are asked for and none is made.
     """
     folder = open_folder(job.folder)
     with tempfile.TemporaryDirectory(dir=job.work) as place:

@@ -22,7 +22,7 @@ from gpt2onnx.tokenizer.codec import encode
 
 
 def measure(job: Job) -> Speed:
-    """One cell of the grid, by a fresh process. Errors: as opening a model.
+    """One cell of the grid, by a fresh process. Raises as opening a model does.
 
     first_token_s: from the call to the first token of the last sequence, all prompts read.
     step_ms: of the steps after it, each of which writes a token of every sequence.

@@ -14,7 +14,7 @@ LOWEST, HIGHEST = 1e-6, 1e6
 
 @dataclass(frozen=True)
 class Prices:
-    """Dollars an hour; None where none was given. Errors: ParameterError."""
+    """Dollars an hour; None where none was given. Raises ParameterError."""
 
     cpu: float | None = None
     gpu: float | None = None

@@ -45,7 +45,7 @@ class Record:
         return _take(self.runs, [each.cell for each in self.runs], cell)
 
     def resume(self, before: Record) -> None:
-        """Take over what went well in an earlier record. Errors: ParameterError for another's."""
+        """Take over what went well in an earlier record. Raises ParameterError for another's."""
         self.asked.require_same(before.asked)
         self.answers = [each for each in before.answers if each.status == "ok"]
         self.runs = list(before.measured)

@@ -30,7 +30,7 @@ class CalibrationText:
     """A checkpoint's tokens of the beginning of a file in UTF-8, read once; without one, random."""
 
     def __init__(self, checkpoint: Checkpoint, file: str | Path | None) -> None:
-        """Errors: ParameterError where the file can't be read or holds no token."""
+        """Raises ParameterError where the file can't be read or holds no token."""
         self._config = checkpoint.config
         self._ids = (
             [] if file is None else encode(checkpoint.tokenizer, _read(file), TokenizerError)

@@ -26,7 +26,7 @@ class Recipe(NamedTuple):
 
 
 def choose_graph(graph: str, precision: str, device: str, extras: Extras) -> Recipe:
-    """The recipe of a graph. Errors: ParameterError where the options don't go together."""
+    """The recipe of a graph. Raises ParameterError where the options don't go together."""
     one_of("graph", graph, GRAPHS)
     recipe = _choose(graph, precision, device)
     if extras.attention_bias and recipe.writer is SingleCudaDecoder:

@@ -91,7 +91,7 @@ def calibrate(weights: Weights, windows: Ids, track: Track = silent) -> list[Cac
 
 
 def check_kv_cache(kv_cache: str, graph: str, precision: str, device: str) -> None:
-    """See that there are kernels for a cache. Errors: ParameterError."""
+    """See that there are kernels for a cache. Raises ParameterError."""
     one_of("kv_cache", kv_cache, KV_CACHES)
     if kv_cache != "int8":
         return

@@ -136,7 +136,7 @@ STANDARD: dict[Activation, Activation] = {
 
 
 def choose_portable(precision: str) -> Precision:
-    """The recipe by its name. Errors: ParameterError."""
+    """The recipe by its name. Raises ParameterError."""
     if precision not in PRECISIONS:
         raise ParameterError(
             f"precision={precision!r}: the portable graph has {', '.join(PRECISIONS)}; "

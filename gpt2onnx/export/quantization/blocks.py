@@ -173,7 +173,7 @@ def store_blocks(
 
 
 def cast(value: Float, dtype: np.dtype[Any], name: str) -> NDArray[Any]:
-    """`value` in the type of the activations. Errors: WeightsError where it is beyond its range."""
+    """`value` in the type of the activations. Raises WeightsError where it is beyond its range."""
     check_range(value, dtype, name)
     return value.astype(dtype, copy=False)
 

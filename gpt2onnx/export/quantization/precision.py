@@ -177,7 +177,7 @@ def choose(precision: str, device: str, moments: Callable[[str], Float] | None =
     in int8-dynamic by the operator that is fastest for prompts and batches.
     moments: of each 4-bit matrix's inputs, which its rounding heeds.
 
-    Errors: ParameterError where a name is unknown or the two don't go together.
+    Raises ParameterError where a name is unknown or the two don't go together.
     """
     one_of("precision", precision, PRECISIONS)
     one_of("device", device, DEVICES)

@@ -73,7 +73,7 @@ class Runtime:
 
 
 def choose_runtime(name: str, graph: str | None) -> tuple[Runtime, str]:
-    """A runtime by its name, and its graph. Errors: ParameterError."""
+    """A runtime by its name, and its graph. Raises ParameterError."""
     runtime = RUNTIMES[one_of("runtime", name, RUNTIMES)]
     if graph is None:
         return runtime, runtime.graphs[0]

@@ -86,7 +86,7 @@ def verify_folder(
 ) -> Verification:
     """Compare a model folder with its checkpoint.
 
-    Errors: VerificationError where the logits are further apart than precision and cache explain.
+    Raises VerificationError where the logits are further apart than precision and cache explain.
     """
     ids = _text_ids(checkpoint)
     exported = _exported_logits(folder, ids, track)

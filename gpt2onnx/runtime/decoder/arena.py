@@ -37,7 +37,7 @@ class CacheShape:
         return 2 * self.layers * self.heads * self.head_dim * self.dtype.itemsize
 
     def block(self, tokens: int) -> Block:
-        """A new block, not yet filled. Errors: OutOfMemoryError."""
+        """A new block, not yet filled. Raises OutOfMemoryError."""
         try:
             return np.empty((2 * self.layers, self.heads, tokens, self.head_dim), self.dtype)
         except MemoryError as error:

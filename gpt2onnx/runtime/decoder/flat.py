@@ -189,7 +189,7 @@ class _ArenaBinding(Binding):
 
 
 def _cache_shape(session: Session, n_positions: int) -> CacheShape:
-    """The cache that the graph wants, read from its own inputs. Errors: ModelFolderError."""
+    """The cache that the graph wants, read from its own inputs. Raises ModelFolderError."""
     if missing := [name for name in INPUTS if name not in session.inputs]:
         raise ModelFolderError(
             f"the kernels' graph's inputs are {', '.join(session.inputs)}: expected "

@@ -275,7 +275,7 @@ def arena_of(session: Session) -> ArenaFactory:
 
 
 def cache_shape(session: Session, n_positions: int) -> CacheShape:
-    """The cache that a fused graph wants, read from its own inputs. Errors: ModelFolderError."""
+    """The cache that a fused graph wants, read from its own inputs. Raises ModelFolderError."""
     _require_names("inputs", session.inputs, INPUTS)
     layers = sum(PAST in name for name in session.inputs) // 2
     names = [f"{n}.{kind}" for n in range(layers) for kind in ("key", "value")]

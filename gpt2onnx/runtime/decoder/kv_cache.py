@@ -155,7 +155,7 @@ class KVCache:
     def write(self, row: CacheRow, start: int, blocks: Sequence[Block]) -> None:
         """Let a row hold its first `start` tokens, then those of `blocks`, and no others.
 
-        Errors: CacheFullError past n_positions.
+        Raises CacheFullError past n_positions.
         """
         for block in blocks:
             self.shape.require(block)
@@ -190,7 +190,7 @@ class KVCache:
             self._swap(self.rows[index], self.rows[other])
 
     def make_room(self, row: CacheRow, tokens: int) -> None:
-        """Let `row` take that many more tokens. Errors: CacheFullError past n_positions."""
+        """Let `row` take that many more tokens. Raises CacheFullError past n_positions."""
         _require_in_use(row)
         needed = row.length + tokens
         if needed > self.shape.n_positions:

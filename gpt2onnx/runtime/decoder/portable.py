@@ -66,7 +66,7 @@ class PortableDecoder:
     chunk = sys.maxsize  # such a graph gives the logits of all its tokens whatever is wanted
 
     def __init__(self, session: Session, n_positions: int) -> None:
-        """Errors: ModelFolderError where the graph's inputs or outputs aren't those above."""
+        """Raises ModelFolderError where the graph's inputs or outputs aren't those above."""
         self.turns = Turns()
         self.session = session
         self.n_positions = n_positions

@@ -63,7 +63,7 @@ class Assistance:
     def speculation(self, draft: Draft | None, params: GenerationParams) -> Speculation | None:
         """The strategy that `draft` and the parameters ask for; None where none is.
 
-        Errors: ParameterError, and for a folder those of `load`.
+        Raises ParameterError, and for a folder those of `load`.
         """
         if draft is not None:
             params.check_beside(DRAFT_EXCLUDES)

@@ -26,7 +26,7 @@ from gpt2onnx.samplers.warpers import DEFAULT_TOP_K
 def contrastive_of(params: GenerationParams, decoder: Decoder[Any]) -> Contrastive | None:
     """The strategy that the parameters ask for; None where none is.
 
-    Errors: ParameterError where the model can't tell its hidden states.
+    Raises ParameterError where the model can't tell its hidden states.
     """
     if not params.penalty_alpha:
         return None

@@ -25,7 +25,7 @@ from gpt2onnx.samplers.guidance import guide
 def guidance_of(params: GenerationParams, negative: Ids | None) -> Guidance | None:
     """The strategy that the parameters ask for; None where none is.
 
-    Errors: ParameterError where a negative prompt [n] is given and has no effect.
+    Raises ParameterError where a negative prompt [n] is given and has no effect.
     """
     guided = params.is_on("guidance_scale")
     if negative is not None and not guided:

@@ -15,7 +15,7 @@ from gpt2onnx.tokenizer.codec import decode
 
 
 class TopTokens:
-    """Names the `count` most probable tokens of a row of logits. Errors: ParameterError."""
+    """Names the `count` most probable tokens of a row of logits. Raises ParameterError."""
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, vocab_size: int, count: int) -> None:
         expected = f"an integer from 0 to {vocab_size}, the model's vocabulary"

@@ -64,7 +64,7 @@ def save_prefix(path: str | Path, cache: Blocks, row: CacheRow, ids: Ids, model:
     """Write the whole chunks of what prefill made of ids [n] in `row`; how many tokens that is.
 
     `model` is the digest of the model and its cache. A prefix file that is there is replaced, in
-    one step. Errors: ParameterError where there is no whole chunk; OutputExistsError for anything
+    one step. Raises ParameterError where there is no whole chunk; OutputExistsError for anything
     else that is there; StorageError.
     """
     target = as_path(path, "path", ParameterError)
@@ -109,7 +109,7 @@ def load_prefix(path: str | Path, model: bytes, shape: CacheShape) -> PrefixFile
 
 
 def _write(path: Path, header: bytes, blocks: Sequence[Block]) -> None:
-    """Errors: OSError."""
+    """Raises OSError."""
     with path.open("wb") as file:
         file.write(MAGIC + len(header).to_bytes(LENGTH, "little"))
         file.write(hashlib.sha256(header).digest() + header)

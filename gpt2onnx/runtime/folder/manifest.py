@@ -27,7 +27,7 @@ TIMES_MEMORY = 4
 def read_manifest(path: Path) -> Mapping[str, Any] | None:
     """The manifest of a folder, whose files are all there and as large as it says; None without.
 
-    Errors: ModelFolderError for a later version's, CorruptModelError for a damaged one, and where a
+    Raises ModelFolderError for a later version's, CorruptModelError for a damaged one, and where a
     file is missing or has another size.
     """
     if not (path / MANIFEST).exists():
@@ -57,7 +57,7 @@ def read_manifest(path: Path) -> Mapping[str, Any] | None:
 def _listed_files(path: Path, manifest: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
     """Size and sha256 of each file of the folder.
 
-    Errors: CorruptModelError where the manifest lacks them, or names files elsewhere.
+    Raises CorruptModelError where the manifest lacks them, or names files elsewhere.
     """
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(map(_is_listing, files.values())):

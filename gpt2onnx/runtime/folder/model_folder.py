@@ -87,7 +87,7 @@ class ModelFolder:
     def check_hashes(self) -> None:
         """Compare every file with the manifest's sha256, but for the settings, which may be edited.
 
-        Errors: CorruptModelError for the first file that differs, ModelFolderError where the folder
+        Raises CorruptModelError for the first file that differs, ModelFolderError where the folder
         has no manifest to compare with.
         """
         if self.manifest is None:
@@ -140,7 +140,7 @@ class ModelFolder:
 def open_folder(path: str | Path) -> ModelFolder:
     """Read a folder's settings and check that its files are there, with the manifest's sizes.
 
-    Errors: ModelFolderError where it is no model folder or a later version's, CorruptModelError
+    Raises ModelFolderError where it is no model folder or a later version's, CorruptModelError
     where a file is missing or has another size.
     """
     path = as_path(path, "folder", ModelFolderError)

@@ -26,7 +26,7 @@ class Background(Generic[T]):
         self._thread.join()
 
     def result(self) -> T:
-        """What the work gave. Errors: what it raised."""
+        """What the work gave. Raises what it raised."""
         self.wait()
         if self._error:
             raise self._error

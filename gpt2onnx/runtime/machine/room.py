@@ -30,7 +30,7 @@ class Room:
     n_positions: int
 
     def require(self, rows: int, length: int) -> None:
-        """See that there is memory for so many rows of so many tokens. Errors: OutOfMemoryError."""
+        """See that there is memory for so many rows of so many tokens. Raises OutOfMemoryError."""
         tokens = min(length, self.n_positions)
         each = tokens * self.token_bytes + 4 * ROWS_OF_LOGITS * self.vocab_size + SEQUENCE
         wanted = rows * each

@@ -29,7 +29,7 @@ LIBRARIES = ("libcudart.so.13", "libcudart.so.12", "cudart64_13.dll", "cudart64_
 
 
 class CudaLibrary:
-    """CUDA's functions for one device. Errors: ProviderError, with CUDA's own reason."""
+    """CUDA's functions for one device. Raises ProviderError, with CUDA's own reason."""
 
     def __init__(self, device: int) -> None:
         self.device = device

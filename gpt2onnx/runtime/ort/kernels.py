@@ -31,7 +31,7 @@ class Kernels(NamedTuple):
 
 
 def installed_kernels() -> Kernels:
-    """The kernels of this machine. Errors: InstallationError, with the reason there are none."""
+    """The kernels of this machine. Raises InstallationError, with the reason there are none."""
     if os.environ.get(VARIABLE) == OFF:
         raise InstallationError(f"{PACKAGE} is switched off by {VARIABLE}={OFF}")
     try:
@@ -54,7 +54,7 @@ def chosen_kernels(folder: ModelFolder, graph: str, provider: str) -> Kernels | 
 
     "auto" takes them on the CPU, where the folder has their graph and they can run.
 
-    Errors: ParameterError; ModelFolderError or InstallationError where they were asked for and
+    Raises ParameterError; ModelFolderError or InstallationError where they were asked for and
     something is missing.
     """
     one_of("graph", graph, GRAPHS)

@@ -115,7 +115,7 @@ class Session:
         """Run on what is bound; with a `graph`, as the CUDA graph of that number.
 
         A number's first run is captured, and repeated for it: later ones replay it, on the same
-        addresses and shapes. Without a number nothing is captured. Errors: OutOfMemoryError;
+        addresses and shapes. Without a number nothing is captured. Raises OutOfMemoryError;
         ModelFolderError, ProviderError where the graph can't be run so.
         """
         options = _run_options(graph) if self.captures else None
@@ -127,7 +127,7 @@ class Session:
     def allocate(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
         """An onnxruntime.OrtValue of `shape` in the memory of the session's device, not cleared.
 
-        Errors: OutOfMemoryError.
+        Raises OutOfMemoryError.
         """
         try:
             return _onnxruntime().OrtValue.ortvalue_from_shape_and_type(
@@ -191,7 +191,7 @@ def available_providers() -> tuple[str, ...]:
 
 
 def known_provider(provider: str) -> str:
-    """A named provider's short name, whether or not it runs here. Errors: ProviderError."""
+    """A named provider's short name, whether or not it runs here. Raises ProviderError."""
     return short_name(_provider_name(provider))
 
 

@@ -104,7 +104,7 @@ class StartupCache:
             return replace(open_(self.folder.graph), startup="damaged, and thrown away")
 
     def _make(self, open_: Opener, entries: Entries, made_of: Mapping[str, Any]) -> Session:
-        """Open the model, and leave an entry for the next time. Errors: the model's own."""
+        """Open the model, and leave an entry for the next time. Raises the model's own errors."""
         maker = _Maker(open_, self)
         path = str(self.folder.path.resolve())
         about = {"path": path, "precision": (self.folder.manifest or {}).get("precision")}
@@ -135,7 +135,7 @@ class _Maker:
     def __call__(self, folder: Path) -> str | None:
         """Why there is nothing to keep, or None. `session` is open then, either way.
 
-        Errors: OSError for what may be otherwise the next time, such as a full disk.
+        Raises OSError for what may be otherwise the next time, such as a full disk.
         """
         graph, saved = self.cache.folder.graph, folder / GRAPH
         try:
@@ -148,7 +148,7 @@ class _Maker:
         return refused
 
     def _judge(self, plain: Session, saved: Path) -> str | None:
-        """What is wrong with what was saved, which is `session` if nothing is. Errors: OSError."""
+        """What is wrong with what was saved, which is `session` if nothing is. Raises OSError."""
         self.session = plain
         if not is_aligned(saved):
             return "its packed matrices would lie at other addresses"
@@ -177,7 +177,7 @@ def _throw_away_older(entries: Entries, path: str, model: Mapping[str, Any]) -> 
 def startup_entries() -> Entries:
     """The user's own.
 
-    Errors: ParameterError where their size limit can't be read, StorageError where there is no
+    Raises ParameterError where their size limit can't be read, StorageError where there is no
     place for them.
     """
     return Entries(cache_folder() / FOLDER, size_limit())

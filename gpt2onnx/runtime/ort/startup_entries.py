@@ -49,7 +49,7 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, file: Path) -> Stamp:
-        """Errors: OSError, StorageError where it is no regular file."""
+        """Raises OSError, StorageError where it is no regular file."""
         return cls(*_times(file), sha256(file, StorageError))
 
     def renewed(self, file: Path) -> Stamp:
@@ -88,7 +88,7 @@ class Entry:
         return replace(self, files=files)
 
     def write(self, to: Path) -> None:
-        """Write what is known of it. Errors: OSError."""
+        """Write what is known of it. Raises OSError."""
         names = ("made_of", "about", "files", "refused")
         content = {name: getattr(self, name) for name in names}
         to.write_text(json.dumps(content, indent=1), encoding="utf-8")
@@ -130,7 +130,7 @@ class Entries:
         """Have `write` fill a folder, and make an entry of it.
 
         What `write` returns is why there is nothing to keep, which is remembered instead; what it
-        raises leaves nothing behind. Errors: OSError.
+        raises leaves nothing behind. Raises OSError.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._sweep()

@@ -46,7 +46,7 @@ class OperatorTime:
 
 
 def read_runs(file: Path) -> list[Run]:
-    """The calls of each run of the model, in order. Errors: ParameterError where some are lost."""
+    """The calls of each run of the model, in order. Raises ParameterError where some are lost."""
     events = json.loads(file.read_text(encoding="utf-8"))
     if len(events) >= MAX_EVENTS:
         raise ParameterError(

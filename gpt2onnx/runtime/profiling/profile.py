@@ -113,7 +113,7 @@ def profile(
 ) -> Profile:
     """Do the work with and without ONNX Runtime's profiler, whose files are gone at the end.
 
-    Errors: as `open_session`; ParameterError for work that the model has no room for, or more
+    Raises as `open_session` does; ParameterError for work that the model has no room for, or more
     operators than the profiler holds.
     """
     work.check(folder.n_positions)

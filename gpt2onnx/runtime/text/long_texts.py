@@ -32,7 +32,7 @@ class LongTexts:
         self._tokenizer = tokenizer
 
     def encode(self, text: str) -> list[int]:
-        """The ids that the tokenizer makes of a text. Errors: PromptError."""
+        """The ids that the tokenizer makes of a text. Raises PromptError."""
         if len(text) <= _LONG or not self._is_gpt2s:
             return encode(self._tokenizer, text)
         return [id_ for piece in _pieces(text) for id_ in encode(self._tokenizer, piece)]

@@ -67,7 +67,7 @@ class PromptReader:
     def read(self, prompt: Prompt) -> Ids:
         """Token ids [n], n >= 1, of a text or of ids; an empty prompt starts from BOS.
 
-        Errors: as `encode`, and PromptError for an empty prompt where the model has no BOS.
+        Raises as `encode` does, and PromptError for an empty prompt where the model has no BOS.
         """
         ids = self.encode(prompt)
         return ids if len(ids) else self.start()
@@ -83,7 +83,7 @@ class PromptReader:
     def encode(self, prompt: Prompt) -> Ids:
         """Token ids [n] of a text or of ids.
 
-        Errors: TokenRangeError for an id that the model doesn't have, PromptError for what is
+        Raises TokenRangeError for an id that the model doesn't have, PromptError for what is
         neither text nor ids.
         """
         if not isinstance(prompt, str):
@@ -94,7 +94,7 @@ class PromptReader:
     def to_score(self, text: Prompt, add_bos: bool) -> Ids:
         """Token ids [n], n >= 2, all but the first of which can be scored; behind BOS if asked.
 
-        Errors: as `encode` and `start`, and PromptError where nothing is left to be scored.
+        Raises as `encode` and `start` do, and PromptError where nothing is left to be scored.
         """
         ids = self.encode(text)
         if not len(ids):
@@ -121,7 +121,7 @@ class PromptReader:
         "truncate" keeps the end, short enough for max_new_tokens where that leaves half of the
         positions to the prompt; "slide" keeps what a slide past the last position would have kept.
 
-        Errors: PromptTooLongError for a prompt longer than n_positions with overflow="error".
+        Raises PromptTooLongError for a prompt longer than n_positions with overflow="error".
         """
         if params.overflow == "truncate":
             # max_length counts the prompt: beside it there is to be room for one token.

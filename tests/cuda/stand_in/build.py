@@ -43,7 +43,7 @@ class MissingError(BuildError):
 
 
 def provider() -> Path:
-    """The CUDA provider of the onnxruntime that would be imported. Errors: MissingError."""
+    """The CUDA provider of the onnxruntime that would be imported. Raises MissingError."""
     spec = importlib.util.find_spec("onnxruntime")
     if spec is None or spec.origin is None:
         raise MissingError(f"onnxruntime-gpu is not installed: {INSTALL}")
@@ -54,7 +54,7 @@ def provider() -> Path:
 
 
 def headers(version: int) -> Path:
-    """CUDA's headers of a major version, as NVIDIA's packages have them. Errors: MissingError."""
+    """CUDA's headers of a major version, as NVIDIA's packages have them. Raises MissingError."""
     for folder in sys.path:
         include = Path(folder, "nvidia", f"cu{version}", "include")
         wanted = include / "cuda_runtime_api.h", include / "crt" / "host_defines.h"
@@ -66,7 +66,7 @@ def headers(version: int) -> Path:
 def build(library: Path, out: Path, computes: bool = False) -> list[str]:
     """Write into an empty folder a stand-in for what `library` is linked to; the names to preload.
 
-    `computes` says whether its device does what it is asked. Errors: BuildError.
+    `computes` says whether its device does what it is asked. Raises BuildError.
     """
     wanted = symbols(library)
     include = headers(_version(wanted))

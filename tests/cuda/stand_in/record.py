@@ -39,7 +39,7 @@ class Part(NamedTuple):
 
 
 def parts(lines: Iterable[str]) -> list[Part]:
-    """The parts of a record. Errors: ValueError for a line that is none of a record's."""
+    """The parts of a record. Raises ValueError for a line that is none of a record's."""
     found = [Part("loading", [])]
     for line in lines:
         kind, amount, name = line.rstrip("\n").split("\t")

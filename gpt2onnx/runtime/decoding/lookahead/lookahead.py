@@ -60,7 +60,7 @@ def lookahead_sizes(params: GenerationParams) -> LookaheadSizes | None:
 def lookahead_of(params: GenerationParams, decoder: Decoder[Any]) -> Lookahead | None:
     """The strategy that the parameters ask for; None where none is.
 
-    Errors: ParameterError where the model can't be told what each token sees, and for sizes that
+    Raises ParameterError where the model can't be told what each token sees, and for sizes that
     it has no positions for.
     """
     sizes = lookahead_sizes(params)
