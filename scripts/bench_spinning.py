@@ -22,7 +22,7 @@ import numpy as np
 
 from gpt2onnx.models import load
 from gpt2onnx.runtime.model import Model
-from gpt2onnx.runtime.ort import session
+from gpt2onnx.runtime.ort import session_options
 
 OWN = -1
 SETTINGS = (OWN, 0, 10, 20, 50, 200)
@@ -50,11 +50,11 @@ def main() -> None:
 
 def open_pair(folder: str, threads: int | None, us: int) -> tuple[Model, Model]:
     """Two open models whose threads spin that long."""
-    chosen, session.SPIN_US = session.SPIN_US, us
+    chosen, session_options.SPIN_US = session_options.SPIN_US, us
     try:
         return load(folder, "cpu", threads=threads), load(folder, "cpu", threads=threads)
     finally:
-        session.SPIN_US = chosen
+        session_options.SPIN_US = chosen
 
 
 def alone(pairs: Pairs, mode: str, rounds: int, parameters: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ import gpt2onnx
 from gpt2onnx import Model
 from gpt2onnx.errors import ProviderError
 from gpt2onnx.runtime.ort.kernels import OFF, VARIABLE
-from gpt2onnx.runtime.ort.session import require_provider
+from gpt2onnx.runtime.ort.provider import require_provider
 
 # The same examples each time where CI runs; new ones, which may find what those don't, elsewhere.
 settings.register_profile("ci", derandomize=True, deadline=None)

@@ -15,7 +15,7 @@ from gpt2onnx.compare.measure.job import Apart, apart
 from gpt2onnx.compare.models import Models
 from gpt2onnx.compare.record import Record
 from gpt2onnx.errors import Gpt2OnnxError
-from gpt2onnx.runtime.ort.session import require_provider
+from gpt2onnx.runtime.ort.provider import require_provider
 from gpt2onnx.staging import work_folder
 
 # What of the answers each run repeats; texts and figures by position stand in `answers` alone.

@@ -11,24 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from gpt2onnx.errors import ExportError, ParameterError, shown
-from gpt2onnx.export.calibration.moments import MOMENT_TOKENS, Moments
 from gpt2onnx.export.calibration.text import CalibrationText
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, Weights, open_checkpoint
 from gpt2onnx.export.checkpoint.generation_settings import kept_settings
-from gpt2onnx.export.folder import (
-    KERNELS_MODEL,
-    README,
-    check_replaceable,
-    staged,
-    write_manifest,
-    write_settings,
-)
 from gpt2onnx.export.graph import kernels as kernels_graph
 from gpt2onnx.export.graph.fused import Extras, build
 from gpt2onnx.export.graph.kinds import choose_graph
 from gpt2onnx.export.graph.kv_cache import CacheGrid, calibrate, check_kv_cache
-from gpt2onnx.export.graph.onnx_builder import GraphBuilder
-from gpt2onnx.export.progress import bar, silent
+from gpt2onnx.export.quantization.moments import MOMENT_TOKENS, Moments
 from gpt2onnx.export.quantization.precision import DEVICES, PRECISIONS, ROUNDED, Precision, choose
 from gpt2onnx.export.quantization.smoothquant import smooth
 from gpt2onnx.export.runtimes.readme import readme
@@ -39,6 +29,16 @@ from gpt2onnx.export.verification.verify import (
     require_packages,
     verify_folder,
 )
+from gpt2onnx.export.writing.folder import (
+    KERNELS_MODEL,
+    README,
+    check_replaceable,
+    staged,
+    write_manifest,
+    write_settings,
+)
+from gpt2onnx.export.writing.onnx_builder import GraphBuilder
+from gpt2onnx.export.writing.progress import bar, silent
 from gpt2onnx.files import as_path, unicode_name
 from gpt2onnx.flags import flag, one_of
 

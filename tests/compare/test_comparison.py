@@ -23,7 +23,7 @@ from gpt2onnx.compare.record import Record, head
 from gpt2onnx.compare.report.findings import findings
 from gpt2onnx.errors import ParameterError, ProviderError
 from gpt2onnx.export.cached import CachedExports
-from gpt2onnx.runtime.ort.session import require_provider
+from gpt2onnx.runtime.ort.provider import require_provider
 from tests.checkpoints import make_checkpoint
 
 PROMPTS = ["hello there", "one two three"]

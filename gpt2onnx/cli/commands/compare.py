@@ -29,7 +29,7 @@ from gpt2onnx.demo import DEMO
 from gpt2onnx.errors import ParameterError, PromptError
 from gpt2onnx.runtime.folder.model_folder import is_model_folder, open_folder
 from gpt2onnx.runtime.open_model import open_tokenizer
-from gpt2onnx.runtime.ort.session import known_provider
+from gpt2onnx.runtime.ort.provider import find_provider
 
 DESCRIPTION = """\
 Runs one model on several providers and in several precisions, and compares:
@@ -169,7 +169,7 @@ def _providers(names: tuple[str, ...]) -> tuple[str, ...]:
     """Short names. Errors: ProviderError for a name that ONNX Runtime doesn't know."""
     if "auto" in names:
         raise ParameterError("providers=auto: expected names, such as cpu,cuda")
-    return tuple(map(known_provider, names))
+    return tuple(find_provider(name).short for name in names)
 
 
 def _prompts(file: str | None) -> list[str]:

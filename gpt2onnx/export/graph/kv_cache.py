@@ -25,7 +25,7 @@ from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.calibration.forward_pass import watch_layers
 from gpt2onnx.export.checkpoint.checkpoint import Weights
 from gpt2onnx.export.checkpoint.floats import require_finite
-from gpt2onnx.export.progress import Track, silent
+from gpt2onnx.export.writing.progress import Track, silent
 from gpt2onnx.flags import one_of
 
 Float = NDArray[np.float32]

@@ -15,10 +15,10 @@ from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.graph import activations
 from gpt2onnx.export.graph.activations import Activation
 from gpt2onnx.export.graph.fused import Float, Weight
-from gpt2onnx.export.graph.onnx_builder import GraphBuilder
+from gpt2onnx.export.graph.optimum_interface import OptimumDecoder
 from gpt2onnx.export.graph.portable_int8 import StandardBlockwise
 from gpt2onnx.export.quantization.precision import Floating, Mixed, Precision, Table
-from gpt2onnx.export.runtimes.optimum_interface import OptimumDecoder
+from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 
 PRECISIONS = ("fp32", "int8")
 # What is added to the score of a token that isn't seen, and of each that is.

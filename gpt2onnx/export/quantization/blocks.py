@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from gpt2onnx.errors import WeightsError
-from gpt2onnx.export.graph.onnx_builder import GraphBuilder
 from gpt2onnx.export.quantization.gptq import quantize_with_feedback
 from gpt2onnx.export.quantization.rounding import SMALLEST_SCALE, quantize_blocks
+from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 
 Float = NDArray[np.float32]
 

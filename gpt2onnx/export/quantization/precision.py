@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.export.graph.onnx_builder import GraphBuilder
 from gpt2onnx.export.quantization.blocks import (
     BlockMatrix,
     BlockTable,
@@ -26,6 +25,7 @@ from gpt2onnx.export.quantization.blocks import (
     store_blocks,
 )
 from gpt2onnx.export.quantization.dynamic import multiply, multiply_finely, multiply_hidden
+from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 from gpt2onnx.flags import one_of
 
 Float = NDArray[np.float32]

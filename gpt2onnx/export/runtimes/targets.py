@@ -14,9 +14,9 @@ from typing import Any
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint
 from gpt2onnx.export.checkpoint.config import Gpt2Config
-from gpt2onnx.export.folder import DATA, MODEL, write_json
 from gpt2onnx.export.graph.heads import padded_head_dim
 from gpt2onnx.export.graph.kinds import GRAPHS
+from gpt2onnx.export.writing.folder import DATA, MODEL, write_json
 from gpt2onnx.flags import one_of
 
 # transformers.js' names of precisions, and what its files of each end in:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from gpt2onnx.agreement import Agreement
 from gpt2onnx.errors import InstallationError, TokenizerError, VerificationError
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint
-from gpt2onnx.export.progress import Track
 from gpt2onnx.export.verification.torch_model import TorchModel, missing
+from gpt2onnx.export.writing.progress import Track
 from gpt2onnx.runtime.folder.model_folder import open_folder
 from gpt2onnx.runtime.open_model import open_decoder
 from gpt2onnx.runtime.ort.session import open_session

@@ -22,8 +22,8 @@ from gpt2onnx.runtime.decoder.cuda_arena import CudaArenas
 from gpt2onnx.runtime.decoder.cuda_graphs import StepGraphs
 from gpt2onnx.runtime.decoder.kv_cache import ArenaFactory, CacheRow, CacheShape, HostArena, KVCache
 from gpt2onnx.runtime.decoder.protocol import Hidden, Ids, Logits, Mask, Top
+from gpt2onnx.runtime.machine.turns import Turns, in_turn
 from gpt2onnx.runtime.ort.session import Session, TensorSpec
-from gpt2onnx.runtime.turns import Turns, in_turn
 
 INPUTS = (
     *("input_ids", "position_ids", "seqlens_k", "total_sequence_length", "logits_index"),
@@ -96,7 +96,7 @@ class FusedDecoder:
     def prefill(self, row: CacheRow, ids: Ids) -> Logits:
         self.cache.make_room(row, len(ids))
         outputs = self._empty(1)
-        size = PREFILL_CHUNK if self.session.device_type == "cpu" else DEVICE_CHUNK
+        size = PREFILL_CHUNK if self.session.runs_on.in_host_memory else DEVICE_CHUNK
         for chunk in _chunks(ids, size):
             last = slice(int(chunk.stop < len(ids)), None)  # no position's, but of the last chunk
             wanted = np.array([chunk.stop - chunk.start - 1])[last]
@@ -230,7 +230,7 @@ class FusedDecoder:
 
 def arena_of(session: Session) -> ArenaFactory:
     """Where the session's device keeps a cache."""
-    if session.device_type == "cuda":
+    if session.runs_on.in_cuda_memory:
         return CudaArenas(session)
     return HostArena
 

@@ -21,7 +21,7 @@ import gpt2onnx
 from gpt2onnx.cli.commands import compare
 from gpt2onnx.compare.measure.jobs import answer
 from gpt2onnx.errors import ProviderError
-from gpt2onnx.runtime.ort.session import require_provider
+from gpt2onnx.runtime.ort.provider import require_provider
 from tests.cli.conftest import Run
 from tests.cli.test_process import START
 from tests.page.test_render import CHROMIUM, Reader, dumped

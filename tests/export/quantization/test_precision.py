@@ -8,7 +8,6 @@ import pytest
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import ParameterError, WeightsError
-from gpt2onnx.export.graph.onnx_builder import GraphBuilder
 from gpt2onnx.export.quantization import blocks
 from gpt2onnx.export.quantization.blocks import BLOCK_SIZE, cast
 from gpt2onnx.export.quantization.dynamic import LOW, multiply_finely, multiply_hidden
@@ -22,6 +21,7 @@ from gpt2onnx.export.quantization.precision import (
     choose,
 )
 from gpt2onnx.export.quantization.rounding import quantize_blocks, quantize_columns
+from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 from gpt2onnx.runtime.machine.processor import processor
 from tests.export.quantization.test_rounding import dequantize
 from tests.export.small_graph import run

@@ -16,7 +16,6 @@ from tokenizers.models import BPE
 from gpt2onnx.errors import InstallationError, VerificationError
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from gpt2onnx.export.exporter import export
-from gpt2onnx.export.progress import silent
 from gpt2onnx.export.quantization.precision import PRECISIONS
 from gpt2onnx.export.verification import verify
 from gpt2onnx.export.verification.verify import (
@@ -28,6 +27,7 @@ from gpt2onnx.export.verification.verify import (
     require_packages,
     verify_folder,
 )
+from gpt2onnx.export.writing.progress import silent
 from tests.checkpoints import make_checkpoint
 
 
