@@ -67,9 +67,12 @@ ARROWS = {
     "export/graph": (
         "errors flags export/checkpoint export/writing export/calibration export/quantization"
     ),
-    "export/verification": ("agreement errors runtime tokenizer export/checkpoint export/writing"),
+    "export/verification": (
+        "agreement errors runtime tokenizer export/checkpoint export/writing export/quantization"
+    ),
     "export/runtimes": (
-        "errors files flags export/checkpoint export/writing export/graph export/verification"
+        "errors files flags export/checkpoint export/writing export/quantization export/graph "
+        "export/verification"
     ),
     "export/*": (
         "errors export_digest files flags paths export/checkpoint export/writing "

@@ -29,7 +29,7 @@ from gpt2onnx.export import exporter
 from gpt2onnx.export.checkpoint.config import Gpt2Config
 from gpt2onnx.export.exporter import Export, export
 from gpt2onnx.export.graph import kernels as kernels_graph
-from gpt2onnx.export.quantization.precision import PRECISIONS
+from gpt2onnx.export.quantization.table import PRECISIONS
 from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 from tests.checkpoints import Format, make_checkpoint
 from tests.export.logits import exported_logits, open_exported

@@ -155,7 +155,7 @@ def _models(sources: list[str], precisions: tuple[str, ...] | None) -> Exported 
         return Given(sources)
     # Raises InstallationError where the export's packages are missing.
     from gpt2onnx.export.cached import CachedExports
-    from gpt2onnx.export.quantization.precision import PRECISIONS as KNOWN
+    from gpt2onnx.export.quantization.table import PRECISIONS as KNOWN
 
     for precision in precisions or ():
         if precision not in KNOWN:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.graph.cuda_graph import CudaDecoder, SingleCudaDecoder
 from gpt2onnx.export.graph.fused import Decoder, Extras
 from gpt2onnx.export.graph.masked import MaskedDecoder
 from gpt2onnx.export.graph.portable import choose_portable, portable_decoder
-from gpt2onnx.export.quantization.precision import Precision, choose
+from gpt2onnx.export.quantization.precision import Precision
+from gpt2onnx.export.quantization.table import choose
 from gpt2onnx.flags import one_of
 
 GRAPHS = ("fused", "masked", "portable")
@@ -52,8 +55,8 @@ def _choose(graph: str, precision: str, device: str) -> Recipe:
     elif graph == "masked":
         recipe = Recipe(choose(precision, "cpu"), MaskedDecoder)
     elif device == "cuda":
-        writer = SingleCudaDecoder if precision == "fp32" else CudaDecoder
-        return Recipe(choose(precision, device), writer)
+        stored = choose(precision, device)
+        return Recipe(stored, CudaDecoder if stored.dtype == np.float16 else SingleCudaDecoder)
     else:
         return Recipe(choose(precision, device), Decoder)
     if device != "cpu":

@@ -25,6 +25,7 @@ from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.calibration.forward_pass import watch_layers
 from gpt2onnx.export.checkpoint.checkpoint import Weights
 from gpt2onnx.export.checkpoint.floats import require_finite
+from gpt2onnx.export.quantization.table import those
 from gpt2onnx.export.writing.progress import Track, silent
 from gpt2onnx.flags import one_of
 
@@ -97,7 +98,7 @@ def check_kv_cache(kv_cache: str, graph: str, precision: str, device: str) -> No
     for option, value, wanted in (
         ("graph", graph, ("fused",)),
         ("device", device, ("cpu",)),
-        ("precision", precision, ("fp32", "int8", "int8-dynamic", "int4")),
+        ("precision", precision, those(lambda each: each.int8_cache)),
     ):
         if value not in wanted:
             raise ParameterError(

@@ -16,12 +16,12 @@ from gpt2onnx.export.checkpoint.checkpoint import Checkpoint
 from gpt2onnx.export.checkpoint.config import Gpt2Config
 from gpt2onnx.export.graph.heads import padded_head_dim
 from gpt2onnx.export.graph.kinds import GRAPHS
+from gpt2onnx.export.quantization.table import PRECISIONS
 from gpt2onnx.export.writing.folder import DATA, MODEL, write_json
 from gpt2onnx.flags import one_of
 
-# transformers.js' names of precisions, and what its files of each end in:
+# What transformers.js' files of each of its precisions end in:
 # https://huggingface.co/docs/transformers.js/guides/dtypes
-JS_DTYPES = {"fp32": "fp32", "fp16": "fp16", "int8": "q8", "int8-dynamic": "int8", "int4": "q4"}
 JS_SUFFIXES = {"fp32": "", "fp16": "_fp16", "q8": "_quantized", "int8": "_int8", "q4": "_q4"}
 
 
@@ -35,12 +35,17 @@ class Place:
     data: str = DATA  # beside it
 
 
+def js_dtype(precision: str) -> str:
+    """transformers.js' name of a precision."""
+    return PRECISIONS[precision].js_dtype
+
+
 def _hub_place(graph: str, precision: str) -> Place:
     return Place(graph, precision, MODEL, f"{MODEL}_data")
 
 
 def _js_place(graph: str, precision: str) -> Place:
-    name = f"model{JS_SUFFIXES[JS_DTYPES[precision]]}.onnx"
+    name = f"model{JS_SUFFIXES[js_dtype(precision)]}.onnx"
     return Place(graph, precision, f"onnx/{name}", f"{name}_data")
 
 
@@ -109,7 +114,7 @@ def _genai(checkpoint: Checkpoint, place: Place) -> dict[str, Mapping[str, Any]]
 
 
 def _transformers_js(checkpoint: Checkpoint, place: Place) -> dict[str, Mapping[str, Any]]:
-    own = {"dtype": JS_DTYPES[place.precision], "use_external_data_format": True}
+    own = {"dtype": js_dtype(place.precision), "use_external_data_format": True}
     return {
         "config.json": {**checkpoint.config_json, "transformers.js_config": own},
         "tokenizer_config.json": _tokenizer_config(checkpoint, "GPT2Tokenizer"),

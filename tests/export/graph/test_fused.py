@@ -21,8 +21,8 @@ from gpt2onnx.export.graph.activations import ACTIVATIONS
 from gpt2onnx.export.graph.fused import build
 from gpt2onnx.export.quantization.blocks import BLOCK_SIZE
 from gpt2onnx.export.quantization.dynamic import LARGEST
-from gpt2onnx.export.quantization.precision import PRECISIONS, choose
 from gpt2onnx.export.quantization.rounding import quantize_blocks, quantize_columns
+from gpt2onnx.export.quantization.table import PRECISIONS, choose
 from gpt2onnx.export.writing.onnx_builder import PAGE, GraphBuilder
 from tests.checkpoints import DEFAULTS, make_checkpoint, random_model, write_tokenizer
 from tests.export.logits import (
