@@ -33,7 +33,7 @@ from gpt2onnx.export.quantization.table import PRECISIONS
 from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 from tests.checkpoints import Format, make_checkpoint
 from tests.export.logits import exported_logits, open_exported
-from tests.export.test_folder import tree
+from tests.export.writing.test_folder import tree
 
 EXPORTS = [
     *((precision, "cpu") for precision in PRECISIONS),
