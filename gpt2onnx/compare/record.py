@@ -11,7 +11,7 @@ from typing import Any
 
 import gpt2onnx
 from gpt2onnx.compare.grid import Cell, Configuration
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import Advised, ParameterError, Plain
 
 SCHEMA_VERSION = 1
 # What must be the same for a record to be gone on with.
@@ -44,7 +44,8 @@ class Record:
                 raise ParameterError(
                     f"the record to go on with is another's: its {name} is "
                     f"{_short(before.get(name))}, here {_short(self.head[name])}; ask for the "
-                    "same, or give another out=DIR"
+                    "same, or give another ",
+                    Advised("out", Plain("DIR")),
                 )
         self.answers = [each for each in before["answers"] if each["status"] == "ok"]
         self.runs = [each for each in before["runs"] if each["status"] == "ok"]

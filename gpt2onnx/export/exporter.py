@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2onnx.errors import ExportError, Given, ParameterError
+from gpt2onnx.errors import Advised, ExportError, Given, ParameterError
 from gpt2onnx.export.calibration.text import CalibrationText
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, Weights, open_checkpoint
 from gpt2onnx.export.checkpoint.generation_settings import kept_settings
@@ -134,7 +134,7 @@ def export(
             " has no effect on ",
             Given("precision", precision),
             f": it is for {', '.join(those(lambda each: each.rounds))} and for ",
-            Given("kv_cache", "int8"),
+            Advised("kv_cache", "int8"),
             "; leave it out",
         )
     if verify:

@@ -13,28 +13,41 @@ from gpt2onnx.compare.record import Record
 from gpt2onnx.compare.report.cost import Prices, add_costs, crossovers
 from gpt2onnx.compare.report.markdown import markdown
 from gpt2onnx.compare.report.page import render
-from gpt2onnx.errors import Gpt2OnnxError, OutputExistsError, ParameterError, StorageError
+from gpt2onnx.errors import (
+    Advised,
+    Given,
+    Gpt2OnnxError,
+    OutputExistsError,
+    ParameterError,
+    Plain,
+    StorageError,
+)
 from gpt2onnx.files import path_errors, read_json
 
 JSON = "compare.json"
+ANOTHER = Advised("out", Plain("DIR"))
 # What Python raises where a part of a record is missing or is something else.
 DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 def earlier(folder: Path, resume: bool) -> dict[str, Any] | None:
     """The record to go on with. Errors: OutputExistsError, ParameterError."""
-    with path_errors(folder, OutputExistsError, "give another out=DIR"):
+    out = Given("out", Plain(folder))
+    with path_errors(folder, OutputExistsError, "give another ", ANOTHER):
         above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not above.is_dir():
-            raise OutputExistsError(f"out={folder}: expected a folder, {_name(above, folder)}")
+            raise OutputExistsError(out, f": expected a folder, {_name(above, folder)}")
         if not os.access(above, os.W_OK | os.X_OK):
-            raise StorageError(f"out={folder}: the folder {above} can't be written to")
+            raise StorageError(out, f": the folder {above} can't be written to")
         there = (folder / JSON).exists()
     if resume and not there:
-        raise ParameterError(f"there is no {folder / JSON} to go on with: leave resume=True out")
+        raise ParameterError(
+            f"there is no {folder / JSON} to go on with: leave ", Given("resume"), " out"
+        )
     if there and not resume:
         raise OutputExistsError(
-            f"{folder / JSON} exists: give resume=True to go on with it, or another out=DIR"
+            *(f"{folder / JSON} exists: give ", Advised("resume", True), " to go on with it, or "),
+            *("another ", ANOTHER),
         )
     return _read(folder / JSON) if resume else None
 
@@ -52,7 +65,8 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _damaged(why: str) -> ParameterError:
     return ParameterError(
-        f"resume=True can't go on with {why}; remove the file, or give another out=DIR"
+        *(Given("resume", True), f" can't go on with {why}; remove the file, or give another "),
+        ANOTHER,
     )
 
 

@@ -17,7 +17,7 @@ from gpt2onnx.agreement import Agreement
 from gpt2onnx.compare.measure.job import Job
 from gpt2onnx.compare.measure.opening import open_model
 from gpt2onnx.compare.measure.texts import parting
-from gpt2onnx.errors import PromptTooLongError, ProviderError
+from gpt2onnx.errors import Given, PromptTooLongError, ProviderError
 from gpt2onnx.runtime.decoder.protocol import Ids, Logits
 from gpt2onnx.runtime.model import Model
 from gpt2onnx.tokenizer.codec import encode
@@ -61,7 +61,8 @@ def encoded(
         if len(ids) > room:
             raise PromptTooLongError(
                 f"prompt {number} has {len(ids)} tokens: expected at most {room}, the model's "
-                f"positions without new_tokens={new_tokens}; shorten it"
+                "positions without ",
+                *(Given("new_tokens", new_tokens), "; shorten it"),
             )
     return prompts
 

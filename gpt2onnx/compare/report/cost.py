@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from gpt2onnx.compare.grid import CPU
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import Given, ParameterError
 
 Run: TypeAlias = Mapping[str, Any]
 
@@ -25,7 +25,7 @@ class Prices:
     def __post_init__(self) -> None:
         for name, price in (("cpu_price", self.cpu), ("gpu_price", self.gpu)):
             if price is not None and not 0 < price < float("inf"):
-                raise ParameterError(f"{name}={price}: expected dollars an hour, above 0")
+                raise ParameterError(Given(name, price), ": expected dollars an hour, above 0")
 
     def of(self, provider: str) -> float | None:
         return self.cpu if provider == CPU else self.gpu

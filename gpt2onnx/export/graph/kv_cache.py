@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import Advised, Given, ParameterError, Plain
 from gpt2onnx.export.calibration.forward_pass import watch_layers
 from gpt2onnx.export.checkpoint.checkpoint import Weights
 from gpt2onnx.export.checkpoint.floats import require_finite
@@ -102,8 +102,9 @@ def check_kv_cache(kv_cache: str, graph: str, precision: str, device: str) -> No
     ):
         if value not in wanted:
             raise ParameterError(
-                f"kv_cache='int8' goes with {option}={' or '.join(map(repr, wanted))}, "
-                f"{value!r} came; use kv_cache='float'"
+                *(Given("kv_cache", "int8"), " goes with "),
+                Advised(option, Plain(" or ".join(map(repr, wanted)))),
+                *(f", {value!r} came; use ", Advised("kv_cache", "float")),
             )
 
 

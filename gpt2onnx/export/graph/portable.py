@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from onnx import TensorProto
 
-from gpt2onnx.errors import Given, ParameterError
+from gpt2onnx.errors import Advised, Given, ParameterError
 from gpt2onnx.export.graph import activations
 from gpt2onnx.export.graph.activations import Activation
 from gpt2onnx.export.graph.fused import Float, Weight
@@ -142,7 +142,7 @@ def choose_portable(precision: str) -> Precision:
         raise ParameterError(
             Given("precision", precision),
             f": the portable graph has {', '.join(PRECISIONS)}; ",
-            Given("graph", "fused"),
+            Advised("graph", "fused"),
             " has them all",
         )
     return named.standard()

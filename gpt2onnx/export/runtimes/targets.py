@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import Advised, Given, ParameterError
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint
 from gpt2onnx.export.checkpoint.config import Gpt2Config
 from gpt2onnx.export.graph.heads import padded_head_dim
@@ -72,8 +72,10 @@ class Runtime:
         if graph != "masked" or not self.reads_heads_of or padded == config.head_dim:
             return
         raise ParameterError(
-            f"graph='masked': {self.name} takes the heads' size, {config.head_dim}, from "
-            f"{self.reads_heads_of}, but the graph fills them up to {padded}; use graph='portable'"
+            Given("graph", graph),
+            f": {self.name} takes the heads' size, {config.head_dim}, from {self.reads_heads_of}, "
+            f"but the graph fills them up to {padded}; use ",
+            Advised("graph", "portable"),
         )
 
 
@@ -84,8 +86,9 @@ def choose_runtime(name: str, graph: str | None) -> tuple[Runtime, str]:
         return runtime, runtime.graphs[0]
     if one_of("graph", graph, GRAPHS) not in runtime.graphs:
         raise ParameterError(
-            f"graph={graph!r}: {name} takes {' or '.join(map(repr, runtime.graphs))}; leave graph "
-            "out for the best"
+            Given("graph", graph),
+            f": {name} takes {' or '.join(map(repr, runtime.graphs))}; leave ",
+            *(Given("graph"), " out for the best"),
         )
     return runtime, graph
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.agreement import Agreement
-from gpt2onnx.errors import InstallationError, TokenizerError, VerificationError
+from gpt2onnx.errors import Advised, InstallationError, TokenizerError, VerificationError
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint
 from gpt2onnx.export.quantization.table import PRECISIONS
 from gpt2onnx.export.verification.torch_model import TorchModel, missing
@@ -70,7 +70,8 @@ def require_packages() -> None:
     if absent := missing(PACKAGES):
         raise InstallationError(
             f"verification needs {' and '.join(absent)}: pip install 'gpt2onnx[cpu,verify]', or "
-            "leave it out by verify=False (--no-verify)"
+            "leave it out by ",
+            Advised("verify", False),
         )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Generic, cast
 
 import numpy as np
 
-from gpt2onnx.errors import ParameterError, PromptTooLongError
+from gpt2onnx.errors import Advised, Given, ParameterError, PromptTooLongError
 from gpt2onnx.runtime.decoder.protocol import AnyRow, Decoder, Hidden, HiddenDecoder, Ids, Logits
 from gpt2onnx.runtime.decoding.plain import Continuation, Step
 from gpt2onnx.samplers import Candidates, Choice, GenerationParams, token_logprobs, top_logprobs
@@ -114,7 +114,8 @@ class _Search(Generic[AnyRow]):
             raise PromptTooLongError(
                 f"the prompt has {len(prompt)} tokens, the model {decoder.n_positions} positions: "
                 "contrastive search reads each candidate and needs one more; shorten the prompt, "
-                "or set overflow='truncate' to keep its end"
+                "or set ",
+                *(Advised("overflow", "truncate"), " to keep its end"),
             )
         row = decoder.new_row()
         self.rows.append(row)
@@ -157,8 +158,9 @@ def _with_hidden_states(decoder: Decoder[AnyRow]) -> HiddenDecoder[AnyRow]:
     """The same decoder, which tells its hidden states. Errors: ParameterError where it can't."""
     if not getattr(decoder, "hidden_size", 0):
         raise ParameterError(
-            "penalty_alpha needs the model's hidden states, which its graph doesn't give: export "
-            "the model again with with_hidden_states=True (--with-hidden-states), or set "
-            "penalty_alpha=0"
+            Given("penalty_alpha"),
+            " needs the model's hidden states, which its graph doesn't give: export the model "
+            "again with with_hidden_states=True (--with-hidden-states), or set ",
+            Advised("penalty_alpha", 0),
         )
     return cast(HiddenDecoder[AnyRow], decoder)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from gpt2onnx.errors import ProviderError
-from gpt2onnx.runtime.ort.provider import Provider
+from gpt2onnx.errors import Advised, ProviderError
+from gpt2onnx.runtime.ort.provider import CPU, Provider
 
 # Parts of operators' names, in which a transformer's time goes.
 WORK = ("MatMul", "Gemm", "Attention")
@@ -39,7 +39,8 @@ def assignment(raw: Any, provider: Provider) -> str:
     if work := [op for op in left if any(part in op for part in WORK)]:
         raise ProviderError(
             f"{short} can't run this model: it leaves {', '.join(work)} to the CPU; use one of "
-            f"{provider.wants}, or provider='cpu'"
+            f"{provider.wants}, or ",
+            Advised("provider", CPU.short),
         )
     rest = ", ".join(f"{count} {op}" for op, count in left.items())
     return f": {taken} of {nodes.total()} nodes" + (f", on the CPU {rest}" if rest else "")

@@ -42,8 +42,8 @@ def explained(
         return ParameterError(Given("provider_options"), f" of {provider.short}: {text}")
     if "graph capture feature" in text:
         return ParameterError(
-            f"{provider.capture_option} can't be for {name}: {text}; leave it out, or "
-            f"use a model of {provider.wants}"
+            Given(provider.capture_option or "provider_options"),
+            f" can't be for {name}: {text}; leave it out, or use a model of {provider.wants}",
         )
     if any(sign in text for sign in DAMAGE):
         if not isinstance(model, bytes) and _is_pointer(Path(model)):

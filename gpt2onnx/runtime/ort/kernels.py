@@ -10,7 +10,14 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from gpt2onnx.errors import Given, InstallationError, ModelFolderError, ParameterError, shown
+from gpt2onnx.errors import (
+    Advised,
+    Given,
+    InstallationError,
+    ModelFolderError,
+    ParameterError,
+    shown,
+)
 from gpt2onnx.flags import one_of
 from gpt2onnx.runtime.folder.model_folder import KERNELS_GRAPH, ModelFolder
 from gpt2onnx.runtime.ort.provider import CPU, first_preferred
@@ -67,13 +74,14 @@ def chosen_kernels(folder: ModelFolder, graph: str, provider: str) -> Kernels | 
         raise ParameterError(
             Given("graph", "kernels"),
             " runs on the CPU: use ",
-            Given("provider", CPU.short),
+            Advised("provider", CPU.short),
             f", not {shown(provider)}",
         )
     if not there:
         raise ModelFolderError(
             f"{folder.path}: has no {KERNELS_GRAPH}; export the model again in fp32, int8 or int4 "
-            "for the CPU, or use graph='onnx'"
+            "for the CPU, or use ",
+            Advised("graph", "onnx"),
         )
     return installed_kernels()
 

@@ -53,7 +53,8 @@ class Provider:
     runs_all: bool = False
     takes_options: bool = True
     default_options: Mapping[str, str] = field(default_factory=dict)
-    # The option by which it captures runs as graphs.
+    # The options by which it rounds fp32 products, and by which it captures runs as graphs.
+    tf32_option: str | None = None
     capture_option: str | None = None
     # What ONNX Runtime is not to do to a graph.
     disabled_optimizers: tuple[str, ...] = ()
@@ -74,6 +75,11 @@ class Provider:
     @property
     def in_cuda_memory(self) -> bool:
         return self.device_type == "cuda"
+
+    def tuning(self, tf32: bool, captures: bool) -> dict[str, str]:
+        """Options that turn both on or off, as far as it has them."""
+        asked = ((self.tf32_option, tf32), (self.capture_option, captures))
+        return {option: str(int(on)) for option, on in asked if option}
 
     def require(self) -> None:
         """Raise ProviderError, with the reason and what would mend it, if it can't run here."""
@@ -110,6 +116,7 @@ CUDA = Provider(
     # TF32, ONNX Runtime's own default from Ampere on, keeps ten bits of the mantissa:
     # https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html (use_tf32).
     default_options={"use_tf32": "0"},
+    tf32_option="use_tf32",
     capture_option="enable_cuda_graph",
 )
 KNOWN = {

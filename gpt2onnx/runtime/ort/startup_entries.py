@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpt2onnx.errors import ParameterError, StorageError, shown
+from gpt2onnx.errors import Given, ParameterError, StorageError
 from gpt2onnx.files import read_json, sha256
 from gpt2onnx.staging import NEW, is_stage, stage
 
@@ -198,7 +198,7 @@ def size_limit() -> int:
     found = re.fullmatch(r"([0-9]{1,18}) ?([KMGT]?)B?", text.strip().upper())
     if not found:
         raise ParameterError(
-            f"{SIZE}={shown(text)}: expected a size such as 500M or 4G; 0 turns it off"
+            Given(SIZE, text), ": expected a size such as 500M or 4G; 0 turns it off"
         )
     return int(found[1]) * UNITS[found[2]]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.flags import refusal
 from gpt2onnx.runtime.decoder.cache_size import cache_bytes_per_token
 from gpt2onnx.runtime.decoder.protocol import Decoder, Ids
 from gpt2onnx.runtime.folder.model_folder import ModelFolder
@@ -88,11 +88,10 @@ class Work:
             ("context", self.context, n_positions - 1),
         ):
             if not 1 <= value <= most:
-                raise ParameterError(
-                    f"{name}={value}: expected 1 to {most}, by the model's {n_positions} positions"
-                )
+                expected = f"1 to {most}, by the model's {n_positions} positions"
+                raise refusal(name, value, expected)
         if not 1 <= self.steps <= MOST_STEPS:
-            raise ParameterError(f"steps={self.steps}: expected 1 to {MOST_STEPS:,}")
+            raise refusal("steps", self.steps, f"1 to {MOST_STEPS:,}")
 
     def prompts(self, decoder: Decoder[Any]) -> list[float]:
         """Seconds of each prompt, the first of which warms up."""
