@@ -24,7 +24,9 @@ from gpt2onnx.runtime.machine import threads
 from gpt2onnx.runtime.machine.processor import Processor, processor
 from gpt2onnx.runtime.ort import installation as providers
 from gpt2onnx.runtime.ort.kernels import PACKAGE, installed_kernels
-from gpt2onnx.runtime.ort.session import available_providers, open_session, quiet, short_name
+from gpt2onnx.runtime.ort.library import quiet
+from gpt2onnx.runtime.ort.provider import CUDA, available_providers, short_name
+from gpt2onnx.runtime.ort.session import open_session
 
 # What pyproject.toml lists under each extra, less the extras that it includes.
 EXTRAS = {
@@ -191,7 +193,7 @@ def _installed_version(package: str) -> str | None:
 
 def _advice(found: tuple[Provider, ...], complaint: str | None, cache: CacheFolder) -> list[str]:
     advice = [complaint] if complaint else []
-    without_cuda = found and "cuda" not in [provider.name for provider in found]
+    without_cuda = found and CUDA.short not in [provider.name for provider in found]
     if without_cuda and providers.driver_obstacle() is None:
         names = [package.name for package in providers.installed_packages()]
         advice.append(

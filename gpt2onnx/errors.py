@@ -33,10 +33,37 @@ machine or the network failed.
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-_ALONE = object()
+
+class _Alone:
+    """Stands for a value that isn't said; a class is itself behind a pipe, too."""
+
+
+class Plain(str):
+    """A value that a message shows as it is: without quotation marks, and whole."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A parameter as an error names it: with the value that came, or alone."""
+
+    name: str
+    value: object = _Alone
+
+    @property
+    def alone(self) -> bool:
+        return self.value is _Alone
+
+    def __str__(self) -> str:
+        """As Python's keywords have it."""
+        return self.name if self.alone else f"{self.name}={shown(self.value)}"
+
+
+class Advised(Given):
+    """A parameter with a value that would do, which nobody gave."""
 
 
 class Gpt2OnnxError(Exception):
@@ -49,8 +76,23 @@ class Gpt2OnnxError(Exception):
 
     exit_status: ClassVar[int] = 2
 
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
+    def __init__(self, *parts: str | Given) -> None:
+        """`parts` are the message in pieces: text, and the parameters that it names."""
+        self.parts = parts
+        super().__init__(self.told())
+
+    def told(self, naming: Callable[[Given], str] = str) -> str:
+        """The message, with parameters named as Python's keywords or otherwise."""
+        return one_line("".join(p if isinstance(p, str) else naming(p) for p in self.parts))
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """The parameters that the message names with the values that came."""
+        named = (p for p in self.parts if isinstance(p, Given) and not isinstance(p, Advised))
+        return {each.name: each.value for each in named if not each.alone}
+
+    def __reduce__(self) -> tuple[type[Gpt2OnnxError], tuple[str | Given, ...]]:
+        return type(self), self.parts
 
 
 def one_line(text: str) -> str:
@@ -65,6 +107,8 @@ def printable(text: str) -> str:
 
 def shown(value: object) -> str:
     """A value as a message shows it: Python's own form, a long one shortened, a function's name."""
+    if isinstance(value, Plain):
+        return str(value)
     try:
         return str(value.__name__) if hasattr(value, "__name__") else _SHORT.repr(value)
     except Exception:  # of a value's own __repr__
@@ -204,40 +248,11 @@ class ProviderError(Gpt2OnnxError):
     """
 
 
-@dataclass(frozen=True)
-class Given:
-    """A parameter as an error names it: with the value that came, or alone."""
-
-    name: str
-    value: object = _ALONE
-
-    @property
-    def alone(self) -> bool:
-        return self.value is _ALONE
-
-    def __str__(self) -> str:
-        """As Python's keywords have it."""
-        return self.name if self.alone else f"{self.name}={shown(self.value)}"
-
-
 class ParameterError(Gpt2OnnxError, ValueError):
     """A parameter is unknown, out of range, or without effect beside the others.
 
     The message names it with what it may be. On the command line it is named as an option.
     """
-
-    def __init__(self, *parts: str | Given) -> None:
-        """`parts` are the message in pieces: text, and the parameters that it names."""
-        self.parts = parts
-        super().__init__("".join(map(str, parts)))
-
-    @property
-    def parameters(self) -> dict[str, object]:
-        """The parameters that the message names with their values."""
-        return {p.name: p.value for p in self.parts if isinstance(p, Given) and not p.alone}
-
-    def __reduce__(self) -> tuple[type[ParameterError], tuple[str | Given, ...]]:
-        return type(self), self.parts
 
 
 class PromptError(Gpt2OnnxError, ValueError):

@@ -17,7 +17,8 @@ import numpy as np
 
 from gpt2onnx import models
 from gpt2onnx.agreement import Agreement
-from gpt2onnx.errors import ModelFolderError, ParameterError, shown
+from gpt2onnx.errors import ModelFolderError, ParameterError
+from gpt2onnx.flags import refusal
 from gpt2onnx.reference import Reference, of_model, open_reference
 from gpt2onnx.runtime.decoder.protocol import Ids, Logits
 from gpt2onnx.runtime.engine.score import walk
@@ -90,7 +91,7 @@ def evaluate(
     if max_tokens is not None:
         max_tokens = integer(1, "an integer of at least 1")("max_tokens", max_tokens)
     if progress is not None and not callable(progress):
-        raise ParameterError(f"progress={shown(progress)}: expected a function (done, of_all)")
+        raise refusal("progress", progress, "a function (done, of_all)")
     ids = model.to_score(text, add_bos)
     other = None if reference is None else _as_reference(reference)
     if other:

@@ -19,7 +19,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from gpt2onnx.errors import Gpt2OnnxError, shown
+from gpt2onnx.errors import Given, Gpt2OnnxError, shown
 
 # The largest text or JSON file that is read whole; GPT-2's tokenizer.json has 2 MB.
 MAX_TEXT_BYTES = 100_000_000
@@ -59,7 +59,9 @@ def unicode_name(name: str) -> str:
 
 
 @contextmanager
-def path_errors(path: Path | str, error: type[Gpt2OnnxError], advice: str = "") -> Iterator[None]:
+def path_errors(
+    path: Path | str, error: type[Gpt2OnnxError], *advice: str | Given
+) -> Iterator[None]:
     """What the system says of a path, as `error` in one line; `advice` says what to do."""
     try:
         yield
@@ -67,7 +69,7 @@ def path_errors(path: Path | str, error: type[Gpt2OnnxError], advice: str = "") 
         if cause.errno is None:  # a library's own, not the system's
             raise
         said = f"{_shortened(cause.filename or path)}: {cause.strerror}"
-        raise error(f"{said}; {advice}" if advice else said) from cause
+        raise error(said, *(("; ", *advice) if advice else ())) from cause
 
 
 @contextmanager

@@ -25,9 +25,9 @@ def one_of(name: str, value: Any, names: Collection[str]) -> str:
     raise refusal(name, value, "one of " + ", ".join(names))
 
 
-def refusal(name: str, value: object, expected: str) -> ParameterError:
+def refusal(name: str, value: object, *expected: str | Given) -> ParameterError:
     """The error for a value that isn't what was expected."""
-    return ParameterError(Given(name, value), f": expected {expected}")
+    return ParameterError(Given(name, value), ": expected ", *expected)
 
 
 def _is_numpys(value: object) -> bool:

@@ -14,9 +14,9 @@ from gpt2onnx import demo
 from gpt2onnx.demo import BUNDLED, DEMO
 from gpt2onnx.errors import ModelFolderError
 from gpt2onnx.files import as_path
-from gpt2onnx.runtime.load_params import check_load
 from gpt2onnx.runtime.open_model import open_model
-from gpt2onnx.runtime.ort.session import device_of
+from gpt2onnx.runtime.ort.load_params import check_load
+from gpt2onnx.runtime.ort.provider import export_device
 
 if TYPE_CHECKING:
     from gpt2onnx.runtime.model import Model
@@ -29,7 +29,7 @@ def resolve(name: str | Path, provider: str = "auto") -> Path:
     what is no path.
     """
     path = as_path(name, "folder", ModelFolderError)
-    return demo.exported(str(name), device=device_of(provider)) if name in BUNDLED else path
+    return demo.exported(str(name), device=export_device(provider)) if name in BUNDLED else path
 
 
 def load(

@@ -20,7 +20,7 @@ import gpt2onnx
 from gpt2onnx import Model
 from gpt2onnx.errors import ProviderError
 from gpt2onnx.runtime.ort.kernels import OFF, VARIABLE
-from gpt2onnx.runtime.ort.session import require_provider
+from gpt2onnx.runtime.ort.provider import require_provider
 from tests.checkpoints import make_checkpoint
 
 TESTS = Path(__file__).parent

@@ -15,7 +15,7 @@ from gpt2onnx import doctor
 from gpt2onnx.doctor import Report, report
 from gpt2onnx.errors import InstallationError, ProviderError
 from gpt2onnx.runtime.ort import installation as providers
-from gpt2onnx.runtime.ort import session
+from gpt2onnx.runtime.ort import library
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_an_error_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ProviderError("libnvinfer.so.10 is missing")
 
     ort = SimpleNamespace(set_default_logger_severity=told.append)
-    monkeypatch.setattr(session, "_onnxruntime", lambda: ort)
+    monkeypatch.setattr(library, "onnxruntime", lambda: ort)
     monkeypatch.setattr(doctor, "open_session", refused)
     assert doctor._try("TensorrtExecutionProvider").detail == "libnvinfer.so.10 is missing"
     assert told == [4, "opening", 2]

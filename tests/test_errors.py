@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import re
 import runpy
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from gpt2onnx import errors
-from gpt2onnx.errors import Gpt2OnnxError
+from gpt2onnx.errors import Advised, Given, Gpt2OnnxError, ParameterError, Plain
 
 ROOT = Path(__file__).parent.parent
 ERRORS = [
@@ -55,3 +56,26 @@ def test_the_tree_of_the_module_is_the_classes(script: dict[str, Any]) -> None:
     ]
     classes = [(4 * depth, each.__name__) for depth, each in script["family"](Gpt2OnnxError)]
     assert drawn == classes
+
+
+def told() -> Gpt2OnnxError:
+    return ParameterError(
+        *(Given("top_k", 0), ": expected more, or ", Advised("top_k", 4), " in "),
+        *(Given("out", Plain("a/b")), ",\nor leave ", Given("seed"), " out"),
+    )
+
+
+def test_a_message_is_text_and_parameters() -> None:
+    assert str(told()) == "top_k=0: expected more, or top_k=4 in out=a/b, or leave seed out"
+    shouting = told().told(lambda given: given.name.upper())
+    assert shouting == "TOP_K: expected more, or TOP_K in OUT, or leave SEED out"
+
+
+def test_the_values_that_came_are_fields() -> None:
+    """Not what is advised, and not what is named alone."""
+    assert told().parameters == {"top_k": 0, "out": "a/b"}
+
+
+def test_an_error_goes_through_a_pipe_whole() -> None:
+    again = pickle.loads(pickle.dumps(told()))
+    assert (type(again), str(again), again.parts) == (ParameterError, str(told()), told().parts)

@@ -83,12 +83,12 @@ def _main(arguments: Sequence[str]) -> int:
         streams.discard_output()
         return BROKEN_PIPE
     except Exception as error:
-        told = described(error)
+        told = described(error, options.option)
         if told is None:
             raise
         message, status = told
         streams.settle_output()
-        streams.say(f"gpt2onnx: error: {options.in_options(message)}")
+        streams.say(f"gpt2onnx: error: {message}")
     return status
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 from gpt2onnx.cli.streams import FULL
-from gpt2onnx.errors import Gpt2OnnxError, one_line
+from gpt2onnx.errors import Given, Gpt2OnnxError, one_line
 
 # What the system says where it has no more of something, whichever file or process wanted it.
 SPENT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
@@ -13,13 +14,13 @@ SPENT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 LONGEST = 2000
 
 
-def described(error: BaseException) -> tuple[str, int] | None:
-    """Message and exit status; None for a bug.
+def described(error: BaseException, naming: Callable[[Given], str] = str) -> tuple[str, int] | None:
+    """Message and exit status; None for a bug. `naming` names the parameters in the message.
 
     What the system says of a file is told here where nobody else did, whatever the file was for.
     """
     if isinstance(error, Gpt2OnnxError):
-        return shortened(str(error)), error.exit_status
+        return shortened(error.told(naming)), error.exit_status
     if isinstance(error, MemoryError):
         return shortened(one_line(f"this machine has no memory left: {error}")), 1
     if isinstance(error, OSError) and error.errno is not None:

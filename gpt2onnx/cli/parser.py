@@ -6,17 +6,11 @@ Knows argparse; knows no command.
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from gpt2onnx.cli.failures import shortened
-from gpt2onnx.errors import one_line
-
-# A name, alone or with what it is set to; not a part of a path, nor a value in quotation marks.
-_PARAMETER = re.compile(
-    r"(?<![\w/.'-])([a-z][a-z\d]*(?:_[a-z\d]+)*)(=(?:True|False)?|\b(?![/.]\w))"
-)
+from gpt2onnx.errors import Given, one_line, shown
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,22 +31,18 @@ class Parser(argparse.ArgumentParser):
         told = shortened(one_line(message))
         self.exit(2, f"gpt2onnx: error: {told}; see {self.prog} --help\n")
 
-    def in_options(self, message: str) -> str:
-        """A message of the library with its parameters as options: top_k=0 as --top-k 0.
+    def option(self, given: Given) -> str:
+        """A parameter as this command's option: top_k=0 as --top-k 0.
 
-        A parameter of one word is taken for one only where it has a value.
+        One that no option stands for keeps its own name.
         """
-        options = {a.dest: a.option_strings for a in self._actions if a.option_strings}
-
-        def option(match: re.Match[str]) -> str:
-            name, value = match.groups()
-            if name not in options or not (value or "_" in name):
-                return match[0]
-            negated = value == "=False"
-            spellings = [o for o in options[name] if o.startswith("--no-") == negated]
-            return spellings[0] + (" " if value == "=" else "") if spellings else match[0]
-
-        return _PARAMETER.sub(option, message)
+        spellings = [o for a in self._actions if a.dest == given.name for o in a.option_strings]
+        negated = not given.alone and given.value is False
+        fitting = [option for option in spellings if option.startswith("--no-") == negated]
+        if not fitting:
+            return str(given)
+        says_it_all = given.alone or isinstance(given.value, bool)
+        return fitting[0] if says_it_all else f"{fitting[0]} {shown(given.value)}"
 
 
 class Pairs(argparse.Action):

@@ -19,7 +19,7 @@ from gpt2onnx.compare.record.costs import Cost
 from gpt2onnx.compare.record.record import Record
 from gpt2onnx.compare.record.runs import Missing, Run, Speed
 from gpt2onnx.errors import Gpt2OnnxError
-from gpt2onnx.runtime.ort.session import require_provider
+from gpt2onnx.runtime.ort.provider import require_provider
 from gpt2onnx.staging import work_folder
 
 

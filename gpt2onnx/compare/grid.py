@@ -10,7 +10,9 @@ from dataclasses import dataclass, fields
 from typing import TypeVar
 
 from gpt2onnx.compare.schema import Flat
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import Given, ParameterError, Plain
+from gpt2onnx.flags import refusal
+from gpt2onnx.runtime.ort.provider import CUDA
 
 Item = TypeVar("Item")
 CPU = "cpu"
@@ -79,20 +81,22 @@ class Grid:
                 _check_list(field.name, value)
         if self.new_tokens < 2:
             raise ParameterError(
-                f"new_tokens={self.new_tokens}: expected at least 2, a first token and a step"
+                Given("new_tokens", self.new_tokens),
+                ": expected at least 2, a first token and a step",
             )
         if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
             raise ParameterError(
-                f"threads={self.threads}: expected 1 to {MOST_THREADS:,}, and no more than the "
-                "machine has processors"
+                Given("threads", self.threads),
+                f": expected 1 to {MOST_THREADS:,}, and no more than the machine has processors",
             )
         if max(self.batch) > MOST_BATCH:
-            raise ParameterError(f"batch={max(self.batch)}: expected at most {MOST_BATCH:,}")
-        for asked, name in ((self.tf32, "tf32=True"), (self.cuda_graph, "cuda_graph=True")):
-            if asked and "cuda" not in self.providers:
+            raise refusal("batch", max(self.batch), f"at most {MOST_BATCH:,}")
+        for asked, name in ((self.tf32, "tf32"), (self.cuda_graph, "cuda_graph")):
+            if asked and CUDA.short not in self.providers:
                 raise ParameterError(
-                    f"{name} has no effect on {', '.join(self.providers)}: it is CUDA's; leave it "
-                    "out, or add cuda"
+                    Given(name, True),
+                    f" has no effect on {', '.join(self.providers)}: it is CUDA's; leave it out, "
+                    "or add cuda",
                 )
 
     @property
@@ -108,16 +112,17 @@ class Grid:
         """Raise ParameterError where a run wouldn't fit into the model."""
         if max(self.context) + self.new_tokens > n_positions:
             raise ParameterError(
-                f"context={max(self.context)} and new_tokens={self.new_tokens} are more than the "
-                f"model's {n_positions} positions: lower one of them"
+                *(Given("context", max(self.context)), " and "),
+                Given("new_tokens", self.new_tokens),
+                f" are more than the model's {n_positions} positions: lower one of them",
             )
 
 
 def _check_list(name: str, values: Sequence[Item]) -> None:
     if not values:
-        raise ParameterError(f"{name}: expected at least one")
+        raise ParameterError(Given(name), ": expected at least one")
     if len(set(values)) < len(values):
-        raise ParameterError(f"{name}={','.join(map(str, values))}: expected each of them once")
+        raise refusal(name, Plain(",".join(map(str, values))), "each of them once")
     for value in values:
         if isinstance(value, int) and value < 1:
-            raise ParameterError(f"{name}={value}: expected at least 1")
+            raise refusal(name, value, "at least 1")

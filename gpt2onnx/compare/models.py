@@ -15,7 +15,7 @@ from typing import Protocol, TypeAlias
 from gpt2onnx.compare.grid import CPU, REFERENCE, Configuration
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime.folder.model_folder import ModelFolder, open_folder
-from gpt2onnx.runtime.ort.session import device_of
+from gpt2onnx.runtime.ort.provider import export_device
 
 # What a config.json says of a model's shape, whoever exported it and in whatever precision.
 SHAPE = ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size")
@@ -50,7 +50,7 @@ class Exported:
     reference: Configuration = REFERENCE
 
     def folder(self, configuration: Configuration) -> Path:
-        return self.export(configuration.precision, device_of(configuration.provider))
+        return self.export(configuration.precision, export_device(configuration.provider))
 
 
 class Given:

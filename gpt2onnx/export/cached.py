@@ -10,7 +10,7 @@ from typing import Any
 from gpt2onnx.errors import CheckpointError, OutputExistsError, StorageError
 from gpt2onnx.export.checkpoint.checkpoint import open_checkpoint
 from gpt2onnx.export.exporter import export
-from gpt2onnx.export.quantization.precision import choose
+from gpt2onnx.export.quantization.table import choose
 from gpt2onnx.export_digest import export_digest
 from gpt2onnx.files import path_errors
 from gpt2onnx.paths import cache_folder

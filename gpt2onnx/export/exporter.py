@@ -10,27 +10,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2onnx.errors import ExportError, ParameterError, shown
-from gpt2onnx.export.calibration.moments import MOMENT_TOKENS, Moments
+from gpt2onnx.errors import Advised, ExportError, Given, ParameterError
 from gpt2onnx.export.calibration.text import CalibrationText
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, Weights, open_checkpoint
 from gpt2onnx.export.checkpoint.generation_settings import kept_settings
-from gpt2onnx.export.folder import (
-    KERNELS_MODEL,
-    README,
-    check_replaceable,
-    staged,
-    write_manifest,
-    write_settings,
-)
 from gpt2onnx.export.graph import kernels as kernels_graph
 from gpt2onnx.export.graph.fused import Extras, build
 from gpt2onnx.export.graph.kinds import choose_graph
 from gpt2onnx.export.graph.kv_cache import CacheGrid, calibrate, check_kv_cache
-from gpt2onnx.export.graph.onnx_builder import GraphBuilder
-from gpt2onnx.export.progress import bar, silent
-from gpt2onnx.export.quantization.precision import DEVICES, PRECISIONS, ROUNDED, Precision, choose
+from gpt2onnx.export.quantization.moments import MOMENT_TOKENS, Moments
+from gpt2onnx.export.quantization.precision import Precision
 from gpt2onnx.export.quantization.smoothquant import smooth
+from gpt2onnx.export.quantization.table import DEVICES, PRECISIONS, choose, those
 from gpt2onnx.export.runtimes.readme import readme
 from gpt2onnx.export.runtimes.targets import choose_runtime, write_runtime_settings
 from gpt2onnx.export.verification.verify import (
@@ -39,6 +30,16 @@ from gpt2onnx.export.verification.verify import (
     require_packages,
     verify_folder,
 )
+from gpt2onnx.export.writing.folder import (
+    KERNELS_MODEL,
+    README,
+    check_replaceable,
+    staged,
+    write_manifest,
+    write_settings,
+)
+from gpt2onnx.export.writing.onnx_builder import GraphBuilder
+from gpt2onnx.export.writing.progress import bar, silent
 from gpt2onnx.files import as_path, unicode_name
 from gpt2onnx.flags import flag, one_of
 
@@ -126,10 +127,15 @@ def export(
     check_kv_cache(kv_cache, graph, precision, device)
     if calibration is not None:
         calibration = as_path(calibration, "calibration", ParameterError)
-    if calibration is not None and precision not in ROUNDED and kv_cache != "int8":
+    rounds = PRECISIONS[precision].rounds
+    if calibration is not None and not rounds and kv_cache != "int8":
         raise ParameterError(
-            f"calibration={shown(str(calibration))} has no effect on precision={precision!r}: it "
-            "is for int8, int8-dynamic, int4 and for kv_cache='int8'; leave it out"
+            Given("calibration", str(calibration)),
+            " has no effect on ",
+            Given("precision", precision),
+            f": it is for {', '.join(those(lambda each: each.rounds))} and for ",
+            Advised("kv_cache", "int8"),
+            "; leave it out",
         )
     if verify:
         require_packages()
@@ -147,7 +153,7 @@ def export(
         started = time.perf_counter()
         weights: Weights = checkpoint
         text = CalibrationText(checkpoint, calibration)
-        if precision in ROUNDED:
+        if rounds:
             weights = smooth(checkpoint, text.windows(), track)
             if graph != "portable":  # moments cost nothing before a matrix asks for its own
                 recipe = choose(precision, device, Moments(weights, text.windows(MOMENT_TOKENS)))

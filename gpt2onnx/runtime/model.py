@@ -16,6 +16,7 @@ import tokenizers
 
 from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.runtime.call import Call
+from gpt2onnx.runtime.decoder.cache_size import cache_bytes_per_token
 from gpt2onnx.runtime.decoder.protocol import Decoder, Ids
 from gpt2onnx.runtime.decoding.assistance import Assistance, Draft, check_no_draft
 from gpt2onnx.runtime.decoding.beam_writer import BeamTexts
@@ -35,11 +36,10 @@ from gpt2onnx.runtime.engine.loop import run
 from gpt2onnx.runtime.engine.model_prefixes import ModelPrefixes
 from gpt2onnx.runtime.engine.score import score
 from gpt2onnx.runtime.folder.model_folder import ModelFolder
-from gpt2onnx.runtime.load_params import check_load
 from gpt2onnx.runtime.machine.room import Room
 from gpt2onnx.runtime.open_model import bos_token_id, generation_defaults, open_model
+from gpt2onnx.runtime.ort.load_params import check_load
 from gpt2onnx.runtime.ort.session import Session
-from gpt2onnx.runtime.profiling.roofline import cache_bytes_per_token
 from gpt2onnx.runtime.results import Generation, Score, Token
 from gpt2onnx.runtime.structured.grammars import GrammarCompiler
 from gpt2onnx.runtime.text.dry_breakers import BreakerFinder
@@ -79,7 +79,7 @@ class Model:
         bos = bos_token_id(folder.generation_config or {}, folder.config)
         self._prompts = PromptReader(tokenizer, decoder.vocab_size, decoder.n_positions, bos)
         # On another device it isn't the machine's memory that the cache takes.
-        token_bytes = cache_bytes_per_token(session.inputs) * (session.device_type == "cpu")
+        token_bytes = cache_bytes_per_token(session.inputs) * session.runs_on.in_host_memory
         self._room = Room(token_bytes, decoder.vocab_size, decoder.n_positions)
         self._breakers = BreakerFinder(tokenizer, decoder.vocab_size)
         self._assistance = Assistance(self, open_draft or load)

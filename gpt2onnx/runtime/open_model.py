@@ -25,7 +25,7 @@ from gpt2onnx.runtime.decoder.protocol import Decoder
 from gpt2onnx.runtime.folder.model_folder import KERNELS_GRAPH, ModelFolder, open_folder
 from gpt2onnx.runtime.machine.memory import give_back_memory
 from gpt2onnx.runtime.ort.kernels import chosen_kernels
-from gpt2onnx.runtime.ort.session import Session, open_session
+from gpt2onnx.runtime.ort.session import Session, create, open_session
 from gpt2onnx.runtime.ort.startup_cache import StartupCache
 from gpt2onnx.tokenizer.file import (
     largest_id,
@@ -70,7 +70,7 @@ def open_model(
         opened, startup_cache = replace(opened, graph=opened.path / KERNELS_GRAPH), False
     tokenizer = cache(partial(open_tokenizer, opened))
     largest = opened.check_once(lambda: largest_token_id(opened, tokenizer))
-    startup = StartupCache(opened, partial(first_logits, opened)) if startup_cache else None
+    startup = StartupCache(opened, partial(first_logits, opened))
 
     def meanwhile() -> None:
         began = time.perf_counter()
@@ -83,9 +83,9 @@ def open_model(
         provider,
         provider_options,
         threads,
-        startup,
         meanwhile=meanwhile,
         operators=kernels and kernels.library,
+        create=startup.create if startup_cache else create,
     )
     if kernels:
         session = replace(session, choice=f"{session.choice}; {kernels.name} kernels")

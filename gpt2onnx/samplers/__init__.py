@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from gpt2onnx.samplers.beam.hypotheses import Finished, Hypothesis
     from gpt2onnx.samplers.beam.search import BeamSearch, Branch
     from gpt2onnx.samplers.candidates import Candidates
-    from gpt2onnx.samplers.chain import (
+    from gpt2onnx.samplers.chain.sampler import Choice, Sampler
+    from gpt2onnx.samplers.chain.steps import (
         compose_penalties,
         compose_warpers,
         penalty_steps,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from gpt2onnx.samplers.logprobs import entropy, log_softmax, token_logprobs, top_logprobs
     from gpt2onnx.samplers.params import GenerationParams, defaults_from_generation_config
     from gpt2onnx.samplers.penalties import Penalty
-    from gpt2onnx.samplers.sampler import Choice, Sampler
     from gpt2onnx.samplers.stopping import StopFn, is_stopped
     from gpt2onnx.samplers.top_logits import TopLogits
     from gpt2onnx.samplers.warpers import Warper
@@ -60,28 +60,28 @@ _HOMES = {
     "BeamSearch": "gpt2onnx.samplers.beam.search",
     "Branch": "gpt2onnx.samplers.beam.search",
     "Candidates": "gpt2onnx.samplers.candidates",
-    "Choice": "gpt2onnx.samplers.sampler",
+    "Choice": "gpt2onnx.samplers.chain.sampler",
     "Finished": "gpt2onnx.samplers.beam.hypotheses",
     "GenerationParams": "gpt2onnx.samplers.params",
     "Hypothesis": "gpt2onnx.samplers.beam.hypotheses",
     "Penalty": "gpt2onnx.samplers.penalties",
-    "Sampler": "gpt2onnx.samplers.sampler",
+    "Sampler": "gpt2onnx.samplers.chain.sampler",
     "StopFn": "gpt2onnx.samplers.stopping",
     "TopLogits": "gpt2onnx.samplers.top_logits",
     "Warper": "gpt2onnx.samplers.warpers",
     "categorical": "gpt2onnx.samplers.draw",
-    "compose_penalties": "gpt2onnx.samplers.chain",
-    "compose_warpers": "gpt2onnx.samplers.chain",
+    "compose_penalties": "gpt2onnx.samplers.chain.steps",
+    "compose_warpers": "gpt2onnx.samplers.chain.steps",
     "defaults_from_generation_config": "gpt2onnx.samplers.params",
     "entropy": "gpt2onnx.samplers.logprobs",
     "generator": "gpt2onnx.samplers.draw",
     "greedy": "gpt2onnx.samplers.draw",
     "is_stopped": "gpt2onnx.samplers.stopping",
     "log_softmax": "gpt2onnx.samplers.logprobs",
-    "penalty_steps": "gpt2onnx.samplers.chain",
+    "penalty_steps": "gpt2onnx.samplers.chain.steps",
     "token_logprobs": "gpt2onnx.samplers.logprobs",
     "top_logprobs": "gpt2onnx.samplers.logprobs",
-    "warper_steps": "gpt2onnx.samplers.chain",
+    "warper_steps": "gpt2onnx.samplers.chain.steps",
 }
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import Given, ParameterError
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -46,9 +46,10 @@ class Candidates(NamedTuple):
         lowest, highest = logits.min(), logits.max()
         if highest == -np.inf:
             raise ParameterError(
-                "the constraints leave no token: expected at least one that suppress_tokens, "
-                "bad_words_ids, no_repeat_ngram_size, prefix_allowed_tokens_fn, the end tokens' "
-                "rules and the text's grammar all allow; relax one of them"
+                "the constraints leave no token: expected at least one that ",
+                *(Given("suppress_tokens"), ", ", Given("bad_words_ids"), ", "),
+                *(Given("no_repeat_ngram_size"), ", ", Given("prefix_allowed_tokens_fn")),
+                ", the end tokens' rules and the text's grammar all allow; relax one of them",
             )
         if not highest < np.inf:
             raise ParameterError(

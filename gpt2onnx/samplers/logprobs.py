@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.samplers.candidates import FloatArray, IntArray
 
 
@@ -49,7 +49,9 @@ def top_logprobs(logits: FloatArray, count: int) -> tuple[IntArray, FloatArray]:
     """
     vocab = logits.shape[-1]
     if not 1 <= count <= vocab:
-        raise ParameterError(f"top_logprobs={count}: expected 1 to {vocab}, the model's vocabulary")
+        raise ParameterError(
+            Given("top_logprobs", count), f": expected 1 to {vocab}, the model's vocabulary"
+        )
     logprobs = log_softmax(logits)
     ids = np.argpartition(logprobs, vocab - count, axis=-1)[..., vocab - count :]
     ids.sort(axis=-1)  # so that the stable sort below puts the lower id first among equals

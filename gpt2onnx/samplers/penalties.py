@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gpt2onnx.errors import ParameterError, shown
+from gpt2onnx.errors import Given, ParameterError, shown
 from gpt2onnx.samplers.callbacks import ask
 from gpt2onnx.samplers.candidates import FloatArray, IntArray, bounded
 
@@ -146,14 +146,15 @@ def prefix_allowed_tokens(
         allowed = np.empty(0)
     if allowed.ndim != 1 or not len(allowed) or allowed.dtype.kind not in "iu":
         raise ParameterError(
-            f"prefix_allowed_tokens_fn returned {shown(answer)} for sequence "
-            f"{sequence_index}: expected a non-empty list of token ids; where nothing may follow, "
-            "return the end token"
+            Given("prefix_allowed_tokens_fn"),
+            f" returned {shown(answer)} for sequence {sequence_index}: expected a non-empty list "
+            "of token ids; where nothing may follow, return the end token",
         )
     if allowed.min() < 0 or allowed.max() >= len(logits):
         raise ParameterError(
-            f"prefix_allowed_tokens_fn returned ids from {allowed.min()} to {allowed.max()}: "
-            f"expected ids from 0 to {len(logits) - 1}, the model's vocabulary"
+            Given("prefix_allowed_tokens_fn"),
+            f" returned ids from {allowed.min()} to {allowed.max()}: expected ids from 0 to "
+            f"{len(logits) - 1}, the model's vocabulary",
         )
     masked = np.full_like(logits, -np.inf)
     masked[allowed] = logits[allowed]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gpt2onnx.errors import ParameterError, shown
+from gpt2onnx.errors import Given, ParameterError, shown
 from gpt2onnx.samplers.callbacks import ask
 from gpt2onnx.samplers.candidates import IntArray
 
@@ -26,7 +26,8 @@ def is_stopped(history: IntArray, *, stop_fn: StopFn, sequence_index: int) -> bo
     answer = ask(stop_fn, sequence_index, history)
     if not isinstance(answer, bool | np.bool_):
         raise ParameterError(
-            f"stop_fn returned {shown(answer)} for sequence {sequence_index}: expected True "
-            "to end it there, or False"
+            Given("stop_fn"),
+            f" returned {shown(answer)} for sequence {sequence_index}: expected True to end it "
+            "there, or False",
         )
     return bool(answer)

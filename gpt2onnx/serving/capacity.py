@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from gpt2onnx.runtime.decoder.cache_size import cache_bytes_per_token
 from gpt2onnx.runtime.machine.memory import available_memory
 from gpt2onnx.runtime.model import Model
-from gpt2onnx.runtime.profiling.roofline import cache_bytes_per_token
 from gpt2onnx.samplers.params.values import integer_where
 
 MAX_ROWS = 32

@@ -5,6 +5,7 @@ import argparse
 import pytest
 
 from gpt2onnx.cli.parser import Pairs, Parser
+from gpt2onnx.errors import Given, ModelFolderError, Plain
 
 
 @pytest.fixture
@@ -20,33 +21,35 @@ def parser() -> Parser:
 
 
 @pytest.mark.parametrize(
-    ("message", "shown"),
+    ("given", "option"),
     [
-        ("top_k=0: expected more", "--top-k 0: expected more"),
-        ("no effect without do_sample=True: set that", "no effect without --do-sample: set that"),
-        ("set do_sample=False instead", "set --no-do-sample instead"),
-        ("leave top_k out", "leave --top-k out"),
-        ("top_k, do_sample came", "--top-k, --do-sample came"),
-        ("provider_options={} is empty", "--option {} is empty"),
-        ("seed=3", "--seed 3"),
-        ("json=True", "--json"),
-        ("top_k=/dev/null: expected", "--top-k /dev/null: expected"),
-        ("seed=../x.y, seed=.x", "--seed ../x.y, --seed .x"),
-        ("tf32=True has no effect", "--tf32 has no effect"),
-        # not a parameter, or not said of one
-        ("a seed, and json of any kind", "a seed, and json of any kind"),
-        ("bos_token_id=3", "bos_token_id=3"),
-        ("json=False", "json=False"),
-        ("my_top_k=1, top_k_2=3", "my_top_k=1, top_k_2=3"),
-        ("/data/top_k/model.onnx", "/data/top_k/model.onnx"),
-        ("top_k/model.onnx", "top_k/model.onnx"),
-        ("a.top_k", "a.top_k"),
-        ("top_k.onnx", "top_k.onnx"),
-        ("expected one of 'top_k', 'x'", "expected one of 'top_k', 'x'"),
+        (Given("top_k", 0), "--top-k 0"),
+        (Given("top_k"), "--top-k"),
+        (Given("do_sample", True), "--do-sample"),
+        (Given("do_sample", False), "--no-do-sample"),
+        (Given("do_sample"), "--do-sample"),
+        (Given("provider_options", {}), "--option {}"),
+        (Given("provider_options"), "--option"),
+        (Given("seed"), "--seed"),
+        (Given("seed", "a b"), "--seed 'a b'"),
+        (Given("seed", Plain("a b")), "--seed a b"),
+        (Given("json", True), "--json"),
+        (Given("tf32", True), "--tf32"),
+        # no option says it
+        (Given("json", False), "json=False"),
+        (Given("bos_token_id", 3), "bos_token_id=3"),
+        (Given("bos_token_id"), "bos_token_id"),
     ],
 )
-def test_parameters_are_named_as_options(parser: Parser, message: str, shown: str) -> None:
-    assert parser.in_options(message) == shown
+def test_parameters_are_named_as_options(parser: Parser, given: Given, option: str) -> None:
+    assert parser.option(given) == option
+
+
+def test_only_parameters_are_renamed(parser: Parser) -> None:
+    """Whatever else a message says, a file's name or a value, stays as it is."""
+    error = ModelFolderError("top_k=1/model.onnx: set ", Given("top_k", 2), ", not seed=3")
+    assert error.told(parser.option) == "top_k=1/model.onnx: set --top-k 2, not seed=3"
+    assert str(error) == "top_k=1/model.onnx: set top_k=2, not seed=3"
 
 
 def test_an_error_is_one_line(parser: Parser, capsys: pytest.CaptureFixture[str]) -> None:

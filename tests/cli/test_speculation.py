@@ -66,7 +66,7 @@ def test_the_bundled_draft(run: Run, folder: str, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (("--num-assistant-tokens", 3), "--num-assistant-tokens 3 has no effect without draft"),
+        (("--num-assistant-tokens", 3), "--num-assistant-tokens 3 has no effect without --draft"),
         (
             ("--max-matching-ngram-size", 3),
             "--max-matching-ngram-size 3 has no effect without --prompt-lookup-num-tokens",

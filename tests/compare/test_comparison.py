@@ -29,7 +29,7 @@ from gpt2onnx.errors import ParameterError, ProviderError
 from gpt2onnx.export.cached import CachedExports
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.protocol import Logits, Read, Result
-from gpt2onnx.runtime.ort.session import require_provider
+from gpt2onnx.runtime.ort.provider import require_provider
 from tests.checkpoints import make_checkpoint
 from tests.compare.records import a_record, an_asked
 

@@ -12,7 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper
 
-from gpt2onnx.export.graph.onnx_builder import GraphBuilder
+from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 from gpt2onnx.runtime.ort.packing import packing_settings
 
 DATA = "graph.onnx.data"

@@ -29,11 +29,11 @@ from gpt2onnx.export import exporter
 from gpt2onnx.export.checkpoint.config import Gpt2Config
 from gpt2onnx.export.exporter import Export, export
 from gpt2onnx.export.graph import kernels as kernels_graph
-from gpt2onnx.export.graph.onnx_builder import GraphBuilder
-from gpt2onnx.export.quantization.precision import PRECISIONS
+from gpt2onnx.export.quantization.table import PRECISIONS
+from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 from tests.checkpoints import make_checkpoint
 from tests.export.logits import exported_logits, open_exported
-from tests.export.test_folder import tree
+from tests.export.writing.test_folder import tree
 from tests.torch_checkpoints import Format, save_checkpoint
 
 EXPORTS = [

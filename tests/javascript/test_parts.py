@@ -15,8 +15,8 @@ import tokenizers
 import gpt2onnx
 from gpt2onnx.demo import CHECKPOINT
 from gpt2onnx.samplers import GenerationParams
+from gpt2onnx.samplers.chain.sampler import Sampler
 from gpt2onnx.samplers.draw import generator
-from gpt2onnx.samplers.sampler import Sampler
 
 JS = Path(__file__).parent.parent.parent / "js"
 pytestmark = pytest.mark.skipif(not shutil.which("node"), reason="Node.js isn't installed")

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from gpt2onnx.export.quantization.precision import PRECISIONS
+from gpt2onnx.export.quantization.table import PRECISIONS
 from gpt2onnx.page.chart import Line, chart
 from gpt2onnx.page.frame import frame
 

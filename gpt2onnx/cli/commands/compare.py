@@ -27,10 +27,12 @@ from gpt2onnx.compare.record.runs import Run
 from gpt2onnx.compare.report.findings import findings
 from gpt2onnx.compare.report.tables import tables
 from gpt2onnx.demo import DEMO
-from gpt2onnx.errors import ParameterError, PromptError
+from gpt2onnx.errors import Given as Option
+from gpt2onnx.errors import ParameterError, Plain, PromptError
+from gpt2onnx.flags import refusal
 from gpt2onnx.runtime.folder.model_folder import is_model_folder, open_folder
 from gpt2onnx.runtime.open_model import open_tokenizer
-from gpt2onnx.runtime.ort.session import known_provider
+from gpt2onnx.runtime.ort.provider import find_provider
 
 DESCRIPTION = """\
 Runs one model on several providers and in several precisions. Compares answers
@@ -165,17 +167,18 @@ def _models(sources: list[str], precisions: tuple[str, ...] | None) -> Exported 
     if len(sources) > 1 or is_model_folder(Path(sources[0])):
         if precisions is not None:
             raise ParameterError(
-                f"precisions={','.join(precisions)} has no effect on model folders, which have "
-                "their own: leave it out, or give the checkpoint"
+                Option("precisions", Plain(",".join(precisions))),
+                " has no effect on model folders, which have their own: leave it out, or give the "
+                "checkpoint",
             )
         return Given(sources)
     # Raises InstallationError where the export's packages are missing.
     from gpt2onnx.export.cached import CachedExports
-    from gpt2onnx.export.quantization.precision import PRECISIONS as KNOWN
+    from gpt2onnx.export.quantization.table import PRECISIONS as KNOWN
 
     for precision in precisions or ():
         if precision not in KNOWN:
-            raise ParameterError(f"precisions={precision}: expected some of {', '.join(KNOWN)}")
+            raise refusal("precisions", Plain(precision), f"some of {', '.join(KNOWN)}")
     (source,) = sources
     exports = CachedExports(demo.CHECKPOINT if source == DEMO else source, is_terminal(sys.stderr))
     return Exported(source, exports.identity, exports)
@@ -184,8 +187,8 @@ def _models(sources: list[str], precisions: tuple[str, ...] | None) -> Exported 
 def _providers(names: tuple[str, ...]) -> tuple[str, ...]:
     """Short names. Raises ProviderError for a name that ONNX Runtime doesn't know."""
     if "auto" in names:
-        raise ParameterError("providers=auto: expected names, such as cpu,cuda")
-    return tuple(map(known_provider, names))
+        raise refusal("providers", Plain("auto"), "names, such as cpu,cuda")
+    return tuple(find_provider(name).short for name in names)
 
 
 def _prompts(file: str | None) -> list[str]:

@@ -14,7 +14,7 @@ from gpt2onnx.cli.options.text import add_text, read_prompt
 from gpt2onnx.cli.output.table import table
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.streams import say
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import Advised, Given, ParameterError
 from gpt2onnx.tokenizer.codec import encode
 
 if TYPE_CHECKING:
@@ -102,15 +102,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     if args.json and args.echo:
-        raise ParameterError("echo=True has no effect with json=True: leave one out")
+        raise ParameterError(
+            *(Given("echo", True), " has no effect with ", Given("json", True), ": leave one out")
+        )
     if args.prompt_logprobs and (args.stream or not args.json):
         raise ParameterError(
-            "prompt_logprobs=True has no effect without json=True, nor with stream=True: finished "
-            "texts' objects show them"
+            *(Given("prompt_logprobs", True), " has no effect without ", Advised("json", True)),
+            *(", nor with ", Given("stream", True), ": finished texts' objects show them"),
         )
     if args.top_logprobs and not args.json:
         raise ParameterError(
-            f"top_logprobs={args.top_logprobs} has no effect without json=True: objects show them"
+            *(Given("top_logprobs", args.top_logprobs), " has no effect without "),
+            *(Advised("json", True), ": objects show them"),
         )
 
 
@@ -119,8 +122,8 @@ def _streams(args: argparse.Namespace, params: GenerationParams) -> bool:
     count = params.num_return_sequences
     if args.stream and count > 1 and not args.json:
         raise ParameterError(
-            f"stream=True shows one text, not {count}: leave it out, or add json=True, which says "
-            "whose each token is"
+            *(Given("stream", True), f" shows one text, not {count}: leave it out, or add "),
+            *(Advised("json", True), ", which says whose each token is"),
         )
     if args.stream is not None:
         return bool(args.stream)

@@ -13,9 +13,9 @@ from typing import Any
 from gpt2onnx.cli.options.model import find_model
 from gpt2onnx.cli.output.table import table
 from gpt2onnx.cli.parser import Parser
+from gpt2onnx.runtime.decoder.cache_size import cache_bytes_per_token
 from gpt2onnx.runtime.folder.model_folder import ModelFolder, open_folder
 from gpt2onnx.runtime.ort.session import TensorSpec, open_session
-from gpt2onnx.runtime.profiling.roofline import cache_bytes_per_token
 
 DESCRIPTION = """\
 Shows what a model folder holds: where it came from, what its export measured,

@@ -11,7 +11,7 @@ from gpt2onnx.cli.options.text import add_text, read_prompt
 from gpt2onnx.cli.output.beam_record import BeamRecord
 from gpt2onnx.cli.output.whole_file import WholeFile
 from gpt2onnx.cli.parser import Parser
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.page import Node, Option, Run, Step, render
 from gpt2onnx.runtime.model import Model
 from gpt2onnx.runtime.results import Generation, Token
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     params = model.params(given_parameters(args))
     if (count := params.num_return_sequences) > 1:
         raise ParameterError(
-            f"num_return_sequences={count}: trace follows one sequence; leave it out"
+            Given("num_return_sequences", count), ": trace follows one sequence; leave it out"
         )
     trace = (_BeamTrace if params.num_beams > 1 else _Trace)(args, model, prompt)
     try:

@@ -12,7 +12,7 @@ from gpt2onnx.cli.streams import say
 from gpt2onnx.demo import BUNDLED, DEMO
 from gpt2onnx.models import load, resolve
 from gpt2onnx.runtime.ort.kernels import GRAPHS
-from gpt2onnx.runtime.ort.session import device_of, require_provider
+from gpt2onnx.runtime.ort.provider import export_device, require_provider
 
 if TYPE_CHECKING:
     from gpt2onnx.runtime.model import Model
@@ -114,7 +114,7 @@ def open_model(args: argparse.Namespace, name: str | None = None) -> Model:
 
 def find_model(name: str, provider: str = "auto") -> Path:
     """The folder of a model; says so where finding it takes a while."""
-    if name in BUNDLED and not demo.is_there(demo.folder(name, device=device_of(provider))):
+    if name in BUNDLED and not demo.is_there(demo.folder(name, device=export_device(provider))):
         if provider != "auto":
             require_provider(provider)  # before it is exported in vain
         kind = "model" if name == DEMO else "draft"

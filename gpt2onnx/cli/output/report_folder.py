@@ -13,26 +13,38 @@ from gpt2onnx.compare.report.cost import priced
 from gpt2onnx.compare.report.markdown import markdown
 from gpt2onnx.compare.report.page import render
 from gpt2onnx.compare.schema import to_json
-from gpt2onnx.errors import OutputExistsError, ParameterError, StorageError
+from gpt2onnx.errors import (
+    Advised,
+    Given,
+    OutputExistsError,
+    ParameterError,
+    Plain,
+    StorageError,
+)
 from gpt2onnx.files import path_errors, read_json
 
 JSON = "compare.json"
+ANOTHER = Advised("out", Plain("DIR"))
 
 
 def earlier(folder: Path, resume: bool) -> Record | None:
     """The record to go on with. Raises OutputExistsError, ParameterError."""
-    with path_errors(folder, OutputExistsError, "give another out=DIR"):
+    out = Given("out", Plain(folder))
+    with path_errors(folder, OutputExistsError, "give another ", ANOTHER):
         above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not above.is_dir():
-            raise OutputExistsError(f"out={folder}: expected a folder, {_name(above, folder)}")
+            raise OutputExistsError(out, f": expected a folder, {_name(above, folder)}")
         if not os.access(above, os.W_OK | os.X_OK):
-            raise StorageError(f"out={folder}: the folder {above} can't be written to")
+            raise StorageError(out, f": the folder {above} can't be written to")
         there = (folder / JSON).exists()
     if resume and not there:
-        raise ParameterError(f"there is no {folder / JSON} to go on with: leave resume=True out")
+        raise ParameterError(
+            f"there is no {folder / JSON} to go on with: leave ", Given("resume"), " out"
+        )
     if there and not resume:
         raise OutputExistsError(
-            f"{folder / JSON} exists: give resume=True to go on with it, or another out=DIR"
+            *(f"{folder / JSON} exists: give ", Advised("resume", True), " to go on with it, or "),
+            *("another ", ANOTHER),
         )
     return _read(folder / JSON) if resume else None
 
@@ -46,7 +58,9 @@ def _read(file: Path) -> Record:
         return read(read_json(file, ParameterError), file, ParameterError)
     except ParameterError as error:
         raise ParameterError(
-            f"resume=True can't go on with {error}; remove the file, or give another out=DIR"
+            Given("resume", True),
+            f" can't go on with {error}; remove the file, or give another ",
+            ANOTHER,
         ) from error
 
 

@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from gpt2onnx.errors import ParameterError, StorageError
+from gpt2onnx.errors import Advised, Given, ParameterError, Plain, StorageError
 from gpt2onnx.files import as_path, path_errors
 from gpt2onnx.staging import NEW, stage
 
@@ -20,11 +20,13 @@ class WholeFile:
 
     def __init__(self, option: str, path: str) -> None:
         named = as_path(path, option, ParameterError)
-        with path_errors(named, ParameterError, f"choose another file for {option}=FILE"):
+        with path_errors(
+            named, ParameterError, "choose another file for ", Advised(option, Plain("FILE"))
+        ):
             self._path = Path(os.path.realpath(named))  # a link stays one
             problem = _problem(self._path)
         if problem:
-            raise ParameterError(f"{option}={path}: {problem}")
+            raise ParameterError(Given(option, Plain(path)), f": {problem}")
 
     def write(self, content: str) -> None:
         """Replace the file in one step, so that nobody ever sees a part.

@@ -18,7 +18,7 @@ from gpt2onnx.compare.measure.job import Job
 from gpt2onnx.compare.measure.opening import open_model
 from gpt2onnx.compare.measure.texts import compared
 from gpt2onnx.compare.record import answers as record
-from gpt2onnx.errors import PromptTooLongError, ProviderError
+from gpt2onnx.errors import Given, PromptTooLongError, ProviderError
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.protocol import Ids, Logits
 from gpt2onnx.runtime.model import Model
@@ -67,7 +67,8 @@ def encoded(
         if len(ids) > room:
             raise PromptTooLongError(
                 f"prompt {number} has {len(ids)} tokens: expected at most {room}, the model's "
-                f"positions without new_tokens={new_tokens}; shorten it"
+                "positions without ",
+                *(Given("new_tokens", new_tokens), "; shorten it"),
             )
     return prompts
 

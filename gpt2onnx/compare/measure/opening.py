@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gpt2onnx.compare.measure.job import Job
 from gpt2onnx.runtime.model import Model, load
+from gpt2onnx.runtime.ort.provider import find_provider
 
 
 def open_model(job: Job) -> Model:
@@ -14,7 +15,5 @@ def open_model(job: Job) -> Model:
 
 
 def provider_options(job: Job) -> dict[str, str]:
-    """TF32 and CUDA graphs are CUDA's alone, and off unless asked for."""
-    if job.provider != "cuda":
-        return {}
-    return {"use_tf32": str(int(job.tf32)), "enable_cuda_graph": str(int(job.cuda_graph))}
+    """TF32 and graphs of runs where the provider has them, off unless asked for."""
+    return find_provider(job.provider).tuning(job.tf32, job.cuda_graph)

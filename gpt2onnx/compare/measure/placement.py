@@ -24,7 +24,9 @@ from gpt2onnx.errors import ProviderError
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.folder.model_folder import open_folder
 from gpt2onnx.runtime.open_model import open_decoder
-from gpt2onnx.runtime.ort.session import Profiler, open_session, short_name
+from gpt2onnx.runtime.ort.provider import short_name
+from gpt2onnx.runtime.ort.session import open_session
+from gpt2onnx.runtime.ort.session_options import Profiler
 from gpt2onnx.runtime.profiling.ort_profile import is_kernel
 
 COPIES = ("MemcpyFromHost", "MemcpyToHost")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import WeightsError
+from gpt2onnx.errors import Advised, WeightsError
 from gpt2onnx.files import path_errors
 
 FLOATS: Mapping[str, np.dtype[Any]] = {
@@ -66,5 +66,6 @@ def require_finite(values: NDArray[np.float32], what: str) -> NDArray[np.float32
         return values
     raise WeightsError(
         f"{what}: the weights are too large or too small to be rounded, numbers leave float32's"
-        " range; precision='fp32' takes any"
+        " range; ",
+        *(Advised("precision", "fp32"), " takes any"),
     )

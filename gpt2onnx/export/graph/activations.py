@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gpt2onnx.export.graph.onnx_builder import GraphBuilder
+from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 
 Activation = Callable[[GraphBuilder, str, np.dtype[Any]], str]
 

@@ -35,10 +35,10 @@ from gpt2onnx.export.checkpoint.checkpoint import Weights
 from gpt2onnx.export.graph.activations import ACTIVATIONS, Activation
 from gpt2onnx.export.graph.heads import pad_heads, padded_head_dim
 from gpt2onnx.export.graph.kv_cache import ATTRIBUTES, CacheGrid
-from gpt2onnx.export.graph.onnx_builder import OPSET, GraphBuilder
-from gpt2onnx.export.progress import Track, silent
 from gpt2onnx.export.quantization.blocks import cast
 from gpt2onnx.export.quantization.precision import Floating, Precision, Table
+from gpt2onnx.export.writing.onnx_builder import OPSET, GraphBuilder
+from gpt2onnx.export.writing.progress import Track, silent
 
 Float = NDArray[np.float32]
 Weight: TypeAlias = tuple[Float, Float]  # a linear layer's matrix [in, out] and bias [out]

@@ -26,11 +26,12 @@ import onnx
 from onnx import TensorProto, helper
 
 from gpt2onnx.export.checkpoint.config import Gpt2Config
-from gpt2onnx.export.graph.onnx_builder import IR_VERSION, OPSET
 from gpt2onnx.export.quantization.blocks import BLOCK_SIZE
+from gpt2onnx.export.quantization.table import those
+from gpt2onnx.export.writing.onnx_builder import IR_VERSION, OPSET
 
 DOMAIN, VERSION = "gpt2onnx", 1
-PRECISIONS = ("fp32", "int8", "int4")
+PRECISIONS = those(lambda each: each.kernels)
 
 
 def can_build(graph: str, precision: str, device: str) -> bool:

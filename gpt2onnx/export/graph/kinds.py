@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gpt2onnx.errors import ParameterError
+import numpy as np
+
+from gpt2onnx.errors import Advised, Given, ParameterError
 from gpt2onnx.export.graph.cuda_graph import CudaDecoder, SingleCudaDecoder
 from gpt2onnx.export.graph.fused import Decoder, Extras
 from gpt2onnx.export.graph.masked import MaskedDecoder
 from gpt2onnx.export.graph.portable import choose_portable, portable_decoder
-from gpt2onnx.export.quantization.precision import Precision, choose
+from gpt2onnx.export.quantization.precision import Precision
+from gpt2onnx.export.quantization.table import choose
 from gpt2onnx.flags import one_of
 
 GRAPHS = ("fused", "masked", "portable")
@@ -31,8 +34,9 @@ def choose_graph(graph: str, precision: str, device: str, extras: Extras) -> Rec
     recipe = _choose(graph, precision, device)
     if extras.attention_bias and recipe.writer is SingleCudaDecoder:
         raise ParameterError(
-            "with_attention_bias=True: there is none in fp32 with device='cuda'; use fp16, int8 or "
-            "int4, or leave with_attention_bias out"
+            Given("with_attention_bias", True),
+            *(": there is none in fp32 with ", Given("device", device)),
+            *("; use fp16, int8 or int4, or leave ", Given("with_attention_bias"), " out"),
         )
     for option, asked, what in (
         ("with_hidden_states", extras.hidden_states, "give hidden states"),
@@ -40,8 +44,8 @@ def choose_graph(graph: str, precision: str, device: str, extras: Extras) -> Rec
     ):
         if asked and graph != "fused":
             raise ParameterError(
-                f"{option}=True: the {graph} graph can't {what}; use graph='fused', or leave "
-                f"{option} out"
+                *(Given(option, True), f": the {graph} graph can't {what}; use "),
+                *(Advised("graph", "fused"), ", or leave ", Given(option), " out"),
             )
     return recipe
 
@@ -52,12 +56,13 @@ def _choose(graph: str, precision: str, device: str) -> Recipe:
     elif graph == "masked":
         recipe = Recipe(choose(precision, "cpu"), MaskedDecoder)
     elif device == "cuda":
-        writer = SingleCudaDecoder if precision == "fp32" else CudaDecoder
-        return Recipe(choose(precision, device), writer)
+        stored = choose(precision, device)
+        return Recipe(stored, CudaDecoder if stored.dtype == np.float16 else SingleCudaDecoder)
     else:
         return Recipe(choose(precision, device), Decoder)
     if device != "cpu":
         raise ParameterError(
-            f"device={device!r}: the {graph} graph is the same for every device; leave it out"
+            Given("device", device),
+            f": the {graph} graph is the same for every device; leave it out",
         )
     return recipe

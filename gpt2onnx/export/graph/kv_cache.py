@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import Advised, Given, ParameterError, Plain
 from gpt2onnx.export.calibration.forward_pass import watch_layers
 from gpt2onnx.export.checkpoint.checkpoint import Weights
 from gpt2onnx.export.checkpoint.floats import require_finite
-from gpt2onnx.export.progress import Track, silent
+from gpt2onnx.export.quantization.table import those
+from gpt2onnx.export.writing.progress import Track, silent
 from gpt2onnx.flags import one_of
 
 Float = NDArray[np.float32]
@@ -98,12 +99,13 @@ def check_kv_cache(kv_cache: str, graph: str, precision: str, device: str) -> No
     for option, value, wanted in (
         ("graph", graph, ("fused",)),
         ("device", device, ("cpu",)),
-        ("precision", precision, ("fp32", "int8", "int8-dynamic", "int4")),
+        ("precision", precision, those(lambda each: each.int8_cache)),
     ):
         if value not in wanted:
             raise ParameterError(
-                f"kv_cache='int8' needs {option}={' or '.join(map(repr, wanted))}, got "
-                f"{value!r}; use kv_cache='float'"
+                *(Given("kv_cache", "int8"), " goes with "),
+                Advised(option, Plain(" or ".join(map(repr, wanted)))),
+                *(f", got {value!r}; use ", Advised("kv_cache", "float")),
             )
 
 

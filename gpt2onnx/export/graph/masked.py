@@ -12,8 +12,8 @@ import numpy as np
 from onnx import TensorProto
 
 from gpt2onnx.export.graph.fused import BIAS
+from gpt2onnx.export.graph.optimum_interface import OptimumDecoder
 from gpt2onnx.export.quantization.precision import Table
-from gpt2onnx.export.runtimes.optimum_interface import OptimumDecoder
 
 
 class MaskedDecoder(OptimumDecoder):

@@ -1,7 +1,7 @@
 """The same decoder in standard ONNX operators, for any runtime.
 
-Its inputs and outputs are optimum_interface.py's. Knows GPT-2; portable_int8.py says how a matrix
-is stored in 8 bits.
+Its inputs and outputs are optimum_interface.py's. Knows GPT-2; a precision's record says how its
+matrices are stored in these operators.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Any, ClassVar
 import numpy as np
 from onnx import TensorProto
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import Advised, Given, ParameterError
 from gpt2onnx.export.graph import activations
 from gpt2onnx.export.graph.activations import Activation
 from gpt2onnx.export.graph.fused import Float, Weight
-from gpt2onnx.export.graph.onnx_builder import GraphBuilder
-from gpt2onnx.export.graph.portable_int8 import StandardBlockwise
-from gpt2onnx.export.quantization.precision import Floating, Mixed, Precision, Table
-from gpt2onnx.export.runtimes.optimum_interface import OptimumDecoder
+from gpt2onnx.export.graph.optimum_interface import OptimumDecoder
+from gpt2onnx.export.quantization import table
+from gpt2onnx.export.quantization.precision import Precision, Table
+from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = table.those(lambda each: each.standard)
 # What is added to the score of a token that isn't seen, and of each that is.
 HIDDEN, SEEN = np.finfo(np.float32).min, 0
 MASK = "/mask/bias"  # [batch_size, 1, sequence_length, total]
@@ -136,19 +136,19 @@ STANDARD: dict[Activation, Activation] = {
 
 
 def choose_portable(precision: str) -> Precision:
-    """The recipe by its name. Raises ParameterError."""
-    if precision not in PRECISIONS:
+    """How matrices are stored, by a precision's name. Raises ParameterError."""
+    named = table.PRECISIONS.get(precision)
+    if named is None or named.standard is None:
         raise ParameterError(
-            f"precision={precision!r}: the portable graph has {', '.join(PRECISIONS)}; "
-            "graph='fused' has them all"
+            Given("precision", precision),
+            f": the portable graph has {', '.join(PRECISIONS)}; ",
+            Advised("graph", "fused"),
+            " has them all",
         )
-    single = np.dtype(np.float32)
-    if precision == "fp32":
-        return Floating(single)
-    attention = StandardBlockwise(8, single, fine=True)
-    return Mixed(StandardBlockwise(8, single), {".attn.": attention})
+    return named.standard()
 
 
 def portable_decoder(precision: str) -> type[PortableDecoder]:
     """What writes the graph."""
-    return PortableDecoder if precision == "fp32" else RoundedPortableDecoder
+    rounds = table.PRECISIONS[precision].rounds
+    return RoundedPortableDecoder if rounds else PortableDecoder

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from gpt2onnx.errors import WeightsError
-from gpt2onnx.export.graph.onnx_builder import GraphBuilder
+from gpt2onnx.errors import Advised, WeightsError
 from gpt2onnx.export.quantization.gptq import quantize_gptq
 from gpt2onnx.export.quantization.rounding import SMALLEST_SCALE, quantize_blocks
+from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 
 Float = NDArray[np.float32]
 
@@ -184,5 +184,6 @@ def check_range(value: Float, dtype: np.dtype[Any], name: str) -> None:
     if largest > np.finfo(dtype).max:
         raise WeightsError(
             f"{name}: expected weights within {dtype}'s range, +-{np.finfo(dtype).max:.6g}, found "
-            f"{largest:.6g}; export in fp32, or in int8 for device='cpu'"
+            f"{largest:.6g}; export in fp32, or in int8 for ",
+            Advised("device", "cpu"),
         )

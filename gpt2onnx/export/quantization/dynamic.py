@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.export.graph.onnx_builder import GraphBuilder
 from gpt2onnx.export.quantization.rounding import quantize_columns
+from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 
 Float = NDArray[np.float32]
 

@@ -1,4 +1,4 @@
-"""How a matrix is stored and multiplied: fp32, fp16, int8, int8-dynamic and int4.
+"""How a matrix is stored and multiplied: the parts of which table.py makes each precision.
 
 Knows matrices, and the operators that multiply them; knows nothing of attention or layers.
 Activations are rows, [tokens, width]. A `Precision` answers two questions: what becomes of a linear
@@ -16,8 +16,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import ParameterError
-from gpt2onnx.export.graph.onnx_builder import GraphBuilder
 from gpt2onnx.export.quantization.blocks import (
     BlockMatrix,
     BlockTable,
@@ -25,14 +23,10 @@ from gpt2onnx.export.quantization.blocks import (
     cast,
     store_blocks,
 )
-from gpt2onnx.export.quantization.dynamic import multiply, multiply_finely, multiply_hidden
-from gpt2onnx.flags import one_of
+from gpt2onnx.export.quantization.dynamic import multiply
+from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 
 Float = NDArray[np.float32]
-
-PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "int4")
-ROUNDED = ("int8", "int8-dynamic", "int4")
-DEVICES = ("cpu", "cuda")
 
 
 class Table(Protocol):
@@ -167,40 +161,3 @@ class Mixed:
     def _of(self, name: str) -> Precision:
         others = (other for part, other in self.others.items() if part in name)
         return next(others, self.most)
-
-
-def choose(precision: str, device: str, moments: Callable[[str], Float] | None = None) -> Precision:
-    """The recipe by its name, for the device that the model is made for.
-
-    Attention suffers most from rounding: a softmax comes next. So its matrices have 8 bits of
-    weights in int4, too, and on the CPU, whose kernels round activations, 16 bits of those;
-    in int8-dynamic by the operator that is fastest for prompts and batches.
-    moments: of each 4-bit matrix's inputs, which its rounding heeds.
-
-    Raises ParameterError where a name is unknown or the two don't go together.
-    """
-    one_of("precision", precision, PRECISIONS)
-    one_of("device", device, DEVICES)
-    if device == "cuda" and precision == "int8-dynamic":
-        raise ParameterError(
-            f"precision={precision!r} has no CUDA kernels: choose fp32, fp16, int8 or int4 with "
-            "device='cuda'"
-        )
-    half, single = np.dtype(np.float16), np.dtype(np.float32)
-    activations = half if device == "cuda" else single
-    blocks = Blockwise(8, activations)
-    attention = Blockwise(8, activations, fine=device == "cpu")
-    recipes: dict[str, Precision] = {
-        "fp32": Floating(single),
-        "fp16": Floating(half),
-        "int8": Mixed(blocks, {".attn.": attention}),
-        "int8-dynamic": Mixed(
-            Dynamic(single),
-            {
-                ".attn.": Dynamic(single, multiply_finely),
-                ".mlp.c_proj": Dynamic(single, multiply_hidden),
-            },
-        ),
-        "int4": Mixed(Blockwise(4, activations, moments), {".attn.": blocks}),
-    }
-    return recipes[precision]

@@ -22,7 +22,7 @@ from gpt2onnx.export.calibration.forward_pass import Ids, watch_layers
 from gpt2onnx.export.checkpoint.checkpoint import Weights
 from gpt2onnx.export.checkpoint.config import Gpt2Config
 from gpt2onnx.export.checkpoint.floats import require_finite
-from gpt2onnx.export.progress import Track, silent
+from gpt2onnx.export.writing.progress import Track, silent
 
 Float = NDArray[np.float32]
 

@@ -10,7 +10,7 @@ import re
 from gpt2onnx.errors import CheckpointError
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint
 from gpt2onnx.export.runtimes.snippets import SNIPPETS
-from gpt2onnx.export.runtimes.targets import JS_DTYPES, Place
+from gpt2onnx.export.runtimes.targets import Place, js_dtype
 from gpt2onnx.export.verification.verify import Verification
 from gpt2onnx.files import read_text, unicode_name
 
@@ -31,7 +31,7 @@ def readme(
 ) -> str:
     """The text of one folder, wherever it will lie."""
     before, language, code = SNIPPETS[runtime]
-    code = code.replace("DTYPE", JS_DTYPES[place.precision])
+    code = code.replace("DTYPE", js_dtype(place.precision))
     quality = f"{verification}" if verification else "not compared with PyTorch"
     source = unicode_name(checkpoint.source)
     revision = f", revision {checkpoint.revision}" if checkpoint.revision else ""

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import Advised, Given, ParameterError
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint
 from gpt2onnx.export.checkpoint.config import Gpt2Config
-from gpt2onnx.export.folder import DATA, MODEL, write_json
 from gpt2onnx.export.graph.heads import padded_head_dim
 from gpt2onnx.export.graph.kinds import GRAPHS
+from gpt2onnx.export.quantization.table import PRECISIONS
+from gpt2onnx.export.writing.folder import DATA, MODEL, write_json
 from gpt2onnx.flags import one_of
 
-# transformers.js' names of precisions, and what its files of each end in:
+# What transformers.js' files of each of its precisions end in:
 # https://huggingface.co/docs/transformers.js/guides/dtypes
-JS_DTYPES = {"fp32": "fp32", "fp16": "fp16", "int8": "q8", "int8-dynamic": "int8", "int4": "q4"}
 JS_SUFFIXES = {"fp32": "", "fp16": "_fp16", "q8": "_quantized", "int8": "_int8", "q4": "_q4"}
 
 
@@ -35,12 +35,17 @@ class Place:
     data: str = DATA  # beside it
 
 
+def js_dtype(precision: str) -> str:
+    """transformers.js' name of a precision."""
+    return PRECISIONS[precision].js_dtype
+
+
 def _hub_place(graph: str, precision: str) -> Place:
     return Place(graph, precision, MODEL, f"{MODEL}_data")
 
 
 def _js_place(graph: str, precision: str) -> Place:
-    name = f"model{JS_SUFFIXES[JS_DTYPES[precision]]}.onnx"
+    name = f"model{JS_SUFFIXES[js_dtype(precision)]}.onnx"
     return Place(graph, precision, f"onnx/{name}", f"{name}_data")
 
 
@@ -67,8 +72,10 @@ class Runtime:
         if graph != "masked" or not self.reads_heads_of or padded == config.head_dim:
             return
         raise ParameterError(
-            f"graph='masked': {self.name} takes the heads' size, {config.head_dim}, from "
-            f"{self.reads_heads_of}, but the graph fills them up to {padded}; use graph='portable'"
+            Given("graph", graph),
+            f": {self.name} takes the heads' size, {config.head_dim}, from {self.reads_heads_of}, "
+            f"but the graph fills them up to {padded}; use ",
+            Advised("graph", "portable"),
         )
 
 
@@ -79,8 +86,9 @@ def choose_runtime(name: str, graph: str | None) -> tuple[Runtime, str]:
         return runtime, runtime.graphs[0]
     if one_of("graph", graph, GRAPHS) not in runtime.graphs:
         raise ParameterError(
-            f"graph={graph!r}: {name} takes {' or '.join(map(repr, runtime.graphs))}; leave graph "
-            "out for the best"
+            Given("graph", graph),
+            f": {name} takes {' or '.join(map(repr, runtime.graphs))}; leave ",
+            *(Given("graph"), " out for the best"),
         )
     return runtime, graph
 
@@ -109,7 +117,7 @@ def _genai(checkpoint: Checkpoint, place: Place) -> dict[str, Mapping[str, Any]]
 
 
 def _transformers_js(checkpoint: Checkpoint, place: Place) -> dict[str, Mapping[str, Any]]:
-    own = {"dtype": JS_DTYPES[place.precision], "use_external_data_format": True}
+    own = {"dtype": js_dtype(place.precision), "use_external_data_format": True}
     return {
         "config.json": {**checkpoint.config_json, "transformers.js_config": own},
         "tokenizer_config.json": _tokenizer_config(checkpoint, "GPT2Tokenizer"),

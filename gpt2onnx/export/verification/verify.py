@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.agreement import Agreement
-from gpt2onnx.errors import InstallationError, TokenizerError, VerificationError
+from gpt2onnx.errors import Advised, InstallationError, TokenizerError, VerificationError
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint
-from gpt2onnx.export.progress import Track
+from gpt2onnx.export.quantization.table import PRECISIONS
 from gpt2onnx.export.verification.torch_model import TorchModel, missing
+from gpt2onnx.export.writing.progress import Track
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.folder.model_folder import open_folder
 from gpt2onnx.runtime.open_model import open_decoder
@@ -39,10 +40,7 @@ def read_log(path: str, *, encoding: str = "utf-8") -> list[str]:
 Prices rose by 3.7 % in 2019; naïve forecasts, it turned out, were off by more than $1,200.
 """
 
-# What tells a broken export from a coarse one. How good a precision is, perplexity tells.
-MAX_DIFFERENCE = {"fp32": 1e-3}  # of the logits' largest magnitude
-MEAN_KL = {"fp32": 1e-5, "fp16": 1e-2, "int8": 0.1, "int8-dynamic": 0.5, "int4": 0.5}
-INT8_CACHE_KL = 0.05  # comes on top
+INT8_CACHE_KL = 0.05  # comes on top of a precision's own
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,8 @@ def require_packages() -> None:
     if absent := missing(PACKAGES):
         raise InstallationError(
             f"verification needs {' and '.join(absent)}: pip install 'gpt2onnx[cpu,verify]', or "
-            "leave it out by verify=False (--no-verify)"
+            "leave it out by ",
+            Advised("verify", False),
         )
 
 
@@ -117,9 +116,10 @@ def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> V
 
 def _bounds(precision: str, kv_cache: str) -> tuple[float, float]:
     """The mean KL that a model may have, and the difference, of its logits' largest magnitude."""
+    allowed = PRECISIONS[precision]
     if kv_cache == "int8":
-        return MEAN_KL[precision] + INT8_CACHE_KL, np.inf
-    return MEAN_KL[precision], MAX_DIFFERENCE.get(precision, np.inf)
+        return allowed.mean_kl + INT8_CACHE_KL, np.inf
+    return allowed.mean_kl, allowed.max_difference
 
 
 def _text_ids(checkpoint: Checkpoint) -> NDArray[np.int64]:

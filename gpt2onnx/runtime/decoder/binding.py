@@ -34,7 +34,7 @@ class Binding:
         Binding copies to a device, so what is bound there can't be written any more.
         """
         held = self._held.get(name)
-        if held is not None and held.shape == value.shape and self._session.provider == "cpu":
+        if held is not None and held.shape == value.shape and self._session.runs_on.in_host_memory:
             held[...] = value
         else:
             held = self._held[name] = np.array(value, self._session.inputs[name].dtype)

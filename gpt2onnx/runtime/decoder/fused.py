@@ -31,8 +31,8 @@ from gpt2onnx.runtime.decoder.protocol import (
     chunks,
     joined,
 )
+from gpt2onnx.runtime.machine.turns import Turns, in_turn
 from gpt2onnx.runtime.ort.session import Session, TensorSpec
-from gpt2onnx.runtime.turns import Turns, in_turn
 from gpt2onnx.samplers.top_logits import TopLogits
 
 INPUTS = (
@@ -68,7 +68,7 @@ class FusedDecoder:
         self.top = self._width("top_ids")
         self._whole = WHOLE if self.hidden_size else WHOLE[:1]
         self.can_branch = BIAS in session.inputs
-        self.chunk = PREFILL_CHUNK if session.device_type == "cpu" else DEVICE_CHUNK
+        self.chunk = PREFILL_CHUNK if session.runs_on.in_host_memory else DEVICE_CHUNK
         bind = partial(Binding, session, self.cache.shape)
         self._bindings: dict[tuple[str, ...], Binding] = defaultdict(bind)  # by outputs
         self._graphs = None
@@ -269,7 +269,7 @@ class FusedDecoder:
 
 def arena_of(session: Session) -> ArenaFactory:
     """Where the session's device keeps a cache."""
-    if session.device_type == "cuda":
+    if session.runs_on.in_cuda_memory:
         return CudaArenas(session)
     return HostArena
 

@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 
 from gpt2onnx.errors import CacheFullError, ModelFolderError
 from gpt2onnx.runtime.decoder.protocol import Ids, Logits, Read, Result
+from gpt2onnx.runtime.machine.turns import Turns, in_turn
 from gpt2onnx.runtime.ort.session import Session, TensorSpec
-from gpt2onnx.runtime.turns import Turns, in_turn
 
 FED = ("input_ids", "attention_mask", "position_ids", "use_cache_branch")
 PAST = re.compile(r"past_key_values\.(\d+\.(?:key|value))")

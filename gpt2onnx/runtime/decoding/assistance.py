@@ -97,18 +97,21 @@ class Assistance:
         mine, theirs = self._model.decoder, draft.decoder
         if theirs.vocab_size != mine.vocab_size:
             raise ParameterError(
-                f"draft has {theirs.vocab_size} tokens: expected {mine.vocab_size}, the model's "
-                "own; choose a draft with the same tokenizer"
+                Given("draft"),
+                f" has {theirs.vocab_size} tokens: expected {mine.vocab_size}, the model's own; "
+                "choose a draft with the same tokenizer",
             )
         if draft.tokenizer.get_vocab() != self._model.tokenizer.get_vocab():
             raise ParameterError(
-                "draft has another tokenizer: expected the model's own vocabulary; choose a draft "
-                "with the same tokenizer"
+                Given("draft"),
+                " has another tokenizer: expected the model's own vocabulary; choose a draft with "
+                "the same tokenizer",
             )
         if theirs.n_positions < mine.n_positions:
             raise ParameterError(
-                f"draft has {theirs.n_positions} positions: expected at least the model's "
-                f"{mine.n_positions}; choose another draft"
+                Given("draft"),
+                f" has {theirs.n_positions} positions: expected at least the model's "
+                f"{mine.n_positions}; choose another draft",
             )
         self._fitting = draft
         return draft

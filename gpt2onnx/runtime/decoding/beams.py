@@ -14,7 +14,7 @@ from typing import Any, Never
 
 import numpy as np
 
-from gpt2onnx.errors import ParameterError, shown
+from gpt2onnx.flags import refusal
 from gpt2onnx.runtime.decoder.protocol import Decoder, Ids, Logits, Read, Result
 from gpt2onnx.samplers import BeamSearch, Branch, Hypothesis
 
@@ -26,9 +26,7 @@ Observer = Callable[[int, Logits, Sequence[Branch]], None]
 def check_observer(observe: object) -> None:
     """Raises ParameterError for what is neither an observer nor None."""
     if observe is not None and not callable(observe):
-        raise ParameterError(
-            f"observe={shown(observe)}: expected a function (prompt_index, logits, branches)"
-        )
+        raise refusal("observe", observe, "a function (prompt_index, logits, branches)")
 
 
 class BeamTask:

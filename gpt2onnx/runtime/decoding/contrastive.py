@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gpt2onnx.errors import ParameterError, PromptTooLongError
+from gpt2onnx.errors import Advised, Given, ParameterError, PromptTooLongError
 from gpt2onnx.runtime.decoder.protocol import Decoder, Hidden, Ids, Logits, Read, Result
 from gpt2onnx.runtime.decoding.continuation import Continuation, Step
 from gpt2onnx.samplers import Candidates, Choice, GenerationParams, token_logprobs, top_logprobs
@@ -106,7 +106,8 @@ class ContrastiveTask:
             raise PromptTooLongError(
                 f"the prompt has {len(prompt)} tokens, the model {n_positions} positions: "
                 "contrastive search reads each candidate and needs one more; shorten the prompt, "
-                "or set overflow='truncate' to keep its end"
+                "or set ",
+                *(Advised("overflow", "truncate"), " to keep its end"),
             )
         self.rows.append(self._decoder.new_row())
 
@@ -142,7 +143,8 @@ def require_hidden_states(decoder: Decoder[Any]) -> None:
     """Raises ParameterError where the model can't tell its hidden states."""
     if not decoder.hidden_size:
         raise ParameterError(
-            "penalty_alpha needs the model's hidden states, which its graph doesn't give: export "
-            "the model again with with_hidden_states=True (--with-hidden-states), or set "
-            "penalty_alpha=0"
+            Given("penalty_alpha"),
+            " needs the model's hidden states, which its graph doesn't give: export the model "
+            "again with with_hidden_states=True (--with-hidden-states), or set ",
+            Advised("penalty_alpha", 0),
         )

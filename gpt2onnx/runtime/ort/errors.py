@@ -12,12 +12,14 @@ from pathlib import Path
 
 from gpt2onnx.errors import (
     CorruptModelError,
+    Given,
     Gpt2OnnxError,
     ModelFolderError,
     OutOfMemoryError,
     ParameterError,
     ProviderError,
 )
+from gpt2onnx.runtime.ort.provider import Provider
 
 # A model file, or the tensors beside it, was cut, changed or lost.
 DAMAGE = (
@@ -31,25 +33,25 @@ NO_MEMORY = ("Failed to allocate memory", "out of memory", "bad_alloc")
 
 
 def explained(
-    error: Exception, model: str | Path | bytes, provider: str, version: str
+    error: Exception, model: str | Path | bytes, provider: Provider, version: str
 ) -> Gpt2OnnxError:
-    """What went wrong when ONNX Runtime `version` opened `model` on `provider` (its short name)."""
+    """What went wrong when ONNX Runtime `version` opened `model` on `provider`."""
     text = plain(str(error))
     name = "the model" if isinstance(model, bytes) else str(model)
     if "provider option" in text and "CUDA failure" not in text:
-        return ParameterError(f"provider_options of {provider}: {text}")
+        return ParameterError(Given("provider_options"), f" of {provider.short}: {text}")
     if "graph capture feature" in text:
         return ParameterError(
-            f"enable_cuda_graph can't be for {name}: {text}; leave it out, or "
-            "use a model of `gpt2onnx export --device cuda`"
+            Given(provider.capture_option or "provider_options"),
+            f" can't be for {name}: {text}; leave it out, or use a model of {provider.wants}",
         )
     if any(sign in text for sign in DAMAGE):
         if not isinstance(model, bytes) and _is_pointer(Path(model)):
             return CorruptModelError(f"{name} is git-lfs's pointer to a file: run `git lfs pull`")
         return CorruptModelError(f"{name} is damaged: {text}; export it or fetch it again")
-    if provider == "cpu" or "Load model from" in str(error):
+    if provider.runs_all or "Load model from" in str(error):
         return ModelFolderError(f"{name} can't be run by ONNX Runtime {version}: {text}")
-    return ProviderError(f"{provider} can't run {name}: {text}")
+    return ProviderError(f"{provider.short} can't run {name}: {text}")
 
 
 def out_of_memory(error: Exception, provider: str) -> OutOfMemoryError | None:
@@ -62,14 +64,14 @@ def out_of_memory(error: Exception, provider: str) -> OutOfMemoryError | None:
     )
 
 
-def failed(error: Exception, provider: str) -> Gpt2OnnxError:
+def failed(error: Exception, provider: Provider) -> Gpt2OnnxError:
     """What to raise for an error of a run."""
-    if full := out_of_memory(error, provider):
+    if full := out_of_memory(error, provider.short):
         return full
     text = plain(str(error))
-    if provider == "cpu":
+    if provider.runs_all:
         return ModelFolderError(f"the model's graph can't be run: {text}; export the model again")
-    return ProviderError(f"{provider} failed to run the model: {text}")
+    return ProviderError(f"{provider.short} failed to run the model: {text}")
 
 
 def plain(text: str) -> str:

@@ -10,10 +10,17 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from gpt2onnx.errors import InstallationError, ModelFolderError, ParameterError, shown
+from gpt2onnx.errors import (
+    Advised,
+    Given,
+    InstallationError,
+    ModelFolderError,
+    ParameterError,
+    shown,
+)
 from gpt2onnx.flags import one_of
 from gpt2onnx.runtime.folder.model_folder import KERNELS_GRAPH, ModelFolder
-from gpt2onnx.runtime.ort.session import CUDA, available_providers, known_provider
+from gpt2onnx.runtime.ort.provider import CPU, first_preferred
 
 PACKAGE = "gpt2onnx-kernels"
 GRAPHS = ("auto", "onnx", "kernels")
@@ -62,15 +69,19 @@ def chosen_kernels(folder: ModelFolder, graph: str, provider: str) -> Kernels | 
         return None
     there = (folder.path / KERNELS_GRAPH).is_file()
     if graph == "auto":
-        return _installed() if there and _on_cpu(provider) else None
-    if not _on_cpu(provider):
+        return _installed() if there and first_preferred(provider).runs_kernels else None
+    if not first_preferred(provider).runs_kernels:
         raise ParameterError(
-            f"graph='kernels' runs on the CPU: use provider='cpu', not {shown(provider)}"
+            Given("graph", "kernels"),
+            " runs on the CPU: use ",
+            Advised("provider", CPU.short),
+            f", not {shown(provider)}",
         )
     if not there:
         raise ModelFolderError(
             f"{folder.path}: has no {KERNELS_GRAPH}; export the model again in fp32, int8 or int4 "
-            "for the CPU, or use graph='onnx'"
+            "for the CPU, or use ",
+            Advised("graph", "onnx"),
         )
     return installed_kernels()
 
@@ -80,10 +91,3 @@ def _installed() -> Kernels | None:
         return installed_kernels()
     except InstallationError:  # optional: doctor tells what is missing
         return None
-
-
-def _on_cpu(provider: str) -> bool:
-    """Whether a provider is the CPU; "auto" is where CUDA isn't built in."""
-    if provider == "auto":
-        return CUDA not in available_providers()
-    return known_provider(provider) == "cpu"

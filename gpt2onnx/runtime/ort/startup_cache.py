@@ -6,7 +6,8 @@ that the system can drop and that processes share. What it saves fits one ONNX R
 processor and one set of options only, so an entry is made of all of these, and it is kept only if
 the model that is opened from it gives the same logits, bit for bit.
 
-Knows when an entry fits and what makes one good; opens nothing itself.
+Stands above the session: opens a model as that does, with an entry or to make one. Knows when an
+entry fits and what makes one good.
 """
 
 from __future__ import annotations
@@ -15,19 +16,18 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 from gpt2onnx.errors import Gpt2OnnxError, StorageError
 from gpt2onnx.paths import cache_folder
 from gpt2onnx.runtime.folder.model_folder import ModelFolder
 from gpt2onnx.runtime.machine.processor import fingerprint
-from gpt2onnx.runtime.ort.packing import is_aligned
+from gpt2onnx.runtime.ort import library
+from gpt2onnx.runtime.ort.packing import is_aligned, packing_settings
+from gpt2onnx.runtime.ort.session import How, Model, Session, create
 from gpt2onnx.runtime.ort.startup_entries import Entries, Entry, size_limit
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from gpt2onnx.runtime.ort.session import Session
 
 FOLDER, GRAPH, DATA = "startup", "model.onnx", "model.onnx.data"
 # Changes when what an entry holds does.
@@ -40,7 +40,7 @@ GROWTH = 2.5
 
 
 class Opener(Protocol):
-    """How the session's own module opens a model."""
+    """How this model is opened, but for where it lies."""
 
     def __call__(
         self, model: Path, *, save_to: Path | None = None, optimised: bool = False
@@ -55,13 +55,17 @@ class StartupCache:
     folder: ModelFolder
     prove: Callable[[Session], NDArray[Any]]
 
-    def open(self, open_: Opener, runtime: Mapping[str, Any]) -> Session:
-        """A session of the model, from its entry or making one.
+    def create(self, model: Model, how: How) -> Session:
+        """As session.create, of the folder's graph: from its entry, or making one.
 
-        `runtime` is what decides how a matrix is packed, besides the model and the processor. The
-        session's `startup` says what came of it: whatever keeps the cache from being used, the
-        model is opened.
+        Only where the provider packs matrices. The session's `startup` says what came of it:
+        whatever keeps the cache from being used, the model is opened.
         """
+        if not how.provider.packs:
+            return create(model, how)
+        return self._open(_opener(how), _packing(how))
+
+    def _open(self, open_: Opener, packing: Mapping[str, Any]) -> Session:
         graph = self.folder.graph
         processor = fingerprint()
         if obstacle := self._obstacle(processor):
@@ -69,7 +73,7 @@ class StartupCache:
         made_of = {
             "format": FORMAT,
             "processor": processor,
-            **runtime,
+            **packing,
             "model": self.folder.identity(),
         }
         try:
@@ -161,6 +165,23 @@ class _Maker:
             return "what ONNX Runtime saved gives other logits"
         self.session = mapped
         return None
+
+
+def _opener(how: How) -> Opener:
+    def open_(model: Path, *, save_to: Path | None = None, optimised: bool = False) -> Session:
+        setup = replace(how.setup, save_to=save_to, optimised=optimised)
+        return create(model, replace(how, setup=setup))
+
+    return open_
+
+
+def _packing(how: How) -> Mapping[str, Any]:
+    """What decides how a matrix is packed, besides the model and the processor."""
+    ort = library.onnxruntime()
+    return {
+        "onnxruntime": [ort.__version__, ort.get_build_info()],
+        "settings": [packing_settings(), list(how.provider.disabled_optimizers)],
+    }
 
 
 def _throw_away_older(entries: Entries, path: str, model: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpt2onnx.errors import StorageError, shown
+from gpt2onnx.errors import Given, StorageError
 from gpt2onnx.files import read_json, sha256
 from gpt2onnx.runtime.machine.sizes import parse_size
 from gpt2onnx.staging import NEW, is_stage, stage
@@ -194,7 +194,7 @@ class Entries:
 def size_limit() -> int:
     """GPT2ONNX_STARTUP_CACHE_SIZE in bytes: a number with K, M, G or T behind it, or without."""
     text = os.environ.get(SIZE) or DEFAULT_SIZE
-    return parse_size(text, f"{SIZE}={shown(text)}")
+    return parse_size(text, Given(SIZE, text))
 
 
 def _name(made_of: Mapping[str, Any]) -> str:

@@ -16,13 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.flags import refusal
 from gpt2onnx.runtime.decoder import reads
+from gpt2onnx.runtime.decoder.cache_size import cache_bytes_per_token
 from gpt2onnx.runtime.decoder.protocol import Decoder, Ids
 from gpt2onnx.runtime.folder.model_folder import ModelFolder
 from gpt2onnx.runtime.machine.threads import default_threads
 from gpt2onnx.runtime.open_model import open_decoder
-from gpt2onnx.runtime.ort.session import Profiler, Session, open_session
+from gpt2onnx.runtime.ort.session import Session, open_session
+from gpt2onnx.runtime.ort.session_options import Profiler
 from gpt2onnx.runtime.profiling.ort_profile import (
     OperatorTime,
     Run,
@@ -30,7 +32,7 @@ from gpt2onnx.runtime.profiling.ort_profile import (
     read_runs,
     weight_bytes,
 )
-from gpt2onnx.runtime.profiling.roofline import cache_bytes_per_token, read_bandwidth
+from gpt2onnx.runtime.profiling.roofline import read_bandwidth
 from gpt2onnx.staging import work_folder
 
 PROMPTS = 5
@@ -87,11 +89,10 @@ class Work:
             ("context", self.context, n_positions - 1),
         ):
             if not 1 <= value <= most:
-                raise ParameterError(
-                    f"{name}={value}: expected 1 to {most}, by the model's {n_positions} positions"
-                )
+                expected = f"1 to {most}, by the model's {n_positions} positions"
+                raise refusal(name, value, expected)
         if not 1 <= self.steps <= MOST_STEPS:
-            raise ParameterError(f"steps={self.steps}: expected 1 to {MOST_STEPS:,}")
+            raise refusal("steps", self.steps, f"1 to {MOST_STEPS:,}")
 
     def prompts(self, decoder: Decoder[Any]) -> list[float]:
         """Seconds of each prompt, the first of which warms up."""
@@ -119,7 +120,7 @@ def profile(
     work.check(folder.n_positions)
     open_ = partial(open_session, folder.graph, provider, provider_options, threads)
     session = open_()
-    where, cache = session.provider, cache_bytes_per_token(session.inputs)
+    runs_on, cache = session.runs_on, cache_bytes_per_token(session.inputs)
     decoder = open_decoder(folder, session)
     prompt_seconds, step_seconds = work.prompts(decoder), work.decode(decoder)
     del session, decoder  # one is open at a time
@@ -127,7 +128,7 @@ def profile(
     recorded = partial(_recorded, folder, open_)
     weights = weight_bytes(recorded(_one_token, packed=False)[-1])
     threads = threads or default_threads()
-    bandwidth = read_bandwidth(weights, threads) if where == "cpu" else None
+    bandwidth = read_bandwidth(weights, threads) if runs_on.in_host_memory else None
 
     def phase(tokens: int, held: int, passes: list[list[Run]], seconds: list[float]) -> Phase:
         read = weights + cache * held
@@ -138,7 +139,7 @@ def profile(
     prompts = _split(recorded(work.prompts), 1 + PROMPTS)
     steps = [[run] for run in recorded(work.decode)]
     return Profile(
-        provider=where,
+        provider=runs_on.short,
         threads=threads,
         weight_bytes=weights,
         cache_bytes_per_token=cache,

@@ -1,32 +1,19 @@
 """Roofline: the least time that a step can take, its bytes over the memory's bandwidth.
 
-Knows numpy's threads and a graph's inputs; knows nothing of what runs the graph.
+Knows numpy's threads; knows nothing of what is read.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.runtime.ort.session import TensorSpec
-
 # No cache is larger than the largest buffer; a round reads long enough to be timed.
 SMALLEST, LARGEST, ROUND = 1 << 20, 1 << 30, 1 << 28
 ROUNDS = 5
-
-
-def cache_bytes_per_token(inputs: Mapping[str, TensorSpec]) -> int:
-    """Bytes of keys and values, of all layers: the sizes that aren't free are those of a token."""
-    return sum(
-        spec.dtype.itemsize * math.prod(n for n in spec.shape if isinstance(n, int))
-        for name, spec in inputs.items()
-        if name.startswith("past_key_values.")
-    )
 
 
 def read_bandwidth(size: int, threads: int) -> float:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any, Final, TypeGuard
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.runtime.structured.json_apart import Apart
 from gpt2onnx.runtime.structured.json_numbers import (
     LARGEST_FACTOR,
@@ -279,4 +279,4 @@ def _moved(schema: Schema, key: str, other: Schema) -> Schema:
 
 def _refusal(place: str, expected: str) -> ParameterError:
     shown = place if len(place) <= 200 else f"{place[:200]}…"
-    return ParameterError(f"json_schema, at {shown}: expected {expected}")
+    return ParameterError(Given("json_schema"), f", at {shown}: expected {expected}")

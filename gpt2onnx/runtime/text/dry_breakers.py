@@ -10,7 +10,7 @@ from functools import cached_property
 
 import tokenizers
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.tokenizer.codec import decode_each
 
 
@@ -37,8 +37,9 @@ class BreakerFinder:
         ids = [token for token, text in enumerate(self._texts) if breaker in text]
         if not ids and len(breaker.encode()) > 1:
             raise ParameterError(
-                f"dry_sequence_breakers holds {breaker!r}, which no token holds whole: expected "
-                "shorter texts, or token ids"
+                Given("dry_sequence_breakers"),
+                f" holds {breaker!r}, which no token holds whole: expected shorter texts, or "
+                "token ids",
             )
         return ids
 

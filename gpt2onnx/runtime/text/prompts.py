@@ -14,7 +14,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import PromptError, PromptTooLongError, TokenRangeError, shown
+from gpt2onnx.errors import Advised, Given, PromptError, PromptTooLongError, TokenRangeError, shown
 from gpt2onnx.runtime.decoder.protocol import Ids
 from gpt2onnx.runtime.decoding.plain import kept_by_slide
 from gpt2onnx.runtime.text.long_texts import LongTexts
@@ -77,7 +77,9 @@ class PromptReader:
         if prompt is None:
             return None
         if is_batch(prompt):
-            raise PromptError("negative_prompt is a list: expected one, which all prompts share")
+            raise PromptError(
+                Given("negative_prompt"), " is a list: expected one, which all prompts share"
+            )
         return self.context(prompt, params)
 
     def encode(self, prompt: Prompt) -> Ids:
@@ -111,7 +113,8 @@ class PromptReader:
             raise PromptError(
                 f"the model has no BOS token to start from (bos_token_id={self.bos_token_id}, "
                 f"vocabulary {self.vocab_size}): give a prompt of at least one token, or score "
-                "with add_bos=False"
+                "with ",
+                Advised("add_bos", False),
             )
         return np.array([self.bos_token_id], np.int64)
 
@@ -137,7 +140,9 @@ class PromptReader:
     def _too_long(self, tokens: str) -> PromptTooLongError:
         return PromptTooLongError(
             f"the prompt has {tokens} tokens, the model {self.n_positions} positions: shorten "
-            "it, or set overflow='truncate' to keep its end, overflow='slide' to read on past them"
+            "it, or set ",
+            *(Advised("overflow", "truncate"), " to keep its end, "),
+            *(Advised("overflow", "slide"), " to read on past them"),
         )
 
     def _check_text(self, text: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Final
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.flags import refusal
 from gpt2onnx.runtime.text.detokenizer import Decoding, Detokenizer
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class _StopStrings:
 
     def __init__(self, strings: Sequence[str]) -> None:
         if not all(isinstance(string, str) and string for string in strings):
-            raise ParameterError(f"stop_strings must be texts that aren't empty, got {strings!r}")
+            raise refusal("stop_strings", strings, "texts that aren't empty")
         self.strings = tuple(strings)
 
     def find(self, text: str) -> int | None:

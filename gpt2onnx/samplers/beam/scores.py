@@ -12,7 +12,7 @@ import numpy as np
 
 from gpt2onnx.samplers.beam.hypotheses import Hypothesis
 from gpt2onnx.samplers.candidates import Candidates, FloatArray, IntArray
-from gpt2onnx.samplers.chain import compose_penalties, penalty_steps, warper_steps
+from gpt2onnx.samplers.chain.steps import compose_penalties, penalty_steps, warper_steps
 from gpt2onnx.samplers.params import GenerationParams
 from gpt2onnx.samplers.selection import largest
 from gpt2onnx.samplers.warpers import Warper

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.samplers.beam.allocation import allocate
 from gpt2onnx.samplers.beam.forced_words import Phrases
 from gpt2onnx.samplers.beam.hypotheses import Ending, Finished, FinishedBeams, Hypothesis
@@ -140,7 +140,7 @@ class _Group:
         self._finish(branches[: self._size])
         self._go_on([branch for branch in branches if not branch.ending])
         if not (self.running or self.finished.ranked):
-            raise ParameterError(_NOTHING_LEFT)
+            raise ParameterError(*_NOTHING_LEFT)
         return branches
 
     def _rank(self, scores: FloatArray) -> list[int]:  # [running, vocab] -> [n]
@@ -201,13 +201,15 @@ class _Group:
         needed = self._phrases.needed(self._phrases.start)
         if needed > self._room_for_phrases:
             raise ParameterError(
-                f"force_words_ids takes {needed} tokens, and there is room for "
-                f"{self._room_for_phrases}: raise max_new_tokens, or shorten words or prompt"
+                Given("force_words_ids"),
+                f" takes {needed} tokens, and there is room for {self._room_for_phrases}: raise ",
+                *(Given("max_new_tokens"), ", or shorten words or prompt"),
             )
 
 
 _NOTHING_LEFT = (
-    "the constraints leave no token to any beam: expected at least one that suppress_tokens, "
-    "bad_words_ids, no_repeat_ngram_size, prefix_allowed_tokens_fn, force_words_ids and the end "
-    "tokens' rules all allow; relax one of them"
+    "the constraints leave no token to any beam: expected at least one that ",
+    *(Given("suppress_tokens"), ", ", Given("bad_words_ids"), ", ", Given("no_repeat_ngram_size")),
+    *(", ", Given("prefix_allowed_tokens_fn"), ", ", Given("force_words_ids")),
+    " and the end tokens' rules all allow; relax one of them",
 )

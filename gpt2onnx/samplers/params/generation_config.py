@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gpt2onnx.errors import ParameterError, shown
+from gpt2onnx.errors import Given, ParameterError, shown
 from gpt2onnx.samplers.params.table import PARAMETERS
 
 FILE: Final = "generation_config.json"
@@ -167,9 +167,9 @@ def require_known(name: str) -> None:
     if name in PARAMETERS:
         return
     if name in WITHOUT_EFFECT:
-        raise ParameterError(f"transformers' {name} has no effect here: leave it out")
+        raise ParameterError("transformers' ", Given(name), " has no effect here: leave it out")
     if name in NEUTRAL:
-        raise ParameterError(f"transformers' {name} isn't supported: leave it out")
+        raise ParameterError("transformers' ", Given(name), " isn't supported: leave it out")
     import difflib  # takes longer to import than most of this package
 
     closest = difflib.get_close_matches(name, PARAMETERS, n=1)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from gpt2onnx.errors import Given, ParameterError, shown
+from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.samplers.params.generation_config import require_known
 from gpt2onnx.samplers.params.relations import as_tuple, check_relations
 from gpt2onnx.samplers.params.rules import CONSTRAINTS, Exclusion, Rules
@@ -39,7 +39,7 @@ class GenerationParams(ParameterTable):
         the others, or that a given parameter excludes, are left out; given ones are an error then.
         """
         if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
-            raise ParameterError(f"parameters={shown(given)}: expected values by their names")
+            raise ParameterError(Given("parameters", given), ": expected values by their names")
         for name in (*given, *defaults):
             require_known(name)
         own = {n: PARAMETERS[n].check(n, v) for n, v in given.items() if v is not None}

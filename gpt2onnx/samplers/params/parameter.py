@@ -11,6 +11,7 @@ from dataclasses import Field, dataclass, field, fields
 from functools import cache
 from typing import Any
 
+from gpt2onnx.errors import Given
 from gpt2onnx.samplers.params import values
 from gpt2onnx.samplers.params.values import Check
 
@@ -73,9 +74,14 @@ def integer(minimum: int, help: str, *, allowed: str = "", **more: Any) -> Any:
     return parameter(values.integer(minimum, expected), help, "integer", **more)
 
 
-def number(holds: Callable[[float], bool], expected: str, help: str, **more: Any) -> Any:
+def number(
+    holds: Callable[[float], bool],
+    expected: str | tuple[str | Given, ...],
+    help: str,
+    **more: Any,
+) -> Any:
     """A finite number for which `holds` is true."""
-    return parameter(values.number(holds, expected), help, "number", **more)
+    return parameter(values.number(holds, *_as_tuple(expected)), help, "number", **more)
 
 
 def flag(help: str, **more: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gpt2onnx.errors import Given, ParameterError
+from gpt2onnx.errors import Advised, Given, ParameterError
 
 Values = Mapping[str, Any]
 
@@ -79,7 +79,7 @@ def _check_candidates(values: Values) -> None:
         raise ParameterError(
             *(Given("penalty_alpha", values["penalty_alpha"]), " with "),
             *(Given("top_k", values["top_k"]), ": expected the number of candidates, at least 2; "),
-            *("set ", Given("top_k", 4), " for instance"),
+            *("set ", Advised("top_k", 4), " for instance"),
         )
 
 

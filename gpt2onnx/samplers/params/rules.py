@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from gpt2onnx.errors import Given, ParameterError
+from gpt2onnx.errors import Advised, Given, ParameterError
 from gpt2onnx.samplers.params.parameter import Parameter
 
 Values = Mapping[str, Any]
@@ -213,7 +213,7 @@ class Rules:
         """How to say that a parameter is on: do_sample=True, num_beams above 1."""
         off = self._table[name].off
         if off and off[0] is False:
-            return (Given(name, True),)
+            return (Advised(name, True),)
         return (Given(name), f" above {off[0]}") if off else (Given(name),)
 
     def _out_of_order(self, values: Values) -> Iterator[Problem]:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from gpt2onnx.errors import Advised
 from gpt2onnx.samplers import warpers
 from gpt2onnx.samplers.params import values
 from gpt2onnx.samplers.params.parameter import (
@@ -126,7 +127,7 @@ class ParameterTable:
     # Logits divided by less would overflow float32.
     temperature: float | None = number(
         lambda v: v >= warpers.LOWEST_TEMPERATURE,
-        "a number above 0; for greedy decoding set do_sample=False instead",
+        ("a number above 0; for greedy decoding set ", Advised("do_sample", False), " instead"),
         "divide the logits by this; below 1 is more predictable",
         off=1,
         needs="do_sample",

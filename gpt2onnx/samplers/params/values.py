@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.flags import flag as flag
 from gpt2onnx.flags import refusal as refusal
 
@@ -59,12 +59,12 @@ def integer_where(holds: Callable[[int], bool], expected: str) -> Check:
     return check
 
 
-def number(holds: Callable[[float], bool], expected: str) -> Check:
+def number(holds: Callable[[float], bool], *expected: str | Given) -> Check:
     """A finite int or float, or numpy's, for which `holds` is true. A bool is no number."""
 
     def check(name: str, value: Any) -> float:
         if not _is_finite(value) or not holds(float(value)):
-            raise refusal(name, value, expected)
+            raise refusal(name, value, *expected)
         return float(value)
 
     return check
@@ -149,8 +149,9 @@ def phrases(name: str, value: Any) -> tuple[tuple[tuple[int, ...], ...], ...] | 
     members = _members(value)
     if members is not None and len(members) > MOST_PHRASES:
         raise ParameterError(
-            f"{name} holds {len(members):,} phrases: expected at most {MOST_PHRASES:,}, as many as "
-            "a text may have tokens"
+            Given(name),
+            f" holds {len(members):,} phrases: expected at most {MOST_PHRASES:,}, as many as a "
+            "text may have tokens",
         )
     alternatives = [_token_sequences(m) or _token_sequences([m]) for m in members or ()]
     if members is None or not all(alternatives):
@@ -171,7 +172,8 @@ def biases(name: str, value: Any) -> dict[int, float] | None:
         raise refusal(
             name,
             value,
-            "token ids with finite numbers, such as {50256: -5.0}; to forbid, use suppress_tokens",
+            "token ids with finite numbers, such as {50256: -5.0}; to forbid, use ",
+            Given("suppress_tokens"),
         )
     return {int(key): float(bias) for key, bias in value.items()} or None
 

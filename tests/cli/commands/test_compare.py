@@ -22,7 +22,7 @@ from gpt2onnx.cli.commands import compare
 from gpt2onnx.compare.measure.job import Job
 from gpt2onnx.compare.measure.jobs import answer
 from gpt2onnx.errors import ProviderError
-from gpt2onnx.runtime.ort.session import require_provider
+from gpt2onnx.runtime.ort.provider import require_provider
 from tests.cli.conftest import Run
 from tests.cli.test_process import START
 from tests.page.test_render import CHROMIUM, Reader, dumped
@@ -310,7 +310,7 @@ def test_a_browser_finds_the_plots(
         (("--batch", str(10**30)), f"--batch {10**30}: expected at most 10,000"),
         (("--threads", "1000000"), "--threads 1000000: expected 1 to 1,024"),
         (("--context", str(10**30)), f"--context {10**30} and --new-tokens 64 are more than the"),
-        (("--new-tokens", str(10**400)), "--context 512 and --new-tokens 1000"),
+        (("--new-tokens", str(10**400)), "--context 512 and --new-tokens an integer of 1329 bits"),
         (("--batch", "9" * 5000), "argument --batch: expected numbers with commas, got '999"),
         (("--prompts", "/dev/zero"), "/dev/zero: expected a file, found a device"),
     ],

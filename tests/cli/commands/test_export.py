@@ -12,7 +12,7 @@ from gpt2onnx.cli.commands.export import parser
 from gpt2onnx.demo import CHECKPOINT
 from gpt2onnx.export.graph.kinds import GRAPHS
 from gpt2onnx.export.graph.kv_cache import KV_CACHES
-from gpt2onnx.export.quantization.precision import DEVICES, PRECISIONS
+from gpt2onnx.export.quantization.table import DEVICES, PRECISIONS
 from tests.cli.conftest import Run
 
 

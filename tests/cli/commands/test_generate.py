@@ -359,7 +359,7 @@ def test_provider_and_threads_reach_the_model(
         ),
         (
             ("--do-sample", "--best-of", 3, "--stream"),
-            "stream with --best-of 3: which texts are best is known at",
+            "--stream with --best-of 3: which texts are best is known at",
         ),
         (("--top-logprobs", 2), "--top-logprobs 2 has no effect without --json"),
         (("--json", "--top-logprobs", -1), "--top-logprobs -1: expected an integer from 0 to 257"),

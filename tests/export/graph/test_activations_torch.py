@@ -12,7 +12,7 @@ from transformers.activations import ACT2FN
 
 from gpt2onnx.export.checkpoint import config
 from gpt2onnx.export.graph.activations import ACTIVATIONS
-from gpt2onnx.export.graph.onnx_builder import GraphBuilder
+from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 from tests.export.small_graph import run
 
 # Where functions bend, where they are clipped, and where exponentials run out.

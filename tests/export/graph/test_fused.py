@@ -15,10 +15,10 @@ from gpt2onnx.export.checkpoint.checkpoint import open_checkpoint, tensor_shapes
 from gpt2onnx.export.checkpoint.config import Gpt2Config
 from gpt2onnx.export.exporter import export
 from gpt2onnx.export.graph.fused import build
-from gpt2onnx.export.graph.onnx_builder import PAGE, GraphBuilder
 from gpt2onnx.export.quantization.blocks import BLOCK_SIZE
 from gpt2onnx.export.quantization.dynamic import LARGEST
-from gpt2onnx.export.quantization.precision import PRECISIONS, choose
+from gpt2onnx.export.quantization.table import PRECISIONS, choose
+from gpt2onnx.export.writing.onnx_builder import PAGE, GraphBuilder
 from tests.checkpoints import DEFAULTS, make_checkpoint
 
 

@@ -15,8 +15,8 @@ from transformers import GPT2LMHeadModel
 from gpt2onnx.export.exporter import export
 from gpt2onnx.export.graph.activations import ACTIVATIONS
 from gpt2onnx.export.quantization.blocks import BLOCK_SIZE
-from gpt2onnx.export.quantization.precision import PRECISIONS
 from gpt2onnx.export.quantization.rounding import quantize_blocks, quantize_columns
+from gpt2onnx.export.quantization.table import PRECISIONS
 from tests.checkpoints import DEFAULTS, make_checkpoint, write_tokenizer
 from tests.export.graph.test_fused import parts_of
 from tests.export.logits import (

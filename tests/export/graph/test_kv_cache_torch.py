@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.exporter import export
 from gpt2onnx.export.graph.kv_cache import ATTRIBUTES, MARGIN, CacheGrid
-from gpt2onnx.export.graph.onnx_builder import GraphBuilder
+from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 from gpt2onnx.runtime.decoder import reads
 from tests.checkpoints import make_checkpoint
 from tests.export.logits import (

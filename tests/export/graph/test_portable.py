@@ -15,12 +15,12 @@ from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.checkpoint.checkpoint import Weights
 from gpt2onnx.export.checkpoint.config import Gpt2Config
 from gpt2onnx.export.graph.fused import build
-from gpt2onnx.export.graph.onnx_builder import GraphBuilder
+from gpt2onnx.export.graph.optimum_interface import DATA
 from gpt2onnx.export.graph.portable import PRECISIONS, choose_portable, portable_decoder
-from gpt2onnx.export.runtimes.optimum_interface import DATA
+from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.portable import PortableDecoder
-from gpt2onnx.runtime.ort import session
+from gpt2onnx.runtime.ort import session_options
 from gpt2onnx.runtime.ort.session import open_session
 from tests.checkpoints import DEFAULTS, make_checkpoint
 from tests.export.graph.test_fused import CountingCheckpoint
@@ -106,7 +106,7 @@ def test_int8_runs_where_unsigned_weights_are_asked_for(
     """As on processors whose products of 8 bits saturate."""
     expected = exported_logits(int8, IDS)
     settings = {"session.x64quantprecision": "1"}
-    monkeypatch.setattr(session, "packing_settings", lambda: settings)
+    monkeypatch.setattr(session_options, "packing_settings", lambda: settings)
     np.testing.assert_array_equal(exported_logits(int8, IDS), expected)
 
 

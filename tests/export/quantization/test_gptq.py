@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -26,6 +26,7 @@ def error(weight: Float, inputs: Float, blocks: Blocks, bits: int) -> float:
     return float(np.square(inputs @ (dequantize(blocks, bits, weight.shape[1]) - weight).T).sum())
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.sampled_from([32, 96]), st.sampled_from([4, 8]))
 def test_products_are_nearer_than_by_plain_rounding(seed: int, width: int, bits: int) -> None:
     weight, inputs = problem(seed, width)

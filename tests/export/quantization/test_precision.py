@@ -7,21 +7,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import ParameterError, WeightsError
-from gpt2onnx.export.graph.onnx_builder import GraphBuilder
+from gpt2onnx.errors import WeightsError
 from gpt2onnx.export.quantization import blocks
 from gpt2onnx.export.quantization.blocks import BLOCK_SIZE, cast
 from gpt2onnx.export.quantization.dynamic import LOW, multiply_finely, multiply_hidden
 from gpt2onnx.export.quantization.precision import (
-    DEVICES,
-    PRECISIONS,
     Blockwise,
     Dynamic,
     Floating,
     Precision,
-    choose,
 )
 from gpt2onnx.export.quantization.rounding import quantize_blocks, quantize_columns
+from gpt2onnx.export.quantization.table import PRECISIONS, choose
+from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 from gpt2onnx.runtime.machine.processor import processor
 from tests.export.quantization.test_rounding import dequantize
 from tests.export.small_graph import run
@@ -247,23 +245,3 @@ def test_cast_copies_only_where_it_must() -> None:
     value = np.array([1, -65504], np.float32)
     assert cast(value, SINGLE, "name") is value
     assert cast(value, HALF, "name").dtype == HALF
-
-
-def test_choose_gives_every_precision_its_activations() -> None:
-    assert [choose(name, "cpu").dtype for name in PRECISIONS] == [SINGLE, HALF, *[SINGLE] * 3]
-    assert [choose(name, "cuda").dtype for name in ("fp16", "int8", "int4")] == [HALF] * 3
-
-
-@pytest.mark.parametrize(
-    ("name", "device", "message"),
-    [
-        ("int3", "cpu", f"precision='int3': expected one of {', '.join(PRECISIONS)}"),
-        ("INT8", "cpu", "precision='INT8'"),
-        (None, "cpu", "precision=None"),
-        ("int8", "tpu", f"device='tpu': expected one of {', '.join(DEVICES)}"),
-        ("int8-dynamic", "cuda", "precision='int8-dynamic' has no CUDA kernels"),
-    ],
-)
-def test_choose_refuses_what_does_not_exist(name: str, device: str, message: str) -> None:
-    with pytest.raises(ParameterError, match=message):
-        choose(name, device)

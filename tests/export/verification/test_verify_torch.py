@@ -16,8 +16,7 @@ from tokenizers.models import BPE
 from gpt2onnx.errors import InstallationError, VerificationError
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from gpt2onnx.export.exporter import export
-from gpt2onnx.export.progress import silent
-from gpt2onnx.export.quantization.precision import PRECISIONS
+from gpt2onnx.export.quantization.table import PRECISIONS
 from gpt2onnx.export.verification import verify
 from gpt2onnx.export.verification.verify import (
     PROMPT,
@@ -28,6 +27,7 @@ from gpt2onnx.export.verification.verify import (
     require_packages,
     verify_folder,
 )
+from gpt2onnx.export.writing.progress import silent
 from tests.checkpoints import make_checkpoint
 
 
@@ -116,21 +116,26 @@ def test_one_wrong_weight_is_found(tmp_path: Path, value: float) -> None:
     assert "\n" not in str(raised.value)
 
 
+def allowed(monkeypatch: pytest.MonkeyPatch, precision: str, mean_kl: float) -> None:
+    bound = dataclasses.replace(PRECISIONS[precision], mean_kl=mean_kl)
+    monkeypatch.setitem(PRECISIONS, precision, bound)
+
+
 def test_only_fp32_has_a_bound_on_the_logits_themselves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint, folder = exported(tmp_path, "int8")
     assert verify_folder(checkpoint, folder, "int8", silent).max_difference > 0.05
-    monkeypatch.setitem(verify.MEAN_KL, "fp32", 1)
+    allowed(monkeypatch, "fp32", mean_kl=1)
     with pytest.raises(VerificationError, match=r"expected .* a difference of at most 0\.0"):
         verify_folder(checkpoint, folder, "fp32", silent)
 
 
 def test_every_precision_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert verify.MEAN_KL.keys() == {*PRECISIONS}
+    assert all(each.mean_kl > 0 for each in PRECISIONS.values())
     checkpoint, folder = exported(tmp_path, "int4")
     result = verify_folder(checkpoint, folder, "int4", silent)
-    monkeypatch.setitem(verify.MEAN_KL, "int4", result.mean_kl / 2)
+    allowed(monkeypatch, "int4", mean_kl=result.mean_kl / 2)
     with pytest.raises(VerificationError, match=f"mean KL of at most {result.mean_kl / 2:g}"):
         verify_folder(checkpoint, folder, "int4", silent)
 

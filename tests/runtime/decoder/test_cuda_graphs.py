@@ -23,6 +23,7 @@ from gpt2onnx.runtime.decoder.fused import FusedDecoder
 from gpt2onnx.runtime.decoder.protocol import Read
 from gpt2onnx.runtime.folder.model_folder import open_folder
 from gpt2onnx.runtime.ort import cuda_runtime as cuda_library
+from gpt2onnx.runtime.ort.provider import CUDA
 from gpt2onnx.runtime.ort.session import NO_GRAPH, Session, open_session
 from tests.runtime.decoder.test_cuda_arena import DEVICE, Allocation, FakeLibrary
 
@@ -145,7 +146,7 @@ def on_the_device(plain: FusedDecoder) -> FusedDecoder:
     """A decoder of the same graph that captures its steps."""
     cpu = plain.session
     raw: Any = Replayer(cpu.raw)
-    session = DeviceSession(raw, "cuda", "cuda", DEVICE, "", cpu.inputs, cpu.outputs, captures=True)
+    session = DeviceSession(raw, CUDA, DEVICE, "", cpu.inputs, cpu.outputs, captures=True)
     return FusedDecoder(session, plain.n_positions)
 
 

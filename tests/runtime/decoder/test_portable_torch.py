@@ -22,6 +22,7 @@ from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.portable import PortableDecoder, PortableRow
 from gpt2onnx.runtime.decoder.protocol import NONE, Ids, Logits, Read
 from gpt2onnx.runtime.machine.processor import processor
+from gpt2onnx.runtime.ort.provider import CPU
 from gpt2onnx.runtime.ort.session import Session, TensorSpec, open_session
 from tests.checkpoints import make_checkpoint
 
@@ -406,6 +407,6 @@ def test_a_graph_that_it_does_not_know_is_refused(
     inputs: Shapes, outputs: Shapes, message: str
 ) -> None:
     outputs = outputs or {"logits": ("b", "s", 9)}
-    session = Session(None, "cpu", "cpu", 0, "", specs(inputs), specs(outputs))
+    session = Session(None, CPU, 0, "", specs(inputs), specs(outputs))
     with pytest.raises(ModelFolderError, match=message):
         PortableDecoder(session, POSITIONS)

@@ -8,6 +8,7 @@ import pytest
 
 from gpt2onnx.errors import CorruptModelError, ModelFolderError, ParameterError, ProviderError
 from gpt2onnx.runtime.ort.errors import explained, out_of_memory, plain
+from gpt2onnx.runtime.ort.provider import KNOWN
 
 CALL = (
     "std::conditional_t<THRW, void, onnxruntime::common::Status> onnxruntime::CudaCall(ERRTYPE, "
@@ -75,7 +76,7 @@ def test_an_error_is_the_providers_the_models_or_the_callers(
     file = tmp_path / "model.onnx"
     file.touch()
     for model in (file, str(file), b"bytes"):
-        error = explained(RuntimeError(text), model, provider, "1.31.1")
+        error = explained(RuntimeError(text), model, KNOWN[provider], "1.31.1")
         assert type(error) is kind
         assert plain(text) in str(error)
 

@@ -21,6 +21,8 @@ from gpt2onnx.errors import (
     ProviderError,
 )
 from gpt2onnx.runtime.machine.threads import default_threads
+from gpt2onnx.runtime.ort import library
+from gpt2onnx.runtime.ort import provider as provider_module
 from gpt2onnx.runtime.ort import session as session_module
 from gpt2onnx.runtime.ort.session import Session, TensorSpec, open_session
 
@@ -237,11 +239,11 @@ def test_importing_the_runtime_does_not_import_onnxruntime() -> None:
 def test_an_onnxruntime_that_cannot_be_imported_is_an_installation_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(session_module, "require_onnxruntime", lambda: "onnxruntime 1.31.1")
+    monkeypatch.setattr(library, "require_onnxruntime", lambda: "onnxruntime 1.31.1")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    session_module._onnxruntime.cache_clear()
+    library.onnxruntime.cache_clear()
     with pytest.raises(InstallationError, match=r"onnxruntime 1\.31\.1 can't be imported"):
-        session_module.available_providers()
+        library.onnxruntime()
 
 
 class FakeOnnxRuntime:
@@ -290,8 +292,8 @@ WORK = [(CUDA, "MatMul"), (CUDA, "GroupQueryAttention")]
 
 def fake(monkeypatch: pytest.MonkeyPatch, *arguments, obstacle: str | None = None, **more):
     runtime = FakeOnnxRuntime(*arguments, **more)
-    monkeypatch.setattr(session_module, "_onnxruntime", lambda: runtime)
-    monkeypatch.setattr(session_module, "cuda_obstacle", lambda capi, built_for: obstacle)
+    monkeypatch.setattr(library, "onnxruntime", lambda: runtime)
+    monkeypatch.setattr(provider_module, "cuda_obstacle", lambda capi, built_for: obstacle)
     return runtime
 
 

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import gpt2onnx
 from gpt2onnx.errors import Gpt2OnnxError, ModelFolderError
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.model import Model
-from gpt2onnx.runtime.ort import session
+from gpt2onnx.runtime.ort import provider, session_options
 from gpt2onnx.runtime.ort import startup_cache as startup
 from gpt2onnx.runtime.ort import startup_entries as entries
+from gpt2onnx.runtime.ort.session import How
 
 # Sizes whose packed matrices come to lie at multiples of 64, as GPT-2's own do.
 ALIGNED = {"n_embd": 128, "vocab_size": 320, "n_positions": 64}
@@ -152,12 +154,14 @@ def another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def other_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {} if session.packing_settings() else {"session.x64quantprecision": "1"}
-    monkeypatch.setattr(session, "packing_settings", lambda: settings)
+    settings = {} if startup.packing_settings() else {"session.x64quantprecision": "1"}
+    for module in (startup, session_options):
+        monkeypatch.setattr(module, "packing_settings", lambda: settings)
 
 
 def other_fusions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "SLOW_FUSIONS", [])
+    cpu = replace(provider.CPU, disabled_optimizers=("QDQS8ToU8Transformer",))
+    monkeypatch.setitem(provider.KNOWN, "cpu", cpu)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +243,7 @@ def test_other_logits_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_what_onnx_runtime_cannot_save(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as context:
-        context.setattr(session, "_create", refusing_to_save(session._create))
+        context.setattr(startup, "create", refusing_to_save(startup.create))
         model = load(folder)
         assert model.session.startup == "not used: ONNX Runtime can't save it: no such luck"
         assert len(logits(model)) == 6
@@ -247,10 +251,10 @@ def test_what_onnx_runtime_cannot_save(folder: Path, monkeypatch: pytest.MonkeyP
 
 
 def refusing_to_save(create: Callable[..., Any]) -> Callable[..., Any]:
-    def refuse(*args: Any, save_to: Path | None = None, **kwargs: Any) -> Any:
-        if save_to:
+    def refuse(model: Any, how: How) -> Any:
+        if how.setup.save_to:
             raise ModelFolderError("no such luck")
-        return create(*args, **kwargs)
+        return create(model, how)
 
     return refuse
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.runtime.decoder.protocol import Decoder, Logits, Read, Result
 from gpt2onnx.runtime.decoding.continuation import Continuation, Step
 from gpt2onnx.runtime.decoding.lookahead.draft_tree import DraftTree
@@ -199,15 +199,15 @@ class _Guesses:
 
 
 def _require_fitting(sizes: LookaheadSizes, n_positions: int) -> None:
-    read = {
-        "lookahead_window_size and lookahead_ngram_size": sizes.window * (sizes.ngram - 1),
-        "lookahead_guess_set_size": sizes.guess_set,
-    }
-    for name, count in read.items():
+    window, ngram = Given("lookahead_window_size"), Given("lookahead_ngram_size")
+    for named, count in (
+        ((window, " and ", ngram, " ask"), sizes.window * (sizes.ngram - 1)),
+        ((Given("lookahead_guess_set_size"), " asks"), sizes.guess_set),
+    ):
         if count > n_positions:
             raise ParameterError(
-                f"{name} ask for {count} guesses: expected at most {n_positions}, the model's "
-                "positions"
+                *named,
+                f" for {count} guesses: expected at most {n_positions}, the model's positions",
             )
 
 

@@ -15,7 +15,7 @@ import pytest
 
 import gpt2onnx
 from gpt2onnx import Generation, Model, evaluate
-from gpt2onnx.runtime.turns import Turns, in_turn
+from gpt2onnx.runtime.machine.turns import Turns, in_turn
 
 THREADS = 8
 DRAWN: dict[str, Any] = {"do_sample": True, "seed": 3, "max_new_tokens": 9}

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.export.graph.onnx_builder import GraphBuilder
 from gpt2onnx.export.quantization.blocks import (
     BLOCK_SIZE,
     MIDDLE,
@@ -28,6 +27,7 @@ from gpt2onnx.export.quantization.blocks import (
 )
 from gpt2onnx.export.quantization.precision import Blockwise
 from gpt2onnx.export.quantization.rounding import quantize_blocks
+from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 
 Float = NDArray[np.float32]
 

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from gpt2onnx.samplers import GenerationParams, Sampler, generator
-from tests.samplers.test_chain import CHAINS, EOS, VOCAB, allow_odd, row
+from tests.samplers.chain.test_steps import CHAINS, EOS, VOCAB, allow_odd, row
 
 # The 0.999 quantile of chi-square with 9 degrees of freedom (NIST/SEMATECH e-Handbook, 1.3.6.7.4).
 CHI_SQUARE_999 = 27.877

@@ -14,9 +14,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from gpt2onnx.errors import OutputExistsError, StorageError
-from gpt2onnx.export import folder
 from gpt2onnx.export.checkpoint.checkpoint import open_checkpoint
-from gpt2onnx.export.folder import check_replaceable, staged, write_manifest, write_settings
+from gpt2onnx.export.writing import folder
+from gpt2onnx.export.writing.folder import check_replaceable, staged, write_manifest, write_settings
 from gpt2onnx.runtime.folder import manifest
 from gpt2onnx.runtime.folder import model_folder as runtime_folder
 from tests.checkpoints import make_checkpoint

@@ -11,7 +11,7 @@ import numpy as np
 
 from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.samplers.candidates import Candidates, FloatArray, IntArray
-from gpt2onnx.samplers.chain import (
+from gpt2onnx.samplers.chain.steps import (
     compose_penalties,
     compose_warpers,
     given,

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from gpt2onnx.export.graph.onnx_builder import (
+from gpt2onnx.export.writing.onnx_builder import (
     CONTRIB_OPERATORS,
     IR_VERSION,
     MICROSOFT,
