@@ -45,15 +45,19 @@ ARROWS = {
     "runtime/machine": "errors",
     "runtime/folder": "errors files paths runtime/machine",
     "runtime/ort": "errors files flags paths staging runtime/machine runtime/folder",
-    "runtime/decoder": "errors runtime/machine runtime/ort",
+    "runtime/decoder": "errors samplers runtime/machine runtime/ort",
     "runtime/structured": "errors flags samplers tokenizer runtime/decoder",
     "runtime/text": "errors flags samplers tokenizer runtime/decoder",
     "runtime/decoding": (
         "errors files flags samplers tokenizer runtime/decoder runtime/structured runtime/text"
     ),
+    "runtime/engine": (
+        "errors files staging runtime/machine runtime/folder runtime/ort runtime/decoder "
+        "runtime/decoding"
+    ),
     "runtime/*": (
         "errors flags samplers tokenizer runtime/machine runtime/folder runtime/ort "
-        "runtime/decoder runtime/structured runtime/text runtime/decoding"
+        "runtime/decoder runtime/structured runtime/text runtime/decoding runtime/engine"
     ),
     "runtime/profiling": (
         "errors flags staging runtime/machine runtime/folder runtime/ort runtime/decoder runtime/*"
@@ -84,21 +88,23 @@ ARROWS = {
     "models": "demo errors files runtime",
     "reference": "demo errors export models runtime",
     "evaluation": "agreement errors flags models reference runtime samplers tokenizer",
-    "gpt2onnx": "errors evaluation export models runtime samplers",
+    "serving": "errors models runtime samplers",
+    "gpt2onnx": "errors evaluation export models runtime samplers serving",
     "doctor": "errors gpt2onnx paths runtime",
     "kept": "errors files paths runtime staging",
-    # Files between the wings: a comparison measures, and is reported.
-    "compare/measure": "agreement errors flags runtime tokenizer",
-    "compare/*": "errors flags gpt2onnx runtime staging compare/measure",
-    "compare/report": "errors flags page compare/*",
+    # Files above the wings that measure and record, and below that which reports.
+    "compare/record": "errors flags runtime",
+    "compare/measure": "agreement errors flags runtime tokenizer compare/record",
+    "compare/*": "errors flags runtime staging compare/record compare/measure",
+    "compare/report": "errors flags page compare/record",
     "compare": "",
     # Files below the wings: what every command stands on. The face runs the commands by name.
     "cli/*": "errors staging",
     "cli/options": "demo errors files flags models runtime samplers cli/*",
     "cli/output": "compare errors files flags page samplers staging cli/*",
     "cli/commands": (
-        "compare demo doctor errors evaluation export flags kept page paths reference runtime "
-        "samplers tokenizer cli/* cli/options cli/output"
+        "compare demo doctor errors evaluation export flags gpt2onnx kept page paths reference "
+        "runtime samplers tokenizer cli/* cli/options cli/output"
     ),
     "cli": "gpt2onnx cli/*",
     "__main__": "cli",

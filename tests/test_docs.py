@@ -135,11 +135,11 @@ def test_the_drawing_leaves_out_what_follows() -> None:
 def test_a_docstrings_parameters_are_a_list() -> None:
     pytest.importorskip("griffe", reason="the site needs [docs]")
     as_list = runpy.run_path(str(ROOT / "scripts" / "docstrings.py"))["as_list"]
-    text = "Opens it.\n\nname: a folder, or\none of ours.\nsize: bytes.\n\nErrors: StorageError."
+    text = "Opens it.\n\nname: a folder, or\none of ours.\nsize: bytes.\n\nRaises StorageError."
     assert as_list(text, {"name", "size"}).split("\n\n") == [
         "Opens it.",
         "\n- **name**: a folder, or\n  one of ours.\n- **size**: bytes.",
-        "Errors: StorageError.",
+        "Raises StorageError.",
     ]
 
 

@@ -13,7 +13,7 @@ import time
 
 from gpt2onnx.compare.measure.job import Job, Reason
 from gpt2onnx.compare.measure.jobs import answer
-from gpt2onnx.compare.schema import from_json, to_json
+from gpt2onnx.compare.record.schema import from_json, to_json
 from gpt2onnx.errors import Gpt2OnnxError
 
 

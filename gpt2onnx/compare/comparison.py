@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gpt2onnx.compare.grid import Cell, Configuration, Grid
 from gpt2onnx.compare.measure.job import Apart, Job, Kind, Reason, apart
 from gpt2onnx.compare.models import Models
 from gpt2onnx.compare.record.answers import Agreement, Answers, Placement
 from gpt2onnx.compare.record.costs import Cost
+from gpt2onnx.compare.record.grid import Cell, Configuration, Grid
 from gpt2onnx.compare.record.record import Record
 from gpt2onnx.compare.record.runs import Missing, Run, Speed
 from gpt2onnx.errors import Gpt2OnnxError

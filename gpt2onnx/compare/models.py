@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from gpt2onnx.compare.grid import CPU, REFERENCE, Configuration
+from gpt2onnx.compare.record.grid import CPU, REFERENCE, Configuration
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime.folder.model_folder import ModelFolder, open_folder
 from gpt2onnx.runtime.ort.provider import export_device

@@ -7,13 +7,12 @@ requests and threads; knows nothing of strategies, graphs or text.
 from __future__ import annotations
 
 import atexit
+import math
 import time
 from collections import Counter
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Any, Literal
-
-import numpy as np
 
 from gpt2onnx.errors import (
     EngineClosedError,
@@ -139,7 +138,7 @@ class Engine:
         with self._changed:
             self._require_open()
             now = time.monotonic()
-            until = np.inf if deadline is None else now + _seconds(deadline)
+            until = math.inf if deadline is None else now + _seconds(deadline)
             for task in (*call.tasks, *call.scoring_tasks):
                 length = min(task.length, self.model.decoder.n_positions)
                 tokens = max(1, task.rows_needed * length)
@@ -271,7 +270,7 @@ class Engine:
             rows = max(ticket.rows, self._capacity.max_tokens // n_positions)
             self.model.decoder.reserve(min(rows, self._capacity.max_rows), n_positions)
         max_time = part.request.call.params.max_time
-        until = np.inf if max_time is None else time.monotonic() + max_time
+        until = math.inf if max_time is None else time.monotonic() + max_time
         part.run = self._loop.add(part.task, until, ticket.tenant)
         part.request.has_begun = True
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gpt2onnx.compare.grid import REFERENCE, Cell, Configuration, Grid
 from gpt2onnx.compare.record.answers import Ran
 from gpt2onnx.compare.record.asked import SCHEMA_VERSION, Asked, Machine, ModelName
 from gpt2onnx.compare.record.costs import Cost
+from gpt2onnx.compare.record.grid import REFERENCE, Cell, Configuration, Grid
 from gpt2onnx.compare.record.record import Record
 from gpt2onnx.compare.record.runs import Energy, Memory, Missing, Run, Speed, Steps
 

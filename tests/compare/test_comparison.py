@@ -15,16 +15,16 @@ import gpt2onnx
 from gpt2onnx.agreement import Agreement
 from gpt2onnx.compare import comparison
 from gpt2onnx.compare.comparison import Comparison
-from gpt2onnx.compare.grid import REFERENCE, Configuration, Grid
 from gpt2onnx.compare.measure import answers
 from gpt2onnx.compare.measure.job import Job, Reason
 from gpt2onnx.compare.measure.jobs import answer
 from gpt2onnx.compare.models import Exported, Given
 from gpt2onnx.compare.record.answers import Ran
+from gpt2onnx.compare.record.grid import REFERENCE, Configuration, Grid
 from gpt2onnx.compare.record.record import Record, read
 from gpt2onnx.compare.record.runs import Missing, Run
+from gpt2onnx.compare.record.schema import to_json
 from gpt2onnx.compare.report.findings import findings
-from gpt2onnx.compare.schema import to_json
 from gpt2onnx.errors import ParameterError, ProviderError
 from gpt2onnx.export.cached import CachedExports
 from gpt2onnx.runtime.decoder import reads

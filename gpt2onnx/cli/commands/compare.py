@@ -15,13 +15,13 @@ from gpt2onnx.cli.output.table import table
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.streams import is_terminal, say
 from gpt2onnx.compare.comparison import Comparison
-from gpt2onnx.compare.grid import Grid
 from gpt2onnx.compare.measure.answers import encoded
 from gpt2onnx.compare.measure.machine import machine
 from gpt2onnx.compare.measure.prompts import PROMPTS
 from gpt2onnx.compare.models import Exported, Given
 from gpt2onnx.compare.record.asked import SCHEMA_VERSION, Asked, ModelName
 from gpt2onnx.compare.record.costs import Prices
+from gpt2onnx.compare.record.grid import Grid
 from gpt2onnx.compare.record.record import Record
 from gpt2onnx.compare.record.runs import Run
 from gpt2onnx.compare.report.findings import findings

@@ -9,10 +9,10 @@ from pathlib import Path
 from gpt2onnx.cli.output.whole_file import WholeFile
 from gpt2onnx.compare.record.costs import Prices
 from gpt2onnx.compare.record.record import Record, read
+from gpt2onnx.compare.record.schema import to_json
 from gpt2onnx.compare.report.cost import priced
 from gpt2onnx.compare.report.markdown import markdown
 from gpt2onnx.compare.report.page import render
-from gpt2onnx.compare.schema import to_json
 from gpt2onnx.errors import (
     Advised,
     Given,

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 from gpt2onnx.compare.record.answers import Agreement, Placement
 from gpt2onnx.compare.record.runs import Speed
-from gpt2onnx.compare.schema import from_json, to_json
+from gpt2onnx.compare.record.schema import from_json, to_json
 from gpt2onnx.errors import Gpt2OnnxError
 from gpt2onnx.runtime.ort.errors import plain
 

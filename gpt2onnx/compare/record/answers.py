@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from gpt2onnx.compare.grid import Configuration
-from gpt2onnx.compare.schema import Absent, Flat
+from gpt2onnx.compare.record.grid import Configuration
+from gpt2onnx.compare.record.schema import Absent, Flat
 
 Nodes: TypeAlias = dict[str, dict[str, int]]  # how many of each operator, by provider
 Verdict: TypeAlias = Literal["same", "near-ties", "differs"]

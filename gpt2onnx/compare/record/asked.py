@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from gpt2onnx.compare.grid import Configuration, Grid
-from gpt2onnx.compare.schema import to_json
+from gpt2onnx.compare.record.grid import Configuration, Grid
+from gpt2onnx.compare.record.schema import to_json
 from gpt2onnx.errors import ParameterError
 
 SCHEMA_VERSION: Literal[1] = 1

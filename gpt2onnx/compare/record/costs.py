@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gpt2onnx.compare.grid import CPU, Configuration
-from gpt2onnx.compare.schema import Flat
+from gpt2onnx.compare.record.grid import CPU, Configuration
+from gpt2onnx.compare.record.schema import Flat
 from gpt2onnx.errors import Given, ParameterError
 
 # Dollars an hour; what is outside is a mistake, and costs that are made of it no numbers.

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from gpt2onnx.compare.grid import Cell, Configuration
 from gpt2onnx.compare.record.answers import Answers
 from gpt2onnx.compare.record.asked import SCHEMA_VERSION, Asked
 from gpt2onnx.compare.record.costs import Crossover, Prices
+from gpt2onnx.compare.record.grid import Cell, Configuration
 from gpt2onnx.compare.record.runs import Missing, Run
-from gpt2onnx.compare.schema import Flat, from_json
+from gpt2onnx.compare.record.schema import Flat, from_json
 from gpt2onnx.errors import Gpt2OnnxError, shown
 
 Entry = TypeVar("Entry")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from gpt2onnx.compare.grid import Cell
 from gpt2onnx.compare.record.answers import Ran, Summary
 from gpt2onnx.compare.record.costs import Cost
-from gpt2onnx.compare.schema import Flat
+from gpt2onnx.compare.record.grid import Cell
+from gpt2onnx.compare.record.schema import Flat
 
 # What a machine may not tell: its energy, the device's, and the device's memory in use.
 Figure: TypeAlias = Literal["cpu", "device", "device_bytes"]

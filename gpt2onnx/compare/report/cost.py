@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from gpt2onnx.compare.grid import CPU, REFERENCE, Configuration
 from gpt2onnx.compare.record.costs import Cost, Crossover, Prices
+from gpt2onnx.compare.record.grid import CPU, REFERENCE, Configuration
 from gpt2onnx.compare.record.record import Record, measured
 from gpt2onnx.compare.record.runs import Missing, Run
 

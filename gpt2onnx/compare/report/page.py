@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import NamedTuple
 
-from gpt2onnx.compare.grid import Configuration
 from gpt2onnx.compare.record.answers import Answers, Parting
+from gpt2onnx.compare.record.grid import Configuration
 from gpt2onnx.compare.record.record import Record
 from gpt2onnx.compare.record.runs import Run
 from gpt2onnx.compare.report.findings import findings

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gpt2onnx.compare.grid import Cell, Configuration
 from gpt2onnx.compare.record.answers import Agreement, Parting, Placement, Verdict
+from gpt2onnx.compare.record.grid import Cell, Configuration
 from gpt2onnx.compare.record.record import Record
 from gpt2onnx.compare.record.runs import Missing, Run
 

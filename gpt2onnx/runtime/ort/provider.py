@@ -99,9 +99,9 @@ CPU = Provider(
     f"CPU{SUFFIX}",
     runs_all=True,
     takes_options=False,
-    # With the first, prompts are 1.15 times as slow in fp32 (docs/notes/ort.md). Where packing.py asks
-    # for unsigned weights, the second gives DequantizeLinear of blocks a zero point of the wrong
-    # rank, at which the run then fails.
+    # With the first, prompts are 1.15 times as slow in fp32 (docs/notes/graph.md). Where packing.py
+    # asks for unsigned weights, the second gives DequantizeLinear of blocks a zero point of the
+    # wrong rank, at which the run then fails.
     disabled_optimizers=("SkipLayerNormFusion", "QDQS8ToU8Transformer"),
     packs=True,
     runs_kernels=True,

@@ -111,7 +111,7 @@ class How:
 
 
 def create(model: Model, how: How) -> Session:
-    """Open a model as told. Errors: as `open_session`'s."""
+    """Open a model as told. Raises as `open_session`'s."""
     ort, provider = library.onnxruntime(), how.provider
     given = {**provider.default_options, **{k: str(v) for k, v in how.options.items()}}
     # What was optimised once is taken as it is.

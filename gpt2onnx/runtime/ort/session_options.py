@@ -15,8 +15,8 @@ from gpt2onnx.runtime.ort.packing import packing_settings, saving_settings
 from gpt2onnx.runtime.ort.provider import Provider
 
 # How long a thread spins for work before it sleeps. ONNX Runtime's own default outlasts the sampler
-# and a run of another model: two at once took 2.5 times as long (docs/notes/ort.md). Between operators of
-# one run 20 us are enough.
+# and a run of another model: two at once took 2.5 times as long (docs/notes/ort.md). Between
+# operators of one run 20 us are enough.
 SPIN_US = 20
 
 

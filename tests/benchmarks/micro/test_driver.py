@@ -47,11 +47,11 @@ def test_a_call_is_timed_with_what_it_gives() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "reference", "equal"),
+    ("tokens", "expected", "equal"),
     [([1, 2, 3], [1, 2, 3], 3), ([1, 2, 3], [1, 5, 3], 1), ([], [1], 0), ([1, 2], [1, 2, 3], 2)],
 )
-def test_equal_tokens(tokens: list[int], reference: list[int], equal: int) -> None:
-    assert equal_tokens(tokens, reference) == equal
+def test_equal_tokens(tokens: list[int], expected: list[int], equal: int) -> None:
+    assert equal_tokens(tokens, expected) == equal
 
 
 def test_rows_are_printed_as_they_come_and_all_of_them_as_json(

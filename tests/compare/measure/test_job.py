@@ -16,7 +16,7 @@ from gpt2onnx.compare.measure import job
 from gpt2onnx.compare.measure.jobs import answer
 from gpt2onnx.compare.record.answers import Placement, Ran
 from gpt2onnx.compare.record.runs import Speed
-from gpt2onnx.compare.schema import to_json
+from gpt2onnx.compare.record.schema import to_json
 from tests.compare.jobs import a_job
 
 # As ONNX Runtime says it, with the place in its source.

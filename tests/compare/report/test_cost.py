@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from gpt2onnx.compare.grid import Configuration
 from gpt2onnx.compare.record.costs import Cost, Crossover, Prices
+from gpt2onnx.compare.record.grid import Configuration
 from gpt2onnx.compare.record.record import Record
 from gpt2onnx.compare.record.runs import Missing, Run
 from gpt2onnx.compare.report.cost import priced

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from gpt2onnx.compare.schema import Flat
+from gpt2onnx.compare.record.schema import Flat
 from gpt2onnx.errors import Given, ParameterError, Plain
 from gpt2onnx.flags import refusal
 from gpt2onnx.runtime.ort.provider import CUDA

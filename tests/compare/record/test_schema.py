@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from gpt2onnx.compare.schema import Absent, Flat, from_json, to_json
+from gpt2onnx.compare.record.schema import Absent, Flat, from_json, to_json
 from gpt2onnx.errors import ParameterError
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gpt2onnx.compare.grid import Cell, Configuration, Grid
+from gpt2onnx.compare.record.grid import Cell, Configuration, Grid
 from gpt2onnx.errors import ParameterError
 
 

@@ -15,12 +15,12 @@ from gpt2onnx.cli.output.report_folder import ReportFolder, earlier
 from gpt2onnx.compare.record.asked import ModelName
 from gpt2onnx.compare.record.costs import Prices
 from gpt2onnx.compare.record.record import Record, read
+from gpt2onnx.compare.record.schema import to_json
 from gpt2onnx.compare.report.cost import priced
-from gpt2onnx.compare.schema import to_json
 from gpt2onnx.errors import ParameterError
 
 # One that was written on a real machine.
-WRITTEN = Path(__file__).parents[2] / "docs" / "compare" / "compare.json"
+WRITTEN = Path(__file__).parents[3] / "docs" / "compare" / "compare.json"
 VALUES = [None, "x", -1, 0, 1e999, float("nan"), 10**400, [], {}, [None], {"x": None}, True]
 
 
