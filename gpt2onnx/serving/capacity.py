@@ -30,7 +30,7 @@ def capacity_of(
     tokens = rows * model.decoder.n_positions
     if max_tokens is not None:
         tokens = min(tokens, _AT_LEAST_1("max_tokens", max_tokens))
-    elif model.session.device_type == "cpu" and (free := available_memory()) is not None:
+    elif model.session.runs_on.in_host_memory and (free := available_memory()) is not None:
         token_bytes = max(1, cache_bytes_per_token(model.session.inputs))
         fitting = free // 2 // token_bytes
         tokens = min(tokens, max(fitting, model.decoder.n_positions))

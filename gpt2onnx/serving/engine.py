@@ -89,11 +89,12 @@ class Engine:
         prefix_cache: str | int = 0,
         **load_options: Any,
     ) -> None:
-        if isinstance(model, Model) and load_options:
+        is_open = hasattr(model, "call")
+        if is_open and load_options:
             raise ParameterError(
                 Given(*load_options), " has no effect on an open model: give it to load"
             )
-        self.model = model if isinstance(model, Model) else load(model, **load_options)
+        self.model: Model = model if is_open else load(model, **load_options)  # type: ignore
         self._capacity = capacity_of(self.model, max_rows, max_tokens, max_waiting)
         self._scheduler = Scheduler(*self._capacity)
         self._prefixes = self.model.prefixes.cache(prefix_cache)
