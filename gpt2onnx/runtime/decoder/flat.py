@@ -8,6 +8,7 @@ the steps of all rows. The cache is an input that the graph writes to. Knows the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 from weakref import ref
 
@@ -28,6 +29,7 @@ from gpt2onnx.runtime.decoder.protocol import (
     chunks,
     joined,
 )
+from gpt2onnx.runtime.machine.turns import Turns, in_turn
 from gpt2onnx.runtime.ort.session import Session
 
 INPUTS = (
@@ -40,12 +42,16 @@ NOTHING_HIDDEN = np.zeros((0, 0), np.bool_)
 
 
 class FlatDecoder:
-    """Rows of a KV cache, advanced by one ONNX Runtime session. For one thread at a time."""
+    """Rows of a KV cache, advanced by one ONNX Runtime session.
+
+    Threads may share it, each with rows of its own: every method has its turn.
+    """
 
     can_branch = True
     chunk = CHUNK
 
     def __init__(self, session: Session, n_positions: int) -> None:
+        self.turns = Turns()
         self.session = session
         self.n_positions = n_positions
         self.cache = KVCache(_cache_shape(session, n_positions))
@@ -54,42 +60,53 @@ class FlatDecoder:
         self.hidden_size = int(hidden.shape[-1]) if hidden else 0
         self._binding = _ArenaBinding(session, self.cache.shape)
 
+    @in_turn
     def new_row(self) -> CacheRow:
         return self.cache.new_row()
 
+    @in_turn
     def fork(self, row: CacheRow) -> CacheRow:
         return self.cache.fork(row)
 
+    @in_turn
     def copy(self, source: CacheRow, target: CacheRow, start: int) -> None:
         self.cache.copy(source, target, start)
 
+    @in_turn
     def truncate(self, row: CacheRow, length: int) -> None:
         self.cache.truncate(row, length)
 
     def free(self, row: CacheRow) -> None:
-        self.cache.free(row)
+        self.turns.soon(partial(self.cache.free, row))
 
+    @in_turn
     def reserve(self, rows: int, length: int) -> None:
         self.cache.reserve(len(self.cache.rows) + rows, length)
 
+    @in_turn
     def keep(self, row: CacheRow, start: int, offsets: Ids) -> None:
         self.cache.keep(row, start, offsets)
 
+    @in_turn
     def take_out(self, row: CacheRow) -> FrozenRow:
         return self.cache.take_out(row)
 
+    @in_turn
     def put_back(self, frozen: FrozenRow) -> None:
         self.cache.put_back(frozen)
 
     def gather(self, rows: Sequence[CacheRow]) -> None:
         """Does nothing: a run takes any rows."""
 
+    @in_turn
     def read_block(self, row: CacheRow, start: int, stop: int) -> Block:
         return self.cache.read(row, start, stop)
 
+    @in_turn
     def write_blocks(self, row: CacheRow, start: int, blocks: Sequence[Block]) -> None:
         self.cache.write(row, start, blocks)
 
+    @in_turn
     def read(self, reads: Sequence[Read]) -> list[Result]:
         for each in reads:
             self.cache.make_room(each.row, len(each.ids))

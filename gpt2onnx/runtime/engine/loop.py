@@ -147,6 +147,7 @@ class Loop(Generic[Event]):
         for run in [run for run in self.runs if run.is_read()]:
             run.tokens_read += sum(len(read.ids) for read in run.reads)
             self._attempt(run, lambda: run.take(now < run.deadline), told, contain)  # noqa: B023
+        self._gather([each.run for each in told])
         return told
 
     def close(self) -> None:
@@ -174,6 +175,16 @@ class Loop(Generic[Event]):
             told.append(Told(run, events))
             if run.task.done:
                 self.remove(run)
+
+    def _gather(self, took: Sequence[Run[Event]]) -> None:
+        """Let all that write be neighbours, where one begins to while others' prompts are read.
+
+        A prompt's row among theirs would split every step in two.
+        """
+        reading = [run for run in self.runs if run.unread]
+        if reading and any(run.takes == 1 for run in took):
+            writing = [run for run in self.runs if not run.unread]
+            self.decoder.gather([row for run in writing for row in run.task.rows])
 
     def _plan(self, run: Run[Event]) -> None:
         run.plan(self.decoder.chunk, lambda read: self._restored(read, run.tenant))
