@@ -103,7 +103,7 @@ def check_kv_cache(kv_cache: str, graph: str, precision: str, device: str) -> No
     ):
         if value not in wanted:
             raise ParameterError(
-                *(Given("kv_cache", "int8"), " goes with "),
+                *(Given("kv_cache", "int8"), " needs "),
                 Advised(option, Plain(" or ".join(map(repr, wanted)))),
                 *(f", got {value!r}; use ", Advised("kv_cache", "float")),
             )
