@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models
 
 from gpt2onnx import Generation, GenerationParams, Model
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime.decoding import ranking
 from gpt2onnx.runtime.decoding.ranking import PromptLogprobs
+from gpt2onnx.runtime.decoding.top_tokens import TopTokens
 from gpt2onnx.runtime.engine.loop import run
 from tests.fake_decoder import FakeDecoder, by_last_token
 
@@ -102,7 +104,8 @@ def test_a_plain_greedy_choice_changes_nothing(model: Model) -> None:
 def test_prompt_logprobs_on_a_table() -> None:
     decoder = FakeDecoder(FORK)
     written = [Generation(ids) for ids in ([0, 1, 0, 2], [1], [0, 1, 0, 2])]
-    prompts = PromptLogprobs(decoder, [np.array(each.prompt_token_ids) for each in written])
+    none = TopTokens(Tokenizer(models.BPE()), 3, 0)
+    prompts = PromptLogprobs(decoder, [np.array(each.prompt_token_ids) for each in written], none)
     list(run(decoder, prompts.tasks))
     prompts.add_to(written)
     expected = np.log([0.25, 1, 0.75]).tolist()
@@ -151,6 +154,21 @@ def test_prompt_logprobs_are_those_of_the_prompt_that_is_read(
     assert written.prompt_logprobs == (
         model.score(written.prompt_token_ids, add_bos=False).logprobs
     )
+
+
+def test_prompt_alternatives_are_the_largest(model: Model, reference: Any) -> None:
+    written = model.generate("hello", prompt_logprobs=True, top_logprobs=3, max_new_tokens=1)
+    with torch.no_grad():
+        logits = reference(torch.tensor([written.prompt_token_ids])).logits[0, :-1]
+    expected = logits.log_softmax(-1).topk(3)
+    found = written.prompt_alternatives
+    assert [[each.id for each in place] for place in found] == expected.indices.tolist()
+    assert [[each.logprob for each in place] for place in found] == [
+        pytest.approx(row, abs=1e-4) for row in expected.values.tolist()
+    ]
+    scored = model.score(written.prompt_token_ids, add_bos=False, top_logprobs=3)
+    assert scored.alternatives == found
+    assert model.score("hello").alternatives == []
 
 
 def test_no_prompt_logprobs_unless_asked(model: Model) -> None:
