@@ -48,7 +48,12 @@ ARROWS = {
     "cli": {
         *("gpt2onnx", "errors", "files", "flags", "paths", "agreement", "samplers", "runtime"),
         *("demo", "export", "models", "reference", "evaluation", "doctor", "kept", "compare"),
-        *("page", "staging", "tokenizer"),
+        *("page", "server", "serving", "staging", "tokenizer"),
+    },
+    "serving": {"errors", "models", "runtime", "samplers"},
+    "server": {
+        *("gpt2onnx", "errors", "files", "models", "page", "runtime", "samplers", "serving"),
+        "tokenizer",
     },
     "gpt2onnx": {"errors", "export"},
     "__main__": {"cli"},
@@ -61,6 +66,11 @@ THIRD_PARTY = {
     "evaluation": {"numpy"},
     "doctor": {"numpy"},
     "compare": {"numpy", "tokenizers"},
+    "serving": {"numpy"},
+    "server": {
+        *("anyio", "jinja2", "msgspec", "prometheus_client", "starlette", "tokenizers"),
+        *("uvicorn", "numpy"),
+    },
     "export": {
         *("numpy", "onnx", "safetensors", "huggingface_hub", "tokenizers", "tqdm"),
         *("torch", "transformers", "optimum", "onnxruntime"),
@@ -206,8 +216,8 @@ def f():
             "a.b",
             "c",
             "gpt2onnx.errors",
-            "gpt2onnx.runtime.decoder.kv_cache",
-            "gpt2onnx.runtime.ort.session",
+            "gpt2onnx.runtime.results",
+            "gpt2onnx.runtime.turns",
         ),
         *("e", "h", "i"),
     }

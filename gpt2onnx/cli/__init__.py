@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "generate": "write on from a prompt",
+    "serve": "models behind HTTP, as OpenAI's clients speak to one",
     "score": "the log-probability of each token of a text",
     "eval": "perplexity of a text, and how far a model is from a reference",
     "trace": "write on, and show what else each token could have been",

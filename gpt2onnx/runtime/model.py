@@ -262,6 +262,10 @@ class Model:
         ]
         return ScoreCall(tasks, top, self.tokenizer)
 
+    def token_ids(self, text: Prompt) -> Ids:
+        """The ids [n] of a text, or ids as they are. Raises PromptError and its kinds."""
+        return self._prompts.encode(text)
+
     def prompt_ids(self, prompt: Prompt, **parameters: Any) -> Ids:
         """The token ids [n] that `generate` starts from. Parameters and errors as there."""
         return self._prompts.context(prompt, self.params(parameters))
