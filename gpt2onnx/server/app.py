@@ -19,6 +19,7 @@ from gpt2onnx.server.gate import Gate
 from gpt2onnx.server.json_answer import JsonAnswer
 from gpt2onnx.server.keys import Keys
 from gpt2onnx.server.metrics import Metrics
+from gpt2onnx.server.playground import playground
 from gpt2onnx.server.served import ServedModels
 from gpt2onnx.server.tokens import detokenize, score, tokenize
 
@@ -36,6 +37,7 @@ class Rules:
 def make_app(models: ServedModels, rules: Rules) -> Gate:
     """The application. `gate.is_draining = True` has it take no more requests."""
     routes = [
+        Route("/", playground),
         Route("/v1/completions", completions, methods=["POST"]),
         Route("/v1/chat/completions", chat_completions, methods=["POST"]),
         Route("/v1/score", score, methods=["POST"]),

@@ -34,6 +34,7 @@ class Options:
     echo: bool = False
     stream: bool = False
     include_usage: bool = False
+    token_ids: bool = False  # each token's id, too
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpt2onnx.runtime.results import Alternative, Generation, Token
-from gpt2onnx.server.asked import AskedPrompt
+from gpt2onnx.server.asked import AskedPrompt, Options
 from gpt2onnx.server.token_texts import TokenTexts
 
 
@@ -21,10 +21,11 @@ class Listing:
     """
 
     def __init__(
-        self, tokens: TokenTexts, count: int, prompt: AskedPrompt, echo: bool = False
+        self, tokens: TokenTexts, count: int, prompt: AskedPrompt, options: Options
     ) -> None:
         """`count` alternatives a token; with `echo` the prompt's tokens are to be among them."""
-        self._tokens, self._count, self._prompt, self._echo = tokens, count, prompt, echo
+        self._tokens, self._count, self._prompt = tokens, count, prompt
+        self._echo, self._wants_ids = options.echo, options.token_ids
         self._offsets = tokens.offsets(prompt.ids, len(prompt.text))
         self._clear()
 
@@ -33,6 +34,7 @@ class Listing:
         self._logprobs: list[float | None] = []
         self._top: list[dict[str, float] | None] = []
         self._places: list[int] = []
+        self._ids: list[list[int]] = []
 
     def add_written(self, written: Generation) -> None:
         """All tokens of a text, behind the prompt's where it is echoed."""
@@ -50,12 +52,13 @@ class Listing:
 
     def as_object(self) -> dict[str, Any]:
         """As OpenAI's clients read it."""
-        return {
+        lists: dict[str, Any] = {
             "tokens": self._names,
             "token_logprobs": self._logprobs,
             "top_logprobs": self._top,
             "text_offset": self._places,
         }
+        return lists | {"top_token_ids": self._ids} if self._wants_ids else lists
 
     def _add_prompt(self, written: Generation) -> None:
         """The prompt's tokens; of the first one nothing says how probable it is."""
@@ -75,9 +78,11 @@ class Listing:
         self._places.append(place)
         if logprob is None:
             self._top.append(None)
+            self._ids.append([])
             return
-        top: dict[str, float] = {}
+        top: dict[str, tuple[int, float]] = {}
         for each in row[: self._count]:  # of two with one name the more probable one
-            top.setdefault(self._tokens.name(each.id), each.logprob)
-        top.setdefault(name, logprob)
-        self._top.append(top)
+            top.setdefault(self._tokens.name(each.id), (each.id, each.logprob))
+        top.setdefault(name, (token, logprob))
+        self._top.append({named: value for named, (_, value) in top.items()})
+        self._ids.append([id_ for id_, _ in top.values()])

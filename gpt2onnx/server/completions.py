@@ -62,7 +62,11 @@ def take(models: ServedModels, body: bytes, terms: Terms) -> Asked:
     prompts = _prompts(fields.take("prompt", ""))
     stream, include_usage = stream_options(fields)
     options = Options(
-        fields.integer("logprobs", 0, MOST_LOGPROBS), fields.flag("echo"), stream, include_usage
+        fields.integer("logprobs", 0, MOST_LOGPROBS),
+        fields.flag("echo"),
+        stream,
+        include_usage,
+        fields.flag("return_token_ids"),
     )
     max_tokens = length_of(fields, ("max_tokens",), DEFAULT_MAX_TOKENS)
     return submitted(served, prompts, fields, options, max_tokens, terms)
@@ -92,14 +96,15 @@ def _choice(asked: Asked, index: int, written: Generation) -> dict[str, Any]:
     prompt, logprobs = asked.prompt(index), asked.options.logprobs
     listed = None
     if logprobs is not None:
-        listed = Listing(asked.served.tokens, logprobs, prompt, asked.options.echo)
+        listed = Listing(asked.served.tokens, logprobs, prompt, asked.options)
         listed.add_written(written)
-    return {
+    choice = {
         "index": index,
         "text": prompt.text + written.text,
         "logprobs": listed and listed.as_object(),
         "finish_reason": finish_reason(written.finish_reason),
     }
+    return choice | {"token_ids": written.token_ids} if asked.options.token_ids else choice
 
 
 async def _objects(asked: Asked) -> AsyncGenerator[Mapping[str, Any], None]:
@@ -126,12 +131,14 @@ async def _choices(asked: Asked) -> AsyncGenerator[dict[str, Any], None]:
         index = token.sequence
         listed = listings[index].only(token) if listings else None
         text, texts[index] = texts[index] + token.text, ""
-        if text or listed or token.finish_reason:
+        ids = {"token_ids": [token.id]} if asked.options.token_ids else {}
+        if text or listed or ids or token.finish_reason:
             yield {
                 "index": index,
                 "text": text,
                 "logprobs": listed,
                 "finish_reason": finish_reason(token.finish_reason),
+                **ids,
             }
 
 
@@ -141,4 +148,7 @@ def _listings(asked: Asked) -> list[Listing]:
     if logprobs is None:
         return []
     indices = range(len(asked.prompts) * asked.count)
-    return [Listing(asked.served.tokens, logprobs, asked.prompt(index)) for index in indices]
+    return [
+        Listing(asked.served.tokens, logprobs, asked.prompt(index), asked.options)
+        for index in indices
+    ]

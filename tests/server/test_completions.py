@@ -145,6 +145,18 @@ def test_logprobs_with_echo(server: Running, model: Model) -> None:
         assert max(top.values()) == row[0].logprob
 
 
+def test_token_ids(server: Running, model: Model) -> None:
+    body = {**GREEDY, "prompt": "import os\n", "logprobs": 3, "return_token_ids": True}
+    expected = model.generate("import os\n", max_new_tokens=8, top_logprobs=3)
+    (choice,) = server.ask(PATH, body)[1]["choices"]
+    assert choice["token_ids"] == expected.token_ids
+    assert choice["logprobs"]["top_token_ids"] == [
+        [each.id for each in row] for row in expected.alternatives
+    ]
+    pieces = [frame["choices"][0] for frame in server.frames(PATH, body)[:-1]]
+    assert [id_ for piece in pieces for id_ in piece["token_ids"]] == expected.token_ids
+
+
 def test_echo_without_writing(server: Running, model: Model) -> None:
     prompts = ["import os\n", "x"]
     body = {**GREEDY, "prompt": prompts, "max_tokens": 0, "logprobs": 1, "echo": True}
@@ -177,6 +189,7 @@ def test_an_end_token_is_listed(server: Running, model: Model) -> None:
         {"temperature": 0, "stop": ["os", "t s"]},
         {"temperature": 0, "echo": True},
         {"seed": 2, "logprobs": 2},
+        {"seed": 2, "logprobs": 2, "return_token_ids": True},
         {"temperature": 0, "echo": True, "logprobs": 1},
     ],
 )
