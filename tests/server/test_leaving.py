@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gpt2onnx import Model
+from gpt2onnx.server import event_stream
 from gpt2onnx.server.app import Rules
 from tests.server.conftest import Running, serving
 
@@ -20,11 +21,15 @@ LONG = {"prompt": "import os\n", "temperature": 0, "max_tokens": 200, "eos_token
 Eventually = Callable[[Callable[[], bool]], None]
 
 
-def begin(server: Running, body: dict[str, Any]) -> socket.socket:
-    """Ask, and leave the answer unread."""
+def begin(server: Running, body: dict[str, Any], buffer: int = 0) -> socket.socket:
+    """Ask, and leave the answer unread; `buffer` bytes of it come all the same."""
     content = json.dumps(body).encode()
     head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    connection = socket.socket()
+    connection.settimeout(30)
+    if buffer:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    connection.connect(("127.0.0.1", server.port))
     connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
     return connection
 
@@ -46,6 +51,18 @@ def test_a_client_that_leaves_while_it_is_written_for(
     expected = model.generate("import os\n", max_new_tokens=200, eos_token_id=[]).text
     assert kept[0][1]["choices"][0]["text"] == expected
     assert server.engine.stats().rows == 0
+
+
+def test_a_client_that_stops_reading_is_dropped(
+    server: Running, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "PATIENCE", 0.2)
+    before = server.engine.stats().cancelled
+    body = {**LONG, "temperature": 1, "n": 8, "max_tokens": 900, "logprobs": 20, "stream": True}
+    connection = begin(server, body, buffer=2048)
+    eventually(lambda: server.engine.stats().cancelled == before + 1)
+    assert server.engine.stats().rows == 0
+    connection.close()
 
 
 def test_a_full_queue_and_those_who_wait(model: Model, eventually: Eventually) -> None:
