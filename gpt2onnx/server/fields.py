@@ -29,10 +29,6 @@ class Fields:
     def __contains__(self, name: str) -> bool:
         return name in self._left
 
-    def get(self, name: str) -> Any:
-        """A field's value, which stays."""
-        return self._left.get(name)
-
     def take(self, name: str, default: Any = None) -> Any:
         """A field's value, whatever it is."""
         return self._left.pop(name, default)
