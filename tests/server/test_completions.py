@@ -216,6 +216,19 @@ def test_a_stream_is_the_whole_answer(server: Running, fields: dict[str, Any]) -
             assert [each for piece in pieces for each in piece["logprobs"][name]] == listed
 
 
+def test_stop_strings_at_every_border(server: Running) -> None:
+    """Streamed, whole and cut by hand: the same, wherever tokens end."""
+    body = {"prompt": "# é ü\nimport", "seed": 11, "temperature": 1.3, "max_tokens": 9}
+    text = server.ask(PATH, body)[1]["choices"][0]["text"]
+    stops = {text[start : start + size] for start in range(len(text)) for size in (1, 4)}
+    for stop in sorted(stops):
+        expected = text[: text.index(stop)]
+        whole = server.ask(PATH, {**body, "stop": [stop]})[1]["choices"][0]
+        assert (whole["text"], whole["finish_reason"]) == (expected, "stop"), stop
+        pieces = [f["choices"][0] for f in server.frames(PATH, {**body, "stop": stop})[:-1]]
+        assert "".join(piece["text"] for piece in pieces) == expected, stop
+
+
 @pytest.mark.parametrize(
     ("fields", "param", "message"),
     [
