@@ -24,6 +24,8 @@ Gpt2OnnxError
 ├── RequestCancelledError        a request that was cancelled, or whose engine was closed
 │   └── EngineClosedError        by the engine's end, or because it was closed before
 ├── RequestExpiredError          a request whose deadline came before its turn
+├── ServerError                  the server can't start: its address, its keys, its models' names
+├── RequestError                 an HTTP request that the server refuses, with its status
 └── OutOfMemoryError             the device, or the machine, has no memory left
 
 `exit_status` is what the command line returns: 2 where the user can mend the call, 1 where the
@@ -315,6 +317,33 @@ class RequestExpiredError(Gpt2OnnxError):
     """
 
     exit_status = 1
+
+
+class ServerError(Gpt2OnnxError):
+    """The server can't start: an address that can't be listened on, a file of keys, a model's name.
+
+    Choose another port or host, or mend what the message names.
+    """
+
+
+class RequestError(Gpt2OnnxError):
+    """An HTTP request that the server refuses. Clients get it as OpenAI's error object.
+
+    Mend the request as the message says; with 429 and 503 ask again later.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status: int = 400,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.param, self.code = status, param, code
+        self.retry_after = retry_after  # seconds
 
 
 class OutOfMemoryError(Gpt2OnnxError, MemoryError):

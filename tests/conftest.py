@@ -56,6 +56,7 @@ LONG = (
     "runtime/test_branch.py",
     "runtime/machine/test_turns.py",
     "runtime/text/test_long_texts.py",
+    "server",
     "serving",
     "test_examples.py",
     "test_package.py",

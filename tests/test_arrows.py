@@ -90,6 +90,7 @@ ARROWS = {
     "evaluation": "agreement errors flags models reference runtime samplers tokenizer",
     "serving": "errors models runtime samplers",
     "gpt2onnx": "errors evaluation export models runtime samplers serving",
+    "server": "errors files flags gpt2onnx page runtime samplers serving tokenizer",
     "doctor": "errors gpt2onnx paths runtime",
     "kept": "errors files paths runtime staging",
     # Files above the wings that measure and record, and below that which reports.
@@ -103,8 +104,8 @@ ARROWS = {
     "cli/options": "demo errors files flags models runtime samplers cli/*",
     "cli/output": "compare errors files flags page samplers staging cli/*",
     "cli/commands": (
-        "compare demo doctor errors evaluation export flags gpt2onnx kept page paths reference "
-        "runtime samplers tokenizer cli/* cli/options cli/output"
+        "compare demo doctor errors evaluation export flags gpt2onnx kept models page paths "
+        "reference runtime samplers server serving tokenizer cli/* cli/options cli/output"
     ),
     "cli": "gpt2onnx cli/*",
     "__main__": "cli",
@@ -124,6 +125,11 @@ THIRD_PARTY = {
     "evaluation": {"numpy"},
     "doctor": {"numpy"},
     "compare": {"numpy", "tokenizers"},
+    "serving": {"numpy"},
+    "server": {
+        *("anyio", "jinja2", "msgspec", "prometheus_client", "starlette", "tokenizers"),
+        *("uvicorn", "numpy"),
+    },
     "export": {
         *("numpy", "onnx", "safetensors", "huggingface_hub", "tokenizers", "tqdm"),
         *("torch", "transformers", "optimum", "onnxruntime"),

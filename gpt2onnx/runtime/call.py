@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import tokenizers
+
 from gpt2onnx.runtime.decoding.beam_writer import BeamTexts
 from gpt2onnx.runtime.decoding.drawn import DrawnTexts
-from gpt2onnx.runtime.decoding.ranking import PromptLogprobs
+from gpt2onnx.runtime.decoding.ranking import PromptLogprobs, alternatives
+from gpt2onnx.runtime.decoding.scoring import LogprobsTask
 from gpt2onnx.runtime.decoding.task import Task
-from gpt2onnx.runtime.results import Generation, Token
+from gpt2onnx.runtime.decoding.top_tokens import TopTokens
+from gpt2onnx.runtime.results import Generation, Score, Token
 from gpt2onnx.samplers import GenerationParams
+from gpt2onnx.tokenizer.codec import decode
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,16 @@ class Call:
     texts: DrawnTexts | BeamTexts
     prompt_logprobs: PromptLogprobs | None
     is_batch: bool  # of prompts
+
+    @property
+    def max_time(self) -> float | None:
+        """After how many seconds it ends, from its first task's beginning."""
+        return self.params.max_time
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether its tasks tell tokens as they come."""
+        return self.params.num_beams == 1
 
     @property
     def tasks(self) -> Sequence[Task[Any]]:
@@ -54,3 +69,28 @@ class Call:
             group if several else group[0] for group in groups
         ]
         return results if self.is_batch else results[0]
+
+
+@dataclass(frozen=True)
+class ScoreCall:
+    """What a call of score asks for: a task for each text, which tell nothing before their end."""
+
+    tasks: Sequence[LogprobsTask]
+    top: TopTokens
+    tokenizer: tokenizers.Tokenizer
+
+    max_time = None
+    has_tokens = False
+    scoring_tasks = ()
+
+    def take(self, event: Any) -> Token:
+        raise AssertionError("a score tells no tokens")
+
+    def results(self) -> list[Score]:
+        """What score gives of each text, once all tasks are done."""
+        return [self._score(task) for task in self.tasks]
+
+    def _score(self, task: LogprobsTask) -> Score:
+        ids = task.targets.tolist()
+        text_bytes = len(decode(self.tokenizer, ids).encode())
+        return Score(ids, task.logprobs.tolist(), text_bytes, alternatives(task, self.top))

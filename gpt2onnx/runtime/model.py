@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, Unpack, overload
 import tokenizers
 
 from gpt2onnx.errors import Given, ParameterError
-from gpt2onnx.runtime.call import Call
+from gpt2onnx.runtime.call import Call, ScoreCall
 from gpt2onnx.runtime.decoder.cache_size import cache_bytes_per_token
 from gpt2onnx.runtime.decoder.protocol import Decoder, Ids
 from gpt2onnx.runtime.decoding.assistance import Assistance, Draft, check_no_draft
@@ -28,13 +28,13 @@ from gpt2onnx.runtime.decoding.guidance import Guidance, guidance_of
 from gpt2onnx.runtime.decoding.lookahead.lookahead import Lookahead, lookahead_of
 from gpt2onnx.runtime.decoding.plain import plain_tasks
 from gpt2onnx.runtime.decoding.ranking import PromptLogprobs
+from gpt2onnx.runtime.decoding.scoring import LogprobsTask
 from gpt2onnx.runtime.decoding.speculation import Speculation
 from gpt2onnx.runtime.decoding.task import Task
 from gpt2onnx.runtime.decoding.top_tokens import TopTokens
 from gpt2onnx.runtime.decoding.writer import Writer
 from gpt2onnx.runtime.engine.loop import run
 from gpt2onnx.runtime.engine.model_prefixes import ModelPrefixes
-from gpt2onnx.runtime.engine.score import score
 from gpt2onnx.runtime.folder.model_folder import ModelFolder
 from gpt2onnx.runtime.machine.room import Room
 from gpt2onnx.runtime.open_model import bos_token_id, generation_defaults, open_model
@@ -49,7 +49,6 @@ from gpt2onnx.samplers.params import DRAFTS
 from gpt2onnx.samplers.params.keywords import GenerationKeywords
 from gpt2onnx.samplers.params.rules import STREAM_EXCLUDES
 from gpt2onnx.samplers.params.values import flag
-from gpt2onnx.tokenizer.codec import decode
 
 # Told a prompt's rows, the prompts, and the tokens of a row at most; raises where none is left.
 RoomCheck: TypeAlias = Callable[[int, int, int], None]
@@ -211,7 +210,7 @@ class Model:
             rows_each = _rows_each(strategy) * params.num_drawn
             ids = self._read(as_batch(prompt), params, rows_each, room)
             texts = self._texts(ids, params, strategy, top)
-        logprobs = PromptLogprobs(self.decoder, ids) if prompt_logprobs else None
+        logprobs = PromptLogprobs(self.decoder, ids, top) if prompt_logprobs else None
         return Call(params, texts, logprobs, is_batch(prompt))
 
     def stream(
@@ -245,8 +244,10 @@ class Model:
         texts = self._texts(ids, params, strategy, top, entropies)
         return self._tokens(texts, params.max_time)
 
-    def score(self, text: Prompt, *, add_bos: bool = True) -> Score:
+    def score(self, text: Prompt, *, add_bos: bool = True, top_logprobs: int = 0) -> Score:
         """The log-probability of each token of a text, or of token ids.
+
+        `top_logprobs` asks for that many of the most probable tokens in each one's place.
 
         With `add_bos` the text stands behind a BOS token, so that its first token is scored as
         well; without, or where it is BOS, its first token is only context. A text longer than the
@@ -254,10 +255,29 @@ class Model:
 
         Raises PromptError where no token is left to be scored.
         """
-        ids = self.to_score(text, add_bos)
-        scored = ids[1:].tolist()
-        text_bytes = len(decode(self.tokenizer, scored).encode())
-        return Score(scored, score(self.decoder, ids).tolist(), text_bytes)
+        call = self.score_call([text], add_bos=add_bos, top_logprobs=top_logprobs)
+        for _ in run(self.decoder, call.tasks):
+            pass
+        return call.results()[0]
+
+    def score_call(
+        self, texts: Sequence[Prompt], *, add_bos: bool = True, top_logprobs: int = 0
+    ) -> ScoreCall:
+        """What `score` is asked for, of several texts, as tasks for an engine."""
+        top = TopTokens(self.tokenizer, self.decoder.vocab_size, top_logprobs)
+        tasks = [
+            LogprobsTask(self.decoder, self.to_score(text, add_bos), top=top.count)
+            for text in texts
+        ]
+        return ScoreCall(tasks, top, self.tokenizer)
+
+    def token_ids(self, text: Prompt) -> Ids:
+        """The ids [n] of a text, or ids as they are. Raises PromptError and its kinds."""
+        return self._prompts.encode(text)
+
+    def prompt_ids(self, prompt: Prompt, **parameters: Any) -> Ids:
+        """The token ids [n] that `generate` starts from. Parameters and errors as there."""
+        return self._prompts.context(prompt, self.params(parameters))
 
     def save_prefix(self, path: str | Path, prompt: Prompt) -> int:
         """Keep what the model computes of a prompt on disk, for Engine.load_prefix.

@@ -55,7 +55,8 @@ class Generation:
     chosen from, and a beam search, which chooses whole texts, has none. `alternatives` and
     `processed_alternatives` are a tuple a token, as a Token's, with the same exception; without
     asking, of nothing. `prompt_logprobs`, where
-    they were asked for, are the model's own of each prompt token but the first. `score` is a beam
+    they were asked for, are the model's own of each prompt token but the first, and
+    `prompt_alternatives` what was most probable in its place. `score` is a beam
     search's, transformers' sequences_scores: the log-probabilities after penalties and warpers,
     summed and divided by their count to the power of length_penalty. `speculation` says how well
     drafts did, where they were asked for.
@@ -72,6 +73,7 @@ class Generation:
     processed_logprobs: list[float] = field(default_factory=list)
     prompt_logprobs: list[float] | None = None
     processed_alternatives: list[tuple[Alternative, ...]] = field(default_factory=list)
+    prompt_alternatives: list[tuple[Alternative, ...]] = field(default_factory=list)
 
     @property
     def mean_logprob(self) -> float:
@@ -95,12 +97,14 @@ class Generation:
 class Score:
     """The log-probabilities (natural) that a model gives to a text's own tokens.
 
-    `utf8_bytes` is the length of the text that was scored.
+    `utf8_bytes` is the length of the text that was scored; `alternatives` are what was most
+    probable in each token's place, where that was asked for.
     """
 
     token_ids: list[int]
     logprobs: list[float]
     utf8_bytes: int
+    alternatives: list[tuple[Alternative, ...]] = field(default_factory=list)
 
     @property
     def perplexity(self) -> float:

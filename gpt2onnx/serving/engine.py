@@ -10,6 +10,7 @@ import atexit
 import math
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from gpt2onnx.errors import (
     RequestExpiredError,
 )
 from gpt2onnx.models import load
-from gpt2onnx.runtime.call import Call
+from gpt2onnx.runtime.call import Call, ScoreCall
 from gpt2onnx.runtime.decoding.task import Task
 from gpt2onnx.runtime.engine.decisions import Admit, Decision, Expire, Freeze, Resume
 from gpt2onnx.runtime.engine.loop import Loop, Run, Told
@@ -30,6 +31,7 @@ from gpt2onnx.runtime.engine.prompt_turns import next_chunk
 from gpt2onnx.runtime.engine.schedule import Scheduler
 from gpt2onnx.runtime.engine.ticket import State, Ticket
 from gpt2onnx.runtime.model import Model
+from gpt2onnx.runtime.text.prompts import Prompt
 from gpt2onnx.serving.capacity import capacity_of
 from gpt2onnx.serving.handle import Handle
 from gpt2onnx.serving.stats import EngineStats
@@ -41,7 +43,7 @@ Outcome = Literal["finished", "cancelled", "expired", "failed"]
 class _Request:
     """A call that was taken: a ticket and a task for each of its prompts."""
 
-    def __init__(self, call: Call, handle: Handle) -> None:
+    def __init__(self, call: Call | ScoreCall, handle: Handle) -> None:
         self.call, self.handle = call, handle
         self.parts: dict[Ticket, _Part] = {}  # that aren't over
         self.has_begun = False
@@ -134,7 +136,26 @@ class Engine:
         Raises what generate raises of parameters and prompts; QueueFullError; EngineClosedError.
         """
         call = self.model.call(prompt, room=self._require_room, **parameters)
-        handle = Handle(self._cancel, has_tokens=call.params.num_beams == 1)
+        return self._submit(call, priority, tenant, deadline)
+
+    def submit_score(
+        self,
+        texts: Sequence[Prompt],
+        *,
+        add_bos: bool = True,
+        top_logprobs: int = 0,
+        priority: int = 0,
+        tenant: str | None = None,
+        deadline: float | None = None,
+    ) -> Handle:
+        """Take texts, or token ids, to score: the result lists what Model.score gives of each."""
+        call = self.model.score_call(texts, add_bos=add_bos, top_logprobs=top_logprobs)
+        return self._submit(call, priority, tenant, deadline)
+
+    def _submit(
+        self, call: Call | ScoreCall, priority: int, tenant: str | None, deadline: float | None
+    ) -> Handle:
+        handle = Handle(self._cancel, has_tokens=call.has_tokens)
         request = _Request(call, handle)
         with self._changed:
             self._require_open()
@@ -270,7 +291,7 @@ class Engine:
             n_positions = self.model.decoder.n_positions
             rows = max(ticket.rows, self._capacity.max_tokens // n_positions)
             self.model.decoder.reserve(min(rows, self._capacity.max_rows), n_positions)
-        max_time = part.request.call.params.max_time
+        max_time = part.request.call.max_time
         until = math.inf if max_time is None else time.monotonic() + max_time
         part.run = self._loop.add(part.task, until, ticket.tenant)
         part.request.has_begun = True

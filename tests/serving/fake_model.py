@@ -16,7 +16,7 @@ class NumberedCall:
 
     def __init__(self, asked: Request) -> None:
         self._asked = asked
-        self.params = SimpleNamespace(num_beams=1, max_time=None)
+        self.has_tokens, self.max_time = True, None
         self.tasks = [asked.task]
         self.scoring_tasks: list[Task[Any]] = []
 

@@ -95,6 +95,19 @@ def test_a_list_of_prompts(model: Model, engine: Engine) -> None:
     assert engine.submit([], **settings).result(1) == []
 
 
+def test_scores(model: Model, engine: Engine) -> None:
+    long = "import os\n" * 300  # several windows
+    writing = engine.submit("abc", max_new_tokens=20)
+    one = engine.submit_score([long], top_logprobs=2)
+    several = engine.submit_score(PROMPTS[:3], add_bos=False)
+    assert one.result(60) == [model.score(long, top_logprobs=2)]
+    assert several.result(60) == [model.score(each, add_bos=False) for each in PROMPTS[:3]]
+    assert writing.result(60) == model.generate("abc", max_new_tokens=20)
+    with pytest.raises(ParameterError):
+        next(iter(one))
+    assert rows_of(model) == 0
+
+
 def test_asyncio(model: Model, engine: Engine) -> None:
     async def ask() -> list[Any]:
         handles = [engine.submit(prompt, max_new_tokens=6) for prompt in PROMPTS]

@@ -12,7 +12,8 @@ import numpy as np
 
 from gpt2onnx.runtime.decoder.protocol import Decoder, Ids
 from gpt2onnx.runtime.decoding.scoring import LogprobsTask
-from gpt2onnx.runtime.results import Generation
+from gpt2onnx.runtime.decoding.top_tokens import TopTokens
+from gpt2onnx.runtime.results import Alternative, Generation
 from gpt2onnx.samplers import GenerationParams
 
 
@@ -33,9 +34,12 @@ def given(written: list[Generation], params: GenerationParams) -> list[list[Gene
 class PromptLogprobs:
     """The log-probabilities of prompts' tokens: a task for each prompt, which is read once."""
 
-    def __init__(self, decoder: Decoder[Any], prompts: Iterable[Ids]) -> None:
+    def __init__(self, decoder: Decoder[Any], prompts: Iterable[Ids], top: TopTokens) -> None:
+        self._top = top
         self._known = {
-            prompt.tobytes(): LogprobsTask(decoder, prompt) for prompt in prompts if len(prompt) > 1
+            prompt.tobytes(): LogprobsTask(decoder, prompt, top=top.count)
+            for prompt in prompts
+            if len(prompt) > 1
         }
 
     @property
@@ -47,3 +51,10 @@ class PromptLogprobs:
         for each in written:
             task = self._known.get(np.array(each.prompt_token_ids, np.int64).tobytes())
             each.prompt_logprobs = task.logprobs.tolist() if task else []
+            each.prompt_alternatives = alternatives(task, self._top) if task else []
+
+
+def alternatives(task: LogprobsTask, top: TopTokens) -> list[tuple[Alternative, ...]]:
+    """The most probable tokens in the place of each that a task has scored."""
+    pairs = zip(task.top_ids, task.top_logprobs, strict=True)
+    return [top.named(*pair) for pair in pairs] if top.wanted else []

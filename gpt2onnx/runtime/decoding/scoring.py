@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from gpt2onnx.runtime.decoder.protocol import EVERY, NONE, Decoder, Ids, Logits, Read, Result
-from gpt2onnx.samplers import token_logprobs
+from gpt2onnx.samplers import token_logprobs, top_logprobs
 from gpt2onnx.samplers.params.values import integer_where
 
 # Logits of this many tokens are held at once: 128 of GPT-2's are 26 MB.
@@ -79,18 +79,25 @@ class ScoringTask:
 
 
 class LogprobsTask(ScoringTask):
-    """The log-probability of each of ids[1:], given those before it."""
+    """The log-probability of each of ids[1:], given those before it, and the `top` largest."""
 
-    def __init__(self, decoder: Decoder[Any], ids: Ids, stride: int | None = None) -> None:
+    def __init__(
+        self, decoder: Decoder[Any], ids: Ids, stride: int | None = None, top: int = 0
+    ) -> None:
         """Token ids [n]; windows and errors as ScoringTask's."""
         super().__init__(decoder, ids[:-1], stride)
-        self._targets = ids[1:]
-        self.logprobs = np.empty(len(self._targets), np.float32)  # [n - 1]
+        self.targets, self._top = ids[1:], top
+        self.logprobs = np.empty(len(self.targets), np.float32)  # [n - 1]
+        self.top_ids = np.empty((len(self.targets), top), np.int64)  # [n - 1, top]
+        self.top_logprobs = np.empty((len(self.targets), top), np.float32)  # [n - 1, top]
 
     def take(self, results: Sequence[Result], in_time: bool) -> list[Piece]:
         pieces = super().take(results, in_time)
         for piece, logits in pieces:
-            self.logprobs[piece] = token_logprobs(logits, self._targets[piece])
+            self.logprobs[piece] = token_logprobs(logits, self.targets[piece])
+            if self._top:
+                found = top_logprobs(logits, self._top)
+                self.top_ids[piece], self.top_logprobs[piece] = found
         return []
 
 

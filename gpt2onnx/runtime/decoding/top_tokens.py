@@ -21,28 +21,29 @@ class TopTokens:
         expected = f"an integer from 0 to {vocab_size}, the model's vocabulary"
         check = integer_where(lambda value: 0 <= value <= vocab_size, expected)
         self._tokenizer = tokenizer
-        self._count: int = check("top_logprobs", count)
+        self.count: int = check("top_logprobs", count)
 
     @property
     def wanted(self) -> bool:
         """Whether any were asked for."""
-        return self._count > 0
+        return self.count > 0
 
     def __call__(self, logits: Logits) -> tuple[Alternative, ...]:  # [vocab]
         """The most probable first; none where none were asked for."""
-        if not self._count:
+        if not self.count:
             return ()
-        return self._named(*top_logprobs(logits, self._count))
+        return self.named(*top_logprobs(logits, self.count))
 
     def among(self, candidates: Candidates) -> tuple[Alternative, ...]:
         """The same of what penalties and warpers left; fewer where that is fewer."""
-        if not self._count:
+        if not self.count:
             return ()
-        count = min(self._count, len(candidates.ids))
+        count = min(self.count, len(candidates.ids))
         places, logprobs = top_logprobs(candidates.logits, count)
-        return self._named(candidates.ids[places], logprobs)
+        return self.named(candidates.ids[places], logprobs)
 
-    def _named(self, ids: Ids, logprobs: Logits) -> tuple[Alternative, ...]:  # [n], [n]
+    def named(self, ids: Ids, logprobs: Logits) -> tuple[Alternative, ...]:  # [n], [n]
+        """Tokens with their texts."""
         return tuple(
             Alternative(token, decode(self._tokenizer, [token]), logprob)
             for token, logprob in zip(ids.tolist(), logprobs.tolist(), strict=True)

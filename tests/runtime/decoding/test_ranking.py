@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models
 
 from gpt2onnx import Generation, GenerationParams, Model
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime.decoding import ranking
 from gpt2onnx.runtime.decoding.ranking import PromptLogprobs
+from gpt2onnx.runtime.decoding.top_tokens import TopTokens
 from gpt2onnx.runtime.engine.loop import run
 from tests.fake_decoder import FakeDecoder, by_last_token
 
@@ -85,7 +87,8 @@ def test_a_plain_greedy_choice_changes_nothing(model: Model) -> None:
 def test_prompt_logprobs_on_a_table() -> None:
     decoder = FakeDecoder(FORK)
     written = [Generation(ids) for ids in ([0, 1, 0, 2], [1], [0, 1, 0, 2])]
-    prompts = PromptLogprobs(decoder, [np.array(each.prompt_token_ids) for each in written])
+    none = TopTokens(Tokenizer(models.BPE()), 3, 0)
+    prompts = PromptLogprobs(decoder, [np.array(each.prompt_token_ids) for each in written], none)
     list(run(decoder, prompts.tasks))
     prompts.add_to(written)
     expected = np.log([0.25, 1, 0.75]).tolist()

@@ -50,3 +50,18 @@ def test_prompt_logprobs_are_the_models(
                 logprobs = reference(ids).logits[0, :-1].log_softmax(-1)
             expected = logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist()
             assert each.prompt_logprobs == pytest.approx(expected, abs=1e-4)
+
+
+def test_prompt_alternatives_are_the_largest(model: Model, reference: Any) -> None:
+    written = model.generate("hello", prompt_logprobs=True, top_logprobs=3, max_new_tokens=1)
+    with torch.no_grad():
+        logits = reference(torch.tensor([written.prompt_token_ids])).logits[0, :-1]
+    expected = logits.log_softmax(-1).topk(3)
+    found = written.prompt_alternatives
+    assert [[each.id for each in place] for place in found] == expected.indices.tolist()
+    assert [[each.logprob for each in place] for place in found] == [
+        pytest.approx(row, abs=1e-4) for row in expected.values.tolist()
+    ]
+    scored = model.score(written.prompt_token_ids, add_bos=False, top_logprobs=3)
+    assert scored.alternatives == found
+    assert model.score("hello").alternatives == []

@@ -1,0 +1,219 @@
+"""gpt2onnx serve: models behind HTTP, as OpenAI's clients speak to one."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpt2onnx.cli.options.model import add_graph, add_provider, add_startup_cache, find_model
+from gpt2onnx.cli.parser import Parser
+from gpt2onnx.cli.streams import say
+from gpt2onnx.demo import DEMO
+from gpt2onnx.errors import InstallationError, ParameterError, ServerError
+from gpt2onnx.models import load
+
+if TYPE_CHECKING:
+    from gpt2onnx.server.app import Rules
+    from gpt2onnx.server.served import Served
+
+DESCRIPTION = """\
+Serves models over HTTP: /v1/completions, /v1/chat/completions, /v1/models, as
+OpenAI's clients speak to them, and /v1/score, /tokenize, /detokenize, /metrics,
+/health, /ready. Requests share the model's steps, and each gets what it gets
+alone. The first SIGTERM or Ctrl-C lets running requests finish, the second one
+ends at once. Needs the packages of gpt2onnx[server]."""
+EXAMPLES = [
+    "gpt2onnx serve",
+    "gpt2onnx serve gpt2-int8 --port 8080 --max-rows 16",
+    "gpt2onnx serve small=gpt2-int8 large=gpt2-xl-int8 --api-key-file keys.txt",
+]
+DEFAULT_PORT = 8000
+
+
+def parser() -> Parser:
+    parser = Parser("serve", "[MODEL ...]", DESCRIPTION, EXAMPLES)
+    parser.add_argument(
+        "models",
+        nargs="*",
+        metavar="MODEL",
+        default=[DEMO],
+        help="model folder, alone or behind NAME=, by which clients ask for it (default: demo, "
+        "the bundled model)",
+    )
+    _add_address(parser)
+    _add_bounds(parser)
+    group = parser.add_argument_group("model")
+    add_provider(group)
+    add_startup_cache(group)
+    add_graph(group)
+    return parser
+
+
+def _add_address(parser: Parser) -> None:
+    group = parser.add_argument_group("address")
+    group.add_argument(
+        "--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)"
+    )
+    group.add_argument(
+        "--port",
+        type=int,
+        default=DEFAULT_PORT,
+        metavar="N",
+        help=f"its port; 0 is a free one (default: {DEFAULT_PORT})",
+    )
+    group.add_argument(
+        "--api-key-file",
+        type=Path,
+        metavar="FILE",
+        help="take requests with one of its keys only: a key a line, alone or behind NAME:",
+    )
+
+
+def _add_bounds(parser: Parser) -> None:
+    group = parser.add_argument_group("bounds")
+    group.add_argument(
+        "--max-rows", type=int, metavar="N", help="sequences that run at once (default: 32)"
+    )
+    group.add_argument(
+        "--max-tokens",
+        type=int,
+        metavar="N",
+        help="positions that they may take in the cache (default: what half of the memory holds)",
+    )
+    group.add_argument(
+        "--max-waiting",
+        type=int,
+        metavar="N",
+        default=1024,
+        help="requests that may wait for a row; more are told to come later (default: 1024)",
+    )
+    group.add_argument(
+        "--max-requests-per-key",
+        type=int,
+        metavar="N",
+        help="requests of one key at once; more are told to come later (default: no bound)",
+    )
+    group.add_argument(
+        "--queue-timeout",
+        type=float,
+        metavar="SECONDS",
+        help="how long a request may wait for a row (default: as long as it takes)",
+    )
+    group.add_argument(
+        "--prefix-cache",
+        default="0",
+        metavar="SIZE",
+        help="memory for prompts' beginnings, such as 512M, a model (default: 0, none)",
+    )
+    group.add_argument(
+        "--grace",
+        type=float,
+        default=30,
+        metavar="SECONDS",
+        help="how long running requests have to finish at the end (default: 30)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    _check(args)
+    try:
+        from gpt2onnx.server import app, served
+        from gpt2onnx.server import run as running
+    except ImportError as error:
+        raise InstallationError(
+            f"the server needs packages that are missing ({error}): pip install 'gpt2onnx[server]'"
+        ) from error
+    rules = _rules(args)
+    listening = running.listen(args.host, args.port)
+    with ExitStack() as open_models, listening:
+        models = _open(args, open_models)
+        gate = app.make_app(served.ServedModels(models), rules)
+        names = ", ".join(each.name for each in models)
+        say(f"gpt2onnx: serving {names} on {running.address(listening)}")
+        return running.run(gate, listening, open_models.close, args.grace)
+
+
+def _rules(args: argparse.Namespace) -> Rules:
+    from gpt2onnx.server.app import Rules
+    from gpt2onnx.server.gate import LOOPBACK
+    from gpt2onnx.server.keys import read_keys
+
+    keys = read_keys(args.api_key_file) if args.api_key_file else None
+    if args.max_requests_per_key is not None and not keys:
+        raise ParameterError(
+            f"max_requests_per_key={args.max_requests_per_key} has no effect without api_key_file"
+        )
+    hosts: tuple[str, ...] = ()
+    if _is_loopback(args.host):
+        hosts = (*LOOPBACK, f"[{args.host}]" if ":" in args.host else args.host.lower())
+    elif not keys:
+        say(
+            f"gpt2onnx: warning: {args.host} can be reached from other machines, and everybody "
+            "there may ask; --api-key-file FILE lets in who has a key"
+        )
+    return Rules(keys, hosts, args.max_requests_per_key, args.queue_timeout)
+
+
+def _open(args: argparse.Namespace, open_models: ExitStack) -> list[Served]:
+    """Load the models, each with its engine."""
+    from gpt2onnx.server.served import Served
+    from gpt2onnx.serving.engine import Engine
+
+    served = []
+    for name, folder in _named(args.models).items():
+        model = load(
+            find_model(folder, args.provider),
+            args.provider,
+            args.provider_options,
+            args.threads,
+            args.startup_cache,
+            args.graph,
+        )
+        bounds: dict[str, Any] = {
+            "max_rows": args.max_rows,
+            "max_tokens": args.max_tokens,
+            "max_waiting": args.max_waiting,
+            "prefix_cache": args.prefix_cache,
+        }
+        engine = open_models.enter_context(Engine(model, **bounds))
+        served.append(Served(name, engine))
+    return served
+
+
+def _named(models: list[str]) -> dict[str, str]:
+    """Folders by the names that clients ask for. Raises ServerError."""
+    named: dict[str, str] = {}
+    for each in models:
+        before, equals, folder = each.partition("=")
+        name = before if equals else Path(each).resolve().name if each != DEMO else DEMO
+        folder = folder if equals else each
+        if not name or not folder:
+            raise ServerError(f"MODEL is {each!r}: expected DIR or NAME=DIR")
+        if name in named:
+            raise ServerError(f"two models are named {name!r}: give one another name, NAME=DIR")
+        named[name] = folder
+    return named
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check(args: argparse.Namespace) -> None:
+    if not 0 <= args.port <= 65535:
+        raise ParameterError(f"port={args.port}: expected 0 to 65535")
+    for name in ("queue_timeout", "grace"):
+        value = getattr(args, name)
+        if value is not None and not 0 <= value < float("inf"):
+            raise ParameterError(f"{name}={value}: expected seconds, 0 or more")
+    most = args.max_requests_per_key
+    if most is not None and most < 1:
+        raise ParameterError(f"max_requests_per_key={most}: expected at least 1")

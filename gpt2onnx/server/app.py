@@ -1,0 +1,108 @@
+"""The application: its endpoints, and the gate before them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+import gpt2onnx
+from gpt2onnx.errors import Gpt2OnnxError, RequestError
+from gpt2onnx.server.chat import chat_completions
+from gpt2onnx.server.completions import completions
+from gpt2onnx.server.failures import as_request_error, error_response
+from gpt2onnx.server.gate import Gate
+from gpt2onnx.server.json_answer import JsonAnswer
+from gpt2onnx.server.keys import Keys
+from gpt2onnx.server.metrics import Metrics
+from gpt2onnx.server.playground import playground
+from gpt2onnx.server.served import ServedModels
+from gpt2onnx.server.tokens import detokenize, score, tokenize
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Who may ask, and for how much."""
+
+    keys: Keys | None = None
+    hosts: tuple[str, ...] = ()  # of the Host header; all where there are none
+    most_of_key: int | None = None  # requests of a key at once
+    queue_timeout: float | None = None  # seconds that a request may wait
+
+
+def make_app(models: ServedModels, rules: Rules) -> Gate:
+    """The application. `gate.is_draining = True` has it take no more requests."""
+    routes = [
+        Route("/", playground),
+        Route("/v1/completions", completions, methods=["POST"]),
+        Route("/v1/chat/completions", chat_completions, methods=["POST"]),
+        Route("/v1/score", score, methods=["POST"]),
+        Route("/v1/models", _models),
+        Route("/v1/models/{name:path}", _model),
+        Route("/tokenize", tokenize, methods=["POST"]),
+        Route("/detokenize", detokenize, methods=["POST"]),
+        Route("/health", _health),
+        Route("/ready", _ready),
+        Route("/version", _version),
+        Route("/metrics", _metrics),
+    ]
+    app = Starlette(
+        routes=routes,
+        exception_handlers={HTTPException: _http, Gpt2OnnxError: _refused, Exception: _refused},
+    )
+    metrics = Metrics(models, frozenset(route.path for route in routes))
+    gate = Gate(app, rules.keys, rules.hosts, rules.most_of_key, metrics.observe)
+    app.state.models, app.state.metrics, app.state.gate = models, metrics, gate
+    app.state.queue_timeout = rules.queue_timeout
+    return gate
+
+
+async def _models(request: Request) -> Response:
+    models: ServedModels = request.app.state.models
+    return JsonAnswer({"object": "list", "data": [each.listed() for each in models]})
+
+
+async def _model(request: Request) -> Response:
+    models: ServedModels = request.app.state.models
+    return JsonAnswer(models.find(request.path_params["name"]).listed())
+
+
+async def _health(request: Request) -> Response:
+    """Alive."""
+    return JsonAnswer({"status": "ok"})
+
+
+async def _ready(request: Request) -> Response:
+    """Whether it takes requests."""
+    if request.app.state.gate.is_draining:
+        error = RequestError("the server is shutting down", 503, code="shutting_down")
+        return error_response(error)
+    return JsonAnswer({"status": "ready"})
+
+
+async def _version(request: Request) -> Response:
+    return JsonAnswer({"version": gpt2onnx.__version__})
+
+
+async def _metrics(request: Request) -> Response:
+    content = request.app.state.metrics.text()
+    return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    """What Starlette says: no such path, no such method."""
+    assert isinstance(error, HTTPException)
+    method, path = request.method, request.url.path[:200]
+    told = RequestError(f"{method} {path}: {error.detail}", error.status_code, code="not_found")
+    response = error_response(told)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """What is no error of ours is a bug: uvicorn logs it."""
+    return error_response(as_request_error(error))

@@ -1,0 +1,55 @@
+"""The models that are served, by their names."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+
+from gpt2onnx.errors import RequestError, shown
+from gpt2onnx.server.chat_template import ChatTemplate, find_template
+from gpt2onnx.server.token_texts import TokenTexts
+from gpt2onnx.serving.engine import Engine
+
+
+class Served:
+    """A model under a name, with its engine."""
+
+    def __init__(self, name: str, engine: Engine) -> None:
+        self.name, self.engine, self.model = name, engine, engine.model
+        self.created = int(time.time())
+        self.tokens = TokenTexts(self.model.tokenizer)
+        self.template: ChatTemplate | None = find_template(self.model.folder.path)
+
+    def listed(self) -> dict[str, object]:
+        """As /v1/models lists it."""
+        return {
+            "id": self.name,
+            "object": "model",
+            "created": self.created,
+            "owned_by": "gpt2onnx",
+            "max_model_len": self.model.decoder.n_positions,
+        }
+
+
+class ServedModels:
+    """All of them."""
+
+    def __init__(self, models: Iterable[Served]) -> None:
+        self._models = {each.name: each for each in models}
+
+    def __iter__(self) -> Iterator[Served]:
+        return iter(self._models.values())
+
+    def find(self, name: str | None) -> Served:
+        """The one of a name; the only one without. Raises RequestError."""
+        if name is None and len(self._models) == 1:
+            return next(iter(self))
+        if name is None or name not in self._models:
+            listed = ", ".join(shown(each) for each in self._models)
+            raise RequestError(
+                f"the model {shown(name)} does not exist: expected one of {listed}",
+                404 if name is not None else 400,
+                param="model",
+                code="model_not_found",
+            )
+        return self._models[name]

@@ -1,0 +1,149 @@
+"""Keys, hosts, several models, metrics, and what else is answered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gpt2onnx
+from gpt2onnx import Model
+from gpt2onnx.errors import RequestError, ServerError
+from gpt2onnx.server.app import Rules
+from gpt2onnx.server.gate import LOOPBACK, Gate
+from gpt2onnx.server.keys import Keys, read_keys
+from tests.server.conftest import Running, serving
+
+BODY = {"model": "demo", "prompt": "x", "max_tokens": 1, "temperature": 0}
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    file = tmp_path / "keys.txt"
+    file.write_text("# whose\nalice: sk-alice-key\n\nsk-without-a-name  # bob's\n")
+    return read_keys(file)
+
+
+@pytest.fixture
+def locked(model: Model, keys: Keys) -> Iterator[Running]:
+    with serving({"demo": model, "other": model}, Rules(keys, LOOPBACK, 1)) as running:
+        yield running
+
+
+def test_keys(locked: Running) -> None:
+    def ask(path: str, body: Any = None, **headers: str) -> int:
+        return locked.ask(path, body, headers=headers)[0]
+
+    for authorization in ("Bearer sk-alice-key", "bearer sk-without-a-name"):
+        assert ask("/v1/completions", BODY, Authorization=authorization) == 200
+    for path, body in [("/v1/completions", BODY), ("/v1/models", None), ("/metrics", None)]:
+        assert ask(path, body) == 401
+        for wrong in ("Bearer x", "Bearer", "Basic sk-alice-key", "Bearer sk-alice-ke\xff"):
+            assert ask(path, body, Authorization=wrong) == 401
+    assert ask("/health") == ask("/ready") == 200
+    _, answer, headers = locked.ask("/v1/models")
+    assert answer["error"]["code"] == "invalid_api_key"
+    assert headers["www-authenticate"] == "Bearer"
+
+
+def test_owners(keys: Keys) -> None:
+    assert keys.owner("Bearer sk-alice-key") == "alice"
+    assert re.fullmatch(r"[0-9a-f]{12}", keys.owner("Bearer sk-without-a-name"))
+
+
+@pytest.mark.parametrize("content", ["", "# none\n", "short\n", "name:\n", "k\u00e9y-of-nobody\n"])
+def test_files_without_a_key(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "keys.txt"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(ServerError, match=re.escape(str(file))):
+        read_keys(file)
+
+
+def test_a_keys_limit(keys: Keys) -> None:
+    gate = Gate(None, keys, most_of_key=1)  # type: ignore[arg-type]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/completions",
+        "headers": [(b"authorization", b"Bearer sk-alice-key")],
+    }
+    assert gate._let_in(scope) == "alice"
+    gate._of_key["alice"] += 1
+    with pytest.raises(RequestError, match="1 requests of this key") as raised:
+        gate._let_in(scope)
+    assert (raised.value.status, raised.value.retry_after) == (429, 1)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8000", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:80", 200),
+        ("evil.example", 403),
+        ("127.0.0.1.evil.example:80", 403),
+        ("", 403),
+    ],
+)
+def test_hosts(locked: Running, host: str, status: int) -> None:
+    assert locked.ask("/health", headers={"Host": host})[0] == status
+
+
+def test_several_models(locked: Running) -> None:
+    key = {"Authorization": "Bearer sk-alice-key"}
+    _, answer, _ = locked.ask("/v1/models", headers=key)
+    assert [each["id"] for each in answer["data"]] == ["demo", "other"]
+    assert locked.ask("/v1/models/other", headers=key)[1]["id"] == "other"
+    assert locked.ask("/v1/models/third", headers=key)[0] == 404
+    body = {**BODY, "model": "other"}
+    assert locked.ask("/v1/completions", body, headers=key)[1]["model"] == "other"
+    assert locked.models[1].engine.stats().finished == 1
+    status, answer, _ = locked.ask("/v1/completions", {"prompt": "x"}, headers=key)
+    assert (status, answer["error"]["param"]) == (400, "model")
+
+
+def test_the_rest(server: Running) -> None:
+    assert server.ask("/version")[1] == {"version": gpt2onnx.__version__}
+    status, answer, _ = server.ask("/nowhere")
+    assert (status, answer["error"]["code"]) == (404, "not_found")
+    status, answer, headers = server.ask("/v1/completions")
+    assert (status, headers["allow"]) == (405, "POST")
+
+
+def test_metrics(server: Running) -> None:
+    assert server.ask("/v1/completions", BODY)[0] == 200
+    _, text, _ = server.ask("/metrics")
+    found = dict(re.findall(r"^gpt2onnx:(\S+)\{model_name=\"demo\"\} (\S+)$", text, re.MULTILINE))
+    counts = {name: float(value) for name, value in found.items()}
+    ways = ("finished", "cancelled", "expired", "failed")
+    over = sum(counts[f"requests_{way}_total"] for way in ways)
+    now = sum(counts[f"num_requests_{state}"] for state in ("running", "waiting", "frozen"))
+    assert counts["requests_accepted_total"] == over + now >= 1
+    assert counts["generation_tokens_total"] >= 1
+    assert 'gpt2onnx:http_requests_total{path="/v1/completions",status="200"}' in text
+
+
+def test_tokens_and_texts(server: Running, model: Model) -> None:
+    text = "import os\nnaïve"
+    ids = model.token_ids(text).tolist()
+    _, answer, _ = server.ask("/tokenize", {"prompt": text, "return_token_strs": True})
+    assert (answer["tokens"], answer["count"]) == (ids, len(ids))
+    assert answer["max_model_len"] == model.decoder.n_positions
+    assert server.ask("/detokenize", {"tokens": ids})[1] == {"prompt": text}
+    assert server.ask("/detokenize", {"tokens": [10**9]})[0] == 400
+    assert server.ask("/tokenize", {})[1]["error"]["param"] == "prompt"
+
+
+def test_a_score(server: Running, model: Model) -> None:
+    expected = model.score("import os\n" * 200, top_logprobs=1)
+    _, answer, _ = server.ask("/v1/score", {"text": "import os\n" * 200, "top_logprobs": 1})
+    assert [each["logprob"] for each in answer["tokens"]] == expected.logprobs
+    assert [each["id"] for each in answer["tokens"]] == expected.token_ids
+    assert answer["tokens"][3]["top_logprobs"][0]["id"] == expected.alternatives[3][0].id
+    assert answer["perplexity"] == expected.perplexity
+    assert answer["bits_per_byte"] == expected.bits_per_byte
+    for body in ({}, {"text": ""}, {"text": "x " * 50_000}, {"text": "x", "add_bos": 3}):
+        assert server.ask("/v1/score", body)[0] == 400
