@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from threading import Condition, Thread
+from threading import Condition, Thread, current_thread
 from typing import Any, Literal
 
 from gpt2onnx.errors import (
@@ -47,7 +47,6 @@ class _Request:
         self.call, self.handle = call, handle
         self.parts: dict[Ticket, _Part] = {}  # that aren't over
         self.has_begun = False
-        self.is_cancelled = False
 
     @property
     def state(self) -> str:
@@ -70,12 +69,12 @@ class _Part:
 class Engine:
     """Runs requests on a model, as many at once as it has rows for.
 
-    Each gives what it gives alone, whatever runs beside it. `model` is open, or what `load` takes,
-    and then closed with the engine; `load_options` are load's. Any thread may submit.
+    Each gives what it gives alone, whatever runs beside it. `model` is open, or what `load` takes;
+    `load_options` are load's. Any thread may submit.
 
     `max_rows` are the sequences that run at once (32 where none is given), `max_tokens` the
     positions that they may take in the cache (what half of the free memory holds, or less where
-    the rows can't take so much), `max_waiting` how many requests may wait. `prefix_cache` is the
+    the rows can't take so much), `max_waiting` how many prompts may wait. `prefix_cache` is the
     memory for prompts' beginnings, such as "512M"; 0 keeps none.
 
     Raises ParameterError, and for a folder what `load` raises.
@@ -106,6 +105,8 @@ class Engine:
         self._changed = Condition()
         self._requests: dict[Handle, _Request] = {}
         self._parts: dict[Ticket, _Part] = {}
+        self._tickets: dict[Run[Any], Ticket] = {}  # of those that were let in
+        self._to_cancel: list[_Request] = []
         self._counts: Counter[str] = Counter()
         self._busy = 0.0
         self._is_closing = False
@@ -209,7 +210,8 @@ class Engine:
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
-        self._thread.join()
+        if current_thread() is not self._thread:  # as a caller's own function may be
+            self._thread.join()
         atexit.unregister(self.close)
 
     def _enqueue(self, request: _Request, now: float) -> None:
@@ -233,12 +235,20 @@ class Engine:
         """What Handle.cancel asks for."""
         with self._changed:
             if request := self._requests.get(handle):
-                request.is_cancelled = True
+                self._to_cancel.append(request)
                 self._changed.notify_all()
 
     # What follows runs on the engine's thread, but for the checks.
 
     def _work(self) -> None:
+        try:
+            self._take_turns()
+        finally:  # whatever happened, nobody waits for ever
+            with self._changed:
+                self._is_closing = True
+                self._end_all()
+
+    def _take_turns(self) -> None:
         while self._prepare():
             began = time.monotonic()
             try:
@@ -257,18 +267,23 @@ class Engine:
             while True:
                 self._end_cancelled()
                 if self._is_closing:
-                    self._end_all()
                     return False
                 for decision in self._scheduler.decide(time.monotonic()):
-                    self._obey(decision)
+                    self._try(decision)
                 if self._loop.runs:
                     return True
                 self._changed.wait()
 
-    def _obey(self, decision: Decision) -> None:
+    def _try(self, decision: Decision) -> None:
         part = self._parts.get(decision.ticket)
         if part is None:  # a sibling of one that was just ended
             return
+        try:
+            self._obey(decision, part)
+        except Exception as error:  # no memory, for example
+            self._end(part.request, "failed", error=error)
+
+    def _obey(self, decision: Decision, part: _Part) -> None:
         if isinstance(decision, Expire):
             error = RequestExpiredError(
                 "the request's deadline came before its turn: nothing was written; give it more "
@@ -294,11 +309,15 @@ class Engine:
         max_time = part.request.call.max_time
         until = math.inf if max_time is None else time.monotonic() + max_time
         part.run = self._loop.add(part.task, until, ticket.tenant)
+        self._tickets[part.run] = ticket
         part.request.has_begun = True
 
     def _deliver(self, told: Told[Any]) -> None:
         """Give a task's tokens to whom they belong."""
-        ticket, part = next((t, p) for t, p in self._parts.items() if p.run is told.run)
+        ticket = self._tickets.get(told.run)
+        if ticket is None:  # its request was ended by a sibling's fault
+            return
+        part = self._parts[ticket]
         request = part.request
         read = told.run.tokens_read - ticket.charged
         try:
@@ -316,8 +335,10 @@ class Engine:
             self._end(request, "failed", error=error)
 
     def _end_cancelled(self) -> None:
-        for request in [each for each in self._requests.values() if each.is_cancelled]:
-            self._end(request, "cancelled", error=RequestCancelledError("it was cancelled"))
+        for request in self._to_cancel:
+            if request.handle in self._requests:
+                self._end(request, "cancelled", error=RequestCancelledError("it was cancelled"))
+        self._to_cancel.clear()
 
     def _end_all(self) -> None:
         for request in list(self._requests.values()):
@@ -343,6 +364,7 @@ class Engine:
         part = self._parts.pop(ticket)
         del part.request.parts[ticket]
         if part.run:
+            del self._tickets[part.run]
             self._loop.remove(part.run)
         if ticket.state is not State.GONE:  # as one is that expired
             self._scheduler.retire(ticket)

@@ -14,6 +14,7 @@ import gpt2onnx
 from gpt2onnx import Engine, Model
 from gpt2onnx.errors import (
     EngineClosedError,
+    OutOfMemoryError,
     ParameterError,
     PrefixFileError,
     QueueFullError,
@@ -152,6 +153,49 @@ def test_a_fault_of_one_is_nobody_elses(model: Model, engine: Engine) -> None:
         bad.result(30)
     assert good.result(30) == alone
     assert engine.stats().failed == 1
+
+
+def test_a_fault_of_one_prompt_ends_its_siblings(model: Model, engine: Engine) -> None:
+    """They are one request, and stand in one turn."""
+
+    def failing(index: int, history: Any) -> bool:
+        if index == 1 and len(history) > 6:
+            raise ZeroDivisionError("in stop_fn")
+        return False
+
+    alone = model.generate("abc", **LONG)
+    for _ in range(3):
+        good = engine.submit("abc", **LONG)
+        bad = engine.submit(["a", "b", "c"], stop_fn=failing, **LONG)
+        with pytest.raises(Exception, match="in stop_fn"):
+            bad.result(30)
+        assert good.result(30) == alone
+    assert rows_of(model) == 0
+
+
+def test_no_memory_for_rows_is_the_requests_own_error(
+    model: Model, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(rows: int, length: int) -> None:
+        raise OutOfMemoryError("no memory is left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.decoder, "reserve", none_left)
+        with pytest.raises(OutOfMemoryError):
+            engine.submit("abc").result(30)
+    assert engine.submit("abc", **LONG).result(30) == model.generate("abc", **LONG)
+
+
+def test_closed_by_a_callers_own_function(model: Model) -> None:
+    engine = Engine(model)
+
+    def close(index: int, history: Any) -> bool:
+        engine.close()
+        return False
+
+    with pytest.raises(EngineClosedError):
+        engine.submit("abc", stop_fn=close, **LONG).result(30)
+    engine.close()
 
 
 def test_priority_freezes(model: Model) -> None:
