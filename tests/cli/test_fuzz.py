@@ -115,6 +115,8 @@ def ends(name: str, draw: st.DrawFn) -> list[str]:
         return [*draw(st.sampled_from([[], ["--model", "model"]])), "--max-time", "0.05"]
     if name == "profile":
         return ["--steps", "2"]
+    if name == "serve":  # which would never end
+        return ["--port", "99999"]
     return {"export": ["--no-verify"], "compare": ["--resume"]}.get(name, [])
 
 

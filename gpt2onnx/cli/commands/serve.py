@@ -12,7 +12,7 @@ from gpt2onnx.cli.options.model import add_graph, add_provider, add_startup_cach
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.streams import say
 from gpt2onnx.demo import DEMO
-from gpt2onnx.errors import InstallationError, ParameterError, ServerError
+from gpt2onnx.errors import Given, InstallationError, ParameterError, ServerError
 from gpt2onnx.models import load
 
 if TYPE_CHECKING:
@@ -144,7 +144,8 @@ def _rules(args: argparse.Namespace) -> Rules:
     keys = read_keys(args.api_key_file) if args.api_key_file else None
     if args.max_requests_per_key is not None and not keys:
         raise ParameterError(
-            f"max_requests_per_key={args.max_requests_per_key} has no effect without api_key_file"
+            Given("max_requests_per_key", args.max_requests_per_key),
+            *(" has no effect without ", Given("api_key_file")),
         )
     hosts: tuple[str, ...] = ()
     if _is_loopback(args.host):
@@ -209,11 +210,11 @@ def _is_loopback(host: str) -> bool:
 
 def _check(args: argparse.Namespace) -> None:
     if not 0 <= args.port <= 65535:
-        raise ParameterError(f"port={args.port}: expected 0 to 65535")
+        raise ParameterError(Given("port", args.port), ": expected 0 to 65535")
     for name in ("queue_timeout", "grace"):
         value = getattr(args, name)
         if value is not None and not 0 <= value < float("inf"):
-            raise ParameterError(f"{name}={value}: expected seconds, 0 or more")
+            raise ParameterError(Given(name, value), ": expected seconds, 0 or more")
     most = args.max_requests_per_key
     if most is not None and most < 1:
-        raise ParameterError(f"max_requests_per_key={most}: expected at least 1")
+        raise ParameterError(Given("max_requests_per_key", most), ": expected at least 1")
