@@ -37,6 +37,7 @@ from gpt2onnx.serving.handle import Handle
 from gpt2onnx.serving.stats import EngineStats
 
 MAX_WAITING = 1024
+MOST_TOKENS = 1024
 Outcome = Literal["finished", "cancelled", "expired", "failed"]
 
 
@@ -102,6 +103,8 @@ class Engine:
         self._loop: Loop[Any] = Loop(
             self.model.decoder, self._next_chunk, time.monotonic, self._prefixes
         )
+        # Of prompts, between two steps. Some graphs take a prompt as a whole.
+        self._most_tokens = min(self.model.decoder.chunk, MOST_TOKENS)
         self._changed = Condition()
         self._requests: dict[Handle, _Request] = {}
         self._parts: dict[Ticket, _Part] = {}
@@ -252,7 +255,7 @@ class Engine:
         while self._prepare():
             began = time.monotonic()
             try:
-                told = self._loop.turn(most_chunks=1, contain=True)
+                told = self._loop.turn(self._most_tokens, contain=True)
             except Exception as error:  # the decoder's: whatever it read is lost
                 told = [Told(run, [], error) for run in self._loop.runs]
             with self._changed:

@@ -1,7 +1,7 @@
 """The one loop: what all tasks plan is read together, and each takes what came of its own.
 
 A turn is: plan, read, take. Lone tokens and drafts of all tasks are read in every turn; prompts
-chunk by chunk, as many chunks as the turn allows. A task takes its results once all of its reads
+chunk by chunk, as many tokens as the turn allows. A task takes its results once all of its reads
 are done. Knows tasks and the decoder's seam; knows no text, no sampling and no requests.
 """
 
@@ -133,16 +133,17 @@ class Loop(Generic[Event]):
         """Let a paused task go on."""
         self.runs.append(run)
 
-    def turn(self, most_chunks: float = np.inf, contain: bool = False) -> list[Told[Event]]:
+    def turn(self, most_tokens: float = np.inf, contain: bool = False) -> list[Told[Event]]:
         """Read once for every task: what each that took its results has to tell, in their order.
 
-        At most `most_chunks` chunks of prompts are read. Tasks that are done have left. With
-        `contain` an exception of a task's own ends that task alone.
+        Of prompts one chunk is read, and others as long as all together have `most_tokens` tokens
+        at most. Tasks that are done have left. With `contain` an exception of a task's own ends
+        that task alone.
         """
         told: list[Told[Event]] = []
         for run in self.runs.copy():
             self._attempt(run, lambda: self._plan(run), told, contain)  # noqa: B023, called at once
-        self._read(most_chunks)
+        self._read(most_tokens)
         now = self.clock()
         for run in [run for run in self.runs if run.is_read()]:
             run.tokens_read += sum(len(read.ids) for read in run.reads)
@@ -196,14 +197,21 @@ class Loop(Generic[Event]):
         known = self._prefixes.restore(read.row, read.ids, tenant)
         return read._replace(ids=read.ids[known:])
 
-    def _read(self, most_chunks: float) -> None:
-        """The steps of all, and some chunks of prompts, the last of them beside the steps."""
+    def _read(self, most_tokens: float) -> None:
+        """The steps of all, and what may be read of prompts."""
         parts: list[tuple[Run[Event], int, Read]] = []
-        while most_chunks > 0 and (reading := [run for run in self.runs if run.unread]):
-            self._do(parts)
+        left = most_tokens
+        while reading := [run for run in self.runs if run.unread]:
             run = self._next_chunk(reading)
-            parts = [(run, *run.unread.popleft())]
-            most_chunks -= 1
+            tokens = len(run.unread[0][1].ids)
+            if left < most_tokens and tokens > left:
+                break
+            if most_tokens == np.inf or any(run is other for other, _, _ in parts):
+                # Where nobody's step waits, threads may have turns; a row comes once in a call.
+                self._do(parts)
+                parts = []
+            parts.append((run, *run.unread.popleft()))
+            left -= tokens
         parts += [(run, place, run.reads[place]) for run in self.runs for place in run.steps()]
         self._do(parts)
 

@@ -66,7 +66,7 @@ def test_mixed_tasks_give_what_they_give_alone(
                 for row in away.pop(place):
                     decoder.put_back(row)
                 loop.resume(added)
-        loop.turn(most_chunks=chunks)
+        loop.turn(most_tokens=4 * chunks)
         turn += 1
     for place, (number, wanted, _) in asked.items():
         if wanted.task.done and place not in cancelled:
@@ -84,13 +84,13 @@ def test_a_short_prompt_waits_for_two_chunks_at_most() -> None:
         each = sequences(np.full(1000, n), max_new_tokens=2)
         loop.add(plain_tasks(decoder, each)[0])
     while turn < 3:
-        loop.turn(most_chunks=1)
+        loop.turn(most_tokens=decoder.chunk)
         turn += 1
     decoder.calls.clear()
     short = loop.add(plain_tasks(decoder, sequences(np.arange(10), max_new_tokens=2))[0])
     while not short.takes:
         turn += 1
-        loop.turn(most_chunks=1)
+        loop.turn(most_tokens=decoder.chunk)
     read = [len(ids) for _, ids in decoder.calls if isinstance(ids, list)]
     assert read[-1] == 10
     assert len(read) <= 3
@@ -102,11 +102,11 @@ def test_one_chunk_of_a_prompt_between_two_steps() -> None:
     decoder = MixedDecoder(n_positions=1024, chunk=64)
     loop: Loop[Any] = Loop(decoder)
     loop.add(plain_tasks(decoder, sequences(np.arange(3), max_new_tokens=30))[0])
-    loop.turn(most_chunks=1)
+    loop.turn(most_tokens=decoder.chunk)
     loop.add(plain_tasks(decoder, sequences(np.zeros(640, np.int64), max_new_tokens=1))[0])
     decoder.calls.clear()
     for _ in range(9):
-        loop.turn(most_chunks=1)
+        loop.turn(most_tokens=decoder.chunk)
     assert [name for name, _ in decoder.calls] == ["prefill", "step"] * 9
     loop.close()
 
@@ -158,7 +158,7 @@ def test_a_prompts_beginning_comes_from_the_prefixes() -> None:
     each = sequences(prompt, 2, max_new_tokens=3, do_sample=True, seed=1)
     loop.add(plain_tasks(decoder, each)[0], tenant="a")
     while loop.runs:
-        loop.turn(most_chunks=1)
+        loop.turn(most_tokens=decoder.chunk)
     assert kept == [(prompt.tolist(), prompt.tolist(), "a")]
     assert [ids for name, ids in decoder.calls if name == "prefill"] == [
         prompt[12:19].tolist(),
@@ -185,6 +185,6 @@ def test_reads_name_each_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(12):
         loop.add(request(decoder, number).task)
     while loop.runs:
-        loop.turn(most_chunks=2)
+        loop.turn(most_tokens=2 * decoder.chunk)
     assert max(asked) > 4  # steps of several tasks
     assert decoder.rows == []
