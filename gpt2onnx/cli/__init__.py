@@ -107,7 +107,7 @@ def _name(options: Parser, arguments: Sequence[str]) -> str:
 
 def _run(run: Callable[[argparse.Namespace], int], given: argparse.Namespace) -> int:
     """A command's status. Where a signal ended it, whatever came of that is no error."""
-    from gpt2onnx.cli.signals import ending_signals
+    from gpt2onnx.cli.signals import ending_signals, exit_without_destructors
 
     with ending_signals() as ending:
         try:
@@ -115,6 +115,7 @@ def _run(run: Callable[[argparse.Namespace], int], given: argparse.Namespace) ->
         except BaseException:
             if not ending.number:
                 raise
+            exit_without_destructors(128 + ending.number)
             return 128 + ending.number
 
 

@@ -8,11 +8,14 @@ there they remove what is temporary, and end the process at once.
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from gpt2onnx.staging import remove_open
@@ -62,6 +65,22 @@ class Ending:
             remove_open()
             _die_of(number)
         raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+
+def exit_without_destructors(status: int) -> None:
+    """Have Python's end be the process's end, with that status.
+
+    Libraries in C++ that were interrupted at work may abort when their own ends are run then:
+    'terminate called without an active exception', from a thread that was being started.
+    """
+    atexit.register(_exit_now, status)
+
+
+def _exit_now(status: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # nobody is there to be told
+            stream.flush()
+    os._exit(status)
 
 
 def _die_of(number: int) -> None:
