@@ -8,7 +8,6 @@ the steps of all rows. The cache is an input that the graph writes to. Knows the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 from weakref import ref
 
@@ -16,20 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import ModelFolderError
-from gpt2onnx.runtime.decoder.arena import Arena, Block, CacheShape
+from gpt2onnx.runtime.decoder.arena import Arena, CacheShape
 from gpt2onnx.runtime.decoder.binding import Binding
-from gpt2onnx.runtime.decoder.kv_cache import CacheRow, FrozenRow, KVCache
+from gpt2onnx.runtime.decoder.cached_rows import CachedRows
+from gpt2onnx.runtime.decoder.kv_cache import CacheRow, KVCache
 from gpt2onnx.runtime.decoder.protocol import (
     EVERY,
     Hidden,
-    Ids,
     Logits,
     Read,
     Result,
     chunks,
     joined,
 )
-from gpt2onnx.runtime.machine.turns import Turns, in_turn
+from gpt2onnx.runtime.machine.turns import in_turn
 from gpt2onnx.runtime.ort.session import Session
 
 INPUTS = (
@@ -41,7 +40,7 @@ CHUNK = 256
 NOTHING_HIDDEN = np.zeros((0, 0), np.bool_)
 
 
-class FlatDecoder:
+class FlatDecoder(CachedRows):
     """Rows of a KV cache, advanced by one ONNX Runtime session.
 
     Threads may share it, each with rows of its own: every method has its turn.
@@ -51,60 +50,16 @@ class FlatDecoder:
     chunk = CHUNK
 
     def __init__(self, session: Session, n_positions: int) -> None:
-        self.turns = Turns()
+        super().__init__(KVCache(_cache_shape(session, n_positions)))
         self.session = session
         self.n_positions = n_positions
-        self.cache = KVCache(_cache_shape(session, n_positions))
         self.vocab_size = int(session.outputs["logits"].shape[-1])
         hidden = session.outputs.get("hidden_states")
         self.hidden_size = int(hidden.shape[-1]) if hidden else 0
         self._binding = _ArenaBinding(session, self.cache.shape)
 
-    @in_turn
-    def new_row(self) -> CacheRow:
-        return self.cache.new_row()
-
-    @in_turn
-    def fork(self, row: CacheRow) -> CacheRow:
-        return self.cache.fork(row)
-
-    @in_turn
-    def copy(self, source: CacheRow, target: CacheRow, start: int) -> None:
-        self.cache.copy(source, target, start)
-
-    @in_turn
-    def truncate(self, row: CacheRow, length: int) -> None:
-        self.cache.truncate(row, length)
-
-    def free(self, row: CacheRow) -> None:
-        self.turns.soon(partial(self.cache.free, row))
-
-    @in_turn
-    def reserve(self, rows: int, length: int) -> None:
-        self.cache.reserve(len(self.cache.rows) + rows, length)
-
-    @in_turn
-    def keep(self, row: CacheRow, start: int, offsets: Ids) -> None:
-        self.cache.keep(row, start, offsets)
-
-    @in_turn
-    def take_out(self, row: CacheRow) -> FrozenRow:
-        return self.cache.take_out(row)
-
-    @in_turn
-    def put_back(self, frozen: FrozenRow) -> None:
-        self.cache.put_back(frozen)
-
     def gather(self, rows: Sequence[CacheRow]) -> None:
         """Does nothing: a run takes any rows."""
-
-    @in_turn
-    def read_block(self, row: CacheRow, start: int, stop: int) -> Block:
-        return self.cache.read(row, start, stop)
-
-    @in_turn
-    def write_blocks(self, row: CacheRow, start: int, blocks: Sequence[Block]) -> None:
-        self.cache.write(row, start, blocks)
 
     @in_turn
     def read(self, reads: Sequence[Read]) -> list[Result]:

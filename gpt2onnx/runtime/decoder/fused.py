@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import ModelFolderError
-from gpt2onnx.runtime.decoder.arena import ArenaFactory, Block, CacheShape, HostArena
+from gpt2onnx.runtime.decoder.arena import ArenaFactory, CacheShape, HostArena
 from gpt2onnx.runtime.decoder.binding import Binding
+from gpt2onnx.runtime.decoder.cached_rows import CachedRows
 from gpt2onnx.runtime.decoder.cuda_arena import CudaArenas
 from gpt2onnx.runtime.decoder.cuda_graphs import StepGraphs
-from gpt2onnx.runtime.decoder.kv_cache import CacheRow, FrozenRow, KVCache
+from gpt2onnx.runtime.decoder.kv_cache import CacheRow, KVCache
 from gpt2onnx.runtime.decoder.protocol import (
     EVERY,
     NO_LOGITS,
@@ -31,7 +32,7 @@ from gpt2onnx.runtime.decoder.protocol import (
     chunks,
     joined,
 )
-from gpt2onnx.runtime.machine.turns import Turns, in_turn
+from gpt2onnx.runtime.machine.turns import in_turn
 from gpt2onnx.runtime.ort.session import Session, TensorSpec
 from gpt2onnx.samplers.top_logits import TopLogits
 
@@ -52,17 +53,16 @@ PREFILL_CHUNK = 128
 DEVICE_CHUNK = 1024
 
 
-class FusedDecoder:
+class FusedDecoder(CachedRows):
     """Rows of a KV cache, advanced by one ONNX Runtime session.
 
     Threads may share it, each with rows of its own: every method has its turn.
     """
 
     def __init__(self, session: Session, n_positions: int) -> None:
-        self.turns = Turns()
+        super().__init__(KVCache(cache_shape(session, n_positions), arena_of(session)))
         self.session = session
         self.n_positions = n_positions
-        self.cache = KVCache(cache_shape(session, n_positions), arena_of(session))
         self.vocab_size = self._width("logits")
         self.hidden_size = self._width("hidden_states")
         self.top = self._width("top_ids")
@@ -76,51 +76,8 @@ class FusedDecoder:
             self._graphs = StepGraphs(session, self.cache.shape)
 
     @in_turn
-    def new_row(self) -> CacheRow:
-        return self.cache.new_row()
-
-    @in_turn
-    def fork(self, row: CacheRow) -> CacheRow:
-        return self.cache.fork(row)
-
-    @in_turn
-    def copy(self, source: CacheRow, target: CacheRow, start: int) -> None:
-        self.cache.copy(source, target, start)
-
-    @in_turn
-    def truncate(self, row: CacheRow, length: int) -> None:
-        self.cache.truncate(row, length)
-
-    def free(self, row: CacheRow) -> None:
-        self.turns.soon(partial(self.cache.free, row))
-
-    @in_turn
-    def reserve(self, rows: int, length: int) -> None:
-        self.cache.reserve(len(self.cache.rows) + rows, length)
-
-    @in_turn
-    def keep(self, row: CacheRow, start: int, offsets: Ids) -> None:
-        self.cache.keep(row, start, offsets)
-
-    @in_turn
-    def take_out(self, row: CacheRow) -> FrozenRow:
-        return self.cache.take_out(row)
-
-    @in_turn
-    def put_back(self, frozen: FrozenRow) -> None:
-        self.cache.put_back(frozen)
-
-    @in_turn
     def gather(self, rows: Sequence[CacheRow]) -> None:
         self.cache.gather(rows)
-
-    @in_turn
-    def read_block(self, row: CacheRow, start: int, stop: int) -> Block:
-        return self.cache.read(row, start, stop)
-
-    @in_turn
-    def write_blocks(self, row: CacheRow, start: int, blocks: Sequence[Block]) -> None:
-        self.cache.write(row, start, blocks)
 
     @in_turn
     def read(self, reads: Sequence[Read]) -> list[Result]:
