@@ -8,25 +8,13 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-# A shell's background jobs ignore SIGINT, nohup's SIGHUP, and so would what they start. Says when
-# its start is done that is Python's own, in which an interrupt is Python's, too.
-START = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
-from gpt2onnx.cli import main
-try:
-    os.write(1, b"!")
-    sys.exit(main())
-except KeyboardInterrupt:  # between the two
-    sys.exit(130)
-"""
+from tests.cli.conftest import Start
+
 # Prints, as its last line, which of some modules were loaded.
 LOADED = """
 import sys
@@ -38,24 +26,6 @@ except SystemExit:
 print(*(name for name in sys.argv[1].split(",") if name in sys.modules))
 """
 ENDLESS = ("--max-new-tokens", "1000000", "--overflow", "slide", "--eos-token-id", "")
-
-Start = Callable[..., subprocess.Popen[bytes]]
-
-
-@pytest.fixture
-def start() -> Start:
-    def start(*arguments: str, **more: Any) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", START, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            **more,
-        )
-        assert process.stdout.read(1) == b"!"
-        return process
-
-    return start
 
 
 def loaded(modules: str, arguments: Sequence[str]) -> str:

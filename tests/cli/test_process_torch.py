@@ -3,32 +3,13 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.cli.test_process import ENDLESS, START, Start
-
-
-@pytest.fixture
-def start() -> Start:
-    def start(*arguments: str, **more: Any) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", START, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            **more,
-        )
-        assert process.stdout.read(1) == b"!"
-        return process
-
-    return start
-
+from tests.cli.conftest import Start
+from tests.cli.test_process import ENDLESS
 
 ENDED = {signal.SIGINT: {130, -2}, signal.SIGTERM: {143, -15}, signal.SIGHUP: {129, -1}}
 
