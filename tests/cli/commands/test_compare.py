@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -23,8 +22,7 @@ from gpt2onnx.compare.measure.job import Job
 from gpt2onnx.compare.measure.jobs import answer
 from gpt2onnx.errors import ProviderError
 from gpt2onnx.runtime.ort.provider import require_provider
-from tests.cli.conftest import Run
-from tests.cli.test_process import START
+from tests.cli.conftest import Run, Start
 from tests.page.test_render import CHROMIUM, Reader, dumped
 
 SMALL = ("--batch", "1,2", "--context", "8,16", "--new-tokens", "6", "--threads", "1")
@@ -147,19 +145,15 @@ def test_an_interrupt_keeps_what_is_done_and_resuming_goes_on(
 
 @pytest.fixture
 def comparing(
-    models: Callable[[str], Path], prompts: Path, tmp_path: Path
+    models: Callable[[str], Path], prompts: Path, tmp_path: Path, start: Start
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process that has measured a run into tmp_path/out and has more before it."""
     out = tmp_path / "out"
     many = ("--batch", ",".join(map(str, range(1, 30))), "--context", "8", "--new-tokens", "6")
     call = ["compare", str(models("fp32")), "--providers", "cpu", *many, "--threads", "1"]
     (tmp_path / "tmp").mkdir()
-    with subprocess.Popen(
-        [sys.executable, "-c", START, *call, "--prompts", str(prompts), "--out", str(out)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
-    ) as process:
+    call += ["--prompts", str(prompts), "--out", str(out)]
+    with start(*call, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")}) as process:
         deadline = time.monotonic() + 60
         written = out / "compare.json"
         while not (written.exists() and read(out)["runs"]) and time.monotonic() < deadline:
