@@ -115,7 +115,6 @@ def test_ids_out_of_range(reader: PromptReader, ids: Any, named: str) -> None:
         (n for n in range(3)),
         map(int, "12"),
     ],
-    ids=repr,
 )
 def test_what_is_neither_a_text_nor_ids(model: Model, reader: PromptReader, prompt: Any) -> None:
     with pytest.raises(PromptError, match="expected a text, or token ids in a list") as raised:
@@ -240,7 +239,6 @@ def test_ids_beyond_every_integer(reader: PromptReader, ids: Any) -> None:
         *(np.array([1.0]), np.array(3), np.array(["a"]), np.zeros((1, 1, 1)), [[[1]]], [1, "a"]),
         *(np.array([True]), np.array([None]), "\ud800"),
     ],
-    ids=lambda prompt: repr(prompt).encode("ascii", "backslashreplace").decode(),
 )
 def test_what_is_no_prompt(model: Model, prompt: Any) -> None:
     for call in (model.generate, model.stream, model.score):
