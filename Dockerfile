@@ -8,7 +8,7 @@ WORKDIR /source
 COPY pyproject.toml README.md LICENSE requirements-tested.txt ./
 COPY gpt2onnx gpt2onnx
 RUN python -m venv /opt/gpt2onnx \
-    && PIP_CONSTRAINT=/source/requirements-tested.txt /opt/gpt2onnx/bin/pip install --no-cache-dir --quiet ".[cpu,guided,server]"
+    && PIP_CONSTRAINT=/source/requirements-tested.txt /opt/gpt2onnx/bin/pip install --no-cache-dir --quiet ".[cpu,structured,server]"
 
 FROM python:3.12-slim
 COPY --from=build /opt/gpt2onnx /opt/gpt2onnx

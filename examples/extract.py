@@ -5,7 +5,7 @@
 
 One line of JSON a sentence; without sentences they are read from standard input. The schema holds
 the form, examples in the prompt show the task; what is right is the model's own doing.
-Needs gpt2onnx[guided].
+Needs gpt2onnx[structured].
 """
 
 from __future__ import annotations

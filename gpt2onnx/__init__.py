@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from gpt2onnx.evaluation import Evaluation, evaluate
     from gpt2onnx.export.exporter import Export, export
     from gpt2onnx.models import load
+    from gpt2onnx.runtime.decoding.results import Generation, Score, Token
     from gpt2onnx.runtime.model import Model
-    from gpt2onnx.runtime.results import Generation, Score, Token
     from gpt2onnx.samplers.params import GenerationParams
     from gpt2onnx.serving.engine import Engine
     from gpt2onnx.serving.handle import Handle
@@ -48,13 +48,13 @@ _HOMES = {
     "Engine": "gpt2onnx.serving.engine",
     "Evaluation": "gpt2onnx.evaluation",
     "Export": "gpt2onnx.export.exporter",
-    "Generation": "gpt2onnx.runtime.results",
+    "Generation": "gpt2onnx.runtime.decoding.results",
     "GenerationParams": "gpt2onnx.samplers.params",
     "Gpt2OnnxError": "gpt2onnx.errors",
     "Handle": "gpt2onnx.serving.handle",
     "Model": "gpt2onnx.runtime.model",
-    "Score": "gpt2onnx.runtime.results",
-    "Token": "gpt2onnx.runtime.results",
+    "Score": "gpt2onnx.runtime.decoding.results",
+    "Token": "gpt2onnx.runtime.decoding.results",
     "evaluate": "gpt2onnx.evaluation",
     "load": "gpt2onnx.models",
 }

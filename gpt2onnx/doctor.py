@@ -33,7 +33,7 @@ EXTRAS = {
     "export": ("onnx", "huggingface-hub", "tqdm"),
     "verify": ("torch", "transformers"),
     "optimum": ("optimum-onnx", "transformers"),
-    "guided": ("llguidance",),
+    "structured": ("llguidance",),
 }
 
 # The smallest model that computes: y = x + x, float32 [1]. Made by onnx.helper as

@@ -146,7 +146,7 @@ class FakeDecoder:
 
     def _read(self, read: Read) -> Result:
         kind = "extend"
-        if read.sees is not None:
+        if read.attention_mask is not None:
             kind = "branch"
         elif read.prompt and read.wanted in (LAST, NONE):
             kind = "prefill"
@@ -156,25 +156,29 @@ class FakeDecoder:
         logits = self._logits(read)
         self._append(read)
         if settled:
-            return Result(logits[:0], largest=largest(logits[0], self.top))
+            return Result(logits[:0], top_logits=largest(logits[0], self.top))
         return Result(logits[read.wanted])
 
     def _logits(self, read: Read) -> Logits:  # [n, vocab]
         """What follows each of a read's tokens, as the rule has it."""
         before, n = tuple(read.row.held), len(read.ids)
-        sees = np.tril(np.ones((n, n), np.bool_)) if read.sees is None else read.sees
-        assert sees.shape == (n, n)
-        assert sees.diagonal().all()
-        assert not np.triu(sees, 1).any()
-        return np.stack([self.rule((*before, *read.ids[seen].tolist())) for seen in sees])
+        attention_mask = (
+            np.tril(np.ones((n, n), np.bool_))
+            if read.attention_mask is None
+            else read.attention_mask
+        )
+        assert attention_mask.shape == (n, n)
+        assert attention_mask.diagonal().all()
+        assert not np.triu(attention_mask, 1).any()
+        return np.stack([self.rule((*before, *read.ids[seen].tolist())) for seen in attention_mask])
 
-    def keep(self, row: FakeRow, start: int, offsets: Ids) -> None:
+    def accept(self, row: FakeRow, start: int, offsets: Ids) -> None:
         self.calls.append(("keep", offsets.tolist()))
         assert row.branches is not None
-        begun, sees = row.branches
+        begun, attention_mask = row.branches
         assert start == begun
         for n, offset in enumerate(offsets):
-            assert np.flatnonzero(sees[offset]).tolist() == offsets[: n + 1].tolist()
+            assert np.flatnonzero(attention_mask[offset]).tolist() == offsets[: n + 1].tolist()
         row.tokens = row.held[:start] + [row.held[start + offset] for offset in offsets]
         row.branches = None
 
@@ -190,6 +194,6 @@ class FakeDecoder:
             raise CacheFullError(
                 f"{row.length} + {len(ids)} tokens in {self.n_positions} positions"
             )
-        if read.sees is not None and len(ids) > 1:
-            row.branches = row.length, read.sees
+        if read.attention_mask is not None and len(ids) > 1:
+            row.branches = row.length, read.attention_mask
         row.held.extend(ids.tolist())

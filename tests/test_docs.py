@@ -144,7 +144,7 @@ def test_a_docstrings_parameters_are_a_list() -> None:
 
 
 def test_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("llguidance", reason="the examples of structure need [guided]")
+    pytest.importorskip("llguidance", reason="the examples of structure need [structured]")
     monkeypatch.chdir(tmp_path)
     failed, examples = doctest.testfile(str(DOCS / "decoding.md"), module_relative=False)
     assert examples > 40
@@ -153,7 +153,7 @@ def test_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its Python runs from top to bottom."""
-    pytest.importorskip("llguidance", reason="the example of structure needs [guided]")
+    pytest.importorskip("llguidance", reason="the example of structure needs [structured]")
     monkeypatch.chdir(tmp_path)
     text = (DOCS / "quickstart.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)

@@ -11,8 +11,8 @@ import numpy as np
 
 from benchmarks.cuda.bench import Bench
 from gpt2onnx.runtime.decoder import reads
-from gpt2onnx.runtime.decoding.continuation import Continuation
 from gpt2onnx.runtime.decoding.plain import plain_tasks
+from gpt2onnx.runtime.decoding.sequence import TokenSequence
 from gpt2onnx.runtime.engine.loop import run
 from gpt2onnx.samplers import GenerationParams
 
@@ -66,7 +66,7 @@ def loop_time(
     """
     sampling: dict[str, Any] = {"do_sample": True, "seed": 1} if drawn else {}
     params = GenerationParams(max_new_tokens=bench.steps + 4, **sampling)
-    sequences = [Continuation(index, bench.ids[:32], params, draw=index) for index in range(batch)]
+    sequences = [TokenSequence(index, bench.ids[:32], params, draw=index) for index in range(batch)]
     decoder: Any = bench.open(precision, mode).decoder
     repeated = 0
     whole = decoder._step_whole

@@ -225,9 +225,9 @@ def largest_cases(history: IntArray, logits: FloatArray) -> Iterator[Case]:
             Sampler(GenerationParams(**params), len(history), 0, generator(0, 0)) for _ in range(2)
         )
         assert largest.settles(sampler.needs)
-        assert sampler.choose(history, logits).token == other.choose_of_largest(largest).token
-        yield Case(f"{name}, all", partial(sampler.choose, history, logits), None, None)
-        yield Case(f"{name}, of 64", partial(other.choose_of_largest, largest), None, None)
+        assert sampler.sample(history, logits).token == other.sample_top(largest).token
+        yield Case(f"{name}, all", partial(sampler.sample, history, logits), None, None)
+        yield Case(f"{name}, of 64", partial(other.sample_top, largest), None, None)
 
 
 def measure(report: Report, case: Case, logits: FloatArray, rounds: int) -> None:

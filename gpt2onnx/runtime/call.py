@@ -12,13 +12,13 @@ from typing import Any
 
 import tokenizers
 
-from gpt2onnx.runtime.decoding.beam_writer import BeamTexts
-from gpt2onnx.runtime.decoding.drawn import DrawnTexts
+from gpt2onnx.runtime.decoding.beam_texts import BeamTexts
+from gpt2onnx.runtime.decoding.drawn_texts import DrawnTexts
 from gpt2onnx.runtime.decoding.ranking import PromptLogprobs, alternatives
+from gpt2onnx.runtime.decoding.results import Generation, Score, Token
 from gpt2onnx.runtime.decoding.scoring import LogprobsTask
 from gpt2onnx.runtime.decoding.task import Task
 from gpt2onnx.runtime.decoding.top_tokens import TopTokens
-from gpt2onnx.runtime.results import Generation, Score, Token
 from gpt2onnx.samplers import GenerationParams
 from gpt2onnx.tokenizer.codec import decode
 

@@ -19,20 +19,21 @@ from gpt2onnx.runtime.call import Call, ScoreCall
 from gpt2onnx.runtime.decoder.cache_size import cache_bytes_per_token
 from gpt2onnx.runtime.decoder.protocol import Decoder, Ids
 from gpt2onnx.runtime.decoding.assistance import Assistance, Draft, check_no_draft
-from gpt2onnx.runtime.decoding.beam_writer import BeamTexts
+from gpt2onnx.runtime.decoding.beam_texts import BeamTexts
 from gpt2onnx.runtime.decoding.beams import Observer, check_observer
-from gpt2onnx.runtime.decoding.continuation import Step
 from gpt2onnx.runtime.decoding.contrastive import Contrastive, contrastive_of
-from gpt2onnx.runtime.decoding.drawn import DrawnTexts
+from gpt2onnx.runtime.decoding.drawn_texts import DrawnTexts
 from gpt2onnx.runtime.decoding.guidance import Guidance, guidance_of
 from gpt2onnx.runtime.decoding.lookahead.lookahead import Lookahead, lookahead_of
 from gpt2onnx.runtime.decoding.plain import plain_tasks
 from gpt2onnx.runtime.decoding.ranking import PromptLogprobs
+from gpt2onnx.runtime.decoding.results import Generation, Score, Token
 from gpt2onnx.runtime.decoding.scoring import LogprobsTask
+from gpt2onnx.runtime.decoding.sequence import Step
 from gpt2onnx.runtime.decoding.speculation import Speculation
 from gpt2onnx.runtime.decoding.task import Task
+from gpt2onnx.runtime.decoding.text_sequence import TextSequence
 from gpt2onnx.runtime.decoding.top_tokens import TopTokens
-from gpt2onnx.runtime.decoding.writer import Writer
 from gpt2onnx.runtime.engine.loop import run
 from gpt2onnx.runtime.engine.model_prefixes import ModelPrefixes
 from gpt2onnx.runtime.folder.model_folder import ModelFolder
@@ -40,7 +41,6 @@ from gpt2onnx.runtime.machine.room import Room
 from gpt2onnx.runtime.open_model import bos_token_id, generation_defaults, open_model
 from gpt2onnx.runtime.ort.load_params import check_load
 from gpt2onnx.runtime.ort.session import Session
-from gpt2onnx.runtime.results import Generation, Score, Token
 from gpt2onnx.runtime.structured.grammars import GrammarCompiler
 from gpt2onnx.runtime.text.dry_breakers import BreakerFinder
 from gpt2onnx.runtime.text.prompts import Prompt, PromptReader, as_batch, is_batch
@@ -124,38 +124,41 @@ class Model:
         observe: Observer | None = None,
         **parameters: Any,
     ) -> Any:
-        """Write on from a prompt: a text, token ids, or a list of either, which share each step.
+        """Write on from a prompt: what comes after it, as text and tokens.
 
-        `parameters` are GenerationParams' fields, transformers' names; the model's own
-        generation_config.json has what isn't given. `top_logprobs` asks for that many alternatives
-        to each token, before and after penalties and warpers (beams: before), `prompt_logprobs` for
-        the log-probabilities of the prompt's tokens, which reads each prompt once more and costs
-        what `score` does. `draft` is a smaller model with the
-        same tokenizer, open or its folder, which stays open then ("demo-draft" is the bundled
-        model's): it guesses ahead, and the text comes sooner (prompt_lookup_num_tokens and
-        lookahead_window_size guess without one); what comes, `speculation` explains, is the same.
-        `negative_prompt` is what guidance_scale leads away from, one for all prompts, a text or
-        ids; without it that is the model's own bent, told by each prompt's last token alone.
-        `observe` is told of every step of a beam search.
+        prompt: a text, token ids, or a list of either. The prompts of a list share each step.
+        draft: a smaller model with the same tokenizer, open or its folder, which stays open then
+            ("demo-draft" is the bundled model's). It guesses ahead, so that the text comes sooner;
+            the text is what it would be without (`speculation` says why).
+            prompt_lookup_num_tokens and lookahead_window_size guess without a second model.
+        negative_prompt: what guidance_scale leads away from: a text or ids, one for all prompts.
+            Left out, it is each prompt's last token alone.
+        top_logprobs: how many alternatives to tell with each token, before and after penalties and
+            warpers (of beams: before).
+        prompt_logprobs: whether to tell the log-probabilities of the prompt's tokens, too. Each
+            prompt is then read once more, which costs what `score` does.
+        observe: is told of every step of a beam search.
+        parameters: GenerationParams' fields, by transformers' names (docs/parameters.md has them
+            all). What isn't given, the model's own generation_config.json says.
 
-        best_of draws that many and gives the num_return_sequences best of them, best first, by the
-        mean log-probability of a token, the model's own. return_alternatives begins them with the
-        most probable tokens that penalties and constraints leave, the best one first.
+        Four of them at more length:
 
-        Gives a Generation for a prompt, a list of them with num_return_sequences above 1 (of beams
-        the best ones first, fewer where constraints leave fewer), and for a list of prompts the
-        list of what each one gives.
+        - best_of draws that many, and gives the num_return_sequences best of them, by the model's
+          own mean log-probability of a token, best first.
+        - return_alternatives begins the sequences with the most probable first tokens, one each,
+          best first, among those that penalties and constraints leave.
+        - `stop_fn(sequence_index, history)` is told all tokens of a sequence, prompt and new, after
+          each one but an end token and one that completes a stop string or a form. Where it says
+          True that token is the last, and finish_reason is "stopped".
+        - regex, json_schema, grammar and choices hold the text to a form. finish_reason is "eos" or
+          "stop" where it is complete; otherwise a limit cut it short.
 
-        `stop_fn(sequence_index, history)` is asked after each token but an end token and one that
-        completes a stop string or a form, and told all of the sequence's tokens, prompt and new;
-        where it says True the token is the last: finish_reason is "stopped", and the other
-        sequences go on.
+        Returns a Generation for one prompt; with num_return_sequences above 1 a list of them (of
+        beams the best first, fewer where constraints leave fewer); for a list of prompts the list
+        of what each one gives.
 
-        regex, json_schema, grammar or choices hold the text to a form. It ends when it is complete:
-        finish_reason is "eos" or "stop" then, and otherwise a limit cut it short.
-
-        Raises ParameterError, PromptError and its kinds; OutOfMemoryError before anything is
-        written where the sequences don't fit into memory; InstallationError where a form is asked
+        Raises ParameterError, PromptError and its kinds; OutOfMemoryError, before anything is
+        written, where the sequences don't fit into memory; InstallationError where a form is asked
         for and llguidance is missing.
         """
         call = self.call(
@@ -326,7 +329,7 @@ class Model:
         grammar = self._grammars.grammar(params)
         draws = [(prompt, draw) for prompt in ids for draw in range(params.num_drawn)]
         writers = [
-            Writer(self.tokenizer, params, prompt, index, draw, grammar)
+            TextSequence(self.tokenizer, params, prompt, index, draw, grammar)
             for index, (prompt, draw) in enumerate(draws)
         ]
         sequences = [writer.sequence for writer in writers]

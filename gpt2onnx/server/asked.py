@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gpt2onnx.runtime.results import Generation, Score
+from gpt2onnx.runtime.decoding.results import Generation, Score
 from gpt2onnx.samplers.params.rules import STREAM_EXCLUDES
 from gpt2onnx.server.fields import Fields, refusal
 from gpt2onnx.server.sampling import PRIORITIES, parameters_of, require_few

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gpt2onnx.errors import RequestError, shown
-from gpt2onnx.runtime.results import Alternative, Generation, Token
+from gpt2onnx.runtime.decoding.results import Alternative, Generation, Token
 from gpt2onnx.server.asked import (
     MOST_LOGPROBS,
     Asked,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gpt2onnx.runtime.results import Alternative, Generation, Token
+from gpt2onnx.runtime.decoding.results import Alternative, Generation, Token
 from gpt2onnx.server.asked import AskedPrompt, Options
 from gpt2onnx.server.token_texts import TokenTexts
 

@@ -14,7 +14,7 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gpt2onnx.runtime.results import Generation
+from gpt2onnx.runtime.decoding.results import Generation
 from gpt2onnx.server.asked import (
     MOST_LOGPROBS,
     Asked,

@@ -10,7 +10,7 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gpt2onnx.runtime.results import Score
+from gpt2onnx.runtime.decoding.results import Score
 from gpt2onnx.server.asked import MOST_LOGPROBS, Terms
 from gpt2onnx.server.body import json_object, read_body
 from gpt2onnx.server.fields import Fields, refusal

@@ -12,7 +12,7 @@ from threading import Condition
 from typing import Any
 
 from gpt2onnx.errors import Given, Gpt2OnnxError, ParameterError
-from gpt2onnx.runtime.results import Token
+from gpt2onnx.runtime.decoding.results import Token
 
 
 class Handle:

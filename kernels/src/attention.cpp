@@ -36,7 +36,7 @@ struct Attention::Task {
   const int64_t* slots;
   uint8_t* keys;
   uint8_t* values;
-  const bool* sees;  // or null
+  const bool* attention_mask;  // or null
   const float* steps;
   float* out;
   Store store;
@@ -64,7 +64,7 @@ void Attention::run(const Run& run) const {
   Tensor qkv = run.required(0, "qkv"), rows = run.required(1, "rows"),
          slots = run.required(2, "slots"), keys = run.required(3, "keys"),
          values = run.required(4, "values");
-  auto sees = run.input(5), steps = run.input(6);
+  auto attention_mask = run.input(5), steps = run.input(6);
   if (keys.shape.size() != 4 || keys.shape[1] != heads_ || keys.shape != values.shape)
     fail("keys and values have the shapes " + text_of(keys.shape) + " and " +
          text_of(values.shape) + ", expected [rows, " + std::to_string(heads_) +
@@ -94,11 +94,11 @@ void Attention::run(const Run& run) const {
     }
   }
   const bool* seen = nullptr;
-  if (sees && sees->size() != 0) {
-    if (sees->shape != std::vector<int64_t>{tokens, tokens})
-      fail("sees has the shape " + text_of(sees->shape) + ", expected [" + std::to_string(tokens) +
-           ", " + std::to_string(tokens) + "] or nothing");
-    seen = sees->as<bool>();
+  if (attention_mask && attention_mask->size() != 0) {
+    if (attention_mask->shape != std::vector<int64_t>{tokens, tokens})
+      fail("attention_mask has the shape " + text_of(attention_mask->shape) + ", expected [" +
+           std::to_string(tokens) + ", " + std::to_string(tokens) + "] or nothing");
+    seen = attention_mask->as<bool>();
   }
   if (steps && steps->shape != std::vector<int64_t>{width})
     fail("value_steps has the shape " + text_of(steps->shape) + ", expected [" +
@@ -167,9 +167,9 @@ void Attention::attend(const Task& task, const Part& part) const {
   for (int64_t row = 0; row < part.count; ++row) {
     float* mine = scores + row * stride;
     const int64_t token = part.token + row, own = task.slots[token] + 1;
-    if (task.sees)
+    if (task.attention_mask)
       for (int64_t other = part.first; other < part.end && task.slots[other] < own; ++other)
-        if (!task.sees[token * task.tokens + other]) mine[task.slots[other]] = -INFINITY;
+        if (!task.attention_mask[token * task.tokens + other]) mine[task.slots[other]] = -INFINITY;
     factors[row] = 1.0f / kernels_.exponentials(mine, own, scale_);
     std::fill(mine + up(own), mine + stride, 0.0f);
   }

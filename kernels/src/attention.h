@@ -14,8 +14,8 @@ namespace gpt2onnx {
 //   qkv         float32 [tokens, 3 * heads * head_dim]
 //   rows, slots int64 [tokens]
 //   keys, values  [rows, heads, capacity, head_dim], float32, float16 or int8: written to
-//   sees        bool [tokens, tokens]: which of the run's tokens of its row each one sees; empty
-//               where it's all up to itself
+//   attention_mask  bool [tokens, tokens]: which of the run's tokens of its row each one sees;
+//               empty where it's all up to itself
 //   value_steps float32 [heads * head_dim], which the output is multiplied by: of an int8 cache
 // Attributes
 //   heads, scale  of the scores

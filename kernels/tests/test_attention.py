@@ -28,10 +28,10 @@ def expected_attention(
     out = np.empty((tokens, heads, head_dim))
     for token, (row, slot) in enumerate(places):
         seen = np.ones(slot + 1, bool)
-        if inputs.get("sees") is not None and inputs["sees"].size:
+        if inputs.get("attention_mask") is not None and inputs["attention_mask"].size:
             for other, (its_row, its_slot) in enumerate(places):
                 if its_row == row and its_slot <= slot:
-                    seen[its_slot] = inputs["sees"][token, other]
+                    seen[its_slot] = inputs["attention_mask"][token, other]
         for head in range(heads):
             scores = keys[row, head, : slot + 1] @ q[token, head] * scale
             scores[~seen] = -np.inf
@@ -50,7 +50,7 @@ CASES = st.fixed_dictionaries(
         "head_dim": st.one_of(st.sampled_from([8, 16, 64, 80]), st.integers(1, 40)),
         "store": st.sampled_from(sorted(STORES)),
         "scale": st.sampled_from([1.0, 0.25, 0.03]),
-        "sees": st.booleans(),
+        "attention_mask": st.booleans(),
         "steps": st.booleans(),
         "kernels": st.sampled_from(KERNELS),
         "seed": st.integers(0, 2**32 - 1),
@@ -71,17 +71,17 @@ def made(case: dict[str, Any]) -> dict[str, Any]:
     qkv[:, 0] /= spread  # scores stay moderate
     qkv[:, 1:] *= spread
     cache = [np.clip(rng.standard_normal(shape) * spread, -127, 127) for _ in range(2)]
-    sees = np.zeros((0, 0), bool)
-    if case["sees"]:
-        sees = np.tril(rng.random((len(rows), len(rows))) < 0.5)
-        np.fill_diagonal(sees, True)
+    attention_mask = np.zeros((0, 0), bool)
+    if case["attention_mask"]:
+        attention_mask = np.tril(rng.random((len(rows), len(rows))) < 0.5)
+        np.fill_diagonal(attention_mask, True)
     return {
         "qkv": qkv.reshape(len(rows), -1).astype(np.float32),
         "rows": rows.astype(np.int64),
         "slots": slots.astype(np.int64),
         "keys": np.rint(cache[0]).astype(dtype) if spread > 1 else cache[0].astype(dtype),
         "values": np.rint(cache[1]).astype(dtype) if spread > 1 else cache[1].astype(dtype),
-        "sees": sees,
+        "attention_mask": attention_mask,
         "value_steps": rng.random(heads * head_dim, np.float32) if case["steps"] else None,
     }
 
@@ -128,7 +128,7 @@ def test_every_processor_has_the_same_bits(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("head_dim", [64, 20])
 def test_chunks_and_steps_have_a_whole_prompts_bits(store: str, head_dim: int) -> None:
     case = {"runs": [(0, 150)], "heads": 3, "head_dim": head_dim, "store": store, "scale": 0.1}
-    case |= {"sees": False, "steps": False, "kernels": "", "seed": 2}
+    case |= {"attention_mask": False, "steps": False, "kernels": "", "seed": 2}
     whole = made(case)
     run = operator(case, whole)
     expected = run()
@@ -147,7 +147,7 @@ def test_rows_that_share_a_run_do_not_meet() -> None:
     case |= {
         "store": "float32",
         "scale": 0.2,
-        "sees": False,
+        "attention_mask": False,
         "steps": False,
         "kernels": "",
         "seed": 3,
@@ -164,14 +164,14 @@ def test_rows_that_share_a_run_do_not_meet() -> None:
 
 def test_no_tokens_change_nothing() -> None:
     case = {"runs": [(0, 3)], "heads": 2, "head_dim": 8, "store": "float32", "scale": 1.0}
-    case |= {"sees": False, "steps": False, "kernels": "", "seed": 4}
+    case |= {"attention_mask": False, "steps": False, "kernels": "", "seed": 4}
     inputs = made(case)
     nothing = {k: inputs[k][:0] for k in ("qkv", "rows", "slots")}
     assert operator(case, inputs)(**nothing).shape == (0, 16)
 
 
 CASE: dict[str, Any] = {"runs": [(0, 2), (3, 2)], "heads": 2, "head_dim": 8, "store": "float32"}
-CASE |= {"scale": 1.0, "sees": False, "steps": False, "kernels": "", "seed": 5}
+CASE |= {"scale": 1.0, "attention_mask": False, "steps": False, "kernels": "", "seed": 5}
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ CASE |= {"scale": 1.0, "sees": False, "steps": False, "kernels": "", "seed": 5}
         ({"keys": np.zeros((3, 2, 5, 8), np.float16)}, "of one type"),
         ({"keys": np.zeros((3, 2, 4, 8), np.float32)}, "keys and values have the shapes"),
         ({"keys": np.zeros((3, 1, 5, 8), np.float32)}, "keys and values have the shapes"),
-        ({"sees": np.zeros((4, 3), bool)}, r"sees has the shape \[4, 3\]"),
+        ({"attention_mask": np.zeros((4, 3), bool)}, r"attention_mask has the shape \[4, 3\]"),
         ({"value_steps": np.zeros(3, np.float32)}, r"value_steps has the shape \[3\]"),
     ],
 )

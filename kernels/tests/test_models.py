@@ -112,9 +112,9 @@ def test_a_branch_is_read_as_if_it_were_alone(folders: dict[str, Path]) -> None:
     row = decoder.new_row()
     reads.prefill(decoder, row, IDS[:10])
     # Two ways on: 20 then 21, and 22 then 23.
-    sees = np.array([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]], bool)
-    found = reads.branch(decoder, row, np.array([20, 21, 22, 23]), sees, np.array([1, 3]))
-    decoder.keep(row, 10, np.array([2, 3]))
+    attention_mask = np.array([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]], bool)
+    found = reads.branch(decoder, row, np.array([20, 21, 22, 23]), attention_mask, np.array([1, 3]))
+    decoder.accept(row, 10, np.array([2, 3]))
     behind = reads.step(decoder, [row], np.array([24]))
     for logits, way in zip(found, ([20, 21], [22, 23]), strict=True):
         alone = decoder.new_row()

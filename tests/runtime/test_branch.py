@@ -26,8 +26,8 @@ PAST = RNG.integers(0, VOCAB, 200)
 PRECISIONS = ["fp32", "fp16", "int8", "int8-dynamic", "int4", "fp32 int8", "int8 int8"]
 MASKS = {
     "text": np.tri(9, dtype=np.bool_),
-    "tree": DraftTree([[1, 2, 3, 4], [1, 2, 5], [6, 7, 8]]).sees,
-    "window": JacobiWindow(5, 4, PAST).sees,
+    "tree": DraftTree([[1, 2, 3, 4], [1, 2, 5], [6, 7, 8]]).attention_mask,
+    "window": JacobiWindow(5, 4, PAST).attention_mask,
     "random": np.tril(RNG.random((17, 17)) < 0.4) | np.eye(17, dtype=np.bool_),
 }
 
@@ -82,8 +82,8 @@ def test_what_is_kept_goes_on_as_if_nothing_else_had_come(
         for each in (plain, row):
             reads.prefill(decoder, each, PAST[:130])
         expected = reads.extend(decoder, plain, np.array([9, *guess]))
-        logits = reads.branch(decoder, row, ids, tree.sees, np.array(path))
-        decoder.keep(row, 130, np.array(path))
+        logits = reads.branch(decoder, row, ids, tree.attention_mask, np.array(path))
+        decoder.accept(row, 130, np.array(path))
         assert row.length == plain.length == 131 + len(guess)
         np.testing.assert_allclose(logits, expected, atol=near)
         after = reads.extend(decoder, plain, PAST[:20])
@@ -111,11 +111,14 @@ def test_plain_runs_give_the_plain_graphs_bits(
 def test_a_branch_without_room_isnt_begun(decoder: FusedDecoder) -> None:
     row = decoder.new_row()
     reads.prefill(decoder, row, np.resize(PAST, WIDE["n_positions"] - 8))
-    sees = MASKS["text"]
+    text = MASKS["text"]
     with pytest.raises(CacheFullError, match="9 more exceed"):
-        reads.branch(decoder, row, PAST[:9], sees, np.arange(9))
+        reads.branch(decoder, row, PAST[:9], text, np.arange(9))
     assert row.length == WIDE["n_positions"] - 8
-    assert reads.branch(decoder, row, PAST[:8], sees[:8, :8], np.arange(8)).shape == (8, VOCAB)
+    assert reads.branch(decoder, row, PAST[:8], text[:8, :8], np.arange(8)).shape == (
+        8,
+        VOCAB,
+    )
 
 
 def test_the_manifest_tells(told: Any, checkpoint: Path, tmp_path: Path) -> None:

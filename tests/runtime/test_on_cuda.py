@@ -176,7 +176,7 @@ def rearranged(model: Model) -> np.ndarray:
     reads.extend(decoder, rows[1], IDS[200:210])
     decoder.truncate(rows[1], 25)
     decoder.copy(first, rows[1], 25)
-    decoder.keep(rows[2], 20, np.array([0, 3, 4, 9]))
+    decoder.accept(rows[2], 20, np.array([0, 3, 4, 9]))
     stepped, behind = (
         reads.step(decoder, rows[:3], IDS[:3]),
         reads.extend(decoder, rows[3], IDS[:20]),

@@ -87,4 +87,4 @@ def test_a_sampler_of_extremes(bias: float) -> None:
     )
     sampler = Sampler(params, 3, 0, generator(0, 0))
     # Token 2's logit is negative, and moved away; those of 0 and 3 are 3e-30 / 1e-30, and 0.
-    assert sampler.choose(HISTORY, LOGITS).token in ([1] if bias > 0 else [0, 3])
+    assert sampler.sample(HISTORY, LOGITS).token in ([1] if bias > 0 else [0, 3])

@@ -105,7 +105,7 @@ def test_the_limit_follows_the_surprise_of_what_was_drawn(mode: int) -> None:
         if mode == 2:
             assert set(np.flatnonzero(surprise < mu - 1e-3)) <= set(kept)
             assert set(kept) <= {*np.flatnonzero(surprise < mu + 1e-3), surprise.argmin()}
-        choice = sampler.choose(np.array([0]), logits)
+        choice = sampler.sample(np.array([0]), logits)
         assert choice.token in kept
         among_kept = weights[choice.token] / weights[kept].sum()
         assert choice.processed_logprob == pytest.approx(math.log(among_kept), abs=1e-4)
@@ -141,5 +141,5 @@ def test_the_text_has_the_surprise_that_was_asked_for(mode: int, tau: float) -> 
     surprises = []
     for _ in range(600):
         logits = np.log(zipf(2000, rng.uniform(1.2, 1.5))).astype(np.float32)
-        surprises.append(-sampler.choose(np.array([0]), logits).logprob / math.log(2))
+        surprises.append(-sampler.sample(np.array([0]), logits).logprob / math.log(2))
     assert np.mean(surprises) == pytest.approx(tau, abs=0.1)

@@ -60,7 +60,7 @@ def test_a_settled_draw_is_that_of_all_logits(
         assert found.logits[top_k - 1] == found.logits[-1]
         return
     for _ in range(3):
-        ours, theirs = few.choose_of_largest(found), all_.choose(HISTORY, logits)
+        ours, theirs = few.sample_top(found), all_.sample(HISTORY, logits)
         assert ours.token == theirs.token
         assert ours.processed_logprob == theirs.processed_logprob
         assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-5)
@@ -75,7 +75,7 @@ def test_a_settled_greedy_choice_is_the_lowest_of_the_best(logits: np.ndarray) -
     backwards = np.lexsort((-found.ids, -found.logits))
     for each in (found, TopLogits(*(part[backwards] for part in found))):  # equals in any order
         if each.settles(1):
-            ours, theirs = greedy.choose_of_largest(each), greedy.choose(HISTORY, logits)
+            ours, theirs = greedy.sample_top(each), greedy.sample(HISTORY, logits)
             assert ours.token == theirs.token == int(logits.argmax())
             assert ours.logprob == ours.processed_logprob
             assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-5)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from gpt2onnx.runtime.decoding.results import Token
 from gpt2onnx.runtime.decoding.task import Task
 from gpt2onnx.runtime.model import RoomCheck
-from gpt2onnx.runtime.results import Token
 from tests.runtime.engine.mixes import MixedDecoder, Request, request
 
 

@@ -18,8 +18,8 @@ from gpt2onnx.errors import Advised, Given, ParameterError
 from gpt2onnx.tokenizer.codec import encode
 
 if TYPE_CHECKING:
+    from gpt2onnx.runtime.decoding.results import Alternative, Generation, Token
     from gpt2onnx.runtime.model import Model
-    from gpt2onnx.runtime.results import Alternative, Generation, Token
     from gpt2onnx.samplers import GenerationParams
 
 DESCRIPTION = """\

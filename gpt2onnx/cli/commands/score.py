@@ -14,8 +14,8 @@ from gpt2onnx.cli.parser import Parser
 from gpt2onnx.tokenizer.codec import decode
 
 if TYPE_CHECKING:
+    from gpt2onnx.runtime.decoding.results import Score
     from gpt2onnx.runtime.model import Model
-    from gpt2onnx.runtime.results import Score
 
 DESCRIPTION = """\
 Shows the log-probability of each token of a text, and of the whole text its

@@ -13,8 +13,8 @@ from gpt2onnx.cli.output.whole_file import WholeFile
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.page import Node, Option, Run, Step, render
+from gpt2onnx.runtime.decoding.results import Generation, Token
 from gpt2onnx.runtime.model import Model
-from gpt2onnx.runtime.results import Generation, Token
 from gpt2onnx.tokenizer.codec import decode, encode
 
 DESCRIPTION = """\

@@ -9,7 +9,7 @@ Inputs                    shape
   rows                    int64 [tokens], each token's row of the cache
   slots                   int64 [tokens], and its place there: in order, a row's tokens together
   logits_index            int64 [count], the tokens that get logits
-  sees                    bool [tokens, tokens], which of the run's tokens of its row each one sees;
+  attention_mask          bool [tokens, tokens], which of the run's tokens of its row each one sees;
                           [0, 0] where it's all up to itself
   past_key_values.N.key   [rows, heads, capacity, head_dim], and .value: appended to in place
 Outputs
@@ -97,7 +97,7 @@ class _Writer:
         qkv = self.linear(f"{name}.c_attn", hidden, norm=f"h.{layer}.ln_1")
         steps = f"{name}.value_steps"
         cache = [f"past_key_values.{layer}.{part}" for part in ("key", "value")]
-        told = [qkv, "rows", "slots", *cache, "sees"]
+        told = [qkv, "rows", "slots", *cache, "attention_mask"]
         told += [self.tensor(steps)] if steps in self.there else []
         heads, scale = self.config.n_head, self.config.scale(layer)
         rows = self.node("Attention", told, name, heads=heads, scale=scale)
@@ -179,7 +179,9 @@ class _Writer:
         whole = ("input_ids", "position_ids", "rows", "slots")
         made = [helper.make_tensor_value_info(n, TensorProto.INT64, ["tokens"]) for n in whole]
         made.append(helper.make_tensor_value_info("logits_index", TensorProto.INT64, ["count"]))
-        made.append(helper.make_tensor_value_info("sees", TensorProto.BOOL, ["seeing", "seen"]))
+        made.append(
+            helper.make_tensor_value_info("attention_mask", TensorProto.BOOL, ["seeing", "seen"])
+        )
         for past in self.fused.graph.input:
             if past.name.startswith("past_key_values."):
                 own = onnx.ValueInfoProto()

@@ -38,8 +38,8 @@ class MaskedDecoder(OptimumDecoder):
         """attention_bias [batch, 1, sequence, total]: the lowest number where the mask is 0."""
         op, dtype = self.op, self.precision.dtype
         given = op.Unsqueeze("attention_mask", op.constant([1, 2], np.int64))
-        sees = op.Cast(given, to=TensorProto.BOOL)
-        bias = op.Where(sees, op.constant(0, dtype), op.constant(np.finfo(dtype).min, dtype))
+        visible = op.Cast(given, to=TensorProto.BOOL)
+        bias = op.Where(visible, op.constant(0, dtype), op.constant(np.finfo(dtype).min, dtype))
         new = op.Shape("input_ids", start=1, end=2)
         one = op.constant([1], np.int64)
         op.node("Expand", [bias, op.Concat(one, one, new, one, axis=0)], [BIAS])

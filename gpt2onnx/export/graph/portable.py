@@ -45,9 +45,9 @@ class PortableDecoder(OptimumDecoder):
         keys = op.Range(zero, total, one)
         queries = op.Unsqueeze(op.Range(op.Sub(total, new), total, one), op.constant([1], np.int64))
         given = op.Unsqueeze("attention_mask", op.constant([1, 2], np.int64))
-        sees = op.And(op.LessOrEqual(keys, queries), op.Cast(given, to=TensorProto.BOOL))
+        visible = op.And(op.LessOrEqual(keys, queries), op.Cast(given, to=TensorProto.BOOL))
         values = (op.constant(n, np.float32) for n in (SEEN, HIDDEN))
-        op.node("Where", [sees, *values], [MASK])
+        op.node("Where", [visible, *values], [MASK])
 
     def attend(self, layer: int, qkv: str) -> str:
         """qkv [batch, sequence, 3 * heads, head_dim] -> [batch, sequence, heads, head_dim]."""

@@ -42,8 +42,8 @@ class CachedRows:
         self.cache.reserve(len(self.cache.rows) + rows, length)
 
     @in_turn
-    def keep(self, row: CacheRow, start: int, offsets: Ids) -> None:
-        self.cache.keep(row, start, offsets)
+    def accept(self, row: CacheRow, start: int, offsets: Ids) -> None:
+        self.cache.accept(row, start, offsets)
 
     @in_turn
     def take_out(self, row: CacheRow) -> FrozenRow:

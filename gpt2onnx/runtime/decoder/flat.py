@@ -32,7 +32,7 @@ from gpt2onnx.runtime.machine.turns import in_turn
 from gpt2onnx.runtime.ort.session import Session
 
 INPUTS = (
-    *("input_ids", "position_ids", "rows", "slots", "logits_index", "sees"),
+    *("input_ids", "position_ids", "rows", "slots", "logits_index", "attention_mask"),
     *("past_key_values.0.key", "past_key_values.0.value"),
 )
 # Weights are read once a chunk, and its activations are scratch memory.
@@ -78,10 +78,10 @@ class FlatDecoder(CachedRows):
         lengths = np.repeat([each.row.length for each in reads], counts)
         starts = np.cumsum([0, *counts[:-1]])
         slots = lengths + np.arange(len(lengths)) - np.repeat(starts, counts)
-        positions, sees = slots, NOTHING_HIDDEN
-        if reads[0].sees is not None:  # it is alone
-            sees = reads[0].sees
-            positions = lengths + sees.sum(axis=1) - 1
+        positions, attention_mask = slots, NOTHING_HIDDEN
+        if reads[0].attention_mask is not None:  # it is alone
+            attention_mask = reads[0].attention_mask
+            positions = lengths + attention_mask.sum(axis=1) - 1
         wanted = [
             start + np.arange(count)[EVERY if each.hidden else each.wanted]
             for start, count, each in zip(starts, counts, reads, strict=True)
@@ -92,7 +92,7 @@ class FlatDecoder(CachedRows):
             "rows": np.repeat([each.row.index for each in reads], counts),
             "slots": slots,
             "logits_index": np.concatenate(wanted),
-            "sees": sees,
+            "attention_mask": attention_mask,
         }
         logits, hidden = self._outputs(feeds)
         for each in reads:
@@ -131,8 +131,10 @@ def _runs(parts: Iterable[tuple[int, Read]]) -> Iterator[list[tuple[int, Read]]]
     run: list[tuple[int, Read]] = []
     tokens = 0
     for place, part in parts:
-        masked = part.sees is not None
-        if run and (masked or run[0][1].sees is not None or tokens + len(part.ids) > CHUNK):
+        masked = part.attention_mask is not None
+        if run and (
+            masked or run[0][1].attention_mask is not None or tokens + len(part.ids) > CHUNK
+        ):
             yield run
             run, tokens = [], 0
         run.append((place, part))

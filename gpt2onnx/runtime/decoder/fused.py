@@ -100,7 +100,7 @@ class FusedDecoder(CachedRows):
         row, ids = read.row, read.ids
         wanted = np.arange(len(ids))[EVERY if read.hidden else read.wanted]
         outputs = self._empty(len(wanted))
-        told = None if read.sees is None else self._branches(row, read.sees)
+        told = None if read.attention_mask is None else self._branches(row, read.attention_mask)
         self._run(row.index, ids[None], np.array([row.length]), wanted, outputs, told)
         row.length += len(ids)
         logits = outputs["logits"]
@@ -108,12 +108,12 @@ class FusedDecoder(CachedRows):
             logits = logits[read.wanted].copy()
         return Result(logits, outputs.get("hidden_states", NO_LOGITS))
 
-    def _branches(self, row: CacheRow, sees: Mask) -> Arrays:
+    def _branches(self, row: CacheRow, attention_mask: Mask) -> Arrays:
         """The inputs that say what each of the next tokens sees: [n, n]."""
         dtype = self.session.inputs[BIAS].dtype
-        bias = np.zeros((1, 1, len(sees), row.length + len(sees)), dtype)
-        bias[0, 0, :, row.length :][~sees] = np.finfo(dtype).min
-        return {"position_ids": (row.length + sees.sum(axis=1) - 1)[None], BIAS: bias}
+        bias = np.zeros((1, 1, len(attention_mask), row.length + len(attention_mask)), dtype)
+        bias[0, 0, :, row.length :][~attention_mask] = np.finfo(dtype).min
+        return {"position_ids": (row.length + attention_mask.sum(axis=1) - 1)[None], BIAS: bias}
 
     def _step(self, reads: Sequence[Read]) -> list[Result]:
         """Append a token to each row, all in one run where they may share it."""
@@ -136,7 +136,7 @@ class FusedDecoder(CachedRows):
         for place, *row in zip(few, *(outputs[name] for name in TOP), strict=True):
             largest = TopLogits(*row)
             if largest.settles(reads[place].needs):
-                yield place, Result(NO_LOGITS, largest=largest)
+                yield place, Result(NO_LOGITS, top_logits=largest)
             else:
                 reads[place].row.length -= 1
 

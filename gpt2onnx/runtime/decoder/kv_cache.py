@@ -99,7 +99,7 @@ class KVCache:
             raise ValueError(f"length={length}: expected 0 to {row.length}, what the row holds")
         row.length = length
 
-    def keep(self, row: CacheRow, start: int, offsets: Positions) -> None:
+    def accept(self, row: CacheRow, start: int, offsets: Positions) -> None:
         """Of the tokens from `start` on keep those at `offsets` [n], ascending, and no others."""
         _require_in_use(row)
         bounds = [-1, *offsets.tolist(), row.length - start]

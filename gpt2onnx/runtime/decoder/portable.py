@@ -96,7 +96,7 @@ class PortableDecoder:
     def reserve(self, rows: int, length: int) -> None:
         """Does nothing: ONNX Runtime allocates every present anew."""
 
-    def keep(self, row: PortableRow, start: int, offsets: Ids) -> None:
+    def accept(self, row: PortableRow, start: int, offsets: Ids) -> None:
         """Raises ValueError: what was never branched needs no keeping."""
         raise ValueError("a graph in standard operators takes no branches: nothing to keep")
 

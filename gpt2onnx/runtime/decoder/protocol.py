@@ -54,9 +54,9 @@ class Read(NamedTuple):
     needs: int = ALL
     hidden: bool = False  # whether the hidden states of all n are wanted, not of `wanted` alone
     # [n, n]: which of the n each one sees beside what the row held, itself among them and of the
-    # others only earlier ones. Its position is then the one behind all that it sees, and `keep`
+    # others only earlier ones. Its position is then the one behind all that it sees, and `accept`
     # says which of them came before the row goes on. None: each sees all before it.
-    sees: Mask | None = None
+    attention_mask: Mask | None = None
 
 
 class Result(NamedTuple):
@@ -66,7 +66,7 @@ class Result(NamedTuple):
     hidden: Hidden = (
         NO_LOGITS  # [wanted, hidden_size], where the graph gives the last hidden states
     )
-    largest: TopLogits | None = None  # of a lone token's, where they settle what the read needs
+    top_logits: TopLogits | None = None  # of a lone token's, where they settle what the read needs
 
 
 class Decoder(Protocol[AnyRow]):
@@ -107,7 +107,7 @@ class Decoder(Protocol[AnyRow]):
     def truncate(self, row: AnyRow, length: int) -> None:
         """Forget all but the first `length` tokens of a row."""
 
-    def keep(self, row: AnyRow, start: int, offsets: Ids) -> None:
+    def accept(self, row: AnyRow, start: int, offsets: Ids) -> None:
         """Of the tokens from `start` on keep those at `offsets` [count], ascending, and no others.
 
         Each must have seen those kept before it, and no other from `start` on.
@@ -150,12 +150,17 @@ def even_chunks(count: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, count))
 
 
+def kept_by_slide(n_positions: int) -> int:
+    """How many of the newest tokens stay where a sequence slides past the last position."""
+    return (n_positions + 1) // 2
+
+
 def chunks(read: Read, size: int) -> list[Read]:
     """A read as several of at most `size` tokens, one after the other; what is masked stays whole.
 
     `read.wanted` is LAST, EVERY or NONE.
     """
-    if len(read.ids) <= size or read.sees is not None:
+    if len(read.ids) <= size or read.attention_mask is not None:
         return [read]
     parts = [read._replace(ids=read.ids[part]) for part in even_chunks(len(read.ids), size)]
     if read.wanted == LAST:

@@ -43,13 +43,15 @@ def step_largest(decoder: Decoder[AnyRow], rows: Sequence[AnyRow], ids: Ids) -> 
     Raises ValueError where they don't settle which one is the largest.
     """
     reads = [Read(row, ids[place : place + 1], needs=1) for place, row in enumerate(rows)]
-    found = [result.largest for result in decoder.read(reads)]
+    found = [result.top_logits for result in decoder.read(reads)]
     if None in found:
         raise ValueError("the largest logits of a row don't settle a choice: read all of them")
     return TopLogits(*(np.stack(arrays) for arrays in zip(*filter(None, found), strict=True)))
 
 
-def branch(decoder: Decoder[AnyRow], row: AnyRow, ids: Ids, sees: Mask, wanted: Ids) -> Logits:
+def branch(
+    decoder: Decoder[AnyRow], row: AnyRow, ids: Ids, attention_mask: Mask, wanted: Ids
+) -> Logits:
     """Append ids [n], each of which sees [n, n]: the logits [wanted, vocab] after some of them."""
-    (result,) = decoder.read([Read(row, ids, wanted, sees=sees)])
+    (result,) = decoder.read([Read(row, ids, wanted, attention_mask=attention_mask)])
     return result.logits

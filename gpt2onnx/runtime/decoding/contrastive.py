@@ -4,7 +4,7 @@ Su et al., 2202.06417. Each sequence has as many rows as candidates, alike but f
 A round reads every candidate of every sequence in one step; the chosen row's last token then takes
 the others' place, and its logits give the next candidates.
 
-Knows the decoder's seam and continuations; knows no graph and no text.
+Knows the decoder's seam and token sequences; knows no graph and no text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from gpt2onnx.errors import Advised, Given, ParameterError, PromptTooLongError
 from gpt2onnx.runtime.decoder.protocol import Decoder, Hidden, Ids, Logits, Read, Result
-from gpt2onnx.runtime.decoding.continuation import Continuation, Step
+from gpt2onnx.runtime.decoding.sequence import Step, TokenSequence
 from gpt2onnx.samplers import Candidates, Choice, GenerationParams, token_logprobs, top_logprobs
 from gpt2onnx.samplers.candidates import FloatArray
 from gpt2onnx.samplers.contrastive import contrast, unit
@@ -43,7 +43,7 @@ class Contrastive:
         self.rows_each = top_k
 
     def tasks(
-        self, decoder: Decoder[Any], sequences: Sequence[Continuation]
+        self, decoder: Decoder[Any], sequences: Sequence[TokenSequence]
     ) -> list[ContrastiveTask]:
         """A task for each sequence."""
         require_hidden_states(decoder)
@@ -57,7 +57,7 @@ class ContrastiveTask:
     """
 
     def __init__(
-        self, decoder: Decoder[Any], sequence: Continuation, contrastive: Contrastive
+        self, decoder: Decoder[Any], sequence: TokenSequence, contrastive: Contrastive
     ) -> None:
         self.sequence = sequence
         self.rows: list[Any] = []

@@ -1,6 +1,6 @@
 """Where drafts come from: a smaller model, or what stands in the text already.
 
-Knows the decoder's seam and continuations; knows nothing of what becomes of a draft.
+Knows the decoder's seam and token sequences; knows nothing of what becomes of a draft.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime.decoder.protocol import AnyRow, Decoder, Ids, Logits
 from gpt2onnx.runtime.decoder.reads import prefill, step
-from gpt2onnx.runtime.decoding.continuation import Continuation
+from gpt2onnx.runtime.decoding.sequence import TokenSequence
 
 NOTHING: Ids = np.empty(0, np.int64)
 
@@ -31,10 +31,10 @@ class PromptLookup:
     def __init__(self, ngram_size: int) -> None:
         self._ngram_size = ngram_size
 
-    def draft(self, sequence: Continuation, count: int) -> Ids:
+    def draft(self, sequence: TokenSequence, count: int) -> Ids:
         return followed_by(sequence.history, self._ngram_size, count)
 
-    def release(self, sequence: Continuation) -> None:
+    def release(self, sequence: TokenSequence) -> None:
         """There is nothing to forget."""
 
 
@@ -71,7 +71,7 @@ class DraftModel(Generic[AnyRow]):
         self._decoder, self._confidence = decoder, confidence
         self._drafts: dict[int, _Draft[AnyRow]] = {}
 
-    def draft(self, sequence: Continuation, count: int) -> Ids:
+    def draft(self, sequence: TokenSequence, count: int) -> Ids:
         draft = self._drafts.get(sequence.index) or self._open(sequence)
         sampler = sequence.sampler.fork()
         start = len(sequence.history)
@@ -80,7 +80,7 @@ class DraftModel(Generic[AnyRow]):
         end = start
         while end < start + count:
             try:
-                choice = sampler.choose(tokens[:end], logits)
+                choice = sampler.sample(tokens[:end], logits)
             except ParameterError:  # constraints leave none: the model may never come here
                 break
             if math.exp(choice.processed_logprob) < self._confidence:
@@ -93,11 +93,11 @@ class DraftModel(Generic[AnyRow]):
         draft.held = tokens[: draft.row.length]
         return tokens[start:end]
 
-    def release(self, sequence: Continuation) -> None:
+    def release(self, sequence: TokenSequence) -> None:
         if draft := self._drafts.pop(sequence.index, None):
             self._decoder.free(draft.row)
 
-    def _open(self, sequence: Continuation) -> _Draft[AnyRow]:
+    def _open(self, sequence: TokenSequence) -> _Draft[AnyRow]:
         """A row of its own; from a sequence of the same prompt, which needs no second prefill."""
         siblings = (each for each in self._drafts.values() if each.prompt is sequence.prompt)
         if sibling := next(siblings, None):

@@ -4,7 +4,7 @@ Sanchez et al., 2306.17806. The unconditional context is the negative prompt or,
 the prompt's last token alone; the tokens that come are appended to both contexts, in one step of
 the decoder. Guidance precedes all penalties.
 
-Knows the decoder's seam and continuations; knows no graph and no text.
+Knows the decoder's seam and token sequences; knows no graph and no text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.runtime.decoder.protocol import Decoder, Ids, Logits, Read, Result
-from gpt2onnx.runtime.decoding.continuation import Continuation, Step
+from gpt2onnx.runtime.decoding.sequence import Step, TokenSequence
 from gpt2onnx.runtime.decoding.task import DrawingTask, by_prompt
 from gpt2onnx.samplers import GenerationParams, token_logprobs
 from gpt2onnx.samplers.guidance import guide
@@ -45,7 +45,7 @@ class Guidance:
         """`negative` [n] is the negative prompt of all sequences."""
         self.scale, self.negative = scale, negative
 
-    def tasks(self, decoder: Decoder[Any], sequences: Sequence[Continuation]) -> list[GuidedTask]:
+    def tasks(self, decoder: Decoder[Any], sequences: Sequence[TokenSequence]) -> list[GuidedTask]:
         """A task for each prompt; those of one prompt stand side by side."""
         return [GuidedTask(decoder, group, self) for group in by_prompt(sequences)]
 
@@ -57,7 +57,7 @@ class GuidedTask(DrawingTask):
     """
 
     def __init__(
-        self, decoder: Decoder[Any], sequences: Iterable[Continuation], guidance: Guidance
+        self, decoder: Decoder[Any], sequences: Iterable[TokenSequence], guidance: Guidance
     ) -> None:
         super().__init__(decoder, sequences)
         self.rows_needed *= 2
@@ -94,21 +94,21 @@ class GuidedTask(DrawingTask):
         self._without = {each.index: result.logits[-1] for each, result in after}
         return super().take(results[:half], in_time)
 
-    def next_read(self, sequence: Continuation) -> Read:
+    def next_read(self, sequence: TokenSequence) -> Read:
         return Read(self.row(sequence), sequence.history[-1:])
 
-    def choose(self, sequence: Continuation, result: Result, in_time: bool) -> list[Step]:
+    def sample(self, sequence: TokenSequence, result: Result, in_time: bool) -> list[Step]:
         """Choose from guided logits [vocab]; what is told beside the token is the model's own."""
         logits, without = result.logits[-1], self._without[sequence.index]
         has_room = not (
             self.is_full(sequence)
             or self._unconditional[sequence.index].length == self.decoder.n_positions
         )
-        step = sequence.choose(guide(logits, without, self._scale), has_room, in_time)
+        step = sequence.sample(guide(logits, without, self._scale), has_room, in_time)
         logprob = float(token_logprobs(logits, np.array(step.token_id)))
         return [step._replace(logprob=logprob, logits=logits)]
 
-    def forget(self, sequence: Continuation) -> None:
+    def forget(self, sequence: TokenSequence) -> None:
         row = self._unconditional.pop(sequence.index, None)
         if row is not None:
             self.decoder.free(row)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gpt2onnx.runtime.decoder.protocol import Decoder, Read, Result
-from gpt2onnx.runtime.decoding.continuation import Continuation, Step
+from gpt2onnx.runtime.decoder.protocol import Decoder, Read, Result, kept_by_slide
+from gpt2onnx.runtime.decoding.sequence import Step, TokenSequence
 from gpt2onnx.runtime.decoding.task import DrawingTask, by_prompt
 from gpt2onnx.samplers.top_logits import ALL
 
@@ -15,13 +15,13 @@ class PlainTask(DrawingTask):
     """One prompt's sequences, each of which reads its newest token and chooses the next."""
 
     def __init__(
-        self, decoder: Decoder[Any], sequences: Iterable[Continuation], whole: bool = True
+        self, decoder: Decoder[Any], sequences: Iterable[TokenSequence], whole: bool = True
     ) -> None:
         """`whole` is whether steps must have all logits."""
         super().__init__(decoder, sequences)
         self._whole = whole
 
-    def next_read(self, sequence: Continuation) -> Read:
+    def next_read(self, sequence: TokenSequence) -> Read:
         row = self.row(sequence)
         if self.is_full(sequence):
             # GPT-2's positions are absolute: what stays moves to other ones, so its cache is void.
@@ -31,18 +31,13 @@ class PlainTask(DrawingTask):
         needs = ALL if self._whole else sequence.sampler.needs
         return Read(row, sequence.history[-1:], needs=needs)
 
-    def choose(self, sequence: Continuation, result: Result, in_time: bool) -> list[Step]:
+    def sample(self, sequence: TokenSequence, result: Result, in_time: bool) -> list[Step]:
         has_room = sequence.slides or not self.is_full(sequence)
-        return [sequence.choose_of(result, has_room, in_time)]
+        return [sequence.sample_from(result, has_room, in_time)]
 
 
 def plain_tasks(
-    decoder: Decoder[Any], sequences: Sequence[Continuation], whole: bool = True
+    decoder: Decoder[Any], sequences: Sequence[TokenSequence], whole: bool = True
 ) -> list[PlainTask]:
     """A task for each prompt; those of one prompt stand side by side."""
     return [PlainTask(decoder, group, whole) for group in by_prompt(sequences)]
-
-
-def kept_by_slide(n_positions: int) -> int:
-    """How many of the newest tokens stay where a sequence slides past the last position."""
-    return (n_positions + 1) // 2

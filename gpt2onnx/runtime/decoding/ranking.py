@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from gpt2onnx.runtime.decoder.protocol import Decoder, Ids
+from gpt2onnx.runtime.decoding.results import Alternative, Generation
 from gpt2onnx.runtime.decoding.scoring import LogprobsTask
 from gpt2onnx.runtime.decoding.top_tokens import TopTokens
-from gpt2onnx.runtime.results import Alternative, Generation
 from gpt2onnx.samplers import GenerationParams
 
 

@@ -19,7 +19,7 @@ pair, temperature 1, top_k 50: 20 % against 45 %), for a text that the seed alon
 All that holds for equal logits. Attention rounds a lone token otherwise than several (about 1e-5 in
 fp32), and INT8 can make more of it: a near tie may then fall differently than without a draft.
 
-Knows the decoder's seam and continuations; knows no graph, no text, nor where guesses come from.
+Knows the decoder's seam and token sequences; knows no graph, no text, nor where guesses come from.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gpt2onnx.runtime.decoder.protocol import EVERY, Decoder, Ids, Read, Result
-from gpt2onnx.runtime.decoding.continuation import Continuation, Step
+from gpt2onnx.runtime.decoding.sequence import Step, TokenSequence
 from gpt2onnx.runtime.decoding.task import DrawingTask, by_prompt
 
 # A draft grows to this many tokens, or to what was asked for where that is more.
@@ -43,10 +43,10 @@ NOTHING: Ids = np.empty(0, np.int64)
 class Drafter(Protocol):
     """Guesses how a sequence goes on."""
 
-    def draft(self, sequence: Continuation, count: int) -> Ids:
+    def draft(self, sequence: TokenSequence, count: int) -> Ids:
         """At most `count` tokens [n] that may follow; none where there is nothing to go by."""
 
-    def release(self, sequence: Continuation) -> None:
+    def release(self, sequence: TokenSequence) -> None:
         """Forget a sequence, if it was ever seen."""
 
 
@@ -88,12 +88,12 @@ class Speculation:
         self._counts: dict[int, int] = defaultdict(lambda: count)
 
     def tasks(
-        self, decoder: Decoder[Any], sequences: Sequence[Continuation]
+        self, decoder: Decoder[Any], sequences: Sequence[TokenSequence]
     ) -> list[SpeculativeTask]:
         """A task for each prompt; those of one prompt stand side by side."""
         return [SpeculativeTask(decoder, group, self) for group in by_prompt(sequences)]
 
-    def draft(self, sequence: Continuation, room: int) -> Ids:
+    def draft(self, sequence: TokenSequence, room: int) -> Ids:
         """Guesses [n] at what follows, at most `room`; none behind an end token.
 
         The last token that may come, and an end token, need no logits after them: neither is part
@@ -106,7 +106,7 @@ class Speculation:
         eos = sequence.params.eos_token_ids
         return draft[: next((n for n, id_ in enumerate(draft.tolist()) if id_ in eos), None)]
 
-    def note(self, sequence: Continuation, drafted: int, accepted: int, tokens: int) -> None:
+    def note(self, sequence: TokenSequence, drafted: int, accepted: int, tokens: int) -> None:
         """Count a round, and decide how many the next one drafts."""
         stats, index = self.stats[sequence.index], sequence.index
         if stats.rounds:
@@ -126,27 +126,27 @@ class SpeculativeTask(DrawingTask):
     """
 
     def __init__(
-        self, decoder: Decoder[Any], sequences: Iterable[Continuation], speculation: Speculation
+        self, decoder: Decoder[Any], sequences: Iterable[TokenSequence], speculation: Speculation
     ) -> None:
         super().__init__(decoder, sequences)
         self._speculation = speculation
         self._drafts = {sequence.index: NOTHING for sequence in self.live}
 
-    def next_read(self, sequence: Continuation) -> Read:
+    def next_read(self, sequence: TokenSequence) -> Read:
         row = self.row(sequence)
         draft = self._speculation.draft(sequence, self.decoder.n_positions - row.length)
         self._drafts[sequence.index] = draft
         self._speculation.stats[sequence.index].rounds += 1
         return Read(row, np.concatenate([sequence.history[-1:], draft]), EVERY)
 
-    def choose(self, sequence: Continuation, result: Result, in_time: bool) -> list[Step]:
+    def sample(self, sequence: TokenSequence, result: Result, in_time: bool) -> list[Step]:
         """Choose for as long as the draft foresaw the choice."""
         row, draft = self.row(sequence), self._drafts[sequence.index]
         before = row.length - len(draft)
         accepted, steps = 0, []
         for position, after in enumerate(result.logits):
             has_room = before + position < self.decoder.n_positions
-            steps.append(sequence.choose(after, has_room, in_time))
+            steps.append(sequence.sample(after, has_room, in_time))
             foreseen = position < len(draft) and steps[-1].token_id == int(draft[position])
             accepted += foreseen
             if sequence.finish_reason or not foreseen:
@@ -156,5 +156,5 @@ class SpeculativeTask(DrawingTask):
             self.decoder.truncate(row, before + accepted)
         return steps
 
-    def forget(self, sequence: Continuation) -> None:
+    def forget(self, sequence: TokenSequence) -> None:
         self._speculation.drafter.release(sequence)

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any, Protocol, TypeVar
 
 from gpt2onnx.runtime.decoder.protocol import Decoder, Read, Result
-from gpt2onnx.runtime.decoding.continuation import Continuation, Step
+from gpt2onnx.runtime.decoding.sequence import Step, TokenSequence
 
 Event = TypeVar("Event")
 
@@ -55,7 +55,7 @@ class DrawingTask(ABC):
     What a sequence reads and how it chooses, each strategy says.
     """
 
-    def __init__(self, decoder: Decoder[Any], sequences: Iterable[Continuation]) -> None:
+    def __init__(self, decoder: Decoder[Any], sequences: Iterable[TokenSequence]) -> None:
         """`sequences` are of one prompt."""
         self.decoder = decoder
         self.live = list(sequences)
@@ -66,14 +66,14 @@ class DrawingTask(ABC):
         self._has_read_prompt = False
 
     @abstractmethod
-    def next_read(self, sequence: Continuation) -> Read:
+    def next_read(self, sequence: TokenSequence) -> Read:
         """What a sequence reads next."""
 
     @abstractmethod
-    def choose(self, sequence: Continuation, result: Result, in_time: bool) -> list[Step]:
+    def sample(self, sequence: TokenSequence, result: Result, in_time: bool) -> list[Step]:
         """The tokens that a sequence takes from what it read."""
 
-    def forget(self, sequence: Continuation) -> None:
+    def forget(self, sequence: TokenSequence) -> None:
         """Let go of what a strategy holds of a sequence beside its row: here nothing."""
         return
 
@@ -96,7 +96,7 @@ class DrawingTask(ABC):
         if not self._has_read_prompt:
             results = self._fork(results[0])
         pairs = zip(self.live, results, strict=True)
-        steps = [step for each, result in pairs for step in self.choose(each, result, in_time)]
+        steps = [step for each, result in pairs for step in self.sample(each, result, in_time)]
         for sequence in self.live:
             if sequence.finish_reason:
                 self._release(sequence)
@@ -108,11 +108,11 @@ class DrawingTask(ABC):
             self._release(sequence)
         self.live = []
 
-    def row(self, sequence: Continuation) -> Any:
+    def row(self, sequence: TokenSequence) -> Any:
         """A sequence's row."""
         return self._rows[sequence.index]
 
-    def is_full(self, sequence: Continuation) -> bool:
+    def is_full(self, sequence: TokenSequence) -> bool:
         """Whether a sequence's row has no position left."""
         full: bool = self.row(sequence).length == self.decoder.n_positions
         return full
@@ -125,14 +125,14 @@ class DrawingTask(ABC):
             self._rows[other.index] = self.decoder.fork(self.row(first))
         return [result] * len(self.live)
 
-    def _release(self, sequence: Continuation) -> None:
+    def _release(self, sequence: TokenSequence) -> None:
         self.forget(sequence)
         row = self._rows.pop(sequence.index, None)
         if row is not None:
             self.decoder.free(row)
 
 
-def by_prompt(sequences: Iterable[Continuation]) -> list[list[Continuation]]:
+def by_prompt(sequences: Iterable[TokenSequence]) -> list[list[TokenSequence]]:
     """Neighbours that have one prompt, together."""
     groups = groupby(sequences, key=lambda sequence: sequence.prompt.tobytes())
     return [list(group) for _, group in groups]

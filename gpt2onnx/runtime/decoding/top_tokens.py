@@ -8,7 +8,7 @@ from __future__ import annotations
 import tokenizers
 
 from gpt2onnx.runtime.decoder.protocol import Ids, Logits
-from gpt2onnx.runtime.results import Alternative
+from gpt2onnx.runtime.decoding.results import Alternative
 from gpt2onnx.samplers import Candidates, top_logprobs
 from gpt2onnx.samplers.params.values import integer_where
 from gpt2onnx.tokenizer.codec import decode

@@ -231,7 +231,7 @@ def _llguidance() -> Any:
         import llguidance
     except ImportError as error:
         raise InstallationError(
-            f"structured output needs llguidance ({error}): pip install 'gpt2onnx[guided]'"
+            f"structured output needs llguidance ({error}): pip install 'gpt2onnx[structured]'"
         ) from error
     return llguidance
 

@@ -15,8 +15,7 @@ import tokenizers
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import Advised, Given, PromptError, PromptTooLongError, TokenRangeError, shown
-from gpt2onnx.runtime.decoder.protocol import Ids
-from gpt2onnx.runtime.decoding.plain import kept_by_slide
+from gpt2onnx.runtime.decoder.protocol import Ids, kept_by_slide
 from gpt2onnx.runtime.text.long_texts import LongTexts
 from gpt2onnx.samplers import GenerationParams
 

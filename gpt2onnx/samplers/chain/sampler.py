@@ -46,7 +46,7 @@ class Sampler:
     parameters that can't hold for such a prompt. `constraint` is what follows all penalties: it
     stands for the parameters regex, json_schema, grammar and choices, which need a tokenizer.
 
-    What else there is of state is mirostat's, which `choose` brings forward.
+    What else there is of state is mirostat's, which `sample` brings forward.
 
     `needs`, the attribute, is how many of the largest logits settle a choice, or ALL.
     """
@@ -86,9 +86,9 @@ class Sampler:
 
     def __call__(self, history: IntArray, logits: FloatArray) -> int:  # [n], [vocab]
         """The next token alone."""
-        return self.choose(history, logits).token
+        return self.sample(history, logits).token
 
-    def choose(self, history: IntArray, logits: FloatArray) -> Choice:  # [n], [vocab]
+    def sample(self, history: IntArray, logits: FloatArray) -> Choice:  # [n], [vocab]
         """The next token and its log-probabilities; errors as `candidates`."""
         candidates = self.candidates(history, logits)
         sampled = self.params.do_sample
@@ -98,7 +98,7 @@ class Sampler:
             self._mirostat.observe(float(candidates.logits[index]))
         return _choice(token, logits, candidates)
 
-    def choose_of_largest(self, largest: TopLogits) -> Choice:
+    def sample_top(self, largest: TopLogits) -> Choice:
         """The same choice by a row's largest logits [top] alone, where they settle `needs`."""
         if not self.params.do_sample:
             ties = largest.ids[largest.logits == largest.logits[0]]

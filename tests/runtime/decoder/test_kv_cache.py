@@ -174,12 +174,12 @@ class CacheMachine(RuleBasedStateMachine):
         del self.held[row][length:]
 
     @rule(row=rows, data=st.data())
-    def keep(self, row: CacheRow, data: st.DataObject) -> None:
+    def accept(self, row: CacheRow, data: st.DataObject) -> None:
         marks = self.held[row]
         start = data.draw(st.integers(0, len(marks)))
         chosen = data.draw(st.lists(st.booleans(), min_size=len(marks), max_size=len(marks)))
         offsets = np.flatnonzero(chosen[start:])
-        self.cache.keep(row, start, offsets)
+        self.cache.accept(row, start, offsets)
         self.held[row] = marks[:start] + [marks[start + offset] for offset in offsets]
 
     @rule(row=consumes(rows))
@@ -336,9 +336,9 @@ def test_keeping_moves_only_what_has_another_place(monkeypatch: pytest.MonkeyPat
     row = cache.new_row()
     cache.make_room(row, 12)
     row.length = 12
-    cache.keep(row, 4, np.array([0, 1, 2]))
+    cache.accept(row, 4, np.array([0, 1, 2]))
     assert (ListArena.copied, row.length) == (0, 7)
-    cache.keep(row, 2, np.array([0, 3, 4]))
+    cache.accept(row, 2, np.array([0, 3, 4]))
     assert (ListArena.copied, row.length) == (2, 5)
 
 
@@ -350,7 +350,7 @@ def test_keeping_what_isnt_there_in_order(start: int, offsets: list[int]) -> Non
     row = cache.new_row()
     row.length = 5
     with pytest.raises(ValueError, match=f"start={start}, offsets=.* expected ascending ones"):
-        cache.keep(row, start, np.array(offsets, np.int64))
+        cache.accept(row, start, np.array(offsets, np.int64))
     assert row.length == 5
 
 
@@ -398,7 +398,7 @@ def test_a_freed_row_is_refused() -> None:
         lambda: cache.copy(kept, freed, 0),
         lambda: cache.copy(freed, kept, 0),
         lambda: cache.truncate(freed, 0),
-        lambda: cache.keep(freed, 0, np.arange(0)),
+        lambda: cache.accept(freed, 0, np.arange(0)),
         lambda: cache.make_room(freed, 1),
         lambda: cache.take_out(freed),
         lambda: cache.read(freed, 0, 0),

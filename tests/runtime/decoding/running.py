@@ -6,15 +6,15 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from gpt2onnx.runtime.decoding.beams import BeamTask, Observer
-from gpt2onnx.runtime.decoding.continuation import Continuation, Step
 from gpt2onnx.runtime.decoding.plain import plain_tasks
+from gpt2onnx.runtime.decoding.sequence import Step, TokenSequence
 from gpt2onnx.runtime.engine import loop
 from gpt2onnx.samplers import BeamSearch
 
 
 def run_plain(
     decoder: Any,
-    sequences: Sequence[Continuation],
+    sequences: Sequence[TokenSequence],
     max_time: float | None = None,
     whole: bool = True,
 ) -> Generator[Step, None, None]:
@@ -22,7 +22,7 @@ def run_plain(
 
 
 def run_strategy(
-    strategy: Any, decoder: Any, sequences: Sequence[Continuation], max_time: float | None = None
+    strategy: Any, decoder: Any, sequences: Sequence[TokenSequence], max_time: float | None = None
 ) -> Generator[Step, None, None]:
     return loop.run(decoder, strategy.tasks(decoder, sequences), max_time)
 

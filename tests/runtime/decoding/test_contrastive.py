@@ -13,8 +13,8 @@ import gpt2onnx
 from gpt2onnx import Model
 from gpt2onnx.errors import ParameterError, PromptTooLongError
 from gpt2onnx.runtime.decoder.protocol import EVERY, Decoder, Hidden, Ids, Read, Result
-from gpt2onnx.runtime.decoding.continuation import Continuation
 from gpt2onnx.runtime.decoding.contrastive import Contrastive
+from gpt2onnx.runtime.decoding.sequence import TokenSequence
 from gpt2onnx.samplers import GenerationParams, log_softmax
 from gpt2onnx.samplers.contrastive import contrast, unit
 from tests.fake_decoder import FakeDecoder, by_history
@@ -41,9 +41,9 @@ class Hiding(FakeDecoder):
         return result._replace(hidden=hidden)
 
 
-def continuations(prompts: Sequence[Sequence[int]], **parameters: Any) -> list[Continuation]:
+def continuations(prompts: Sequence[Sequence[int]], **parameters: Any) -> list[TokenSequence]:
     params = GenerationParams(**{**ON, **parameters})
-    return [Continuation(n, np.array(p, np.int64), params) for n, p in enumerate(prompts)]
+    return [TokenSequence(n, np.array(p, np.int64), params) for n, p in enumerate(prompts)]
 
 
 def by_hand(prompt: list[int], count: int, alpha: float, top_k: int) -> list[int]:

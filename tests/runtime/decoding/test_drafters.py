@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from gpt2onnx.runtime.decoding.continuation import Continuation
 from gpt2onnx.runtime.decoding.drafters import DraftModel, PromptLookup, followed_by
+from gpt2onnx.runtime.decoding.sequence import TokenSequence
 from gpt2onnx.samplers import GenerationParams
 from tests.fake_decoder import FakeDecoder, by_history, by_last_token
 
@@ -21,8 +21,8 @@ CYCLE = by_last_token(
 )  # after 0 comes 1, after 11 comes 0
 
 
-def sequence(prompt: Sequence[int], index: int = 0, **parameters: Any) -> Continuation:
-    return Continuation(index, np.array(prompt, np.int64), GenerationParams(**parameters))
+def sequence(prompt: Sequence[int], index: int = 0, **parameters: Any) -> TokenSequence:
+    return TokenSequence(index, np.array(prompt, np.int64), GenerationParams(**parameters))
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,10 @@ def test_lookup_is_what_a_search_from_the_end_finds(
     assert followed_by(np.array(history), size, count).tolist() == expected
 
 
-def extend(s: Continuation, tokens: Sequence[int]) -> None:
+def extend(s: TokenSequence, tokens: Sequence[int]) -> None:
     """Let a sequence have chosen these."""
     for token in tokens:
-        s.choose(np.log(np.eye(VOCAB, dtype="f")[token] + 1e-9), has_room=True, in_time=True)
+        s.sample(np.log(np.eye(VOCAB, dtype="f")[token] + 1e-9), has_room=True, in_time=True)
 
 
 def test_a_draft_models_row_is_kept_in_step() -> None:
@@ -116,7 +116,7 @@ def test_sequences_of_one_prompt_share_its_prefill() -> None:
     model = DraftModel(decoder)
     prompt = np.array([1, 2, 3, 4])
     params = GenerationParams(do_sample=True, seed=1, top_k=0)
-    both = [Continuation(index, prompt, params, index) for index in range(2)]
+    both = [TokenSequence(index, prompt, params, index) for index in range(2)]
     alone = [DraftModel(FakeDecoder(by_history(VOCAB))).draft(each, 3).tolist() for each in both]
     assert [model.draft(each, 3).tolist() for each in both] == alone
     assert [call for call in decoder.calls if call[0] == "prefill"] == [
@@ -131,7 +131,7 @@ def test_drafting_takes_no_number_from_the_sequence() -> None:
     twin = sequence([1], do_sample=True, seed=5, xtc_probability=0.5)
     DraftModel(FakeDecoder(by_history(VOCAB))).draft(s, 5)
     logits = np.linspace(0, 1, VOCAB, dtype="f")
-    assert s.choose(logits, True, True).token_id == twin.choose(logits, True, True).token_id
+    assert s.sample(logits, True, True).token_id == twin.sample(logits, True, True).token_id
 
 
 def test_constraints_that_leave_the_draft_nothing_end_it() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from gpt2onnx import Model
 from gpt2onnx.errors import ParameterError, PromptError, PromptTooLongError
-from gpt2onnx.runtime.decoding.continuation import Continuation
 from gpt2onnx.runtime.decoding.guidance import Guidance
+from gpt2onnx.runtime.decoding.sequence import TokenSequence
 from gpt2onnx.samplers import GenerationParams, log_softmax
 from gpt2onnx.samplers.guidance import guide
 from tests.fake_decoder import FakeDecoder, by_history
@@ -21,11 +21,11 @@ VOCAB = 12
 RULE = by_history(VOCAB)
 
 
-def continuations(prompts: Sequence[Sequence[int]], **parameters: Any) -> list[Continuation]:
+def continuations(prompts: Sequence[Sequence[int]], **parameters: Any) -> list[TokenSequence]:
     params = GenerationParams(**parameters)
     arrays = [np.array(prompt, np.int64) for prompt in prompts]
     draws = [(array, draw) for array in arrays for draw in range(params.num_return_sequences)]
-    return [Continuation(n, array, params, draw) for n, (array, draw) in enumerate(draws)]
+    return [TokenSequence(n, array, params, draw) for n, (array, draw) in enumerate(draws)]
 
 
 def by_hand(prompt: list[int], context: list[int], scale: float, count: int) -> list[int]:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime.decoder.protocol import Ids
-from gpt2onnx.runtime.decoding.continuation import Continuation, Step
+from gpt2onnx.runtime.decoding.sequence import Step, TokenSequence
 from gpt2onnx.runtime.engine import loop
 from gpt2onnx.samplers import GenerationParams
 from tests.fake_decoder import FakeDecoder, Rule, by_history, by_last_token
@@ -30,12 +30,12 @@ def continuations(
     prompts: Sequence[Sequence[int]],
     stops: Callable[[int], bool] = lambda token: False,
     **parameters: Any,
-) -> list[Continuation]:
+) -> list[TokenSequence]:
     """As Model makes them: those of one prompt stand side by side and share its array."""
     params = GenerationParams.create(parameters)
     arrays = [np.array(prompt, np.int64) for prompt in prompts]
     draws = [(array, draw) for array in arrays for draw in range(params.num_return_sequences)]
-    return [Continuation(n, array, params, draw, stops) for n, (array, draw) in enumerate(draws)]
+    return [TokenSequence(n, array, params, draw, stops) for n, (array, draw) in enumerate(draws)]
 
 
 def write(

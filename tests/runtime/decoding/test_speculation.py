@@ -13,8 +13,8 @@ import pytest
 from gpt2onnx.errors import CacheFullError
 from gpt2onnx.runtime.decoder.protocol import Ids
 from gpt2onnx.runtime.decoding import speculation
-from gpt2onnx.runtime.decoding.continuation import Continuation, Step
 from gpt2onnx.runtime.decoding.drafters import DraftModel, PromptLookup
+from gpt2onnx.runtime.decoding.sequence import Step, TokenSequence
 from gpt2onnx.runtime.decoding.speculation import Drafter, Speculation, SpeculationStats
 from gpt2onnx.runtime.engine import loop
 from gpt2onnx.samplers import GenerationParams
@@ -37,11 +37,11 @@ class Fixed:
         self.guess = guess
         self.asked: list[int] = []
 
-    def draft(self, sequence: Continuation, count: int) -> Ids:
+    def draft(self, sequence: TokenSequence, count: int) -> Ids:
         self.asked.append(count)
         return np.array(self.guess(sequence.history.tolist(), count), np.int64)[:count]
 
-    def release(self, sequence: Continuation) -> None: ...
+    def release(self, sequence: TokenSequence) -> None: ...
 
 
 RIGHT = Fixed(lambda history, n: [(history[-1] + 1 + i) % VOCAB for i in range(n)])
@@ -52,14 +52,14 @@ def continuations(
     prompts: Sequence[Sequence[int]],
     stops: Callable[[int], bool] = lambda token: False,
     **parameters: Any,
-) -> list[Continuation]:
+) -> list[TokenSequence]:
     params = GenerationParams.create(parameters)
     arrays = [np.array(prompt, np.int64) for prompt in prompts]
     draws = [(array, draw) for array in arrays for draw in range(params.num_return_sequences)]
-    return [Continuation(n, array, params, draw, stops) for n, (array, draw) in enumerate(draws)]
+    return [TokenSequence(n, array, params, draw, stops) for n, (array, draw) in enumerate(draws)]
 
 
-def collect(sequences: Sequence[Continuation], steps: Any) -> Written:
+def collect(sequences: Sequence[TokenSequence], steps: Any) -> Written:
     tokens: list[list[int]] = [[] for _ in sequences]
     reasons: list[str | None] = [None for _ in sequences]
     for step in steps:

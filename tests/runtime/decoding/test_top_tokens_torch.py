@@ -12,7 +12,7 @@ import transformers
 import gpt2onnx
 from gpt2onnx import Model, demo
 from gpt2onnx.export.exporter import export
-from gpt2onnx.runtime.results import Alternative, Generation
+from gpt2onnx.runtime.decoding.results import Alternative, Generation
 from tests.conftest import torch_model
 
 PROMPT = "def read_lines(path):\n    "

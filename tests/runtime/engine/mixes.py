@@ -10,13 +10,13 @@ import numpy as np
 
 from gpt2onnx.runtime.decoder.protocol import Ids, Read, Result
 from gpt2onnx.runtime.decoding.beams import BeamTask
-from gpt2onnx.runtime.decoding.continuation import Continuation
 from gpt2onnx.runtime.decoding.contrastive import Contrastive
 from gpt2onnx.runtime.decoding.drafters import DraftModel, PromptLookup
 from gpt2onnx.runtime.decoding.guidance import Guidance
 from gpt2onnx.runtime.decoding.lookahead.lookahead import Lookahead, LookaheadSizes
 from gpt2onnx.runtime.decoding.plain import plain_tasks
 from gpt2onnx.runtime.decoding.scoring import LogprobsTask
+from gpt2onnx.runtime.decoding.sequence import TokenSequence
 from gpt2onnx.runtime.decoding.speculation import Speculation
 from gpt2onnx.runtime.decoding.task import Task
 from gpt2onnx.samplers import BeamSearch, GenerationParams
@@ -52,13 +52,13 @@ class Request:
     outcome: Callable[[], Any]
 
 
-def sequences(prompt: Ids, count: int = 1, **parameters: Any) -> list[Continuation]:
+def sequences(prompt: Ids, count: int = 1, **parameters: Any) -> list[TokenSequence]:
     several = {"num_return_sequences": count} if count > 1 else {}
     params = GenerationParams.create({**several, **parameters})
-    return [Continuation(draw, prompt, params, draw) for draw in range(count)]
+    return [TokenSequence(draw, prompt, params, draw) for draw in range(count)]
 
 
-def written(all_of: list[Continuation]) -> Callable[[], Any]:
+def written(all_of: list[TokenSequence]) -> Callable[[], Any]:
     return lambda: [(each.history.tolist(), each.finish_reason) for each in all_of]
 
 

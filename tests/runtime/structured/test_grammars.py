@@ -18,10 +18,10 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from gpt2onnx.errors import InstallationError, ParameterError
 from gpt2onnx.runtime.decoder.protocol import Logits
-from gpt2onnx.runtime.decoding.continuation import Step
 from gpt2onnx.runtime.decoding.drafters import DraftModel, PromptLookup
+from gpt2onnx.runtime.decoding.sequence import Step
 from gpt2onnx.runtime.decoding.speculation import Speculation
-from gpt2onnx.runtime.decoding.writer import Writer
+from gpt2onnx.runtime.decoding.text_sequence import TextSequence
 from gpt2onnx.runtime.structured.grammars import GrammarCompiler
 from gpt2onnx.samplers import GenerationParams
 from tests.fake_decoder import FakeDecoder
@@ -71,7 +71,7 @@ def write(count: int, strategy: Strategy = run_plain, **given: Any) -> list[tupl
     params = GenerationParams(**{**settings, **given})
     grammar = COMPILER.grammar(params)
     prompt = np.array([EOS])
-    writers = [Writer(TOKENIZER, params, prompt, i, i, grammar) for i in range(count)]
+    writers = [TextSequence(TOKENIZER, params, prompt, i, i, grammar) for i in range(count)]
     decoder = FakeDecoder(almost_flat)
     texts, reasons = [""] * count, [None] * count
     for step in strategy(decoder, [writer.sequence for writer in writers]):
@@ -300,5 +300,5 @@ def test_refuses_a_tokenizer_that_it_can_not_read() -> None:
 
 def test_without_llguidance_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "llguidance", None)
-    with pytest.raises(InstallationError, match=r"pip install 'gpt2onnx\[guided\]'"):
+    with pytest.raises(InstallationError, match=r"pip install 'gpt2onnx\[structured\]'"):
         GrammarCompiler(TOKENIZER, VOCAB).grammar(GenerationParams(regex="b", eos_token_id=0))

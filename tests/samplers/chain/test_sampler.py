@@ -19,7 +19,7 @@ def sampler(**given: Any) -> Sampler:
 
 
 def test_untouched_logits_have_one_logprob() -> None:
-    choice = sampler().choose(HISTORY, LOGITS)
+    choice = sampler().sample(HISTORY, LOGITS)
     assert choice.token == 0
     assert choice.logprob == choice.processed_logprob == pytest.approx(np.log(0.4), abs=1e-6)
 
@@ -35,7 +35,7 @@ def test_untouched_logits_have_one_logprob() -> None:
     ],
 )
 def test_logprobs_before_and_after(given: dict[str, Any], token: int, processed: float) -> None:
-    choice = sampler(**given).choose(HISTORY, LOGITS)
+    choice = sampler(**given).sample(HISTORY, LOGITS)
     assert choice.token == token
     assert choice.logprob == pytest.approx(float(LOGITS[token]), abs=1e-6)
     assert choice.processed_logprob == pytest.approx(np.log(processed), abs=1e-6)
@@ -56,7 +56,7 @@ def test_processed_logprobs_are_those_of_the_draw(
 ) -> None:
     drawing, seen = sampler(do_sample=True, **given), set()
     for _ in range(200):
-        choice = drawing.choose(HISTORY, LOGITS)
+        choice = drawing.sample(HISTORY, LOGITS)
         seen.add(choice.token)
         assert choice.logprob == pytest.approx(float(LOGITS[choice.token]), abs=1e-6)
         assert np.exp(choice.processed_logprob) == pytest.approx(distribution[choice.token])
@@ -66,7 +66,7 @@ def test_processed_logprobs_are_those_of_the_draw(
 def test_call_gives_the_token_of_choose() -> None:
     called, chosen = (sampler(do_sample=True, temperature=2.0) for _ in range(2))
     for _ in range(20):
-        assert called(HISTORY, LOGITS) == chosen.choose(HISTORY, LOGITS).token
+        assert called(HISTORY, LOGITS) == chosen.sample(HISTORY, LOGITS).token
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_candidates_are_what_the_choice_is_made_of() -> None:
     candidates = drawing.candidates(HISTORY, logits)
     assert isinstance(candidates, Candidates)
     assert 1 <= len(candidates.ids) < 20
-    choice = drawing.choose(HISTORY, logits)
+    choice = drawing.sample(HISTORY, logits)
     index = candidates.ids.tolist().index(choice.token)
     assert np.exp(choice.processed_logprob) == pytest.approx(candidates.probabilities()[index])
 
@@ -110,9 +110,9 @@ def test_a_fork_goes_on_alike_and_by_itself(given: dict[str, Any]) -> None:
     for _ in range(9):
         one(HISTORY, LOGITS), twin(HISTORY, LOGITS)
     fork = one.fork()
-    drawn = [fork.choose(HISTORY, LOGITS)[:3] for _ in range(30)]
-    assert [one.choose(HISTORY, LOGITS)[:3] for _ in range(30)] == drawn
-    assert [twin.choose(HISTORY, LOGITS)[:3] for _ in range(30)] == drawn
+    drawn = [fork.sample(HISTORY, LOGITS)[:3] for _ in range(30)]
+    assert [one.sample(HISTORY, LOGITS)[:3] for _ in range(30)] == drawn
+    assert [twin.sample(HISTORY, LOGITS)[:3] for _ in range(30)] == drawn
 
 
 def test_alternatives_are_what_penalties_leave() -> None:

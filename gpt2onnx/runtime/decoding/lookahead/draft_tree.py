@@ -36,9 +36,9 @@ class DraftTree:
         return np.array([token for _, token in self._nodes], np.int64)
 
     @property
-    def sees(self) -> Mask:
+    def attention_mask(self) -> Mask:
         """Which of node 0 and the others each one sees: [1 + n, 1 + n]."""
-        sees = np.eye(1 + len(self), dtype=np.bool_)
+        attention_mask = np.eye(1 + len(self), dtype=np.bool_)
         for (parent, _), node in self._nodes.items():
-            sees[node] |= sees[parent]
-        return sees
+            attention_mask[node] |= attention_mask[parent]
+        return attention_mask

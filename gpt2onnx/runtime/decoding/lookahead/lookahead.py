@@ -12,7 +12,7 @@ As the authors' code can, the pool also learns the n-grams of the prompt and of 
 (docs/notes/decoding.md says what that gives); those that begin alike are read once. Each sequence
 has a pool of its own: how fast it goes doesn't depend on its neighbours.
 
-Knows the decoder's seam and continuations; knows no graph and no text.
+Knows the decoder's seam and token sequences; knows no graph and no text.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ import numpy as np
 
 from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.runtime.decoder.protocol import Decoder, Logits, Read, Result
-from gpt2onnx.runtime.decoding.continuation import Continuation, Step
 from gpt2onnx.runtime.decoding.lookahead.draft_tree import DraftTree
 from gpt2onnx.runtime.decoding.lookahead.ngrams import NgramPool
 from gpt2onnx.runtime.decoding.lookahead.window import JacobiWindow
+from gpt2onnx.runtime.decoding.sequence import Step, TokenSequence
 from gpt2onnx.runtime.decoding.speculation import SpeculationStats
 from gpt2onnx.runtime.decoding.task import DrawingTask, by_prompt
 from gpt2onnx.samplers import GenerationParams
@@ -82,7 +82,7 @@ class Lookahead:
         self.reads_ahead = (sizes.window + sizes.guess_set) * (sizes.ngram - 1)  # at most
 
     def tasks(
-        self, decoder: Decoder[Any], sequences: Sequence[Continuation]
+        self, decoder: Decoder[Any], sequences: Sequence[TokenSequence]
     ) -> list[LookaheadTask]:
         """A task for each prompt; those of one prompt stand side by side."""
         require_branches(decoder)
@@ -96,20 +96,20 @@ class LookaheadTask(DrawingTask):
     """
 
     def __init__(
-        self, decoder: Decoder[Any], sequences: Iterable[Continuation], lookahead: Lookahead
+        self, decoder: Decoder[Any], sequences: Iterable[TokenSequence], lookahead: Lookahead
     ) -> None:
         super().__init__(decoder, sequences)
         self.length += lookahead.reads_ahead
         self._stats = lookahead.stats
         self._guesses = {each.index: _Guesses(each, lookahead.sizes) for each in self.live}
 
-    def next_read(self, sequence: Continuation) -> Read:
+    def next_read(self, sequence: TokenSequence) -> Read:
         guesses, row = self._guesses[sequence.index], self.row(sequence)
         guesses.plan(self.decoder.n_positions - len(sequence.history))
         self._stats[sequence.index].rounds += 1
         return guesses.read(row)
 
-    def choose(self, sequence: Continuation, result: Result, in_time: bool) -> list[Step]:
+    def sample(self, sequence: TokenSequence, result: Result, in_time: bool) -> list[Step]:
         """Choose for as long as a guess foresaw the choice."""
         guesses, row = self._guesses[sequence.index], self.row(sequence)
         start = len(sequence.history)
@@ -117,7 +117,7 @@ class LookaheadTask(DrawingTask):
         path, steps = [0], []
         while True:
             has_room = len(sequence.history) < self.decoder.n_positions
-            steps.append(sequence.choose(logits[path[-1]], has_room, in_time))
+            steps.append(sequence.sample(logits[path[-1]], has_room, in_time))
             child = guesses.tree.child(path[-1], steps[-1].token_id)
             if sequence.finish_reason or child is None:
                 break
@@ -125,11 +125,11 @@ class LookaheadTask(DrawingTask):
         self._note(sequence, len(guesses.tree), len(path) - (child is None), len(steps))
         if not sequence.finish_reason:
             if row.length > start:  # more was read than the newest token
-                self.decoder.keep(row, start - 1, np.array(path))
+                self.decoder.accept(row, start - 1, np.array(path))
             guesses.learn(len(path))
         return steps
 
-    def _note(self, sequence: Continuation, drafted: int, accepted: int, tokens: int) -> None:
+    def _note(self, sequence: TokenSequence, drafted: int, accepted: int, tokens: int) -> None:
         stats = self._stats[sequence.index]
         stats.drafted += drafted
         stats.accepted += accepted
@@ -140,7 +140,7 @@ class LookaheadTask(DrawingTask):
 class _Guesses:
     """One sequence's window and pool, and what is read of them beside its newest token."""
 
-    def __init__(self, sequence: Continuation, sizes: LookaheadSizes) -> None:
+    def __init__(self, sequence: TokenSequence, sizes: LookaheadSizes) -> None:
         self.tree = DraftTree()
         self._sequence, self._ngram_size = sequence, sizes.ngram
         self._pool = NgramPool(sizes.guess_set)
@@ -174,12 +174,12 @@ class _Guesses:
         if len(ids) == 1:
             return Read(row, ids)
         places = np.r_[0, drafted : len(ids)]  # where the window's tokens are
-        sees = np.zeros((len(ids), len(ids)), np.bool_)
-        sees[np.ix_(places, places)] = window.sees[:read, :read]
-        sees[:drafted, :drafted] = tree.sees
+        attention_mask = np.zeros((len(ids), len(ids)), np.bool_)
+        attention_mask[np.ix_(places, places)] = window.attention_mask[:read, :read]
+        attention_mask[:drafted, :drafted] = tree.attention_mask
         last_level = places[read - window.width :] if self._has_window else []
         wanted = np.concatenate([np.arange(drafted), last_level]).astype(np.int64)
-        return Read(row, ids, wanted, sees=sees)
+        return Read(row, ids, wanted, attention_mask=attention_mask)
 
     def take(self, logits: Logits) -> Logits:
         """Of what was read [wanted, vocab] the logits of the tree [1 + drafted, vocab].

@@ -25,7 +25,7 @@ class JacobiWindow:
         end = np.resize(text[-(width + levels - 1) :], width + levels - 1)
         self.width = width
         self.tokens: Ids = sliding_window_view(end, width).copy()
-        self.sees = _sees(width, levels)
+        self.attention_mask = _attention_mask(width, levels)
 
     def advance(self, said: Ids) -> Ids:
         """Take what the model says after the last level [width]: n-grams [width, levels + 1].
@@ -39,10 +39,10 @@ class JacobiWindow:
         return ngrams.T
 
 
-def _sees(width: int, levels: int) -> Mask:
+def _attention_mask(width: int, levels: int) -> Mask:
     """Which tokens of a window each of them sees: [levels * width, levels * width]."""
     level, column = np.indices((levels, width)).reshape(2, -1, 1)
     text = (level.T == 0) & (column >= column.T)
     own = (column == column.T) & (level >= level.T)
-    sees: Mask = text | own
-    return sees
+    attention_mask: Mask = text | own
+    return attention_mask

@@ -11,7 +11,7 @@ from gpt2onnx.runtime.decoding.lookahead.draft_tree import DraftTree
 def test_by_hand() -> None:
     tree = DraftTree([[5, 6, 7], [5, 8], [6], [5, 6]])
     assert tree.ids.tolist() == [5, 6, 7, 8, 6]
-    assert tree.sees.astype(int).tolist() == [
+    assert tree.attention_mask.astype(int).tolist() == [
         [1, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0],
         [1, 1, 1, 0, 0, 0],
@@ -24,7 +24,7 @@ def test_by_hand() -> None:
 
 def test_no_guess() -> None:
     tree = DraftTree()
-    assert (len(tree), tree.ids.shape, tree.sees.tolist()) == (0, (0,), [[True]])
+    assert (len(tree), tree.ids.shape, tree.attention_mask.tolist()) == (0, (0,), [[True]])
 
 
 @given(st.lists(st.lists(st.integers(0, 2), max_size=5), max_size=6))
@@ -40,4 +40,4 @@ def test_each_guess_is_a_path(guesses: list[list[int]]) -> None:
             assert child > node
             seen.append(node := child)
             assert tree.ids[node - 1] == token
-            assert tree.sees[node].nonzero()[0].tolist() == seen
+            assert tree.attention_mask[node].nonzero()[0].tolist() == seen

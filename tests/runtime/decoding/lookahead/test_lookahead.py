@@ -19,8 +19,8 @@ from gpt2onnx.demo import CHECKPOINT
 from gpt2onnx.errors import CacheFullError, ParameterError
 from gpt2onnx.runtime.decoder import kv_cache as cache
 from gpt2onnx.runtime.decoder.portable import PortableDecoder
-from gpt2onnx.runtime.decoding.continuation import Continuation
 from gpt2onnx.runtime.decoding.lookahead.lookahead import Lookahead, LookaheadSizes, lookahead_of
+from gpt2onnx.runtime.decoding.sequence import TokenSequence
 from gpt2onnx.runtime.decoding.speculation import SpeculationStats
 from gpt2onnx.runtime.engine import loop
 from gpt2onnx.samplers import GenerationParams
@@ -39,14 +39,14 @@ def continuations(
     prompts: Sequence[Sequence[int]],
     stops: Callable[[int], bool] = lambda token: False,
     **parameters: Any,
-) -> list[Continuation]:
+) -> list[TokenSequence]:
     params = GenerationParams.create(parameters)
     arrays = [np.array(prompt, np.int64) for prompt in prompts]
     draws = [(array, draw) for array in arrays for draw in range(params.num_return_sequences)]
-    return [Continuation(n, array, params, draw, stops) for n, (array, draw) in enumerate(draws)]
+    return [TokenSequence(n, array, params, draw, stops) for n, (array, draw) in enumerate(draws)]
 
 
-def written(sequences: Sequence[Continuation], steps: Any) -> Written:
+def written(sequences: Sequence[TokenSequence], steps: Any) -> Written:
     """Each sequence's new tokens and how it ended, as its steps tell them."""
     tokens: dict[int, list[int]] = {sequence.index: [] for sequence in sequences}
     for step in steps:

@@ -38,7 +38,7 @@ class Step(NamedTuple):
     candidates: Candidates  # what those left
 
 
-class Continuation:
+class TokenSequence:
     """One sequence that is being written: its tokens so far, and what decides the next."""
 
     def __init__(
@@ -80,19 +80,19 @@ class Continuation:
         """How many new tokens max_new_tokens leaves."""
         return self.params.max_new_tokens - (self._length - len(self.prompt))
 
-    def choose_of(self, result: Result, has_room: bool, in_time: bool) -> Step:
+    def sample_from(self, result: Result, has_room: bool, in_time: bool) -> Step:
         """Append the next token, given what came of reading the last one."""
-        if result.largest is None:
-            return self.choose(result.logits[-1], has_room, in_time)
-        choice = self.sampler.choose_of_largest(result.largest)
-        return self.take(choice, result.largest.logits[:0], has_room, in_time)
+        if result.top_logits is None:
+            return self.sample(result.logits[-1], has_room, in_time)
+        choice = self.sampler.sample_top(result.top_logits)
+        return self.take(choice, result.top_logits.logits[:0], has_room, in_time)
 
-    def choose(self, logits: Logits, has_room: bool, in_time: bool) -> Step:
+    def sample(self, logits: Logits, has_room: bool, in_time: bool) -> Step:
         """Append the next token, given the logits [vocab] after the last one."""
         if self.params.return_alternatives and self._length == len(self.prompt):
             choice = self.sampler.alternative(self.history, logits, self._draw)
         else:
-            choice = self.sampler.choose(self.history, logits)
+            choice = self.sampler.sample(self.history, logits)
         return self.take(choice, logits, has_room, in_time)
 
     def take(self, choice: Choice, logits: Logits, has_room: bool, in_time: bool) -> Step:

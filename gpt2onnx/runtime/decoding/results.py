@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from gpt2onnx.runtime.decoding.continuation import FinishReason
+from gpt2onnx.runtime.decoding.sequence import FinishReason
 from gpt2onnx.runtime.decoding.speculation import SpeculationStats
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gpt2onnx.runtime.decoding import ranking
-from gpt2onnx.runtime.decoding.continuation import Step
+from gpt2onnx.runtime.decoding.results import Generation, Token
+from gpt2onnx.runtime.decoding.sequence import Step
 from gpt2onnx.runtime.decoding.speculation import SpeculationStats
 from gpt2onnx.runtime.decoding.task import Task
+from gpt2onnx.runtime.decoding.text_sequence import TextSequence
 from gpt2onnx.runtime.decoding.top_tokens import TopTokens
-from gpt2onnx.runtime.decoding.writer import Writer
-from gpt2onnx.runtime.results import Generation, Token
 from gpt2onnx.samplers import GenerationParams, entropy
 
 
@@ -22,7 +22,7 @@ class DrawnTexts:
 
     def __init__(
         self,
-        writers: Sequence[Writer],
+        writers: Sequence[TextSequence],
         tasks: Sequence[Task[Step]],
         params: GenerationParams,
         top: TopTokens,

@@ -12,8 +12,8 @@ import tokenizers
 
 from gpt2onnx.runtime.decoder.protocol import Decoder, Ids, Logits
 from gpt2onnx.runtime.decoding.beams import BeamTask, Observer
-from gpt2onnx.runtime.decoding.continuation import FinishReason
-from gpt2onnx.runtime.results import Alternative, Generation, Token
+from gpt2onnx.runtime.decoding.results import Alternative, Generation, Token
+from gpt2onnx.runtime.decoding.sequence import FinishReason
 from gpt2onnx.runtime.text.stop_strings import TextStream
 from gpt2onnx.samplers import BeamSearch, Branch, Finished, GenerationParams
 

@@ -1,6 +1,6 @@
-"""Writer: one sequence, the text that its tokens make, and what the text is held to.
+"""TextSequence: one sequence, the text that its tokens make, and what the text is held to.
 
-Knows continuations and detokenization; knows no decoder, and nothing of the other sequences.
+Knows token sequences and detokenization; knows no decoder, and nothing of the other sequences.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections import deque
 import tokenizers
 
 from gpt2onnx.runtime.decoder.protocol import Ids
-from gpt2onnx.runtime.decoding.continuation import Continuation
+from gpt2onnx.runtime.decoding.sequence import TokenSequence
 from gpt2onnx.runtime.structured.grammars import Grammar
 from gpt2onnx.runtime.text.stop_strings import TextStream
 from gpt2onnx.samplers import GenerationParams
 
 
-class Writer:
-    """The draw-th continuation of a prompt [n], which a stop string or its grammar's end ends."""
+class TextSequence:
+    """The draw-th sequence of a prompt [n], which a stop string or its grammar's end ends."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Writer:
     ) -> None:
         self._guide = grammar.guide(len(prompt)) if grammar else None
         constraint = self._guide.mask if self._guide else None
-        self.sequence = Continuation(index, prompt, params, draw, self._push, constraint)
+        self.sequence = TokenSequence(index, prompt, params, draw, self._push, constraint)
         self._text = TextStream(tokenizer, params.stop_strings or (), prompt.tolist())
         self._pieces: deque[str] = deque()
 

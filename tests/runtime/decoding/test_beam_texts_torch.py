@@ -10,7 +10,7 @@ import pytest
 
 from gpt2onnx import Model
 from tests.checkpoints import END_OF_TEXT_ID
-from tests.runtime.decoding.test_beam_writer import BEAMS
+from tests.runtime.decoding.test_beam_texts import BEAMS
 
 
 @pytest.mark.parametrize("seed", range(6))
