@@ -1,10 +1,12 @@
 """Our server at more than it can do, for as long as asked, with every answer checked.
 
-    python -m benchmarks.serve.endure [--minutes 60 | --requests 10000] [--times 2] [--leave 0.3]
-        [--model demo] [--out build/endure.json] [SERVE OPTIONS ...]
+    python -m benchmarks.serve.endure [--minutes 60 | --requests 10000] [--times 2]
+        [--capacity REQUESTS/S] [--leave 0.3] [--model demo] [--out build/endure.json]
+        [SERVE OPTIONS ...]
 
 Requests of every kind (short ones, streams, several texts, beams, a JSON schema, scores) come by a
-Poisson process at `--times` the rate that the server was found to finish at saturation. `--leave`
+Poisson process at `--times` the rate that the server was found to finish at saturation, or
+`--capacity` where the machine is busier now than it will be. `--leave`
 of the clients go away before their answer's end, at a random moment. Each answer is compared with
 what the model gives the request alone: ids, text and log-probabilities, bit for bit. /metrics is
 read every second and must add up, /health is timed beside it; every ten seconds memory and open
@@ -32,8 +34,10 @@ from benchmarks.serve.client import Address, Exchange, ask
 from benchmarks.serve.mix import Wanted, fault, pool
 from benchmarks.serve.servers import Server, free_port, ours
 
-MORE = ("--max-rows", "16", "--max-waiting", "32", "--queue-timeout", "5", "--max-tokens", "6000")
-MORE += ("--prefix-cache", "32M")
+MORE = (
+    *("--max-rows", "16", "--max-waiting", "32", "--queue-timeout", "5"),
+    *("--max-tokens", "6000", "--prefix-cache", "32M"),
+)
 CAPACITY_S, AT_ONCE = 20.0, 24
 STATES = ("finished", "cancelled", "expired", "failed")
 NOW = ("running", "waiting", "frozen")
@@ -223,12 +227,16 @@ async def run(args: argparse.Namespace, server: Server, wanted: list[Wanted]) ->
     run.tally.seconds.clear()
     print(f"capacity: {capacity:.1f} requests/s, {dict(capacity_counts)}", file=sys.stderr)
     minutes = args.minutes if args.requests is None else np.inf
-    share = await run.overload(args.times * capacity, minutes * 60, args.requests or np.inf)
+    began, rate = time.monotonic(), args.times * (args.capacity or capacity)
+    share = await run.overload(rate, minutes * 60, args.requests or np.inf)
+    seconds = time.monotonic() - began
     await run.ends_empty()
     run.tally.taken.append((run.tally.taken[-1][0], server.taken()))
     return {
         "capacity_requests_per_s": capacity,
-        "times": args.times,
+        "sent_requests_per_s": run.tally.counts["sent"] / seconds,
+        "answered_requests_per_s": run.tally.counts["answered"] / seconds,
+        "tokens_per_s": run.tally.counts["tokens"] / seconds,
         "client_share": share,
         **figures(run.tally),
     }
@@ -240,6 +248,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--requests", type=int, help="end after so many instead")
     parser.add_argument("--times", type=float, default=2, help="the capacity")
+    parser.add_argument("--capacity", type=float, help="requests/s (default: as measured)")
     parser.add_argument("--leave", type=float, default=0.3, help="share of clients that go away")
     parser.add_argument("--pool", type=int, default=400, help="different requests")
     parser.add_argument("--out", type=Path, default=Path("build/endure.json"))
