@@ -1,12 +1,11 @@
 """Our server at more than it can do, for as long as asked, with every answer checked.
 
-    python -m benchmarks.serve.endure [--minutes 60 | --requests 10000] [--times 2]
-        [--capacity REQUESTS/S] [--leave 0.3] [--model demo] [--out build/endure.json]
-        [SERVE OPTIONS ...]
+    python -m benchmarks.serve.endure [--minutes 60 | --requests 10000] [--times 2] [--leave 0.3]
+        [--model demo] [--out build/endure.json] [SERVE OPTIONS ...]
 
 Requests of every kind (short ones, streams, several texts, beams, a JSON schema, scores) come by a
-Poisson process at `--times` the rate that the server was found to finish at saturation, or
-`--capacity` where the machine is busier now than it will be. `--leave`
+Poisson process at `--times` the rate at which the server takes them while its queue is full: that
+is measured before, and again every ten seconds, as what else the machine does changes. `--leave`
 of the clients go away before their answer's end, at a random moment. Each answer is compared with
 what the model gives the request alone: ids, text and log-probabilities, bit for bit. /metrics is
 read every second and must add up, /health is timed beside it; every ten seconds memory and open
@@ -38,7 +37,7 @@ MORE = (
     *("--max-rows", "16", "--max-waiting", "32", "--queue-timeout", "5"),
     *("--max-tokens", "6000", "--prefix-cache", "32M"),
 )
-CAPACITY_S, AT_ONCE = 20.0, 24
+CAPACITY_S, AT_ONCE, MEASURE_S = 20.0, 24, 10.0
 STATES = ("finished", "cancelled", "expired", "failed")
 NOW = ("running", "waiting", "frozen")
 
@@ -114,6 +113,7 @@ class Endurance:
         self.rng = np.random.default_rng(seed)
         self.tally = Tally()
         self.typical = 1.0  # seconds of an answer
+        self.rate = 1.0  # requests a second that it takes
 
     async def capacity(self) -> float:
         """Requests a second that the server finishes when there are always some waiting."""
@@ -125,18 +125,18 @@ class Endurance:
                 self.tally.note(wanted, await ask(self.address, wanted.path, wanted.body))
 
         await asyncio.gather(*[client() for _ in range(AT_ONCE)])
-        rate = self.tally.counts["answered"] / (time.monotonic() - began)
-        self.typical = AT_ONCE / rate
-        return rate
+        self.rate = self.tally.counts["answered"] / (time.monotonic() - began)
+        self.typical = AT_ONCE / self.rate
+        return self.rate
 
-    async def overload(self, rate: float, seconds: float, requests: float) -> float:
+    async def overload(self, times: float, seconds: float, requests: float) -> float:
         """Requests at random times until either is over; gives the client's share of a core."""
         watching = [asyncio.create_task(each) for each in self._watchers()]
         began, processor, sent = time.perf_counter(), time.process_time(), 0
         running: set[asyncio.Task[None]] = set()
         due = began
         while due < began + seconds and sent < requests:
-            due += self.rng.exponential(1 / rate)
+            due += self.rng.exponential(1 / (times * self.rate))
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             task = asyncio.create_task(self._one())
             running.add(task)
@@ -166,7 +166,7 @@ class Endurance:
         self.tally.note(wanted, await ask(self.address, wanted.path, wanted.body, after))
 
     def _watchers(self) -> list[Coroutine[Any, Any, None]]:
-        return [self._scrape(), self._health(), self._machine()]
+        return [self._scrape(), self._health(), self._machine(), self._measure()]
 
     async def _scrape(self) -> None:
         while True:
@@ -176,6 +176,20 @@ class Endurance:
             self.tally.counts["scrapes"] += 1
             if accepted != become:
                 self.tally.blame(f"accepted is {accepted}, and what became of it {become}")
+
+    async def _measure(self) -> None:
+        """Follow what the server takes: more than it was where nobody is refused."""
+        before, refused, at = await self._accepted(), self.tally.counts["queue_full"], time.time()
+        while True:
+            await asyncio.sleep(MEASURE_S)
+            after, now = await self._accepted(), time.time()
+            is_full = self.tally.counts["queue_full"] > refused
+            taken = (after - before) / (now - at)
+            self.rate = max(1.0, (self.rate + taken) / 2 if is_full else 1.2 * self.rate)
+            before, refused, at = after, self.tally.counts["queue_full"], now
+
+    async def _accepted(self) -> float:
+        return sums(scraped((await ask(self.address, "/metrics")).body))[0]
 
     async def _health(self) -> None:
         while True:
@@ -194,7 +208,7 @@ class Endurance:
     def _say(self) -> None:
         at, taken = self.tally.taken[-1]
         words = (f"{name} {count}" for name, count in sorted(self.tally.counts.items()))
-        print(f"{at:6.0f} s {taken}: {', '.join(words)}", file=sys.stderr, flush=True)
+        print(f"{at:.0f} s, {self.rate:.1f}/s, {taken}: {', '.join(words)}", file=sys.stderr)
 
 
 def figures(tally: Tally) -> dict[str, Any]:
@@ -227,8 +241,8 @@ async def run(args: argparse.Namespace, server: Server, wanted: list[Wanted]) ->
     run.tally.seconds.clear()
     print(f"capacity: {capacity:.1f} requests/s, {dict(capacity_counts)}", file=sys.stderr)
     minutes = args.minutes if args.requests is None else np.inf
-    began, rate = time.monotonic(), args.times * (args.capacity or capacity)
-    share = await run.overload(rate, minutes * 60, args.requests or np.inf)
+    began = time.monotonic()
+    share = await run.overload(args.times, minutes * 60, args.requests or np.inf)
     seconds = time.monotonic() - began
     await run.ends_empty()
     run.tally.taken.append((run.tally.taken[-1][0], server.taken()))
@@ -248,7 +262,6 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--requests", type=int, help="end after so many instead")
     parser.add_argument("--times", type=float, default=2, help="the capacity")
-    parser.add_argument("--capacity", type=float, help="requests/s (default: as measured)")
     parser.add_argument("--leave", type=float, default=0.3, help="share of clients that go away")
     parser.add_argument("--pool", type=int, default=400, help="different requests")
     parser.add_argument("--out", type=Path, default=Path("build/endure.json"))
