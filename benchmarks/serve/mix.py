@@ -41,11 +41,11 @@ class Wanted:
 
 
 def pool(model: gpt2onnx.Model, count: int, seed: int = 0) -> list[Wanted]:
-    """That many requests, with their answers."""
+    """That many requests, with their answers; of every kind where there are 20."""
     rng = np.random.default_rng(seed)
     prompts = _prompts(model, rng)
     kinds = [kind for kind, (share, _) in KINDS.items() for _ in range(share)]
-    return [KINDS[kind][1](model, rng, prompts) for kind in rng.choice(kinds, count)]
+    return [KINDS[kinds[n % len(kinds)]][1](model, rng, prompts) for n in range(count)]
 
 
 def _prompts(model: gpt2onnx.Model, rng: np.random.Generator) -> Callable[[int, int], list[int]]:
