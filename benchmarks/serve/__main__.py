@@ -105,6 +105,13 @@ class Running:
         )
 
 
+def reference_texts(model: gpt2onnx.Model, wanted: list[Wanted]) -> list[list[int]]:
+    """What a model says, all requests in one batch, since it has no other answer then."""
+    longest = max(each.count for each in wanted)
+    found = model.generate([each.prompt for each in wanted], max_new_tokens=longest, **GREEDY)
+    return [each.token_ids[: of.count] for each, of in zip(found, wanted, strict=True)]
+
+
 def texts_alone(folder: str, wanted: list[Wanted], threads: int) -> list[list[int]]:
     """What Model gives each request alone."""
     model = gpt2onnx.load(folder, provider="cpu", threads=threads)
@@ -182,9 +189,10 @@ def main() -> int:
     args = parser().parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     before, setting = load(), Setting(args.threads, args.rows)
-    vocab_size = gpt2onnx.load(args.reference, provider="cpu", threads=1).decoder.vocab_size
-    wanted = requests(args.requests, vocab_size)
-    reference = texts_alone(args.reference, wanted, args.threads)
+    model = gpt2onnx.load(args.reference, provider="cpu", threads=args.threads)
+    wanted = requests(args.requests, model.decoder.vocab_size)
+    reference = reference_texts(model, wanted)
+    del model
     folders = dict(each.split("=", 1) for each in args.ours)
     all_running: list[Running] = []
     with ExitStack() as stack:

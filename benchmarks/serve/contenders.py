@@ -67,7 +67,15 @@ def llama_server(name: str, program: Path, model: Path) -> Contender:
         threads, rows = str(setting.threads), setting.rows
         options = ["--threads", threads, "--threads-batch", threads, "--parallel", str(rows)]
         context = ["--ctx-size", str(rows * N_POSITIONS)]
-        return [str(program), "--model", str(model), "--port", str(port), *options, *context]
+        return [
+            str(program),
+            "--model",
+            str(model),
+            "--port",
+            str(port),
+            *options,
+            *context,
+        ]
 
     def body(wanted: Wanted, stream: bool) -> dict[str, Any]:
         return {
@@ -85,7 +93,12 @@ def llama_server(name: str, program: Path, model: Path) -> Contender:
 def openvino_server(name: str, python: Path, model: Path) -> Contender:
     def command(port: int, setting: Setting) -> list[str]:
         numbers = (port, setting.threads, setting.rows)
-        return [str(python), str(HERE / "openvino_server.py"), str(model), *map(str, numbers)]
+        return [
+            str(python),
+            str(HERE / "openvino_server.py"),
+            str(model),
+            *map(str, numbers),
+        ]
 
     return Contender(name, command, "/v1/completions", _asked, _token_ids)
 
@@ -122,9 +135,14 @@ def chosen(args: Any) -> list[Contender]:
         for name, folder in (each.split("=", 1) for each in args.ours)
     ]
     if args.llama:
-        found.append(llama_server("llama-server Q8_0", *map(Path, args.llama)))
+        found.append(llama_server("llama-server Q8_0", *_places(args.llama)))
     if args.openvino:
-        found.append(openvino_server("OpenVINO GenAI int8", *map(Path, args.openvino)))
+        found.append(openvino_server("OpenVINO GenAI int8", *_places(args.openvino)))
     if args.vllm:
-        found.append(vllm_server("vLLM fp32", *map(Path, args.vllm)))
+        found.append(vllm_server("vLLM fp32", *_places(args.vllm)))
     return found
+
+
+def _places(given: list[str]) -> list[Path]:
+    """From anywhere; links stay, since an environment's Python is one."""
+    return [Path(each).absolute() for each in given]

@@ -140,7 +140,7 @@ def main() -> None:
             command = ours(args.model, port, "--max-rows", str(args.clients))
             log = Path("build", f"overhead-{name}.log")
             log.parent.mkdir(exist_ok=True)
-            server = stack.enter_context(Server(command, port, log, {"PYTHONPATH": folder}))
+            server = stack.enter_context(Server(command, port, log, folder))
             server.wait_until_ready()
             server.pause()
             contenders |= {f"{name}, streamed": Served(server, True)}

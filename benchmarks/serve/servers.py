@@ -10,11 +10,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.process import environment, last_line
+from benchmarks.process import ROOT, environment, last_line
 
 PATIENCE_S = 120.0
 
@@ -36,12 +35,18 @@ class Server:
     """A command that serves HTTP on a port; its words go to `log`."""
 
     def __init__(
-        self, command: list[str], port: int, log: Path, variables: Mapping[str, str] = {}
+        self, command: list[str], port: int, log: Path, checkout: str | Path = ROOT
     ) -> None:
+        """It runs in `checkout`, whose packages are what it imports."""
         self.port, self._log = port, log
         with log.open("w") as words:
             self.process = subprocess.Popen(
-                command, stdout=words, stderr=words, env=environment(variables), process_group=0
+                command,
+                stdout=words,
+                stderr=words,
+                cwd=checkout,
+                env=environment({"PYTHONPATH": str(checkout)}),
+                process_group=0,
             )
 
     def __enter__(self) -> Server:
@@ -100,7 +105,8 @@ class Server:
 
 def ours(model: str | Path, port: int, *options: str) -> list[str]:
     """The command that serves a model folder with this checkout."""
-    command = [sys.executable, "-m", "gpt2onnx", "serve", f"model={model}"]
+    folder = Path(model).resolve() if Path(model).exists() else model  # the bundled one's name
+    command = [sys.executable, "-m", "gpt2onnx", "serve", f"model={folder}"]
     return [*command, "--port", str(port), "--provider", "cpu", *options]
 
 
