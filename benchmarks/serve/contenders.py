@@ -37,11 +37,14 @@ class Contender:
     path: str
     body: Callable[[Wanted, bool], dict[str, Any]]  # whether to stream
     tokens: Callable[[Any], list[int]]  # of an object of the answer
-    is_ours: bool = False
 
     def answered(self, exchange: Exchange) -> list[int]:
         """The tokens of a whole answer."""
         return self.tokens(exchange.json())
+
+    def streamed_tokens(self, exchange: Exchange) -> list[int]:
+        """The tokens of a stream."""
+        return [token for each in exchange.events() for token in self.tokens(each.content)]
 
     def streamed(self, exchange: Exchange) -> list[float]:
         """When each frame with a token came."""
@@ -59,7 +62,7 @@ def our_server(name: str, folder: Path) -> Contender:
         greedy: dict[str, Any] = {"do_sample": False, "eos_token_id": [], "return_token_ids": True}
         return {**_asked(wanted, stream), **greedy}
 
-    return Contender(name, command, "/v1/completions", body, _token_ids, is_ours=True)
+    return Contender(name, command, "/v1/completions", body, _token_ids)
 
 
 def llama_server(name: str, program: Path, model: Path) -> Contender:
