@@ -25,13 +25,14 @@ from gpt2onnx.server.asked import (
     submitted,
     usage,
 )
-from gpt2onnx.server.body import json_object, read_body
+from gpt2onnx.server.body import json_object
 from gpt2onnx.server.completion_logprobs import Listing
 from gpt2onnx.server.event_stream import EventStream
 from gpt2onnx.server.fields import Fields, refusal
 from gpt2onnx.server.json_answer import JsonAnswer
 from gpt2onnx.server.sampling import length_of
 from gpt2onnx.server.served import ServedModels
+from gpt2onnx.server.taking import taken
 from gpt2onnx.server.watching import watched
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
@@ -44,10 +45,7 @@ _REFUSED = {
 
 async def completions(request: Request) -> Response:
     """Answers with whole texts, or streams them."""
-    body = await read_body(request)
-    state = request.app.state
-    terms = Terms(request.scope.get("gpt2onnx.tenant"), state.queue_timeout)
-    asked = await to_thread.run_sync(partial(take, state.models, body, terms))
+    asked = await taken(request, take)
     if asked.options.stream:
         return EventStream(_objects(asked), asked.handle)
     async with watched(request.receive, asked.handle):

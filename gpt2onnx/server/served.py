@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 
-from gpt2onnx.errors import RequestError, shown
+from gpt2onnx.errors import QueueFullError, RequestError, shown
 from gpt2onnx.server.chat_template import ChatTemplate, find_template
 from gpt2onnx.server.token_texts import TokenTexts
 from gpt2onnx.serving.engine import Engine
@@ -40,6 +40,15 @@ class ServedModels:
     def __iter__(self) -> Iterator[Served]:
         return iter(self._models.values())
 
+    def require_place(self) -> None:
+        """Raises QueueFullError where no engine takes another request.
+
+        That costs nothing: whoever can't be served is told so before its body is understood.
+        """
+        full = [error for each in self if (error := _why_full(each.engine))]
+        if full and len(full) == len(self._models):
+            raise full[0]
+
     def find(self, name: str | None) -> Served:
         """The one of a name; the only one without. Raises RequestError."""
         if name is None and len(self._models) == 1:
@@ -53,3 +62,11 @@ class ServedModels:
                 code="model_not_found",
             )
         return self._models[name]
+
+
+def _why_full(engine: Engine) -> QueueFullError | None:
+    try:
+        engine.require_place()
+    except QueueFullError as error:
+        return error
+    return None

@@ -16,6 +16,7 @@ from gpt2onnx.server.body import json_object, read_body
 from gpt2onnx.server.fields import Fields, refusal
 from gpt2onnx.server.json_answer import JsonAnswer
 from gpt2onnx.server.served import Served, ServedModels
+from gpt2onnx.server.taking import taken
 from gpt2onnx.server.watching import watched
 from gpt2onnx.serving.handle import Handle
 
@@ -35,10 +36,7 @@ async def detokenize(request: Request) -> Response:
 
 async def score(request: Request) -> Response:
     """The log-probability of each token of a text."""
-    body = await read_body(request)
-    state = request.app.state
-    terms = Terms(request.scope.get("gpt2onnx.tenant"), state.queue_timeout)
-    served, handle = await to_thread.run_sync(partial(_take_score, state.models, body, terms))
+    served, handle = await taken(request, _take_score)
     async with watched(request.receive, handle):
         (found,) = await handle
     return JsonAnswer(await to_thread.run_sync(partial(_scored, served, found)))

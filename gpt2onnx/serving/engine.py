@@ -174,6 +174,13 @@ class Engine:
             self._changed.notify_all()
         return handle
 
+    def require_place(self) -> None:
+        """Raises QueueFullError where as many wait as may, so that nobody prepares a request.
+
+        There is a place for one more otherwise, unless another thread takes it.
+        """
+        self._scheduler.require_place()
+
     def load_prefix(self, path: str | Path) -> int:
         """Let every prompt that begins like one which Model.save_prefix kept go on from there.
 

@@ -89,6 +89,15 @@ def test_a_full_queue_and_those_who_wait(model: Model, eventually: Eventually) -
         eventually(lambda: server.engine.stats().rows == 0)
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/v1/score"])
+def test_a_full_queue_refuses_before_anything_is_understood(model: Model, path: str) -> None:
+    with serving({"demo": model}, max_waiting=0) as server:
+        status, answer, headers = server.ask(path, {"no such field": 1})
+        assert (status, answer["error"]["code"]) == (503, "queue_full")
+        assert int(headers["retry-after"]) >= 1
+        assert server.ask("/tokenize", {"prompt": "def"})[0] == 200
+
+
 def test_a_fault_in_a_stream_is_a_frame(model: Model, eventually: Eventually) -> None:
     with serving({"demo": model}, max_rows=2) as server:
         connection = begin(server, {**LONG, "max_tokens": 900, "stream": True})

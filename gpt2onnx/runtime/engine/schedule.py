@@ -65,10 +65,7 @@ class Scheduler:
         what can never fit, with more rows or more tokens than there are.
         """
         self.require_possible(ticket)
-        if self.waiting >= self.max_waiting:
-            raise QueueFullError(
-                f"{self.waiting:,} requests are waiting, as many as may: try again later"
-            )
+        self.require_place()
         self._numbers += 1
         ticket.state, ticket.number = State.WAITING, self._numbers
         ticket.arrival = ticket.idle_since = now
@@ -105,6 +102,13 @@ class Scheduler:
         ticket.state = State.GONE
         self._tenants.forget(ticket)
         self._changed = True
+
+    def require_place(self) -> None:
+        """Raises QueueFullError where `max_waiting` wait already."""
+        if self.waiting >= self.max_waiting:
+            raise QueueFullError(
+                f"{self.waiting:,} requests are waiting, as many as may: try again later"
+            )
 
     def require_possible(self, ticket: Ticket) -> None:
         """Raises ParameterError or OutOfMemoryError for a new ticket that can never fit."""
