@@ -1,7 +1,7 @@
 """The keywords of `generate` and `stream`, for editors and type checkers.
 
 Each is a field of GenerationParams with its type, or None, which takes the model's own default
-away. What each means and may be stands in `table`; a test keeps the two alike.
+away. What each means and may be stands in `table`, of which `scripts/keywords.py` writes this.
 """
 
 from __future__ import annotations

@@ -67,6 +67,25 @@ def test_speculation(run: Run) -> None:
             assert row["equal"] == 8
 
 
+def test_prefixes(run: Run) -> None:
+    found = run(
+        *("prefixes", "demo", "--shared", "130", "--requests", "3", "--rounds", "1"),
+        *("--new", "2"),
+    )
+    assert [row["way"] for row in found["rows"]] == [
+        *("all, without", "all, with", "one, without", "one, with")
+    ]
+    assert all(row["equal"] == row["requests"] for row in found["rows"])
+
+
+def test_sampling(run: Run) -> None:
+    found = run(
+        *("sampling", "demo", "--rows", "2", "--context", "8", "--new", "3", "--rounds", "1")
+    )
+    assert {row["way"] for row in found["rows"]} > {"greedy", "full chain"}
+    assert all(row["read ms"] > 0 for row in found["rows"])
+
+
 @pytest.mark.slow
 def test_exports(run: Run, checkpoint: Path) -> None:
     found = run("exports", checkpoint, "--precisions", "fp32,int8:int8", "--rounds", "1")
