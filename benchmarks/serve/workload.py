@@ -19,9 +19,9 @@ class Wanted(NamedTuple):
 
 
 def requests(number: int, vocab_size: int, seed: int = 0) -> list[Wanted]:
-    """Random ones; lengths of prompts are log-uniform."""
-    rng = np.random.default_rng(seed)
-    beginnings = rng.integers(0, vocab_size, (BEGINNINGS, BEGINNING)).tolist()
+    """Random ones; lengths of prompts are log-uniform, and every seed has the same beginnings."""
+    common, rng = np.random.default_rng(0), np.random.default_rng([1, seed])
+    beginnings = common.integers(0, vocab_size, (BEGINNINGS, BEGINNING)).tolist()
     lengths = np.exp(rng.uniform(np.log(LENGTHS[0]), np.log(LENGTHS[1]), number)).astype(int)
     found = []
     for place, length in enumerate(lengths.tolist()):
