@@ -8,13 +8,15 @@ from pathlib import Path
 from benchmarks.process import ROOT
 from benchmarks.runtimes.measure import Bench, attempt
 from benchmarks.runtimes.page import page
+from benchmarks.runtimes.record import Record
 from benchmarks.runtimes.rows import ROWS
 from gpt2onnx.demo import CHECKPOINT
 from gpt2onnx.staging import work_folder
 
 DESCRIPTION = """\
 Runs the bundled model on every runtime, in every graph and precision, and writes docs/runtimes.md.
-Environments are made once and kept."""
+Environments are made once and kept, and so is what was measured of runtimes that aren't asked for.
+"""
 
 
 def main() -> None:
@@ -22,16 +24,17 @@ def main() -> None:
     parser.add_argument("--runtimes", metavar="A,B", help="those alone (default: all)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="(default: 1)")
     parser.add_argument("--environments", type=Path, default=ROOT / ".environments", metavar="DIR")
+    parser.add_argument("--record", type=Path, default=ROOT / "build/runtimes.json", metavar="FILE")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "runtimes.md", metavar="FILE")
     asked = parser.parse_args()
-    names = asked.runtimes.split(",") if asked.runtimes else None
-    rows = [row for row in ROWS if names is None or row.runtime in names]
+    names = asked.runtimes.split(",") if asked.runtimes else [row.runtime for row in ROWS]
+    record = Record(asked.record)
     with work_folder("runtimes") as models:
         bench = Bench(CHECKPOINT, models, asked.environments.resolve(), asked.threads)
-        found = []
-        for row in rows:
-            found.append((row, {cell: attempt(bench, row, *cell) for cell in row.cells()}))
-            asked.out.write_text(page(found, asked.threads), encoding="utf-8")
+        for row in (row for row in ROWS if row.runtime in names):
+            for cell in row.cells():
+                record.put(row, *cell, attempt(bench, row, *cell))
+    asked.out.write_text(page(record.found(), asked.threads), encoding="utf-8")
 
 
 if __name__ == "__main__":

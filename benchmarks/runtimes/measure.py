@@ -101,10 +101,11 @@ class Bench:
         count, prompts = (FEW, 2) if row.few else (COUNT, len(PROMPTS))
         expected = self.texts(precision)[:prompts]
         texts = [Text(ids, count) for ids in self.ids[:prompts]]
-        if runtime.gives_logits:
+        gives = runtime.gives_logits and not row.few
+        if gives:
             pairs = zip(self.ids, self.texts("fp32")[:prompts], strict=False)
             texts += [Text(ids, count, given=text) for ids, text in pairs]
-        timed = Text(self.ids[-1], FEW if row.few else STEPS)
+        timed = Text(self.ids[-1][: CONTEXT // 8], FEW) if row.few else Text(self.ids[-1], STEPS)
         made = self.write(row, graph, precision, [*texts, *([timed] * (1 if row.few else 2))])
         own = [each.tokens for each in made.texts[:prompts]]
         forced = [each.tokens for each in made.texts[prompts : 2 * prompts]]
@@ -113,7 +114,7 @@ class Bench:
         return Figures(
             made.version,
             *(equal, sum(map(len, own)), near, parted),
-            _share(self.texts("fp32"), forced) if runtime.gives_logits else None,
+            _share(self.texts("fp32"), forced) if gives else None,
             *(1e3 * first, 1e3 * statistics.median(steps)),
             made.resident_bytes / 1e6 if made.resident_bytes else None,
         )

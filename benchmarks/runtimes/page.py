@@ -25,7 +25,7 @@ Each runtime on each graph of `gpt2onnx export`, in each precision, by `scripts/
 - **tokens**: what it writes greedily behind {len(PROMPTS)} prompts, {COUNT} each, beside what
   gpt2onnx itself writes in that precision. Right: all of them. A near-tie: where a text parts, the
   fp32 model gives the other token at least half of its own token's probability. The slowest write
-  {FEW} behind two prompts.
+  {FEW} behind two prompts, and are timed behind {CONTEXT // 8}.
 - **top-1**: how often its most likely token is the fp32 model's, along the fp32 model's texts.
 - **prompt, step**: milliseconds of {CONTEXT} tokens, and the median of {STEPS - 1} steps behind
   them, in a process of its own with {threads} thread{"s" * (threads > 1)}, once warmed up.

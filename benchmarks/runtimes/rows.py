@@ -31,9 +31,7 @@ EXACT = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
 class Row:
     """A runtime as it is shown. Without an environment it is this Python's own, or Node's.
 
-    graphs: those it is tried with. target: what its folders are exported for, where that isn't
-    the runtime's own. few: whether it is so slow that a few tokens must do. notes: the reason, by
-    graph and precision, for what is not right.
+    graphs, precisions: those it is tried with. few: whether it is so slow that few tokens must do.
     """
 
     title: str
@@ -43,6 +41,11 @@ class Row:
     precisions: tuple[str, ...] = ("fp32", "int8", "int8-dynamic", "int4")
     options: Mapping[str, Any] = field(default_factory=dict)
     few: bool = False
+
+    @property
+    def name(self) -> str:
+        """Tells it from the others."""
+        return f"{self.title} ({self.environment.name})" if self.environment else self.title
 
     def cells(self) -> Iterator[tuple[str, str]]:
         """Graph and precision of each."""
@@ -60,10 +63,10 @@ ROWS = (
     Row("ONNX Runtime", "onnxruntime", ORT_1_20),
     Row("onnxruntime-node", "node"),
     Row("onnxruntime-web, WebAssembly", "web"),
-    Row("onnxruntime-web, WebGPU", "web-webgpu", precisions=FLOATS, few=True),
+    Row("onnxruntime-web, WebGPU", "web-webgpu", None, ("masked",), FLOATS, few=True),
     Row("transformers.js, Node", "transformers.js", graphs=BOTH),
     Row("transformers.js, WebAssembly", "transformers.js-web", graphs=BOTH),
-    Row("transformers.js, WebGPU", "transformers.js-webgpu", None, BOTH, FLOATS, few=True),
+    Row("transformers.js, WebGPU", "transformers.js-webgpu", None, ("masked",), FLOATS, few=True),
     Row("onnxruntime-genai", "genai", GENAI, BOTH),
     Row("OpenVINO", "openvino", OPENVINO),
     Row("OpenVINO, activations exact", "openvino", OPENVINO, precisions=("int8",), options=EXACT),
