@@ -86,6 +86,7 @@ class Bench:
     def __init__(self, checkpoint: Path, models: Path, environments: Path, threads: int) -> None:
         self.checkpoint, self.models = checkpoint, models
         self.environments, self.threads = environments, threads
+        self._texts: dict[str, list[list[int]]] = {}
 
     @cached_property
     def ids(self) -> list[list[int]]:
@@ -153,6 +154,11 @@ class Bench:
 
     def texts(self, precision: str) -> list[list[int]]:
         """What gpt2onnx writes in a precision, COUNT tokens behind each prompt."""
+        if precision not in self._texts:
+            self._texts[precision] = self._written(precision)
+        return self._texts[precision]
+
+    def _written(self, precision: str) -> list[list[int]]:
         folder = self.folder("onnxruntime", "fused", precision)
         model = gpt2onnx.load(folder, provider="cpu", threads=self.threads, graph="onnx")
         options = {"max_new_tokens": COUNT, "min_new_tokens": COUNT, "do_sample": False}

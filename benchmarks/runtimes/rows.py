@@ -57,20 +57,21 @@ class Row:
 
 BOTH = ("masked", "portable")
 FLOATS = ("fp32", "int8")
+MOST = (*FLOATS, "int8-dynamic")
 ROWS = (
     Row("ONNX Runtime", "onnxruntime"),
     Row("ONNX Runtime", "onnxruntime", ORT_1_24),
     Row("ONNX Runtime", "onnxruntime", ORT_1_20),
     Row("onnxruntime-node", "node"),
-    Row("onnxruntime-web, WebAssembly", "web"),
+    Row("onnxruntime-web, WebAssembly", "web", precisions=MOST),
     Row("onnxruntime-web, WebGPU", "web-webgpu", None, ("masked",), FLOATS, few=True),
-    Row("transformers.js, Node", "transformers.js", graphs=BOTH),
-    Row("transformers.js, WebAssembly", "transformers.js-web", graphs=BOTH),
+    Row("transformers.js, Node", "transformers.js", None, BOTH, MOST),
+    Row("transformers.js, WebAssembly", "transformers.js-web", None, BOTH, FLOATS),
     Row("transformers.js, WebGPU", "transformers.js-webgpu", None, ("masked",), FLOATS, few=True),
-    Row("onnxruntime-genai", "genai", GENAI, BOTH),
-    Row("OpenVINO", "openvino", OPENVINO),
-    Row("OpenVINO, activations exact", "openvino", OPENVINO, precisions=("int8",), options=EXACT),
-    Row("Optimum", "optimum", None, BOTH),
+    Row("onnxruntime-genai", "genai", GENAI, BOTH, MOST),
+    Row("OpenVINO", "openvino", OPENVINO, precisions=FLOATS),
+    Row("OpenVINO, weights alone rounded", "openvino", OPENVINO, ("portable",), ("int8",), EXACT),
+    Row("Optimum", "optimum", None, BOTH, FLOATS),
     Row("ONNX reference evaluator", "reference", None, ("portable",), few=True),
     Row("tract", "tract", TRACT, ("portable", "masked", "fused"), FLOATS),
 )
