@@ -25,7 +25,7 @@ from gpt2onnx.runtime.machine.processor import Processor, processor
 from gpt2onnx.runtime.ort import installation as providers
 from gpt2onnx.runtime.ort.kernels import PACKAGE, installed_kernels
 from gpt2onnx.runtime.ort.library import quiet
-from gpt2onnx.runtime.ort.provider import CUDA, available_providers, short_name
+from gpt2onnx.runtime.ort.provider import CUDA, providers_here, short_name
 from gpt2onnx.runtime.ort.session import open_session
 
 # What pyproject.toml lists under each extra, less the extras that it includes.
@@ -132,7 +132,7 @@ def _versions() -> dict[str, str]:
 def _providers() -> tuple[tuple[Provider, ...], str | None]:
     """Every provider tried, and what is wrong with ONNX Runtime itself, if it is."""
     try:
-        names = available_providers()
+        names = providers_here()
     except InstallationError as error:
         return (), str(error)
     return tuple(_try(name) for name in names), None

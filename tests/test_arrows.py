@@ -96,6 +96,7 @@ ARROWS = {
     # Files above the wings that measure and record, and below that which reports.
     "compare/record": "errors flags runtime",
     "compare/measure": "agreement errors flags runtime tokenizer compare/record",
+    "compare/runtimes": "errors runtime",
     "compare/*": "errors flags runtime staging compare/record compare/measure",
     "compare/report": "errors flags page compare/record",
     "compare": "",
@@ -135,6 +136,10 @@ MORE_THIRD_PARTY = {
     "gpt2onnx.runtime.structured.grammars": {"llguidance"},
     "gpt2onnx.runtime.structured.json_patterns": {"llguidance"},
     "gpt2onnx.runtime.ort.kernels": {"gpt2onnx_kernels"},
+    # Run by interpreters that have one of them.
+    "gpt2onnx.compare.runtimes.programs.greedy": {
+        *("onnx", "onnxruntime", "onnxruntime_genai", "openvino", "optimum", "torch", "tract"),
+    },
 }
 # Imported where they are used, since exporting works without.
 IN_FUNCTIONS_ONLY = {

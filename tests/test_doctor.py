@@ -59,7 +59,7 @@ def test_a_broken_installation_is_the_advice(monkeypatch: pytest.MonkeyPatch) ->
     def conflict() -> None:
         raise InstallationError("two overwrite each other: pip uninstall both")
 
-    monkeypatch.setattr(doctor, "available_providers", conflict)
+    monkeypatch.setattr(doctor, "providers_here", conflict)
     found = report()
     assert found.providers == ()
     assert found.advice == ("two overwrite each other: pip uninstall both",)

@@ -122,7 +122,7 @@ def export(
     one_of("device", device, DEVICES)
     runs, graph = choose_runtime(runtime, graph)
     extras = Extras(with_hidden_states, with_attention_bias, kv_cache)
-    recipe, kind = choose_graph(graph, precision, device, extras)
+    recipe, kind = choose_graph(graph, precision, device, extras, runs.unpacks)
     place = runs.place(graph, precision)
     check_kv_cache(kv_cache, graph, precision, device)
     if calibration is not None:

@@ -16,7 +16,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import ModelFolderError
+from gpt2onnx.errors import Advised, ModelFolderError, ProviderError
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.flat import FlatDecoder
 from gpt2onnx.runtime.decoder.fused import FusedDecoder
@@ -25,6 +25,7 @@ from gpt2onnx.runtime.decoder.protocol import Decoder
 from gpt2onnx.runtime.folder.model_folder import KERNELS_GRAPH, ModelFolder, open_folder
 from gpt2onnx.runtime.machine.memory import give_back_memory
 from gpt2onnx.runtime.ort.kernels import chosen_kernels
+from gpt2onnx.runtime.ort.provider import CPU
 from gpt2onnx.runtime.ort.session import Session, create, open_session
 from gpt2onnx.runtime.ort.startup_cache import StartupCache
 from gpt2onnx.tokenizer.file import (
@@ -98,7 +99,17 @@ def open_model(
 
 
 def open_decoder(folder: ModelFolder, session: Session) -> Decoder[Any]:
-    """The decoder for a folder's graph, recognised by its inputs. Raises ModelFolderError."""
+    """The decoder for a folder's graph, recognised by its inputs.
+
+    Raises ModelFolderError; ProviderError for one whose cache a plugin can't keep in place.
+    """
+    runs_on = session.runs_on
+    if "seqlens_k" in session.inputs and runs_on.plugin and not runs_on.in_host_memory:
+        raise ProviderError(
+            f"{runs_on.short} can't keep the cache of this graph on its device: use one of "
+            f"{runs_on.wants}, or ",
+            Advised("provider", CPU.short),
+        )
     if "slots" in session.inputs:
         return FlatDecoder(session, folder.n_positions)
     if "seqlens_k" in session.inputs:

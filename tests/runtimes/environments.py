@@ -12,15 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.environments import Environment, InstallError
+from benchmarks.environments import InstallError
+from benchmarks.runtimes.rows import NODE, ORT_1_20, WEB
 from benchmarks.variants import GENAI, OPENVINO
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = Path(os.environ.get("GPT2ONNX_ENVIRONMENTS", ROOT / ".environments"))
-OLDEST = Environment("onnxruntime-1.20", ("onnxruntime==1.20.1", "numpy==2.4.6"))
-ENVIRONMENTS = {"openvino": OPENVINO, "genai": GENAI, "oldest": OLDEST}
-NODE = ("onnxruntime-node@1.30.0", "@huggingface/transformers@4.3.1")
-WEB = "onnxruntime-web@1.31.0-dev.20260914-8d85527a0"  # the one that transformers.js 4.3.1 wants
+ENVIRONMENTS = {"openvino": OPENVINO, "genai": GENAI, "oldest": ORT_1_20}
 SECONDS = 300
 
 

@@ -48,7 +48,8 @@ def add_provider(group: argparse._ArgumentGroup) -> None:
         "--provider",
         metavar="NAME",
         default="auto",
-        help="cpu, cuda or another ONNX Runtime provider (default: auto, CUDA if it runs here)",
+        help="cpu, cuda or another ONNX Runtime provider, its own or a plugin's "
+        "(onnxruntime-ep-NAME; default: auto, CUDA if it runs here)",
     )
     group.add_argument(
         "--provider-option",

@@ -13,9 +13,10 @@ from gpt2onnx.errors import Advised, Given, ParameterError
 from gpt2onnx.export.graph.cuda_graph import CudaDecoder, SingleCudaDecoder
 from gpt2onnx.export.graph.fused import Decoder, Extras
 from gpt2onnx.export.graph.masked import MaskedDecoder
-from gpt2onnx.export.graph.portable import choose_portable, portable_decoder
+from gpt2onnx.export.graph.portable import PortableDecoder, choose_portable, portable_decoder
 from gpt2onnx.export.quantization.precision import Precision
-from gpt2onnx.export.quantization.table import choose
+from gpt2onnx.export.quantization.table import PRECISIONS, choose
+from gpt2onnx.export.quantization.unpacked_int8 import Unpacked
 from gpt2onnx.flags import one_of
 
 GRAPHS = ("fused", "masked", "portable")
@@ -28,10 +29,17 @@ class Recipe(NamedTuple):
     writer: type[Decoder]
 
 
-def choose_graph(graph: str, precision: str, device: str, extras: Extras) -> Recipe:
-    """The recipe of a graph. Raises ParameterError where the options don't go together."""
+def choose_graph(
+    graph: str, precision: str, device: str, extras: Extras, unpacks: bool = False
+) -> Recipe:
+    """The recipe of a graph. Raises ParameterError where the options don't go together.
+
+    unpacks: the portable graph's rounded weights are multiplied out when it is opened.
+    """
     one_of("graph", graph, GRAPHS)
     recipe = _choose(graph, precision, device)
+    if graph == "portable" and unpacks and PRECISIONS[precision].rounds:
+        recipe = Recipe(Unpacked(), PortableDecoder)
     if extras.attention_bias and recipe.writer is SingleCudaDecoder:
         raise ParameterError(
             Given("with_attention_bias", True),

@@ -65,6 +65,7 @@ class Runtime:
     place: Callable[[str, str], Place]
     settings: Settings
     reads_heads_of: str | None = None  # a file whose head size must be the graph's
+    unpacks: bool = False  # whether its portable graph multiplies weights out when it is opened
 
     def check(self, graph: str, config: Gpt2Config) -> None:
         """Raise ParameterError for a head size that its settings can't say."""
@@ -199,6 +200,7 @@ RUNTIMES = {
             _js_place,
             _transformers_js,
             reads_heads_of="config.json",
+            unpacks=True,  # the portable graph is the one for WebAssembly
         ),
         Runtime("genai", ("masked", "portable"), _hub_place, _genai),
         # Of OpenVINO 2026.4, GroupQueryAttention takes one row alone.

@@ -7,13 +7,14 @@ provider that isn't in the table is one of which nothing special is known.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gpt2onnx.errors import ProviderError, shown
 from gpt2onnx.runtime.ort import library
 from gpt2onnx.runtime.ort.installation import cuda_obstacle, preload_cuda, replacement
+from gpt2onnx.runtime.ort.plugins import Plugin, find_plugin, is_host, plugin_providers
 
 SUFFIX = "ExecutionProvider"
 # Stands for the first provider of `PREFERRED` that runs the model.
@@ -45,8 +46,12 @@ class Provider:
     export_device: str = "cpu"
     # What exports a graph that it runs, where it can't run this one.
     wants: str = "`export --graph portable`"
-    # The package that has it.
+    # The package that has it, instead of onnxruntime; and the one that brings it as a plugin.
     package: str | None = None
+    plugin_package: str | None = None
+    # What a plugin is told, where nothing else is; and the installed one that has it, if any has.
+    plugin_options: Mapping[str, str] = field(default_factory=dict)
+    plugin: Plugin | None = None
     # What keeps it from running here, in words, of the module onnxruntime; None if nothing does.
     obstacle: Callable[[Any], str | None] = _nothing
     # Whether it runs every model that ONNX Runtime can: what fails there is the model's fault.
@@ -70,7 +75,10 @@ class Provider:
 
     @property
     def in_host_memory(self) -> bool:
-        return self.device_type == "cpu"
+        """Whether it computes in what is bound, so that a run sees what was written there."""
+        return self.device_type == "cpu" and (
+            self.plugin is None or all(map(is_host, self.plugin.devices()))
+        )
 
     @property
     def in_cuda_memory(self) -> bool:
@@ -84,15 +92,41 @@ class Provider:
     def require(self) -> None:
         """Raise ProviderError, with the reason and what would mend it, if it can't run here."""
         ort = library.onnxruntime()
+        if self.plugin:
+            self.plugin.devices()
+            return
         if self.name not in ort.get_available_providers():
             here = ", ".join(map(short_name, ort.get_available_providers()))
-            hint = f" ({replacement(ort.package_name, by=self.package)})" if self.package else ""
             raise ProviderError(
                 f"{self.short} can't run here: {ort.package_name} {ort.__version__} is built with "
-                f"{here}{hint}"
+                f"{here}{self._hint(ort.package_name)}"
             )
         if obstacle := self.obstacle(ort):
             raise ProviderError(f"{self.short} can't run here: {obstacle}")
+
+    def _hint(self, installed: str) -> str:
+        """What would bring it."""
+        if self.plugin_package:
+            return f", and no plugin with it is installed (pip install {self.plugin_package})"
+        return f" ({replacement(installed, by=self.package)})" if self.package else ""
+
+    def as_installed(self) -> Provider:
+        """With the plugin that has it, where ONNX Runtime itself hasn't. Raises ProviderError.
+
+        A plugin is given arrays in the host's memory, and copies what it wants elsewhere.
+        """
+        if self.plugin or self.name in available_providers():
+            return self
+        plugin = find_plugin(self.short)
+        if plugin is None:
+            return self
+        return replace(
+            self,
+            device_type="cpu",
+            plugin=plugin,
+            default_options=self.plugin_options,
+            capture_option=None,
+        )
 
 
 CPU = Provider(
@@ -125,10 +159,20 @@ KNOWN = {
         CPU,
         CUDA,
         Provider(f"Tensorrt{SUFFIX}", device_type="cuda"),
-        Provider(f"NvTensorRTRTX{SUFFIX}", device_type="cuda"),
+        Provider(
+            f"NvTensorRTRTX{SUFFIX}",
+            device_type="cuda",
+            plugin_package="onnxruntime-ep-nv-tensorrt-rtx",
+        ),
+        Provider(
+            f"OpenVINO{SUFFIX}",
+            plugin_package="onnxruntime-ep-openvino",
+            # Where the processor has bf16, OpenVINO computes in it, and greedy texts drift.
+            plugin_options={"load_config": '{"CPU": {"INFERENCE_PRECISION_HINT": "f32"}}'},
+        ),
         Provider(f"Dml{SUFFIX}", device_type="dml"),
         Provider(f"CANN{SUFFIX}", device_type="cann"),
-        Provider(f"WebGpu{SUFFIX}", device_type="webgpu"),
+        Provider(f"WebGpu{SUFFIX}", device_type="webgpu", plugin_package="onnxruntime-ep-webgpu"),
     )
 }
 PREFERRED = (CUDA, CPU)
@@ -138,23 +182,28 @@ def find_provider(provider: str) -> Provider:
     """A named provider, whether or not it runs here. Raises ProviderError for an unknown one."""
     wanted = short_name(provider)
     names: list[str] = library.onnxruntime().get_all_providers()
-    full = {short_name(name): name for name in names}
+    full = {short_name(name): name for name in (*plugin_providers(), *names)}
     if wanted not in full:
-        here = ", ".join(map(short_name, available_providers()))
+        here = ", ".join(map(short_name, providers_here()))
         raise ProviderError(f"unknown provider {shown(provider)}: this ONNX Runtime has {here}")
-    return KNOWN.get(wanted) or Provider(full[wanted])
+    return (KNOWN.get(wanted) or Provider(full[wanted])).as_installed()
 
 
 def first_preferred(provider: str) -> Provider:
-    """A named provider, or of "auto" the first that is built in. Raises ProviderError."""
+    """A named provider, or of "auto" the first that is there. Raises ProviderError."""
     if short_name(provider) != AUTO:
         return find_provider(provider)
-    return next(each for each in PREFERRED if each.name in available_providers())
+    return next(each for each in PREFERRED if each.name in providers_here()).as_installed()
 
 
 def available_providers() -> tuple[str, ...]:
     """The providers built into the installed ONNX Runtime, ONNX Runtime's names; not what runs."""
     return tuple(library.onnxruntime().get_available_providers())
+
+
+def providers_here() -> tuple[str, ...]:
+    """Those, and what plugins bring."""
+    return tuple(dict.fromkeys((*available_providers(), *plugin_providers())))
 
 
 def require_provider(provider: str) -> None:

@@ -19,6 +19,7 @@ from gpt2onnx.runtime.ort import library
 from gpt2onnx.runtime.ort.assignment import assignment
 from gpt2onnx.runtime.ort.errors import explained, failed, out_of_memory
 from gpt2onnx.runtime.ort.load_params import check_load
+from gpt2onnx.runtime.ort.plugins import described, options_of
 from gpt2onnx.runtime.ort.provider import (
     AUTO,
     PREFERRED,
@@ -116,13 +117,17 @@ def create(model: Model, how: How) -> Session:
     given = {**provider.default_options, **{k: str(v) for k, v in how.options.items()}}
     # What was optimised once is taken as it is.
     disabled = None if how.setup.optimised else list(provider.disabled_optimizers) or None
+    options = session_options(ort, provider, how.setup)
+    device = provider.plugin and provider.plugin.device(given)
+    if device:
+        options.add_provider_for_devices([device], options_of(given))
     # Without enable_fallback=0 a provider's failure is printed, and the CPU opened instead.
     opening = Background(
         partial(
             ort.InferenceSession,
             model,
-            session_options(ort, provider, how.setup),
-            [(provider.name, given)],
+            options,
+            None if device else [(provider.name, given)],
             enable_fallback=0,
             disabled_optimizers=disabled,
         )
@@ -139,8 +144,8 @@ def create(model: Model, how: How) -> Session:
     return Session(
         raw,
         provider,
-        0 if provider.in_host_memory else int(given.get("device_id", 0)),
-        f"{provider.short}, {how.reason}{assignment(raw, provider)}",
+        0 if provider.device_type == "cpu" else int(given.get("device_id", 0)),
+        f"{_where(provider, device)}, {how.reason}{assignment(raw, provider)}",
         _specs(raw.get_inputs()),
         _specs(raw.get_outputs()),
         captures=_is_on(given, provider.capture_option),
@@ -176,7 +181,7 @@ def open_session(
     if isinstance(model, str | Path) and not Path(model).is_file():
         raise ModelFolderError(f"{model}: there is no such file, expected an ONNX model")
     how = How(
-        named or PREFERRED[0],
+        named or PREFERRED[0].as_installed(),
         "as asked" if named else "chosen because it runs here",
         provider_options or {},
         Setup(threads, profiler, operators),
@@ -191,6 +196,12 @@ def open_session(
         other, reason = PREFERRED[1], f"chosen because {error}"
     other.require()
     return create(model, replace(how, provider=other, reason=reason))
+
+
+def _where(provider: Provider, device: Any) -> str:
+    if provider.plugin is None:
+        return provider.short
+    return f"{provider.short} ({described(provider.plugin, device)})"
 
 
 def _check_options(named: Provider | None, options: Mapping[str, object]) -> None:

@@ -1,0 +1,81 @@
+"""docs/runtimes.md, of what was measured."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from benchmarks.machine import machine
+from benchmarks.markdown_table import table
+from benchmarks.runtimes.measure import CONTEXT, COUNT, FEW, PROMPTS, STEPS, Figures
+from benchmarks.runtimes.rows import Row
+
+Cells = dict[tuple[str, str], Figures | str]
+HEAD = ("graph", "precision", "tokens", "top-1", "prompt, ms", "step, ms", "memory, MB")
+
+
+def page(found: list[tuple[Row, Cells]], threads: int) -> str:
+    here = machine()
+    parts = [_section(row, cells) for row, cells in found]
+    return f"""\
+# What runs where
+
+Each runtime on each graph of `gpt2onnx export`, in each precision, by `scripts/runtimes`;
+[other runtimes](other-runtimes.md) says which folder to give to whom.
+
+- **tokens**: what it writes greedily behind {len(PROMPTS)} prompts, {COUNT} each, beside what
+  gpt2onnx itself writes in that precision. Right: all of them. A near-tie: where a text parts, the
+  fp32 model gives the other token at least half of its own token's probability. The slowest write
+  {FEW} behind two prompts, and are timed behind {CONTEXT // 8}.
+- **top-1**: how often its most likely token is the fp32 model's, along the fp32 model's texts.
+- **prompt, step**: milliseconds of {CONTEXT} tokens, and the median of {STEPS - 1} steps behind
+  them, in a process of its own with {threads} thread{"s" * (threads > 1)}, once warmed up.
+- **memory**: resident, when all was written; of the browser, the page's process.
+
+The bundled model, {here["processor"]}, {here["cores"]} cores, {here["system"]};
+{datetime.now(UTC):%Y-%m-%d}. Measured once, on a machine that others used as well: times are good
+for a glance, not for a record.
+
+{chr(10).join(parts)}"""
+
+
+def _section(row: Row, cells: Cells) -> str:
+    versions = {each.version for each in cells.values() if isinstance(each, Figures)}
+    name = " ".join([row.title, *sorted(versions)]) if versions else row.title
+    shown = [(graph, precision, *_cell(each)) for (graph, precision), each in cells.items()]
+    refused = [
+        (graph, precision, each)
+        for (graph, precision), each in cells.items()
+        if isinstance(each, str)
+    ]
+    reasons = "".join(
+        f"- {graph}, {', '.join(precisions)}: {reason}\n"
+        for (graph, reason), precisions in _grouped(refused).items()
+    )
+    return f"## {name}\n\n{table(HEAD, shown)}\n{chr(10) + reasons if reasons else ''}"
+
+
+def _grouped(refused: list[tuple[str, str, str]]) -> dict[tuple[str, str], list[str]]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for graph, precision, reason in refused:
+        found.setdefault((graph, f"`{reason.replace('`', chr(39))}`"), []).append(precision)
+    return found
+
+
+def _cell(each: Figures | str) -> tuple[str, ...]:
+    if isinstance(each, str):
+        return ("can't run it", "", "", "", "")
+    return (
+        _verdict(each),
+        "" if each.top1 is None else f"{each.top1:.1%}",
+        f"{each.prompt_ms:.1f}",
+        f"{each.step_ms:.2f}",
+        "" if each.memory_mb is None else f"{each.memory_mb:.0f}",
+    )
+
+
+def _verdict(each: Figures) -> str:
+    if not each.parted:
+        return "right"
+    if each.near_ties == each.parted:
+        return f"right but for {each.parted} near-tie{'s' * (each.parted > 1)}"
+    return f"{each.equal} of {each.written}, then other ones"

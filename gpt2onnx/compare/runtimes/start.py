@@ -1,0 +1,49 @@
+"""Runs a job in its runtime's own process: Python's, Node's, or a browser's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gpt2onnx.compare.runtimes.browser import in_browser
+from gpt2onnx.compare.runtimes.job import Job, UnavailableError, Written, short, written
+from gpt2onnx.compare.runtimes.places import Places, node
+from gpt2onnx.compare.runtimes.table import RUNTIMES
+
+PROGRAMS = Path(__file__).parent / "programs"
+SECONDS = 600
+
+
+def start(job: Job, places: Places) -> Written:
+    """Raises UnavailableError, with the reason, where the runtime can't do it."""
+    runtime = RUNTIMES[job.runtime]
+    if runtime.starter == "python":
+        return written(_asked([str(places.python(runtime)), str(PROGRAMS / "greedy.py")], job))
+    job = replace(job, modules=str(places.modules(runtime)))
+    if runtime.starter == "node":
+        return written(_asked([node(), str(PROGRAMS / "node.mjs")], job))
+    return written(in_browser(job, PROGRAMS, SECONDS))
+
+
+def _asked(command: Sequence[str], job: Job) -> dict[str, Any]:
+    try:
+        done = subprocess.run(
+            command,
+            input=job.to_json(),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise UnavailableError(f"no answer in {SECONDS} s") from None
+    if done.returncode or not done.stdout.strip():
+        said = done.stderr.strip().splitlines() or [f"its process ended with {done.returncode}"]
+        raise UnavailableError(short(said[-1]))
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer

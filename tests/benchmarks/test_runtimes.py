@@ -1,0 +1,31 @@
+"""The page of the runtimes: what its cells say."""
+
+from __future__ import annotations
+
+from benchmarks.runtimes.measure import Figures
+from benchmarks.runtimes.page import page
+from benchmarks.runtimes.rows import Row
+
+
+def figures(equal: int, near_ties: int, parted: int) -> Figures:
+    return Figures("1.2", equal, 128, near_ties, parted, 0.984, 12.3, 1.234, 87.4)
+
+
+def test_cells_are_right_or_say_what_is_wrong() -> None:
+    cells = {
+        ("fused", "fp32"): figures(128, 0, 0),
+        ("fused", "int8"): figures(100, 2, 2),
+        ("fused", "int4"): figures(40, 1, 2),
+        ("masked", "fp32"): "no `bias`",
+        ("masked", "int8"): "no `bias`",
+    }
+    text = page([(Row("Somebody", "node"), cells)], 1)
+    assert "## Somebody 1.2\n" in text
+    for line in (
+        "| fused | fp32 | right | 98.4% | 12.3 | 1.23 | 87 |",
+        "| fused | int8 | right but for 2 near-ties | 98.4% | 12.3 | 1.23 | 87 |",
+        "| fused | int4 | 40 of 128, then other ones | 98.4% | 12.3 | 1.23 | 87 |",
+        "| masked | fp32 | can't run it |  |  |  |  |",
+        "- masked, fp32, int8: `no 'bias'`",
+    ):
+        assert f"\n{line}\n" in text
