@@ -70,13 +70,15 @@ def _input(name: str) -> Input:
     return Input(name, path, form, sha256(path, PromptError))
 
 
-def written_out(each: Input, target: Path) -> Path:
-    """The plain file of an input: itself, or what was made of it at `target`.
+def written_out(each: Input, target: Path, is_there: bool) -> Path:
+    """The plain file of an input: itself, or what is made of it at `target`, if it isn't there.
 
     Raises PromptError for what can't be read, OSError for what can't be written.
     """
     if each.form == "plain" and each.path:
         return each.path
+    if is_there:
+        return target
     with target.open("wb") as out:
         for block in _blocks(each):
             out.write(block)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -19,7 +19,7 @@ from gpt2onnx.batch.job_folder import JobFolder, Places
 from gpt2onnx.batch.manifest import Manifest, as_json, digests, model_identity
 from gpt2onnx.batch.merge import Merger, shard_path
 from gpt2onnx.batch.records import records
-from gpt2onnx.batch.shards import plan
+from gpt2onnx.batch.shards import Shard, plan
 from gpt2onnx.batch.spec import PREFIX_CACHE, WorkerSpec
 from gpt2onnx.batch.supervisor import BatchProgress, Counts, Pool, Source, supervise
 from gpt2onnx.demo import DEMO
@@ -95,62 +95,70 @@ def run_batch(
     """
     began = time.monotonic()
     check_load(provider, provider_options, threads, startup_cache)
-    options = {
-        "provider": provider,
-        "provider_options": provider_options,
-        "graph": graph,
-    }
-    given = _parameters(parameters)
-    found = find_inputs(inputs)
-    folder = resolve(model, provider)
-    places = Places.of(output, errors)
+    given, places = _parameters(parameters), Places.of(output, errors)
+    found, folder = find_inputs(inputs), resolve(model, provider)
+    where = {"provider": provider, "provider_options": provider_options, "graph": graph}
+    wanted = Manifest(
+        gpt2onnx=gpt2onnx.__version__,
+        inputs=digests(found),
+        lines=lines,
+        model=model_identity(open_folder(folder), where),
+        name=name or (DEMO if str(model) == DEMO else folder.resolve().name),
+        parameters=given,
+        ordered=ordered,
+        created=int(time.time()),
+        replaces=force,
+    )
     with ExitStack() as stack:
         job = stack.enter_context(JobFolder(places, resume=resume, force=force))
-        with job.storage_errors():
-            files = _plain(found, job)
-            begun = job.manifest
-            manifest = Manifest(
-                gpt2onnx=gpt2onnx.__version__,
-                inputs=digests(found),
-                lines=form_of_lines(lines, files),
-                model=model_identity(open_folder(folder), options),
-                name=name or (DEMO if str(model) == DEMO else folder.resolve().name),
-                parameters=given,
-                ordered=ordered,
-                created=int(time.time()) if begun is None else begun.created,
-                replaces=force,
-                shards=_shards(files) if begun is None else begun.shards,
-            )
-            job.begin(manifest)
-            merger = stack.enter_context(Merger(job.path, manifest.shards, ordered))
-            counts = Counts(manifest.total, _done(job.path, manifest, merger), merger.failed)
-            spec = WorkerSpec(
-                str(folder),
-                given,
-                manifest.lines,
-                manifest.created,
-                manifest.name,
-                manifest.model,
-                {**options, "threads": threads, "startup_cache": startup_cache},
-                max_rows,
-                prefix_cache,
-            )
-            if not merger.is_complete:
-                pool = stack.enter_context(closing(_pool(spec, workers, ray, job.lock)))
-                sources = [Source.of(path) for path in files]
-                supervise(pool, sources, merger, counts, progress)
-            has_errors = merger.finish(places.output, places.errors)
-            job.end()
+        stack.enter_context(job.storage_errors())
+        manifest, files = _begun(job, found, wanted)
+        spec = WorkerSpec(
+            folder=str(folder),
+            parameters=given,
+            form=manifest.lines,
+            created=manifest.created,
+            name=manifest.name,
+            identity=manifest.model,
+            load_options={**where, "threads": threads, "startup_cache": startup_cache},
+            max_rows=max_rows,
+            prefix_cache=prefix_cache,
+        )
+        merger = stack.enter_context(Merger(job.path, manifest.shards, ordered))
+        counts = Counts(manifest.total, _done(job.path, manifest, merger), merger.failed)
+        if not merger.is_complete:
+            pool = stack.enter_context(closing(_pool(spec, workers, ray, job.lock)))
+            supervise(pool, [Source.of(path) for path in files], merger, counts, progress)
+        has_errors = merger.finish(places.output, places.errors)
+        job.end()
     return BatchReport(
-        places.output,
-        places.errors if has_errors else None,
-        manifest.total,
-        merger.failed,
-        counts.kept,
-        counts.read,
-        counts.written,
-        time.monotonic() - began,
+        output=places.output,
+        errors=places.errors if has_errors else None,
+        lines=manifest.total,
+        failed=merger.failed,
+        kept=counts.kept,
+        tokens_read=counts.read,
+        tokens_written=counts.written,
+        seconds=time.monotonic() - began,
     )
+
+
+def _begun(job: JobFolder, found: Sequence[Input], wanted: Manifest) -> tuple[Manifest, list[Path]]:
+    """The job's manifest, written now or before, and the plain files of its input."""
+    begun = job.manifest
+    files = [
+        written_out(each, job.path / f"input-{number}", is_there=begun is not None)
+        for number, each in enumerate(found)
+    ]
+    manifest = replace(
+        wanted,
+        lines=form_of_lines(wanted.lines, files),
+        created=begun.created if begun else wanted.created,
+        replaces=begun.replaces if begun else wanted.replaces,
+        shards=begun.shards if begun else _shards(files),
+    )
+    job.begin(manifest)
+    return manifest, files
 
 
 def _pool(spec: WorkerSpec, workers: int | None, ray: str | None, lock: int) -> Pool:
@@ -176,16 +184,7 @@ def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
         raise ParameterError(f"parameters of a batch must go into JSON: {error}") from None
 
 
-def _plain(found: Sequence[Input], job: JobFolder) -> list[Path]:
-    """Plain files of the inputs; what isn't plain was written out when the job was begun."""
-    made = [job.path / f"input-{index}" for index in range(len(found))]
-    if job.manifest is None:
-        return [written_out(each, target) for each, target in zip(found, made, strict=True)]
-    pairs = zip(found, made, strict=True)
-    return [each.path if each.form == "plain" and each.path else place for each, place in pairs]
-
-
-def _shards(files: Sequence[Path]) -> list[Any]:
+def _shards(files: Sequence[Path]) -> list[Shard]:
     with ExitStack() as stack:
         opened = [stack.enter_context(open_regular(path, PromptError)) for path in files]
         return plan(opened, [path.stat().st_size for path in files])

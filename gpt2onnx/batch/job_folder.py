@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gpt2onnx.batch.manifest import Manifest, read_manifest
-from gpt2onnx.batch.merge import clear
+from gpt2onnx.batch.merge import ANSWERS, clear
 from gpt2onnx.errors import (
     Advised,
     Given,
@@ -134,15 +134,17 @@ class JobFolder:
                 *(Advised("resume", True), " goes on with it, ", Advised("force", True)),
                 " begins anew",
             )
+        elif not manifest.replaces and (self.path / ANSWERS).exists():
+            self._require_free(" since the job was begun; move it away")
         return manifest
 
-    def _require_free(self) -> None:
+    def _require_free(self, *why: str | Given) -> None:
+        """Raises OutputExistsError where something is in the output's place."""
+        if not why:
+            why = (", and no unfinished job is beside it; ", Advised("force", True), " replaces it")
         for path in (self.places.output, self.places.errors):
             if path.exists() and not self._force:
-                raise OutputExistsError(
-                    f"{path}: exists, and no unfinished job is beside it; ",
-                    *(Advised("force", True), " replaces it"),
-                )
+                raise OutputExistsError(f"{path}: exists", *why)
 
     def _locked(self) -> int:
         """The descriptor of the folder's lock, held."""

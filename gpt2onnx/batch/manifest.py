@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class Manifest:
     ordered: bool
     created: int
     replaces: bool  # an output that was there
-    shards: list[Shard]
+    shards: list[Shard] = field(default_factory=list)
 
     @property
     def total(self) -> int:

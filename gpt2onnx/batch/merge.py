@@ -35,14 +35,14 @@ class Merger:
         entries = list(_entries(folder / LOG))
         self.merged = {index for index, *_ in entries}
         self.failed = sum(failed for *_, failed in entries)
+        for number in self.merged:
+            shard_path(folder, shards[number]).unlink(missing_ok=True)
         answers, errors = entries[-1][1:3] if entries else (0, 0)
         if entries and self.is_complete:  # both files may have gone where they belong
             return
         self._answers = self._opened(ANSWERS, answers)
         self._errors = self._opened(ERRORS, errors)
         self._log = self._opened(LOG, sum(len(_entry(each)) for each in entries))
-        for index in self.merged:
-            shard_path(folder, shards[index]).unlink(missing_ok=True)
 
     def __enter__(self) -> Merger:
         return self

@@ -222,6 +222,13 @@ def test_an_output_that_exists(prompts: Prompts, folder: str, tmp_path: Path) ->
     assert len(answers(output)) == 3
 
 
+def test_an_output_that_comes_meanwhile(begun: Path, folder: str, tmp_path: Path) -> None:
+    begun.write_text("mine")
+    with pytest.raises(OutputExistsError, match="exists since the job was begun; move it away"):
+        run_batch(tmp_path / "prompts.txt", begun, model=folder, resume=True, **ONE)
+    assert begun.read_text() == "mine"
+
+
 def test_two_at_once(begun: Path, folder: str, tmp_path: Path, monkeypatch: Any) -> None:
     from gpt2onnx.batch import job_folder
 
