@@ -81,6 +81,6 @@ def test_a_few_kills(prompts: Callable[[int], Path], folder: str, tmp_path: Path
 def test_forty_kills(prompts: Callable[[int], Path], folder: str, tmp_path: Path) -> None:
     draw = random.Random(40)
     victims = [draw.choice(["worker", "worker", "job"]) for _ in range(40)]
-    given, output = prompts(6000), tmp_path / "out.jsonl"
+    given, output = prompts(3000), tmp_path / "out.jsonl"
     assert survive(victims, lambda: draw.uniform(0.1, 4), given, output, folder) == 40
     compare(given, output, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -15,8 +16,10 @@ import numpy as np
 import pytest
 
 from gpt2onnx import Model, run_batch
-from gpt2onnx.batch import RayPredictor
-from gpt2onnx.batch.ray_worker import pack, unpack
+from gpt2onnx.batch import RayPredictor, ray_worker
+from gpt2onnx.batch.lines import Line
+from gpt2onnx.batch.ray_worker import RayWorker, pack, unpack
+from gpt2onnx.batch.spec import WorkerSpec
 from gpt2onnx.errors import BatchError, InstallationError
 from tests.batch.conftest import answers
 
@@ -87,6 +90,24 @@ def test_a_predictor(folder: str, model: Model) -> None:
     seeded = drawn({"prompt": batch["prompt"], "seed": np.array([3, 4])})
     alone = model.generate("cd", max_new_tokens=4, do_sample=True, seed=4)
     assert seeded["text"][1] == alone.text
+
+
+def test_a_worker_tells_every_record(folder: str, monkeypatch: Any) -> None:
+    """Also those that come while it waits to be asked for more."""
+    monkeypatch.setattr(ray_worker, "PAUSE", 0.001)
+    lines = [Line(number, b"%03d" % number) for number in range(1, 101)]
+    parameters = {"max_new_tokens": 5}
+    spec = WorkerSpec(folder, parameters, "text", 0, "demo", load_options={"threads": 1})
+
+    async def told() -> list[int]:
+        worker, numbers = RayWorker(spec), list[int]()
+        await worker.open(None)
+        async for handful in worker.answer(lines):
+            numbers += [record.number for record in handful]
+            await asyncio.sleep(0.05)
+        return numbers
+
+    assert sorted(asyncio.run(told())) == list(range(1, 101))
 
 
 @needs_ray
