@@ -2,6 +2,7 @@
 
 export(source, out)          checkpoint -> model folder
 load(folder)                 model folder -> Model: generate, stream, score
+run_batch(inputs, output)    files of prompts -> a file of answers, by several workers
 evaluate(model, text)        perplexity, and how far from a reference's logits
 GenerationParams             what generate and stream take, with transformers' names
 Gpt2OnnxError                the base of every error; gpt2onnx.errors has the tree
@@ -42,6 +43,7 @@ __all__ = [
     "evaluate",
     "export",
     "load",
+    "run_batch",
 ]
 
 _HOMES = {
@@ -57,6 +59,7 @@ _HOMES = {
     "Token": "gpt2onnx.runtime.decoding.results",
     "evaluate": "gpt2onnx.evaluation",
     "load": "gpt2onnx.models",
+    "run_batch": "gpt2onnx.batch.job",
 }
 
 

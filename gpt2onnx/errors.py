@@ -25,6 +25,7 @@ Gpt2OnnxError
 │   └── EngineClosedError        by the engine's end, or because it was closed before
 ├── RequestExpiredError          a request whose deadline came before its turn
 ├── ServerError                  the server can't start: its address, its keys, its models' names
+├── BatchError                   a batch job can't go on: its workers die, or its cluster is gone
 ├── RequestError                 an HTTP request that the server refuses, with its status
 └── OutOfMemoryError             the device, or the machine, has no memory left
 
@@ -324,6 +325,15 @@ class ServerError(Gpt2OnnxError):
 
     Choose another port or host, or mend what the message names.
     """
+
+
+class BatchError(Gpt2OnnxError):
+    """A batch job can't go on: its workers die again and again, or its cluster can't be used.
+
+    What is done is kept. Mend what the message names, and go on with resume=True (--resume).
+    """
+
+    exit_status = 1
 
 
 class RequestError(Gpt2OnnxError):

@@ -28,7 +28,9 @@ TORCH = find_spec("torch") is not None
 # Files and folders of tests that start processes, try many calls or open many models: each of them
 # takes more than two seconds.
 LONG = (
+    "batch",
     "benchmarks",
+    "cli/commands/test_batch.py",
     "cli/commands/test_compare.py",
     "cli/commands/test_profile.py",
     "cli/commands/test_serve.py",

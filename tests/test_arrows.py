@@ -91,6 +91,7 @@ ARROWS = {
     "serving": "errors models runtime samplers",
     "gpt2onnx": "errors evaluation export models runtime samplers serving",
     "server": "errors files flags gpt2onnx page runtime samplers serving tokenizer",
+    "batch": "demo errors files gpt2onnx models paths runtime samplers server serving staging",
     "doctor": "errors gpt2onnx paths runtime",
     "kept": "errors files paths runtime staging",
     # Files above the wings that measure and record, and below that which reports.
@@ -105,7 +106,7 @@ ARROWS = {
     "cli/options": "demo errors files flags models runtime samplers cli/*",
     "cli/output": "compare errors files flags page samplers staging cli/*",
     "cli/commands": (
-        "compare demo doctor errors evaluation export flags gpt2onnx kept models page paths "
+        "batch compare demo doctor errors evaluation export flags gpt2onnx kept models page paths "
         "reference runtime samplers server serving tokenizer cli/* cli/options cli/output"
     ),
     "cli": "gpt2onnx cli/*",
@@ -126,6 +127,7 @@ THIRD_PARTY = {
         *("anyio", "jinja2", "msgspec", "prometheus_client", "starlette", "tokenizers"),
         *("uvicorn", "numpy"),
     },
+    "batch": {"msgspec", "numpy", "ray", "starlette", "zstandard"},
     "export": {
         *("numpy", "onnx", "safetensors", "huggingface_hub", "tokenizers", "tqdm"),
         *("torch", "transformers", "optimum", "onnxruntime"),
@@ -149,6 +151,7 @@ IN_FUNCTIONS_ONLY = {
     "onnxruntime",
     "llguidance",
     "gpt2onnx_kernels",
+    "zstandard",
 }
 NO_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 

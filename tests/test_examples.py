@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import runpy
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +95,44 @@ def test_an_error_is_a_line(name: str) -> None:
     assert failed.returncode == 1
     assert failed.stderr.startswith(f"{name}: nowhere: ")
     assert len(failed.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_two_replicas(bundled: Model) -> None:
+    """Ray Serve's answers are generate's, whichever replica gives them; then it ends."""
+    pytest.importorskip("ray.serve", reason="needs ray[serve]")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    started = [sys.executable, "ray_serve.py", "--port", str(port)]
+    with subprocess.Popen(started, cwd=EXAMPLES, stderr=subprocess.PIPE) as process:
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/ready", process)
+            prompts = [f"def f{n}(" for n in range(12)]
+            texts = [_completion(port, prompt, str(n)) for n, prompt in enumerate(prompts)]
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=120)
+    assert texts == [each.text for each in bundled.generate(prompts, max_new_tokens=8)]
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 300
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=10):
+                return
+        except OSError:
+            time.sleep(1)
+    process.kill()
+    raise AssertionError(process.stderr.read()[-3000:])
+
+
+def _completion(port: int, prompt: str, session: str) -> str:
+    body = {"model": "demo", "prompt": prompt, "max_tokens": 8, "temperature": 0}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/completions",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json", "x-session-id": session},
+    )
+    with urllib.request.urlopen(request, timeout=120) as response:
+        return json.load(response)["choices"][0]["text"]

@@ -24,6 +24,7 @@ PUBLIC = [
     "evaluate",
     "export",
     "load",
+    "run_batch",
 ]
 HEAVY = "{'numpy', 'onnx', 'onnxruntime', 'tokenizers', 'torch', 'transformers'}"
 

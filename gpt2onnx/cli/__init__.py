@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "generate": "continue a prompt",
+    "batch": "answer files of prompts, by several workers; killed, it goes on",
     "serve": "serve models over HTTP, to OpenAI's clients",
     "score": "show the log-probability of each token of a text",
     "eval": "measure perplexity, and agreement with a reference",

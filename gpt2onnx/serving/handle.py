@@ -104,7 +104,8 @@ class Handle:
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
         def listener() -> None:
-            loop.call_soon_threadsafe(changed.set)
+            if is_so():  # who waits for the end sleeps through the tokens
+                loop.call_soon_threadsafe(changed.set)
 
         with self._changed:
             self._listeners.append(listener)

@@ -26,13 +26,17 @@ class Bar:
         if self._length:
             print("\r" + " " * self._length, end="\r", file=sys.stderr, flush=True)
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, note: str = "", before: int = 0) -> None:
+        """`before` were done when it began; `note` is told, too."""
         now = time.monotonic()
         if now - self._started < DELAY or now - self._shown < PAUSE or not is_terminal(sys.stderr):
             return
         self._shown = now
         filled = "#" * (WIDTH * done // total)
-        left = (now - self._started) / done * (total - done)
-        line = f"{self._label} [{filled:-<{WIDTH}}] {done:,} of {total:,}, {left:.0f} s left"
+        line = f"{self._label} [{filled:-<{WIDTH}}] {done:,} of {total:,}"
+        if done > before:
+            left = (now - self._started) / (done - before) * (total - done)
+            line += f", {left:.0f} s left"
+        line += note
         print("\r" + line.ljust(self._length), end="", file=sys.stderr, flush=True)
         self._length = max(self._length, len(line))
