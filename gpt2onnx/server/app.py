@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 import gpt2onnx
 from gpt2onnx.errors import Gpt2OnnxError, RequestError
+from gpt2onnx.server.beams import beams
 from gpt2onnx.server.chat import chat_completions
 from gpt2onnx.server.completions import completions
 from gpt2onnx.server.failures import as_request_error, error_response
@@ -40,6 +41,7 @@ def make_app(models: ServedModels, rules: Rules) -> Gate:
         Route("/", playground),
         Route("/v1/completions", completions, methods=["POST"]),
         Route("/v1/chat/completions", chat_completions, methods=["POST"]),
+        Route("/v1/beams", beams, methods=["POST"]),
         Route("/v1/score", score, methods=["POST"]),
         Route("/v1/models", _models),
         Route("/v1/models/{name:path}", _model),

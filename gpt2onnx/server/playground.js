@@ -109,8 +109,8 @@ function taken(choice) {
   const listed = choice.logprobs;
   return choice.token_ids.map((id, n) => {
     const ids = listed.top_token_ids[n];
-    const top = Object.entries(listed.top_logprobs[n]).map(([text, logprob], m) =>
-      ({ id: ids[m], text, logprob, top: [] }));
+    const top = Object.entries(listed.top_logprobs[n]).map(([text, logprob]) =>
+      ({ id: ids[text], text, logprob, top: [] }));
     return { id, text: listed.tokens[n], logprob: listed.token_logprobs[n], top };
   });
 }

@@ -151,7 +151,7 @@ def test_token_ids(server: Running, model: Model) -> None:
     (choice,) = server.ask(PATH, body)[1]["choices"]
     assert choice["token_ids"] == expected.token_ids
     assert choice["logprobs"]["top_token_ids"] == [
-        [each.id for each in row] for row in expected.alternatives
+        {each.text: each.id for each in row} for row in expected.alternatives
     ]
     pieces = [frame["choices"][0] for frame in server.frames(PATH, body)[:-1]]
     assert [id_ for piece in pieces for id_ in piece["token_ids"]] == expected.token_ids
