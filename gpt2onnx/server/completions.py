@@ -108,7 +108,8 @@ def _choice(asked: Asked, index: int, written: Generation) -> dict[str, Any]:
         "logprobs": listed and listed.as_object(),
         "finish_reason": finish_reason(written.finish_reason),
     }
-    return choice | {"token_ids": written.token_ids} if asked.options.token_ids else choice
+    ids = {"prompt_token_ids": prompt.ids, "token_ids": written.token_ids}
+    return choice | ids if asked.options.token_ids else choice
 
 
 async def _objects(asked: Asked) -> AsyncGenerator[Mapping[str, Any], None]:
@@ -130,12 +131,15 @@ async def _choices(asked: Asked) -> AsyncGenerator[dict[str, Any], None]:
             yield choice
         return
     texts = [asked.prompt(index).text for index in range(len(asked.prompts) * asked.count)]
-    listings = _listings(asked)
+    listings, begun = _listings(asked), set[int]()
     async for token in asked.handle:
         index = token.sequence
         listed = listings[index].only(token) if listings else None
         text, texts[index] = texts[index] + token.text, ""
         ids = {"token_ids": [token.id]} if asked.options.token_ids else {}
+        if ids and index not in begun:
+            ids["prompt_token_ids"] = asked.prompt(index).ids
+            begun.add(index)
         if text or listed or ids or token.finish_reason:
             yield {
                 "index": index,

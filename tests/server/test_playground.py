@@ -168,6 +168,22 @@ def test_an_alternative_goes_on_by_the_keyboard(page: Page, model: Model) -> Non
 
 
 @needs_chromium
+def test_an_empty_prompt_is_gone_on_from(page: Page, model: Model) -> None:
+    """It is read as BOS, and so it is before what an alternative writes."""
+    page.fill(prompt="", num_beams="2")
+    page.write()
+    expected = model.generate("", max_new_tokens=12, num_beams=2, top_logprobs=8)
+    ids = [*expected.prompt_token_ids, expected.token_ids[0], expected.alternatives[1][1].id]
+    page.fill(num_beams="")
+    page.js("document.querySelectorAll('#text-a > .t')[1].focus()")
+    page.click("#options-a > :nth-child(2)")
+    page.until("document.querySelectorAll('#text-a > .t').length === 14")
+    page.ended()
+    other = model.generate(ids, max_new_tokens=12)
+    assert "".join(page.tokens()[2:]) == shown(other.text)
+
+
+@needs_chromium
 def test_what_was_drawn_is_the_seed_s(page: Page, model: Model) -> None:
     page.fill(temperature="0.7", seed="5", top_p="0.9")
     page.write()

@@ -37,15 +37,16 @@ export class Side {
   }
 
   write(prompt) {
-    return this.#run({ prompt, promptIds: null, kept: [] });
+    return this.#run({ prompt, kept: [] });
   }
 
-  // Write on from a token's alternative, all before it being kept.
+  // Write on from a token's alternative, all before it being kept. Tokens are those of the run's
+  // own model and prompt, whatever is chosen or written meanwhile.
   async goOn(place, option) {
-    const { prompt, promptIds } = this.run;
+    const { prompt, promptIds, model } = this.run;
     const kept = this.text.tokens.slice(0, place);
     const token = { ...option, text: textOf(option.name), top: this.text.tokens[place].top };
-    const written = this.#run({ prompt, promptIds, kept: [...kept, token] });
+    const written = this.#run({ prompt, promptIds, model, kept: [...kept, token] });
     this.text.focus(place);
     await written;
   }
@@ -95,10 +96,11 @@ export class Side {
   }
 
   async #ask(fields, signal) {
-    const beams = fields.num_beams > 1;
+    const { run } = this, beams = fields.num_beams > 1;
+    run.model ??= fields.model;
     const body = {
-      ...fields, prompt: await this.#prompt(fields.model, signal),
-      logprobs: ALTERNATIVES, return_token_ids: true,
+      ...fields, model: run.model, logprobs: ALTERNATIVES, return_token_ids: true,
+      prompt: run.kept.length ? [...run.promptIds, ...run.kept.map(({ id }) => id)] : run.prompt,
     };
     if (beams) return this.#search(await ask("v1/beams", body, signal), signal);
     if (fields.best_of > 1) {
@@ -111,21 +113,10 @@ export class Side {
     }
   }
 
-  // The prompt as it is, or where tokens are kept the ids of all. Once it was cut into ids those
-  // are kept, whatever is written into its field meanwhile.
-  async #prompt(model, signal) {
-    const { run } = this;
-    if (!run.kept.length) return run.prompt;
-    if (run.promptIds?.model !== model) {
-      const told = await ask("tokenize", { model, prompt: run.prompt }, signal);
-      run.promptIds = { model, ids: (await told.json()).tokens };
-    }
-    return [...run.promptIds.ids, ...run.kept.map((each) => each.id)];
-  }
-
   #take(choice, signal) {
     if (signal.aborted) return;
     const tokens = tokensOf(choice);
+    this.run.promptIds ??= choice.prompt_token_ids;
     this.text.add(tokens, choice.text);
     this.#tick("token", tokens.length);
     if (choice.finish_reason) this.#end(REASONS[choice.finish_reason]);
@@ -143,6 +134,7 @@ export class Side {
         this.#tick("step", 1);
       } else {
         const [choice] = event.choices;
+        this.run.promptIds ??= choice.prompt_token_ids;
         this.tree.finish(choice.token_ids);
         const place = this.text.focused;
         this.text.begin(this.run.prompt, this.run.kept, this.text.isFormed);
