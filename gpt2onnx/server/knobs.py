@@ -99,10 +99,9 @@ def _knob(name: str, each: Parameter, value: str | None = None) -> str:
     field = FIELDS.get(name, name)
     help_ = escape(_help(name, each))
     shown = f'<small id="{field}-help"{"" if value is None else " class=said"}>{help_}</small>'
-    title = "" if value is None else f' title="{help_}"'
     wide = " wide" if each.kind in ("texts", "schema", "grammar") else ""
     return (
-        f'<div class="knob{wide}"{title}><label for="{field}">{field}</label>'
+        f'<div class="knob{wide}"><label for="{field}">{field}</label>'
         f"{_control(name, field, each, value or '')}{shown}</div>"
     )
 

@@ -304,12 +304,29 @@ def test_two_settings_side_by_side(page: Page, model: Model) -> None:
     expected = model.generate(PROMPT, max_new_tokens=12)
     assert "".join(page.tokens("a")) == shown(expected.text)
     assert page.tokens("b") == page.tokens("a")[:5]
+    assert page.text_of("#alike") == "Both texts begin with the same 5 tokens."
     lefts = page.js(
         "[...document.querySelectorAll('.side')].map((e) => e.getBoundingClientRect().left)"
     )
     assert lefts[0] < lefts[1]
     page.click("#compare")
     assert page.js("document.querySelectorAll('.side')[1].hidden")
+
+
+@needs_chromium
+def test_of_a_long_prompt_the_end_is_shown(page: Page) -> None:
+    lines = [f"x{n} = {n}\n" for n in range(40)]
+    page.fill(prompt="".join(lines), max_tokens="1")
+    page.write()
+    assert page.text_of("#text-a > .prompt") == "… " + shown("".join(lines[-7:]))
+
+
+@needs_chromium
+def test_a_knob_is_explained(page: Page) -> None:
+    page.js("document.querySelector('#num_beams-a').focus()")
+    assert page.text_of("#help-a") == (
+        "num_beams: number of beams; the best text is given (default: 1)"
+    )
 
 
 @needs_chromium
@@ -440,7 +457,7 @@ def test_everything_has_a_role_and_a_name(page: Page) -> None:
     assert not unnamed
     # What is told aloud is short, and not the text itself.
     live = page.js("[...document.querySelectorAll('[role=status], [role=alert]')].map((e) => e.id)")
-    assert live == ["problem", "problem-a", "status-a", "command-note-a"]
+    assert live == ["problem", "alike", "problem-a", "status-a", "command-note-a"]
     ids = page.js("[...document.querySelectorAll('[id]')].map((each) => each.id)")
     assert len(ids) == len(set(ids))
     for attribute in ("for", "aria-labelledby", "aria-describedby"):

@@ -9,7 +9,18 @@ let second = null;
 const sides = () => (second && document.body.classList.contains("two") ? [first, second] : [first]);
 
 function refresh() {
-  at("stop").ariaDisabled = String(!sides().some((each) => each.isWriting));
+  const isWriting = sides().some((each) => each.isWriting);
+  at("stop").ariaDisabled = String(!isWriting);
+  at("alike").textContent = isWriting || sides().length < 2 ? "" : alike();
+}
+
+// How far two texts go together.
+function alike() {
+  const [one, other] = sides().map((each) => each.text.tokens.map(({ id }) => id));
+  if (!one.length || !other.length) return "";
+  const count = one.findIndex((id, place) => id !== other[place]);
+  if (count < 0 && one.length === other.length) return "Both texts are the same.";
+  return `Both texts begin with the same ${count < 0 ? one.length : count} tokens.`;
 }
 
 function write() {
@@ -32,6 +43,7 @@ function compare() {
   second.box.hidden = !isTwo;
   first.name(isTwo ? "First setting" : "Settings");
   second.name("Second setting");
+  refresh();
 }
 
 let models = [];

@@ -43,6 +43,7 @@ export class Settings {
     this.form = form.querySelector("[id^=form]");
     this.model = form.querySelector("[id^=model]");
     this.panel = form.querySelector(".forms");
+    this.help = form.querySelector("[id^=help]");
     const controls = [...form.querySelectorAll("[data-kind]")];
     this.controls = new Map(controls.map((each) => [each.name, each]));
     form.addEventListener("submit", (event) => event.preventDefault());
@@ -50,6 +51,11 @@ export class Settings {
       this.refresh();
       changed();
     });
+    for (const each of form.querySelectorAll(".knob:has(.said)")) {
+      for (const type of ["pointerenter", "focusin"]) {
+        each.addEventListener(type, () => this.#explain(each));
+      }
+    }
     this.form.addEventListener("change", () => this.begin());
     this.refresh();
   }
@@ -89,6 +95,12 @@ export class Settings {
     this.panel.hidden = !this.isFormed;
     for (const each of this.panel.children) each.hidden = each.dataset.form !== this.form.value;
     for (const control of this.controls.values()) control.disabled = !this.#hasEffect(control);
+  }
+
+  // A knob's help for the eye; for the ear it is the control's description.
+  #explain(knob) {
+    const name = knob.querySelector("label").textContent;
+    this.help.textContent = `${name}: ${knob.querySelector(".said").textContent}`;
   }
 
   #hasEffect(control) {

@@ -4,6 +4,7 @@ import { Card } from "./card.js";
 import { flowing, level, percent, spoken, textOf } from "./signs.js";
 
 const LINGER = 250; // milliseconds that the card stays behind the pointer
+const MOST_LINES = 8, MOST_CHARACTERS = 800; // of a prompt, which stands whole in its own field
 
 export class Text {
   // `chosen(place, option)` is told of an alternative that is to take a token's place.
@@ -25,7 +26,7 @@ export class Text {
   begin(prompt, kept, isFormed = false) {
     const shown = document.createElement("span");
     shown.className = "prompt";
-    shown.textContent = flowing(prompt);
+    shown.textContent = flowing(endOf(prompt));
     this.#shut();
     this.tokens = [];
     this.spans = [];
@@ -159,4 +160,11 @@ export class Text {
     if (this.card.place !== place) this.#open(place);
     this.card.focus();
   }
+}
+
+// What of a prompt is shown before its text.
+function endOf(prompt) {
+  const lines = prompt.split("\n").slice(-MOST_LINES).join("\n");
+  const end = [...lines].slice(-MOST_CHARACTERS).join("");
+  return end.length < prompt.length ? `… ${end}` : prompt;
 }
