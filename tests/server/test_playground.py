@@ -260,11 +260,40 @@ def test_beams_grow_a_tree(page: Page, server: Running, model: Model) -> None:
     assert way == [unescape(visible(model.tokenizer.decode([id_]))) for id_ in best.token_ids]
     lines = page.js("[...document.querySelectorAll('#tree-a svg')].map((e) => e.children.length)")
     assert lines == [len(each["branches"]) for each in steps]
+    end = "(({scrollTop: a, clientHeight: b, scrollHeight: c}) => a > 0 && a + b > c - 9)"
+    page.until(f"{end}(document.querySelector('#tree-scroll-a'))")
     page.js("document.querySelectorAll('#text-a > .t')[2].focus()")
     assert not page.js("document.querySelector('#card-a').hidden")
     page.fill(num_beams="")
     page.write()
     assert page.js("document.querySelector('#tree-box-a').hidden")
+
+
+@needs_chromium
+def test_beams_go_on_from_an_alternative(page: Page, model: Model) -> None:
+    page.fill(num_beams="2")
+    page.write()
+    expected = model.generate(PROMPT, max_new_tokens=12, num_beams=2, top_logprobs=8)
+    ids = [*expected.prompt_token_ids, *expected.token_ids[:4], expected.alternatives[4][2].id]
+    page.js("document.querySelectorAll('#text-a > .t')[4].focus()")
+    page.click("#options-a > :nth-child(3)")
+    page.until("document.querySelectorAll('#text-a > .t').length === 17")
+    assert page.ended() == "12 steps, cut short by a limit"
+    other = model.generate(ids, max_new_tokens=12, num_beams=2)
+    assert "".join(page.tokens()[5:]) == shown(other.text)
+    assert len(page.texts("#tree-a .level")) == 12
+
+
+@needs_chromium
+def test_a_search_stops(page: Page, server: Running) -> None:
+    page.fill(num_beams="4", max_tokens="900", eos_token_id="[]", early_stopping="never")
+    page.click("#write")
+    page.until("document.querySelectorAll('#tree-a .level').length > 2")
+    page.key("Escape")
+    assert page.ended().endswith(" steps, stopped")
+    end = time.monotonic() + 30
+    while server.engine.stats().rows:
+        assert time.monotonic() < end
 
 
 @needs_chromium

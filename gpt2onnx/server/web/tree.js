@@ -9,6 +9,11 @@ const SVG = "http://www.w3.org/2000/svg";
 export class Tree {
   constructor(box, scroll) {
     Object.assign(this, { box, scroll });
+    scroll.addEventListener("scroll", () => {
+      const { scrollTop, clientHeight, scrollHeight } = scroll;
+      const isAtEnd = scrollTop + clientHeight >= scrollHeight - 8;
+      this.follows = isAtEnd || scrollTop >= this.followed - 8; // it may have grown meanwhile
+    });
     this.clear();
   }
 
@@ -16,6 +21,8 @@ export class Tree {
     this.levels = []; // of nodes: {branch, parent, item, line}
     this.marked = [];
     this.widest = 1;
+    this.follows = true;
+    this.followed = 0;
     const root = document.createElement("div");
     root.className = "root";
     root.append(Object.assign(document.createElement("span"), { textContent: "prompt" }));
@@ -24,8 +31,6 @@ export class Tree {
 
   // A step's branches; marks the way to the best hypothesis so far, and gives its nodes.
   grow(branches) {
-    const { scrollTop, clientHeight, scrollHeight } = this.scroll;
-    const isAtEnd = scrollTop + clientHeight >= scrollHeight - 8;
     const above = this.levels.at(-1);
     const nodes = branches.map((branch, place) => ({
       branch,
@@ -37,7 +42,7 @@ export class Tree {
     this.box.append(row(this.levels.length, nodes));
     this.widest = Math.max(this.widest, nodes.length);
     this.box.style.minWidth = `${(this.widest * 5.6 + 2.5).toFixed(1)}rem`;
-    if (isAtEnd) this.scroll.scrollTop = this.scroll.scrollHeight;
+    this.#follow();
     const alive = nodes.filter(({ branch }) => branch.fate !== "pruned");
     return this.#mark(alive.toSorted((a, b) => b.branch.score - a.branch.score)[0]);
   }
@@ -50,10 +55,22 @@ export class Tree {
     return this.#mark(ended.find(isIt));
   }
 
+  // Scroll to the newest level, once a frame, unless somebody reads another one.
+  #follow() {
+    if (this.isFollowing) return;
+    this.isFollowing = true;
+    requestAnimationFrame(() => {
+      this.isFollowing = false;
+      if (!this.follows) return;
+      this.scroll.scrollTop = this.scroll.scrollHeight;
+      this.followed = this.scroll.scrollTop;
+    });
+  }
+
   #mark(best) {
-    const nodes = way(best);
+    const nodes = way(best), marked = new Set(nodes);
     for (const each of [...this.marked, ...nodes]) {
-      const isBest = nodes.includes(each);
+      const isBest = marked.has(each);
       each.item.classList.toggle("best", isBest);
       each.line.classList.toggle("best", isBest);
       if (isBest) each.line.parentElement.append(each.line); // what is last lies on top
@@ -66,8 +83,8 @@ export class Tree {
 // The nodes from the prompt to this one.
 function way(node) {
   const nodes = [];
-  for (let each = node; each; each = each.parent) nodes.unshift(each);
-  return nodes;
+  for (let each = node; each; each = each.parent) nodes.push(each);
+  return nodes.reverse();
 }
 
 function row(number, nodes) {
