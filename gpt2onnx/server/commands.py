@@ -50,7 +50,9 @@ def _commands(models: ServedModels, body: bytes, origin: str, has_key: bool) -> 
     parameters = parameters_of(fields, served.model.defaults)
     if length is not None:
         parameters["max_new_tokens"] = length
-    served.model.params(parameters)
+    params = served.model.params(parameters)
+    if "json_schema" in given:  # which may be text
+        given["json_schema"] = parameters["json_schema"] = json.loads(str(params.json_schema))
     if (negative := fields.text("negative_prompt")) is not None:
         parameters["negative_prompt"] = negative
     fields.end()

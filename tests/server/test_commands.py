@@ -35,6 +35,7 @@ REQUESTS: list[dict[str, Any]] = [
     {"guidance_scale": 1.5, "negative_prompt": "-no\n"},
     {"regex": r"-[a-z]+\$'\"", "dry_multiplier": 0.5, "dry_sequence_breakers": ["\n", " "]},
     {"json_schema": SCHEMA, "json_layout": "compact"},
+    {"json_schema": json.dumps({"enum": [1]})},
     {"response_format": {"type": "json_object"}},
     {"grammar": 'start: "a" /b+/\n'},
     {"choices": ["yes", "no\n"]},
@@ -65,6 +66,8 @@ def test_each_asks_for_the_same(server: Running, model: Model, request_: dict[st
     assert model.params(arguments) == model.params(expected)
 
     asked = {"model": "demo", "prompt": "-it's\n é", "max_tokens": 9, **request_}
+    if isinstance(asked.get("json_schema"), str):
+        asked["json_schema"] = json.loads(asked["json_schema"])
     arguments = keywords(found["python"], "create")
     assert arguments.pop("extra_body", {}) | arguments == asked
     assert arguments.keys() <= inspect.signature(Completions.create).parameters.keys()

@@ -230,7 +230,9 @@ def test_errors_are_told_in_words(page: Page) -> None:
     assert page.write() == "max_time=-1: expected a number of seconds above 0"
     page.fill(max_time="", logit_bias="{1}")
     assert page.write().startswith("logit_bias is no JSON: ")
-    page.fill(logit_bias="", max_tokens="3")
+    page.fill(logit_bias="", temperature="1", seed=str(2**53))
+    assert page.write().startswith("seed is too large for a page")
+    page.fill(seed="", max_tokens="3")
     assert page.write() == "3 tokens, cut short by a limit"
     assert page.js("document.querySelector('#problem-a').hidden")
 

@@ -13,24 +13,39 @@ const SAMPLES = {
   choices: "import sys\nimport json\nfrom typing import Any",
 };
 
-// How a control's text is a value of JSON. Throws where it is none.
+// How a control's text is a value of JSON. A schema stays text: the order of its members counts.
+// Throws for what is none.
 const KINDS = {
-  integer: Number,
+  integer: whole,
   number: Number,
-  token: Number,
-  flag: JSON.parse,
-  early_stopping: (text) => (text === "never" ? text : JSON.parse(text)),
+  token: whole,
+  flag: json,
+  early_stopping: (text) => (text === "never" ? text : json(text)),
   choice: String,
   regex: String,
+  schema: String,
   grammar: String,
   names: (text) => text.split(",").map((each) => each.trim()),
   texts: (text) => text.split("\n").filter((line) => line !== "").map(unescaped),
-  tokens: JSON.parse,
-  words: JSON.parse,
-  phrases: JSON.parse,
-  biases: JSON.parse,
-  schema: JSON.parse,
+  tokens: json,
+  words: json,
+  phrases: json,
+  biases: json,
 };
+
+function whole(text) {
+  const number = Number(text);
+  if (Math.abs(number) <= Number.MAX_SAFE_INTEGER) return number;
+  throw new Error("is too large for a page: expected at most 2**53 - 1");
+}
+
+function json(text) {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new Error(`is no JSON: ${error.message}`);
+  }
+}
 
 // A line end can't stand within a line.
 function unescaped(line) {
@@ -133,6 +148,6 @@ function valueOf(control) {
   try {
     return KINDS[control.dataset.kind](control.value);
   } catch (error) {
-    throw new Error(`${control.name} is no JSON: ${error.message}`);
+    throw new Error(`${control.name} ${error.message}`);
   }
 }
