@@ -12,14 +12,16 @@ from starlette.routing import Route
 
 import gpt2onnx
 from gpt2onnx.errors import Gpt2OnnxError, RequestError
+from gpt2onnx.server.beams import beams
 from gpt2onnx.server.chat import chat_completions
+from gpt2onnx.server.commands import commands
 from gpt2onnx.server.completions import completions
 from gpt2onnx.server.failures import as_request_error, error_response
 from gpt2onnx.server.gate import Gate
 from gpt2onnx.server.json_answer import JsonAnswer
 from gpt2onnx.server.keys import Keys
 from gpt2onnx.server.metrics import Metrics
-from gpt2onnx.server.playground import playground
+from gpt2onnx.server.playground import FOLDER, playground, playground_file
 from gpt2onnx.server.served import ServedModels
 from gpt2onnx.server.tokens import detokenize, score, tokenize
 
@@ -38,8 +40,11 @@ def make_app(models: ServedModels, rules: Rules) -> Gate:
     """The application. `gate.is_draining = True` has it take no more requests."""
     routes = [
         Route("/", playground),
+        Route(f"{FOLDER}{{name}}", playground_file),
         Route("/v1/completions", completions, methods=["POST"]),
         Route("/v1/chat/completions", chat_completions, methods=["POST"]),
+        Route("/v1/beams", beams, methods=["POST"]),
+        Route("/v1/commands", commands, methods=["POST"]),
         Route("/v1/score", score, methods=["POST"]),
         Route("/v1/models", _models),
         Route("/v1/models/{name:path}", _model),

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gpt2onnx.runtime.decoding.beams import Observer
 from gpt2onnx.runtime.decoding.results import Generation, Score
 from gpt2onnx.samplers.params.rules import STREAM_EXCLUDES
 from gpt2onnx.server.fields import Fields, refusal
@@ -103,6 +104,7 @@ def submitted(
     options: Options,
     max_tokens: int | None,
     terms: Terms,
+    observe: Observer | None = None,
 ) -> Asked:
     """Have the engine take what the rest of the fields asks for. Raises what that raises."""
     parameters = parameters_of(fields, served.model.defaults)
@@ -114,7 +116,9 @@ def submitted(
     count = parameters.get("num_return_sequences", 1)
     require_few(parameters.get("best_of", count), len(prompts))
     params = served.model.params(parameters)
-    if options.stream:
+    if observe and params.num_beams == 1:
+        raise refusal("num_beams", "is 1 or missing: expected at least 2 here")
+    if options.stream and not observe:
         params.check_beside(STREAM_EXCLUDES)
     read = [_prompt(served, each, options, parameters) for each in prompts]
     scores = options.echo and options.logprobs is not None
@@ -131,6 +135,8 @@ def submitted(
         return Asked(served, options, handle, read, count, only_read=True)
     if negative is not None:
         parameters["negative_prompt"] = negative
+    if observe:
+        parameters["observe"] = observe
     handle = served.engine.submit(
         [each.ids for each in read],
         top_logprobs=options.logprobs or 0,

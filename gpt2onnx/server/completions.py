@@ -14,6 +14,7 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gpt2onnx.runtime.decoding.beams import Observer
 from gpt2onnx.runtime.decoding.results import Generation
 from gpt2onnx.server.asked import (
     MOST_LOGPROBS,
@@ -52,11 +53,14 @@ async def completions(request: Request) -> Response:
         return EventStream(_objects(asked), asked.handle)
     async with watched(request.receive, asked.handle):
         results = await asked.handle
-    return JsonAnswer(await to_thread.run_sync(partial(_whole, asked, results)))
+    return JsonAnswer(await to_thread.run_sync(partial(whole, asked, results)))
 
 
-def take(models: ServedModels, body: bytes, terms: Terms) -> Asked:
-    """Understand a request, and have its engine take it. Raises what that raises."""
+def take(models: ServedModels, body: bytes, terms: Terms, observe: Observer | None = None) -> Asked:
+    """Understand a request, and have its engine take it. Raises what that raises.
+
+    `observe` is told the steps of beam searches; without beams the request is refused then.
+    """
     fields = Fields(json_object(body), _REFUSED)
     served = models.find(fields.text("model"))
     prompts = _prompts(fields.take("prompt", ""))
@@ -69,7 +73,7 @@ def take(models: ServedModels, body: bytes, terms: Terms) -> Asked:
         fields.flag("return_token_ids"),
     )
     max_tokens = length_of(fields, ("max_tokens",), DEFAULT_MAX_TOKENS)
-    return submitted(served, prompts, fields, options, max_tokens, terms)
+    return submitted(served, prompts, fields, options, max_tokens, terms, observe)
 
 
 def _prompts(given: Any) -> list[Any]:
@@ -81,7 +85,7 @@ def _prompts(given: Any) -> list[Any]:
     raise refusal("prompt", "is empty or no prompt: expected a text, token ids, or a list of them")
 
 
-def _whole(asked: Asked, results: Any) -> dict[str, Any]:
+def whole(asked: Asked, results: Any) -> dict[str, Any]:
     """The answer as one object."""
     groups = asked.groups(results)
     choices = [
@@ -104,7 +108,8 @@ def _choice(asked: Asked, index: int, written: Generation) -> dict[str, Any]:
         "logprobs": listed and listed.as_object(),
         "finish_reason": finish_reason(written.finish_reason),
     }
-    return choice | {"token_ids": written.token_ids} if asked.options.token_ids else choice
+    ids = {"prompt_token_ids": prompt.ids, "token_ids": written.token_ids}
+    return choice | ids if asked.options.token_ids else choice
 
 
 async def _objects(asked: Asked) -> AsyncGenerator[Mapping[str, Any], None]:
@@ -121,17 +126,20 @@ async def _objects(asked: Asked) -> AsyncGenerator[Mapping[str, Any], None]:
 async def _choices(asked: Asked) -> AsyncGenerator[dict[str, Any], None]:
     """Tokens as they come; all at the end where the prompt's own have log-probabilities."""
     if asked.only_read or (asked.options.echo and asked.options.logprobs is not None):
-        whole = await to_thread.run_sync(partial(_whole, asked, await asked.handle))
-        for choice in whole["choices"]:
+        answer = await to_thread.run_sync(partial(whole, asked, await asked.handle))
+        for choice in answer["choices"]:
             yield choice
         return
     texts = [asked.prompt(index).text for index in range(len(asked.prompts) * asked.count)]
-    listings = _listings(asked)
+    listings, begun = _listings(asked), set[int]()
     async for token in asked.handle:
         index = token.sequence
         listed = listings[index].only(token) if listings else None
         text, texts[index] = texts[index] + token.text, ""
         ids = {"token_ids": [token.id]} if asked.options.token_ids else {}
+        if ids and index not in begun:
+            ids["prompt_token_ids"] = asked.prompt(index).ids
+            begun.add(index)
         if text or listed or ids or token.finish_reason:
             yield {
                 "index": index,

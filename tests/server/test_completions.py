@@ -151,10 +151,13 @@ def test_token_ids(server: Running, model: Model) -> None:
     (choice,) = server.ask(PATH, body)[1]["choices"]
     assert choice["token_ids"] == expected.token_ids
     assert choice["logprobs"]["top_token_ids"] == [
-        [each.id for each in row] for row in expected.alternatives
+        {each.text: each.id for each in row} for row in expected.alternatives
     ]
+    assert choice["prompt_token_ids"] == expected.prompt_token_ids
     pieces = [frame["choices"][0] for frame in server.frames(PATH, body)[:-1]]
     assert [id_ for piece in pieces for id_ in piece["token_ids"]] == expected.token_ids
+    assert pieces[0]["prompt_token_ids"] == expected.prompt_token_ids
+    assert not any("prompt_token_ids" in piece for piece in pieces[1:])
 
 
 def test_echo_without_writing(server: Running, model: Model) -> None:

@@ -21,10 +21,12 @@ LONG = {"prompt": "import os\n", "temperature": 0, "max_tokens": 200, "eos_token
 Eventually = Callable[[Callable[[], bool]], None]
 
 
-def begin(server: Running, body: dict[str, Any], buffer: int = 0) -> socket.socket:
+def begin(
+    server: Running, body: dict[str, Any], buffer: int = 0, path: str = PATH
+) -> socket.socket:
     """Ask, and leave the answer unread; `buffer` bytes of it come all the same."""
     content = json.dumps(body).encode()
-    head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     connection = socket.socket()
     connection.settimeout(30)
     if buffer:
