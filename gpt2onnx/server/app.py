@@ -12,8 +12,8 @@ from starlette.routing import Route
 
 import gpt2onnx
 from gpt2onnx.errors import Gpt2OnnxError, RequestError
-from gpt2onnx.server.chat import chat_completions
-from gpt2onnx.server.completions import completions
+from gpt2onnx.server.chat import CHAT
+from gpt2onnx.server.completions import COMPLETIONS
 from gpt2onnx.server.failures import as_request_error, error_response
 from gpt2onnx.server.gate import Gate
 from gpt2onnx.server.json_answer import JsonAnswer
@@ -21,7 +21,9 @@ from gpt2onnx.server.keys import Keys
 from gpt2onnx.server.metrics import Metrics
 from gpt2onnx.server.playground import playground
 from gpt2onnx.server.served import ServedModels
-from gpt2onnx.server.tokens import detokenize, score, tokenize
+from gpt2onnx.server.tokens import DETOKENIZE, SCORE, TOKENIZE
+
+ENDPOINTS = (COMPLETIONS, CHAT, SCORE, TOKENIZE, DETOKENIZE)
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,9 @@ def make_app(models: ServedModels, rules: Rules) -> Gate:
     """The application. `gate.is_draining = True` has it take no more requests."""
     routes = [
         Route("/", playground),
-        Route("/v1/completions", completions, methods=["POST"]),
-        Route("/v1/chat/completions", chat_completions, methods=["POST"]),
-        Route("/v1/score", score, methods=["POST"]),
+        *(Route(each.path, each.respond, methods=["POST"]) for each in ENDPOINTS),
         Route("/v1/models", _models),
         Route("/v1/models/{name:path}", _model),
-        Route("/tokenize", tokenize, methods=["POST"]),
-        Route("/detokenize", detokenize, methods=["POST"]),
         Route("/health", _health),
         Route("/ready", _ready),
         Route("/version", _version),

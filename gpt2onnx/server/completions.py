@@ -11,65 +11,51 @@ from functools import partial
 from typing import Any
 
 from anyio import to_thread
-from starlette.requests import Request
-from starlette.responses import Response
 
 from gpt2onnx.runtime.results import Generation
 from gpt2onnx.server.asked import (
     MOST_LOGPROBS,
+    TEXT_FIELDS,
     Asked,
     Options,
-    Terms,
+    Prepared,
     finish_reason,
-    stream_options,
-    submitted,
+    prepared,
     usage,
 )
-from gpt2onnx.server.body import json_object, read_body
 from gpt2onnx.server.completion_logprobs import Listing
-from gpt2onnx.server.event_stream import EventStream
-from gpt2onnx.server.fields import Fields, refusal
-from gpt2onnx.server.json_answer import JsonAnswer
-from gpt2onnx.server.sampling import length_of
-from gpt2onnx.server.served import ServedModels
-from gpt2onnx.server.watching import watched
+from gpt2onnx.server.endpoint import EngineEndpoint
+from gpt2onnx.server.fields import Form, anything, flag, integer, refusal
+from gpt2onnx.server.sampling import length_fields, take_length
+from gpt2onnx.server.served import Served
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
 _HEAD = ("cmpl", "text_completion")
-_REFUSED = {
-    "suffix": "a GPT-2 writes on, it fills nothing in",
-    "draft": "the server's own choice",
-}
+_FORM = Form(
+    {
+        **TEXT_FIELDS,
+        **length_fields("max_tokens"),
+        "prompt": anything(
+            "a text, token ids, or a list of them", "A text, token ids, or a list of them."
+        ),
+        "echo": flag("Begin each text with its prompt."),
+        "logprobs": integer(
+            *(0, MOST_LOGPROBS),
+            "List each token's log-probability, and those of so many others beside it.",
+        ),
+        "return_token_ids": flag("List each token's id."),
+    },
+    refused={
+        "suffix": "a GPT-2 writes on, it fills nothing in",
+        "draft": "the server's own choice",
+    },
+)
 
 
-async def completions(request: Request) -> Response:
-    """Answers with whole texts, or streams them."""
-    body = await read_body(request)
-    state = request.app.state
-    terms = Terms(request.scope.get("gpt2onnx.tenant"), state.queue_timeout)
-    asked = await to_thread.run_sync(partial(take, state.models, body, terms))
-    if asked.options.stream:
-        return EventStream(_objects(asked), asked.handle)
-    async with watched(request.receive, asked.handle):
-        results = await asked.handle
-    return JsonAnswer(await to_thread.run_sync(partial(_whole, asked, results)))
-
-
-def take(models: ServedModels, body: bytes, terms: Terms) -> Asked:
-    """Understand a request, and have its engine take it. Raises what that raises."""
-    fields = Fields(json_object(body), _REFUSED)
-    served = models.find(fields.text("model"))
-    prompts = _prompts(fields.take("prompt", ""))
-    stream, include_usage = stream_options(fields)
-    options = Options(
-        fields.integer("logprobs", 0, MOST_LOGPROBS),
-        fields.flag("echo"),
-        stream,
-        include_usage,
-        fields.flag("return_token_ids"),
-    )
-    max_tokens = length_of(fields, ("max_tokens",), DEFAULT_MAX_TOKENS)
-    return submitted(served, prompts, fields, options, max_tokens, terms)
+def _prepare(served: Served, fields: dict[str, Any]) -> Prepared:
+    options = Options.of(fields, fields.get("logprobs"), fields["echo"], fields["return_token_ids"])
+    max_tokens = take_length(fields, ("max_tokens",), DEFAULT_MAX_TOKENS)
+    return prepared(served, _prompts(fields.get("prompt", "")), fields, options, max_tokens)
 
 
 def _prompts(given: Any) -> list[Any]:
@@ -120,7 +106,7 @@ async def _objects(asked: Asked) -> AsyncGenerator[Mapping[str, Any], None]:
 
 async def _choices(asked: Asked) -> AsyncGenerator[dict[str, Any], None]:
     """Tokens as they come; all at the end where the prompt's own have log-probabilities."""
-    if asked.only_read or (asked.options.echo and asked.options.logprobs is not None):
+    if asked.only_read or asked.options.scores:
         whole = await to_thread.run_sync(partial(_whole, asked, await asked.handle))
         for choice in whole["choices"]:
             yield choice
@@ -152,3 +138,8 @@ def _listings(asked: Asked) -> list[Listing]:
         Listing(asked.served.tokens, logprobs, asked.prompt(index), asked.options)
         for index in indices
     ]
+
+
+COMPLETIONS = EngineEndpoint(
+    "/v1/completions", "Texts that go on from prompts.", _FORM, _prepare, _whole, _objects
+)

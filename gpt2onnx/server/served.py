@@ -7,8 +7,12 @@ from collections.abc import Iterable, Iterator
 
 from gpt2onnx.errors import RequestError, shown
 from gpt2onnx.server.chat_template import ChatTemplate, find_template
+from gpt2onnx.server.fields import text
 from gpt2onnx.server.token_texts import TokenTexts
 from gpt2onnx.serving.engine import Engine
+
+# The field by which a request says whose it is.
+MODEL = text("The model's name; may be left out where one is served.")
 
 
 class Served:

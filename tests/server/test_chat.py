@@ -116,8 +116,12 @@ def test_as_long_as_the_model(chat: Running) -> None:
         ({"tools": []}, "tools", "isn't served"),
         ({"tool_choice": "auto"}, "tool_choice", "isn't served"),
         ({"messages": []}, "messages", "expected 1 to"),
-        ({"messages": [3]}, "messages", "expected objects"),
-        ({"messages": [{"role": "robot", "content": "x"}]}, "messages", "has role 'robot'"),
+        ({"messages": [3]}, "messages", "expected an object"),
+        (
+            {"messages": [{"role": "robot", "content": "x"}]},
+            "messages",
+            "role is 'robot': expected system,",
+        ),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
             "messages",
