@@ -16,6 +16,7 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gpt2onnx.samplers import GenerationParams
 from gpt2onnx.server.asked import Terms
 from gpt2onnx.server.body import json_object, read_body
 from gpt2onnx.server.event_stream import EventStream
@@ -37,6 +38,12 @@ class Work(Protocol):
 
 class ToDo(Protocol):
     """What was understood, before an engine takes it."""
+
+    @property
+    def served(self) -> Served: ...
+    @property
+    def params(self) -> GenerationParams | None:
+        """Where it writes, how: a constraint in it is bounded before it is compiled."""
 
     def submit(self, terms: Terms) -> Any:
         """Have the engine take it: the Work."""
@@ -84,6 +91,8 @@ class EngineEndpoint(Endpoint):
 
     async def respond(self, request: Request) -> Response:
         to_do: ToDo = await self.read(request, self.prepare)
+        if to_do.params:
+            await to_do.served.constraints.require_bounded(to_do.params)
         terms = Terms(request.scope.get("gpt2onnx.tenant"), request.app.state.queue_timeout)
         work: Any = await to_thread.run_sync(partial(to_do.submit, terms))
         if self.objects and work.options.stream:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from gpt2onnx.errors import RequestError, shown
 from gpt2onnx.server.chat_template import ChatTemplate, find_template
+from gpt2onnx.server.constraints import Constraints
 from gpt2onnx.server.fields import text
 from gpt2onnx.server.token_texts import TokenTexts
 from gpt2onnx.serving.engine import Engine
@@ -23,6 +24,11 @@ class Served:
         self.created = int(time.time())
         self.tokens = TokenTexts(self.model.tokenizer)
         self.template: ChatTemplate | None = find_template(self.model.folder.path)
+        self.constraints = Constraints(self.model)
+
+    def close(self) -> None:
+        """End what it started beside its engine."""
+        self.constraints.close()
 
     def listed(self) -> dict[str, object]:
         """As /v1/models lists it."""

@@ -48,6 +48,8 @@ class _ToScore:
     ids: list[int]
     top: int
 
+    params = None
+
     def submit(self, terms: Terms) -> _Scored:
         handle = self.served.engine.submit_score(
             [self.ids],

@@ -181,6 +181,7 @@ def _open(args: argparse.Namespace, open_models: ExitStack) -> list[Served]:
         }
         engine = open_models.enter_context(Engine(model, **bounds))
         served.append(Served(name, engine))
+        open_models.callback(served[-1].close)
     return served
 
 
