@@ -78,7 +78,11 @@ class ThreadEndpoint(Endpoint):
     answer: Answer
 
     async def respond(self, request: Request) -> Response:
-        return JsonAnswer(await self.read(request, self.answer))
+        response: Response = await self.read(request, self._whole)
+        return response
+
+    def _whole(self, served: Served, fields: dict[str, Any]) -> Response:
+        return JsonAnswer(self.answer(served, fields))
 
 
 @dataclass(frozen=True)
@@ -99,4 +103,7 @@ class EngineEndpoint(Endpoint):
             return EventStream(self.objects(work), work.handle)
         async with watched(request.receive, work.handle):
             results = await work.handle
-        return JsonAnswer(await to_thread.run_sync(partial(self.whole, work, results)))
+        return await to_thread.run_sync(partial(self._whole, work, results))
+
+    def _whole(self, work: Work, results: Any) -> Response:
+        return JsonAnswer(self.whole(work, results))
