@@ -65,7 +65,7 @@ def find_template(folder: Path) -> ChatTemplate | None:
     else:
         source = settings.get("chat_template")
     if isinstance(source, list):  # several by their names
-        named = {each.get("name"): each.get("template") for each in source}
+        named = {e.get("name"): e.get("template") for e in source if isinstance(e, dict)}
         source = named.get("default")
     if source is None:
         return None
