@@ -14,6 +14,7 @@ import gpt2onnx
 from gpt2onnx.errors import Gpt2OnnxError, RequestError
 from gpt2onnx.server.chat import CHAT
 from gpt2onnx.server.completions import COMPLETIONS
+from gpt2onnx.server.embeddings import EMBEDDINGS
 from gpt2onnx.server.failures import as_request_error, error_response
 from gpt2onnx.server.gate import Gate
 from gpt2onnx.server.json_answer import JsonAnswer
@@ -23,7 +24,7 @@ from gpt2onnx.server.playground import playground
 from gpt2onnx.server.served import ServedModels
 from gpt2onnx.server.tokens import DETOKENIZE, SCORE, TOKENIZE
 
-ENDPOINTS = (COMPLETIONS, CHAT, SCORE, TOKENIZE, DETOKENIZE)
+ENDPOINTS = (COMPLETIONS, CHAT, EMBEDDINGS, SCORE, TOKENIZE, DETOKENIZE)
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def make_app(models: ServedModels, rules: Rules) -> Gate:
         *(Route(each.path, each.respond, methods=["POST"]) for each in ENDPOINTS),
         Route("/v1/models", _models),
         Route("/v1/models/{name:path}", _model),
+        Route("/tokenizer_info", _tokenizer_info),
         Route("/health", _health),
         Route("/ready", _ready),
         Route("/version", _version),
@@ -67,6 +69,12 @@ async def _models(request: Request) -> Response:
 async def _model(request: Request) -> Response:
     models: ServedModels = request.app.state.models
     return JsonAnswer(models.find(request.path_params["name"]).listed())
+
+
+async def _tokenizer_info(request: Request) -> Response:
+    """As vLLM tells it; with several models, of ?model=NAME."""
+    models: ServedModels = request.app.state.models
+    return JsonAnswer(models.find(request.query_params.get("model")).tokenizer_info)
 
 
 async def _health(request: Request) -> Response:

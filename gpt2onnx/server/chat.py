@@ -205,5 +205,11 @@ def _deltas(token: Token, begun: set[int]) -> list[dict[str, str]]:
 
 
 CHAT = EngineEndpoint(
-    "/v1/chat/completions", "What a conversation goes on with.", _FORM, _prepare, _whole, _objects
+    "/v1/chat/completions",
+    "What a conversation goes on with.",
+    _FORM,
+    _prepare,
+    _whole,
+    _objects,
+    "messages",
 )

@@ -32,7 +32,7 @@ class ChatTemplate:
         )
         environment.filters["tojson"] = _as_json
         environment.globals |= {"raise_exception": _refuse, "strftime_now": _now}
-        self._tokens = dict(tokens)
+        self.source, self._tokens = source, dict(tokens)
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:

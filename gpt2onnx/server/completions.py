@@ -25,7 +25,8 @@ from gpt2onnx.server.asked import (
 )
 from gpt2onnx.server.completion_logprobs import Listing
 from gpt2onnx.server.endpoint import EngineEndpoint
-from gpt2onnx.server.fields import Form, anything, flag, integer, refusal
+from gpt2onnx.server.fields import Form, flag, integer
+from gpt2onnx.server.prompts import prompts_field, prompts_of
 from gpt2onnx.server.sampling import length_fields, take_length
 from gpt2onnx.server.served import Served
 
@@ -35,9 +36,7 @@ _FORM = Form(
     {
         **TEXT_FIELDS,
         **length_fields("max_tokens"),
-        "prompt": anything(
-            "a text, token ids, or a list of them", "A text, token ids, or a list of them."
-        ),
+        "prompt": prompts_field("A text, token ids, or a list of either."),
         "echo": flag("Begin each text with its prompt."),
         "logprobs": integer(
             *(0, MOST_LOGPROBS),
@@ -55,16 +54,9 @@ _FORM = Form(
 def _prepare(served: Served, fields: dict[str, Any]) -> Prepared:
     options = Options.of(fields, fields.get("logprobs"), fields["echo"], fields["return_token_ids"])
     max_tokens = take_length(fields, ("max_tokens",), DEFAULT_MAX_TOKENS)
-    return prepared(served, _prompts(fields.get("prompt", "")), fields, options, max_tokens)
-
-
-def _prompts(given: Any) -> list[Any]:
-    """A list of texts or of ids."""
-    if isinstance(given, list) and given and isinstance(given[0], str | list):
-        return given
-    if isinstance(given, str) or (isinstance(given, list) and given):
-        return [given]
-    raise refusal("prompt", "is empty or no prompt: expected a text, token ids, or a list of them")
+    return prepared(
+        served, prompts_of("prompt", fields.get("prompt", "")), fields, options, max_tokens
+    )
 
 
 def _whole(asked: Asked, results: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gpt2onnx.errors import PromptError, RequestError
 from gpt2onnx.samplers import GenerationParams
 from gpt2onnx.server.asked import Terms
 from gpt2onnx.server.body import json_object, read_body
@@ -57,8 +58,20 @@ class Endpoint(ABC):
     summary: str
     form: Form
 
-    @abstractmethod
     async def respond(self, request: Request) -> Response:
+        """Answer a request. Raises what its parts raise."""
+        try:
+            return await self._respond(request)
+        except PromptError as error:
+            raise RequestError(str(error), param=self.prompt, code="invalid_prompt") from None
+
+    @property
+    @abstractmethod
+    def prompt(self) -> str:
+        """The field that a text to be read is in."""
+
+    @abstractmethod
+    async def _respond(self, request: Request) -> Response:
         """Answer a request. Raises what its parts raise."""
 
     async def read(self, request: Request, answer: Answer) -> Any:
@@ -76,8 +89,9 @@ class ThreadEndpoint(Endpoint):
     """One that a thread answers."""
 
     answer: Answer
+    prompt: str = "prompt"
 
-    async def respond(self, request: Request) -> Response:
+    async def _respond(self, request: Request) -> Response:
         response: Response = await self.read(request, self._whole)
         return response
 
@@ -92,8 +106,9 @@ class EngineEndpoint(Endpoint):
     prepare: Callable[[Served, dict[str, Any]], ToDo]
     whole: Callable[[Any, Any], Mapping[str, Any]]
     objects: Callable[[Any], AsyncGenerator[Mapping[str, Any], None]] | None = None
+    prompt: str = "prompt"
 
-    async def respond(self, request: Request) -> Response:
+    async def _respond(self, request: Request) -> Response:
         to_do: ToDo = await self.read(request, self.prepare)
         if to_do.params:
             await to_do.served.constraints.require_bounded(to_do.params)

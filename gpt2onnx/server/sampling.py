@@ -166,13 +166,13 @@ def _check_bounds(given: Mapping[str, Any]) -> None:
             raise refusal(name, f"has {size:,} characters: expected at most {MOST_SCHEMA_BYTES:,}")
 
 
-def require_few(sequences: object, prompts: int) -> None:
+def require_few(sequences: object, prompts: int, field: str = "n") -> None:
     """Raises RequestError for more sequences than a request may ask for."""
     each = sequences if isinstance(sequences, int) else 1
     if each * prompts > MOST_SEQUENCES:
+        what = "times the number of prompts is" if field == "n" else "has"
         raise refusal(
-            "n",
-            f"times the number of prompts is {each * prompts}: expected at most {MOST_SEQUENCES}",
+            field, f"{what} {each * prompts}: expected at most {MOST_SEQUENCES} in one request"
         )
 
 

@@ -10,6 +10,7 @@ from gpt2onnx.server.chat_template import ChatTemplate, find_template
 from gpt2onnx.server.constraints import Constraints
 from gpt2onnx.server.fields import text
 from gpt2onnx.server.token_texts import TokenTexts
+from gpt2onnx.server.tokenizer_info import tokenizer_info
 from gpt2onnx.serving.engine import Engine
 
 # The field by which a request says whose it is.
@@ -24,6 +25,8 @@ class Served:
         self.created = int(time.time())
         self.tokens = TokenTexts(self.model.tokenizer)
         self.template: ChatTemplate | None = find_template(self.model.folder.path)
+        source = self.template.source if self.template else None
+        self.tokenizer_info = tokenizer_info(self.model, source)
         self.constraints = Constraints(self.model)
 
     def close(self) -> None:

@@ -118,6 +118,7 @@ DETOKENIZE = ThreadEndpoint(
         required=("tokens",),
     ),
     _detokenized,
+    prompt="tokens",
 )
 SCORE = EngineEndpoint(
     "/v1/score",
@@ -135,4 +136,5 @@ SCORE = EngineEndpoint(
     ),
     _to_score,
     _score,
+    prompt="text",
 )

@@ -59,6 +59,13 @@ def test_the_object(chat: Running, model: Model) -> None:
     assert answer["usage"]["prompt_tokens"] == len(expected.prompt_token_ids)
 
 
+def test_a_tokenizers_settings(chat: Running) -> None:
+    _, answer, _ = chat.ask("/tokenizer_info?model=chat")
+    assert answer["chat_template"] == TEMPLATE
+    assert answer["bos_token"] == {"content": "<|endoftext|>"}
+    assert answer["tokenizer_class"] == "PreTrainedTokenizerFast"
+
+
 def test_logprobs(chat: Running, model: Model) -> None:
     expected = model.generate(PROMPT, max_new_tokens=12, top_logprobs=2)
     _, answer, _ = chat.ask(PATH, {**GREEDY, "logprobs": True, "top_logprobs": 2})

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from gpt2onnx.server.served import Served
 
 DESCRIPTION = """\
-Serves models over HTTP: /v1/completions, /v1/chat/completions, /v1/models, as
-OpenAI's clients speak to them, and /v1/score, /tokenize, /detokenize, /metrics,
-/health, /ready. Requests share the model's steps, and each gets what it gets
-alone. The first SIGTERM or Ctrl-C lets running requests finish, the second one
-ends at once. Needs the packages of gpt2onnx[server]."""
+Serves models over HTTP: /v1/completions, /v1/chat/completions, /v1/embeddings,
+/v1/models, as OpenAI's clients speak to them, and /v1/score, /tokenize,
+/detokenize, /metrics, /health, /ready; /openapi.json describes them. Requests
+share the model's steps, and each gets what it gets alone. The first SIGTERM or
+Ctrl-C lets running requests finish, the second one ends at once. Needs the
+packages of gpt2onnx[server]."""
 EXAMPLES = [
     "gpt2onnx serve",
     "gpt2onnx serve gpt2-int8 --port 8080 --max-rows 16",
