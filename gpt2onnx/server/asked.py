@@ -13,6 +13,7 @@ from gpt2onnx.samplers import GenerationParams
 from gpt2onnx.samplers.params.rules import STREAM_EXCLUDES
 from gpt2onnx.server.fields import Field, Form, flag, integer, nested, refusal, text
 from gpt2onnx.server.sampling import PARAMETER_FIELDS, parameters_of, require_few
+from gpt2onnx.server.schemas import INTEGER, STRING, Schema, constant
 from gpt2onnx.server.served import MODEL, Served
 from gpt2onnx.serving.handle import Handle
 
@@ -149,6 +150,7 @@ class Prepared:
             priority=self.priority,
             tenant=terms.tenant,
             deadline=terms.deadline,
+            draft=self.served.draft_for(self.params),
             **self.parameters,
         )
 
@@ -202,6 +204,11 @@ def _read(ids: list[int], score: Score | None) -> Generation:
     if score:
         read.prompt_logprobs, read.prompt_alternatives = score.logprobs, score.alternatives
     return read
+
+
+def head_schema(kind: str) -> dict[str, Schema]:
+    """What `Asked.head` gives."""
+    return {"id": STRING, "object": constant(kind), "created": INTEGER, "model": STRING}
 
 
 def usage(groups: Sequence[Sequence[Generation]]) -> dict[str, int]:

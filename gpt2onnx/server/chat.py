@@ -6,7 +6,7 @@ https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from gpt2onnx.errors import RequestError, shown
 from gpt2onnx.runtime.results import Alternative, Generation, Token
@@ -17,6 +17,7 @@ from gpt2onnx.server.asked import (
     Options,
     Prepared,
     finish_reason,
+    head_schema,
     prepared,
     usage,
 )
@@ -33,16 +34,37 @@ from gpt2onnx.server.fields import (
     text,
 )
 from gpt2onnx.server.sampling import length_fields, take_length
+from gpt2onnx.server.schemas import (
+    FINISH_REASON,
+    INTEGER,
+    NUMBER,
+    STRING,
+    USAGE,
+    Schema,
+    array_of,
+    constant,
+    or_null,
+    record,
+)
 from gpt2onnx.server.served import Served
 
 MOST_MESSAGES = 1000
 _LENGTHS = ("max_completion_tokens", "max_tokens")
 _NO_TOOLS = "models of this family call no tools"
+_PART: Final[Schema] = {
+    "type": "object",
+    "properties": {"type": constant("text"), "text": STRING},
+    "required": ["type", "text"],
+}
 _MESSAGE = nested(
     Form(
         {
             "role": one_of(("system", "developer", "user", "assistant"), "Who speaks."),
-            "content": anything("a string, or text parts", "A text, or a list of text parts."),
+            "content": anything(
+                "a string, or text parts",
+                "A text, or a list of text parts.",
+                anyOf=[STRING, array_of(_PART)],
+            ),
             "name": text("The speaker's name."),
         },
         refused={"tool_calls": _NO_TOOLS, "function_call": _NO_TOOLS},
@@ -77,6 +99,19 @@ _FORM = Form(
     },
     required=("messages",),
 )
+
+_NAMED: Final = {"token": STRING, "logprob": NUMBER, "bytes": array_of(INTEGER)}
+_LOGPROBS = record(
+    content=array_of(record(**_NAMED, top_logprobs=array_of(record(**_NAMED)))),
+    refusal={"type": "null"},
+)
+_CHOICE = record(
+    index=INTEGER,
+    message=record(role=constant("assistant"), content=STRING, refusal={"type": "null"}),
+    logprobs=or_null(_LOGPROBS),
+    finish_reason=FINISH_REASON,
+)
+_ANSWER = record(**head_schema("chat.completion"), choices=array_of(_CHOICE), usage=USAGE)
 
 
 def _prepare(served: Served, fields: dict[str, Any]) -> Prepared:
@@ -208,6 +243,7 @@ CHAT = EngineEndpoint(
     "/v1/chat/completions",
     "What a conversation goes on with.",
     _FORM,
+    _ANSWER,
     _prepare,
     _whole,
     _objects,

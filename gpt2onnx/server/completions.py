@@ -20,6 +20,7 @@ from gpt2onnx.server.asked import (
     Options,
     Prepared,
     finish_reason,
+    head_schema,
     prepared,
     usage,
 )
@@ -28,6 +29,18 @@ from gpt2onnx.server.endpoint import EngineEndpoint
 from gpt2onnx.server.fields import Form, flag, integer
 from gpt2onnx.server.prompts import prompts_field, prompts_of
 from gpt2onnx.server.sampling import length_fields, take_length
+from gpt2onnx.server.schemas import (
+    FINISH_REASON,
+    INTEGER,
+    NUMBER,
+    STRING,
+    USAGE,
+    array_of,
+    map_of,
+    or_null,
+    record,
+    with_optional,
+)
 from gpt2onnx.server.served import Served
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
@@ -49,6 +62,19 @@ _FORM = Form(
         "draft": "the server's own choice",
     },
 )
+
+_LISTS = record(
+    tokens=array_of(STRING),
+    token_logprobs=array_of(or_null(NUMBER)),
+    top_logprobs=array_of(or_null(map_of(NUMBER))),
+    text_offset=array_of(INTEGER),
+)
+_LOGPROBS = with_optional(_LISTS, top_token_ids=array_of(array_of(INTEGER)))
+_CHOICE = with_optional(
+    record(index=INTEGER, text=STRING, logprobs=or_null(_LOGPROBS), finish_reason=FINISH_REASON),
+    token_ids=array_of(INTEGER),
+)
+_ANSWER = record(**head_schema(_HEAD[1]), choices=array_of(_CHOICE), usage=USAGE)
 
 
 def _prepare(served: Served, fields: dict[str, Any]) -> Prepared:
@@ -133,5 +159,11 @@ def _listings(asked: Asked) -> list[Listing]:
 
 
 COMPLETIONS = EngineEndpoint(
-    "/v1/completions", "Texts that go on from prompts.", _FORM, _prepare, _whole, _objects
+    "/v1/completions",
+    "Texts that go on from prompts.",
+    _FORM,
+    _ANSWER,
+    _prepare,
+    _whole,
+    _objects,
 )

@@ -18,6 +18,7 @@ from gpt2onnx.server.endpoint import EngineEndpoint
 from gpt2onnx.server.fields import Form, flag, one_of
 from gpt2onnx.server.prompts import prompts_field, prompts_of
 from gpt2onnx.server.sampling import require_few
+from gpt2onnx.server.schemas import INTEGER, NUMBER, STRING, array_of, constant, record
 from gpt2onnx.server.served import MODEL, Served
 from gpt2onnx.serving.embedding import POOLINGS
 from gpt2onnx.serving.handle import Handle
@@ -41,6 +42,18 @@ _FORM = Form(
     },
     refused={"dimensions": "the model wasn't taught shorter vectors"},
     required=("input",),
+)
+
+_VECTOR = record(
+    object=constant("embedding"),
+    index=INTEGER,
+    embedding={"anyOf": [array_of(NUMBER), STRING]},
+)
+_ANSWER = record(
+    object=constant("list"),
+    model=STRING,
+    data=array_of(_VECTOR),
+    usage=record(prompt_tokens=INTEGER, total_tokens=INTEGER),
 )
 
 
@@ -110,6 +123,7 @@ EMBEDDINGS = EngineEndpoint(
     "/v1/embeddings",
     "A vector of each text.",
     _FORM,
+    _ANSWER,
     _prepare,
     _whole,
     prompt="input",

@@ -23,6 +23,7 @@ from gpt2onnx.server.body import json_object, read_body
 from gpt2onnx.server.event_stream import EventStream
 from gpt2onnx.server.fields import Form
 from gpt2onnx.server.json_answer import JsonAnswer
+from gpt2onnx.server.schemas import Schema
 from gpt2onnx.server.served import Served, ServedModels
 from gpt2onnx.server.watching import watched
 from gpt2onnx.serving.handle import Handle
@@ -57,6 +58,7 @@ class Endpoint(ABC):
     path: str
     summary: str
     form: Form
+    answer_schema: Schema
 
     async def respond(self, request: Request) -> Response:
         """Answer a request. Raises what its parts raise."""

@@ -31,7 +31,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Form:
-    """The fields of an object. null is as good as not given.
+    """The fields of an object. null is as good as not given, of fields that are known.
 
     `refused` are fields that are known and not served, and why; `ignored` are taken without effect.
     """
@@ -43,11 +43,11 @@ class Form:
 
     def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """What is given, checked, and defaults. Raises RequestError, for unknown fields too."""
+        self._require_known(given)
         left = {name: value for name, value in given.items() if value is not None}
         for name, why in self.refused.items():
             if name in left:
                 raise refusal(name, f"isn't served: {why}", "unsupported")
-        self._require_known(left)
         for name in self.required:
             if name not in left:
                 raise refusal(name, f"is missing: expected {self.fields[name].schema['title']}")
@@ -60,16 +60,21 @@ class Form:
 
     def schema(self) -> dict[str, Any]:
         """The same as a JSON schema."""
-        ignored = {name: {"description": "Taken without effect."} for name in self.ignored}
+        others: dict[str, Any] = {
+            name: {"type": "null", "description": f"Not served: {why}."}
+            for name, why in self.refused.items()
+        }
+        others |= {name: {"description": "Taken without effect."} for name in self.ignored}
+        fields = {n: _schema(each, n in self.required) for n, each in self.fields.items()}
         return {
             "type": "object",
-            "properties": {n: _or_null(each) for n, each in self.fields.items()} | ignored,
+            "properties": fields | others,
             "required": list(self.required),
             "additionalProperties": False,
         }
 
     def _require_known(self, given: Mapping[str, Any]) -> None:
-        unknown = sorted(given.keys() - self.fields.keys() - {*self.ignored})
+        unknown = sorted(given.keys() - {*self.fields, *self.ignored, *self.refused})
         if unknown:
             listed = ", ".join(shown(name) for name in unknown[:20])
             raise RequestError(
@@ -160,9 +165,12 @@ def _typed(
     return Field({"type": kind, "title": expected, "description": help, **more}, check, default)
 
 
-def _or_null(each: Field) -> dict[str, Any]:
-    """A field's schema with null, and its default."""
+def _schema(each: Field, is_required: bool) -> dict[str, Any]:
+    """A field's schema, with null where it may be left out, and its default."""
     inner = {key: value for key, value in each.schema.items() if key != "title"}
     help = {"description": inner.pop("description")} if "description" in inner else {}
-    default = {} if each.default is None else {"default": each.default}
-    return {"anyOf": [inner, {"type": "null"}], **help, **default} if inner else {**help, **default}
+    if each.default is not None:
+        help["default"] = each.default
+    if inner and not is_required:
+        inner = {"anyOf": [inner, {"type": "null"}]}
+    return inner | help

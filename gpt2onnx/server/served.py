@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
-from gpt2onnx.errors import RequestError, shown
+from gpt2onnx.errors import ParameterError, RequestError, shown
+from gpt2onnx.runtime.model import Model
+from gpt2onnx.samplers import GenerationParams
+from gpt2onnx.samplers.params.rules import DRAFT_EXCLUDES
 from gpt2onnx.server.chat_template import ChatTemplate, find_template
 from gpt2onnx.server.constraints import Constraints
 from gpt2onnx.server.fields import text
@@ -18,16 +22,27 @@ MODEL = text("The model's name; may be left out where one is served.")
 
 
 class Served:
-    """A model under a name, with its engine."""
+    """A model under a name, with its engine, and the draft that guesses ahead for it if any."""
 
-    def __init__(self, name: str, engine: Engine) -> None:
-        self.name, self.engine, self.model = name, engine, engine.model
+    def __init__(self, name: str, engine: Engine, draft: Model | None = None) -> None:
+        """Raises ParameterError for a draft that doesn't fit."""
+        self.name, self.engine, self.model, self.draft = name, engine, engine.model, draft
+        if draft:
+            self.model.call([], draft=draft)
         self.created = int(time.time())
         self.tokens = TokenTexts(self.model.tokenizer)
         self.template: ChatTemplate | None = find_template(self.model.folder.path)
         source = self.template.source if self.template else None
         self.tokenizer_info = tokenizer_info(self.model, source)
         self.constraints = Constraints(self.model)
+
+    def draft_for(self, params: GenerationParams) -> Model | None:
+        """The draft where a request can have one: it changes when tokens come, and not which."""
+        if self.draft:
+            with suppress(ParameterError):
+                params.check_beside(DRAFT_EXCLUDES)
+                return self.draft
+        return None
 
     def close(self) -> None:
         """End what it started beside its engine."""

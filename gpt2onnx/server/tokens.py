@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from gpt2onnx.runtime.results import Score
 from gpt2onnx.server.asked import MOST_LOGPROBS, Terms
 from gpt2onnx.server.endpoint import EngineEndpoint, ThreadEndpoint
 from gpt2onnx.server.fields import Form, anything, array, flag, integer, refusal, text
+from gpt2onnx.server.schemas import INTEGER, NUMBER, STRING, array_of, constant, or_null, record
 from gpt2onnx.server.served import MODEL, Served
 from gpt2onnx.serving.handle import Handle
 
@@ -96,6 +97,8 @@ def _score(asked: _Scored, results: Sequence[Score]) -> dict[str, Any]:
     }
 
 
+_NAMED: Final = {"id": INTEGER, "text": STRING, "logprob": NUMBER}
+_TOKEN = record(**_NAMED, top_logprobs=array_of(record(**_NAMED)))
 TOKENIZE = ThreadEndpoint(
     "/tokenize",
     "A text's token ids.",
@@ -108,6 +111,12 @@ TOKENIZE = ThreadEndpoint(
         },
         required=("prompt",),
     ),
+    record(
+        count=INTEGER,
+        max_model_len=INTEGER,
+        tokens=array_of(INTEGER),
+        token_strs=or_null(array_of(STRING)),
+    ),
     _tokenized,
 )
 DETOKENIZE = ThreadEndpoint(
@@ -117,6 +126,7 @@ DETOKENIZE = ThreadEndpoint(
         {"model": MODEL, "tokens": array("Token ids.", items={"type": "integer", "minimum": 0})},
         required=("tokens",),
     ),
+    record(prompt=STRING),
     _detokenized,
     prompt="tokens",
 )
@@ -126,13 +136,25 @@ SCORE = EngineEndpoint(
     Form(
         {
             "model": MODEL,
-            "text": anything("a string, or token ids", "A text, or token ids."),
+            "text": anything(
+                "a string, or token ids",
+                "A text, or token ids.",
+                anyOf=[STRING, array_of({"type": "integer", "minimum": 0})],
+            ),
             "add_bos": flag("Score the first token too, behind a BOS token.", default=True),
             "top_logprobs": integer(
                 0, MOST_LOGPROBS, "How many others to list beside each token.", 0
             ),
         },
         required=("text",),
+    ),
+    record(
+        object=constant("score"),
+        model=STRING,
+        tokens=array_of(_TOKEN),
+        perplexity=NUMBER,
+        bits_per_byte=or_null(NUMBER),
+        usage=record(prompt_tokens=INTEGER, total_tokens=INTEGER),
     ),
     _to_score,
     _score,
