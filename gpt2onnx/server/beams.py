@@ -10,32 +10,25 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from anyio import to_thread
-from starlette.requests import Request
-from starlette.responses import Response
+from anyio import from_thread, to_thread
 
 from gpt2onnx.runtime.decoder.protocol import Logits
-from gpt2onnx.samplers import Branch
+from gpt2onnx.samplers import Branch, GenerationParams
 from gpt2onnx.samplers.beam.tree import BeamTree
-from gpt2onnx.server.asked import Asked, Terms
-from gpt2onnx.server.body import read_body
-from gpt2onnx.server.completions import take, whole
-from gpt2onnx.server.event_stream import EventStream
+from gpt2onnx.server.asked import Asked, Options, Prepared, Terms
+from gpt2onnx.server.completions import COMPLETIONS, prepare, whole
+from gpt2onnx.server.endpoint import EngineEndpoint
+from gpt2onnx.server.fields import flag, refusal
+from gpt2onnx.server.served import Served
 from gpt2onnx.server.token_texts import TokenTexts
 from gpt2onnx.serving.handle import Handle
 
-
-async def beams(request: Request) -> Response:
-    """Streams the steps of a search for each prompt."""
-    body = await read_body(request)
-    state = request.app.state
-    terms = Terms(request.scope.get("gpt2onnx.tenant"), state.queue_timeout)
-    steps = _Steps(asyncio.get_running_loop())
-    asked = await to_thread.run_sync(partial(take, state.models, body, terms, steps.observe))
-    return EventStream(_objects(asked, steps), asked.handle)
+_STREAM = flag("Send the steps as they come, as server-sent events.", default=True)
+_FORM = replace(COMPLETIONS.form, fields={**COMPLETIONS.form.fields, "stream": _STREAM})
 
 
 class _Steps:
@@ -64,11 +57,60 @@ class _Steps:
         self._queue.put_nowait(None)
 
 
-async def _objects(asked: Asked, steps: _Steps) -> AsyncGenerator[Mapping[str, Any], None]:
+@dataclass(frozen=True)
+class _Search:
+    """A search that runs, and its steps."""
+
+    asked: Asked
+    steps: _Steps
+
+    @property
+    def options(self) -> Options:
+        return self.asked.options
+
+    @property
+    def handle(self) -> Handle:
+        return self.asked.handle
+
+
+@dataclass(frozen=True)
+class _ToSearch:
+    """A search, before its engine takes it."""
+
+    prepared: Prepared
+
+    @property
+    def served(self) -> Served:
+        return self.prepared.served
+
+    @property
+    def params(self) -> GenerationParams:
+        return self.prepared.params
+
+    def submit(self, terms: Terms) -> _Search:
+        """For a thread of the event loop's."""
+        steps = _Steps(from_thread.run_sync(asyncio.get_running_loop))
+        observe = steps.observe if self.prepared.options.stream else None
+        return _Search(self.prepared.submit(terms, observe), steps)
+
+
+def _prepare(served: Served, fields: dict[str, Any]) -> _ToSearch:
+    prepared = prepare(served, fields)
+    if prepared.params.num_beams == 1:
+        raise refusal("num_beams", "is 1 or missing: expected at least 2 here")
+    return _ToSearch(prepared)
+
+
+def _whole(search: _Search, results: Any) -> dict[str, Any]:
+    return whole(search.asked, results)
+
+
+async def _objects(search: _Search) -> AsyncGenerator[Mapping[str, Any], None]:
+    asked = search.asked
     head = asked.head("beam", "beam_step")
     levels: dict[int, int] = defaultdict(int)
     trees: dict[int, BeamTree] = defaultdict(BeamTree)
-    async with aclosing(steps.until_end(asked.handle)) as branched:
+    async with aclosing(search.steps.until_end(asked.handle)) as branched:
         async for index, branches in branched:
             levels[index] += 1
             level = trees[index].grow(branches)
@@ -91,3 +133,14 @@ def _node(tokens: TokenTexts, branch: Branch, parent: int) -> dict[str, Any]:
         "parent": parent,
         "fate": branch.fate,
     }
+
+
+BEAMS = EngineEndpoint(
+    "/v1/beams",
+    "Texts that beams find, and each step of the search.",
+    _FORM,
+    COMPLETIONS.answer_schema,
+    _prepare,
+    _whole,
+    _objects,
+)

@@ -9,71 +9,84 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gpt2onnx.samplers.params.table import PARAMETERS
-from gpt2onnx.server.body import json_object, read_body
+from gpt2onnx.server.asked import TEXT_FIELDS
 from gpt2onnx.server.completions import DEFAULT_MAX_TOKENS
-from gpt2onnx.server.fields import Fields, refusal
+from gpt2onnx.server.endpoint import Endpoint
+from gpt2onnx.server.fields import Form, refusal, text
 from gpt2onnx.server.json_answer import JsonAnswer
-from gpt2onnx.server.sampling import length_of, parameters_of
-from gpt2onnx.server.served import ServedModels
+from gpt2onnx.server.sampling import PARAMETER_FIELDS, length_fields, parameters_of, take_length
+from gpt2onnx.server.schemas import STRING, record
+from gpt2onnx.server.served import MODEL, Served
 
 # openai's completions.create has them; the rest are extra_body.
 _OPENAI = (
     *("model", "prompt", "max_tokens", "temperature", "top_p", "seed", "stop", "best_of"),
     *("frequency_penalty", "presence_penalty", "logit_bias"),
 )
-_REFUSED = dict.fromkeys(("n", "num_return_sequences"), "the commands print one text")
+_FORM = Form(
+    {
+        "model": MODEL,
+        **PARAMETER_FIELDS,
+        **length_fields("max_tokens"),
+        "prompt": text("The text that is gone on from."),
+        "negative_prompt": TEXT_FIELDS["negative_prompt"],
+    },
+    refused=dict.fromkeys(("n", "num_return_sequences"), "the commands print one text"),
+)
+_ANSWER = record(**dict.fromkeys(("curl", "python", "gpt2onnx", "gpt2onnx-python"), STRING))
 
 
-async def commands(request: Request) -> Response:
+@dataclass(frozen=True)
+class _Commands(Endpoint):
+    """It knows how it is asked, too: that is how the commands ask."""
+
+    prompt: str = "prompt"
+
+    async def _respond(self, request: Request) -> Response:
+        origin = request.headers.get("origin") or str(request.base_url).rstrip("/")
+        has_key = request.scope.get("gpt2onnx.tenant") is not None
+        return JsonAnswer(await self.read(request, partial(_commands, origin, has_key)))
+
+
+def _commands(origin: str, has_key: bool, served: Served, fields: dict[str, Any]) -> dict[str, str]:
     """The commands, each of which prints the text, or has it in what it prints."""
-    body = await read_body(request)
-    origin = request.headers.get("origin") or str(request.base_url).rstrip("/")
-    has_key = request.scope.get("gpt2onnx.tenant") is not None
-    write = partial(_commands, request.app.state.models, body, origin, has_key)
-    return JsonAnswer(await to_thread.run_sync(write))
-
-
-def _commands(models: ServedModels, body: bytes, origin: str, has_key: bool) -> dict[str, str]:
-    given = json_object(body)
-    fields = Fields(given, _REFUSED)
-    served = models.find(fields.text("model"))
-    prompt = fields.text("prompt") or ""
-    length = length_of(fields, ("max_tokens",), DEFAULT_MAX_TOKENS)
+    asked = {"model": served.name, **fields}
+    length = take_length(fields, ("max_tokens",), DEFAULT_MAX_TOKENS)
     parameters = parameters_of(fields, served.model.defaults)
     if length is not None:
         parameters["max_new_tokens"] = length
     params = served.model.params(parameters)
-    if "json_schema" in given:  # which may be text
-        given["json_schema"] = parameters["json_schema"] = json.loads(str(params.json_schema))
-    if (negative := fields.text("negative_prompt")) is not None:
-        parameters["negative_prompt"] = negative
-    fields.end()
+    if "json_schema" in asked:  # which may be text
+        asked["json_schema"] = parameters["json_schema"] = json.loads(str(params.json_schema))
+    if "negative_prompt" in fields:
+        parameters["negative_prompt"] = fields["negative_prompt"]
+    prompt = fields.get("prompt", "")
     return {
-        "curl": _curl(given, origin, has_key),
-        "python": _openai(given, origin, has_key),
+        "curl": _curl(asked, origin, has_key),
+        "python": _openai(asked, origin, has_key),
         "gpt2onnx": command_line(served.name, prompt, parameters),
         "gpt2onnx-python": _library(served.name, prompt, parameters),
     }
 
 
-def _curl(given: Mapping[str, Any], origin: str, has_key: bool) -> str:
+def _curl(asked: Mapping[str, Any], origin: str, has_key: bool) -> str:
     """No key is copied: it is in the environment, where openai's client looks for it, too."""
     key = ['-H "Authorization: Bearer $OPENAI_API_KEY"'] if has_key else []
-    content = shlex.quote(json.dumps(given, ensure_ascii=False))
+    content = shlex.quote(json.dumps(asked, ensure_ascii=False))
     return _lines([f"curl {shlex.quote(origin + '/v1/completions')}", *key, f"--json {content}"])
 
 
-def _openai(given: Mapping[str, Any], origin: str, has_key: bool) -> str:
-    arguments = {name: given[name] for name in _OPENAI if name in given}
-    if extra := {name: value for name, value in given.items() if name not in _OPENAI}:
+def _openai(asked: Mapping[str, Any], origin: str, has_key: bool) -> str:
+    arguments = {name: asked[name] for name in _OPENAI if name in asked}
+    if extra := {name: value for name, value in asked.items() if name not in _OPENAI}:
         arguments["extra_body"] = extra
     key = "" if has_key else ', api_key="none"'
     return (
@@ -177,3 +190,11 @@ def _literal(value: Any) -> str:
         members = (f"{_literal(name)}: {_literal(each)}" for name, each in value.items())
         return f"{{{', '.join(members)}}}"
     return repr(value)
+
+
+COMMANDS = _Commands(
+    "/v1/commands",
+    "A request for text as commands to run.",
+    _FORM,
+    _ANSWER,
+)

@@ -137,6 +137,26 @@ def test_tokens_and_texts(server: Running, model: Model) -> None:
     assert server.ask("/tokenize", {})[1]["error"]["param"] == "prompt"
 
 
+def test_errors_name_the_field_that_a_text_is_in(server: Running) -> None:
+    for path, field in [("/detokenize", "tokens"), ("/v1/score", "text")]:
+        status, answer, _ = server.ask(path, {field: [10**9]})
+        assert (status, answer["error"]["param"]) == (400, field)
+
+
+def test_a_tokenizers_settings(server: Running, locked: Running) -> None:
+    """As vLLM tells them: what is in tokenizer_config.json, or else what the model knows."""
+    _, answer, _ = server.ask("/tokenizer_info")
+    assert answer == {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<|endoftext|>",
+        "eos_token": "<|endoftext|>",
+        "model_max_length": 1024,
+    }
+    key = {"Authorization": "Bearer sk-alice-key"}
+    assert locked.ask("/tokenizer_info", headers=key)[0] == 400
+    assert locked.ask("/tokenizer_info?model=other", headers=key)[1] == answer
+
+
 def test_a_score(server: Running, model: Model) -> None:
     expected = model.score("import os\n" * 200, top_logprobs=1)
     _, answer, _ = server.ask("/v1/score", {"text": "import os\n" * 200, "top_logprobs": 1})

@@ -51,6 +51,13 @@ def test_each_step_comes_and_then_the_answer(
     assert answer["choices"][0]["token_ids"] in ways(found)
 
 
+def test_without_a_stream_the_answer_comes_alone(server: Running) -> None:
+    body = {**FOUR, "prompt": "import os\n", "logprobs": 2}
+    _, answer, _ = server.ask(PATH, {**body, "stream": False})
+    _, whole, _ = server.ask("/v1/completions", body)
+    assert (answer["choices"], answer["usage"]) == (whole["choices"], whole["usage"])
+
+
 def ways(found: list[Any]) -> list[list[int]]:
     """The tokens from the prompt to each node where a text ended."""
     ended, above = [], [[]]

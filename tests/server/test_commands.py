@@ -16,7 +16,7 @@ from gpt2onnx import Model
 from gpt2onnx.cli.commands import generate
 from gpt2onnx.cli.options.parameters import KINDS, given_parameters
 from gpt2onnx.samplers.params.table import PARAMETERS
-from gpt2onnx.server.fields import Fields
+from gpt2onnx.server.commands import COMMANDS
 from gpt2onnx.server.sampling import parameters_of
 from tests.server.conftest import Running
 
@@ -50,8 +50,7 @@ def commands(server: Running, **body: Any) -> dict[str, str]:
 
 @pytest.mark.parametrize("request_", REQUESTS)
 def test_each_asks_for_the_same(server: Running, model: Model, request_: dict[str, Any]) -> None:
-    fields = Fields(request_)
-    expected = parameters_of(fields, model.defaults) | {"max_new_tokens": 9}
+    expected = parameters_of(COMMANDS.form.read(request_), model.defaults) | {"max_new_tokens": 9}
     negative = request_.get("negative_prompt")
     found = commands(server, max_tokens=9, prompt="-it's\n é", **request_)
 

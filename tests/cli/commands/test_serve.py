@@ -99,6 +99,9 @@ def test_a_second_signal_ends_it_now() -> None:
         (["--api-key-file", "/nowhere/keys"], "/nowhere/keys"),
         (["a=demo", "a=demo-draft"], "two models are named 'a'"),
         (["=demo"], "expected DIR or NAME=DIR"),
+        (["--draft", "other=demo-draft"], "NAME being one of demo"),
+        (["a=demo", "b=demo", "--draft", "demo-draft"], "expected NAME=DIR"),
+        (["--draft", "demo-draft", "--draft", "demo=demo-draft"], "two drafts are given"),
         (["--host", "256.0.0.1"], "can't listen on 256.0.0.1"),
     ],
 )
