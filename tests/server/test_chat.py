@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 import gpt2onnx
@@ -57,6 +58,17 @@ def test_the_object(chat: Running, model: Model) -> None:
     assert choice["message"] == {"role": "assistant", "content": expected.text, "refusal": None}
     assert (choice["finish_reason"], choice["logprobs"]) == ("length", None)
     assert answer["usage"]["prompt_tokens"] == len(expected.prompt_token_ids)
+
+
+def test_openais_client(chat: Running, model: Model) -> None:
+    expected = model.generate(PROMPT, max_new_tokens=12).text
+    with openai.OpenAI(base_url=f"{chat.url}/v1", api_key="none") as client:
+        given: Any = {"messages": MESSAGES, "temperature": 0, "max_completion_tokens": 12}
+        answer = client.chat.completions.create(model="chat", **given)
+        assert answer.choices[0].message.content == expected
+        with client.chat.completions.create(model="chat", stream=True, **given) as stream:
+            pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
+        assert "".join(pieces) == expected
 
 
 def test_a_tokenizers_settings(chat: Running) -> None:

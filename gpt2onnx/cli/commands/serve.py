@@ -15,6 +15,7 @@ from gpt2onnx.cli.streams import say
 from gpt2onnx.demo import DEMO
 from gpt2onnx.errors import Given, InstallationError, ParameterError, ServerError
 from gpt2onnx.models import load
+from gpt2onnx.runtime.machine.threads import default_threads
 
 if TYPE_CHECKING:
     from gpt2onnx.runtime.model import Model
@@ -178,6 +179,7 @@ def _open(args: argparse.Namespace, open_models: ExitStack) -> list[Served]:
     served = []
     models = _named(args.models)
     drafts = _drafts(args.draft, models)
+    args.threads = _share(args.threads, len(models))
     for name, folder in models.items():
         model = _load(args, folder)
         draft = _load(args, drafts[name]) if name in drafts else None
@@ -191,6 +193,11 @@ def _open(args: argparse.Namespace, open_models: ExitStack) -> list[Served]:
         served.append(Served(name, engine, draft))
         open_models.callback(served[-1].close)
     return served
+
+
+def _share(threads: int | None, models: int) -> int | None:
+    """A model's threads: what is given, or where there are several its part of the machine's."""
+    return threads if threads or models == 1 else max(1, default_threads() // models)
 
 
 def _load(args: argparse.Namespace, folder: str) -> Model:
