@@ -88,7 +88,7 @@ ARROWS = {
     "models": "demo errors files runtime",
     "reference": "demo errors export models runtime",
     "evaluation": "agreement errors flags models reference runtime samplers tokenizer",
-    "serving": "errors models runtime samplers",
+    "serving": "errors flags models runtime samplers",
     "gpt2onnx": "errors evaluation export models runtime samplers serving",
     "server": "errors files flags gpt2onnx page runtime samplers serving tokenizer",
     "batch": "demo errors files gpt2onnx models paths runtime samplers server serving staging",

@@ -12,16 +12,28 @@ from starlette.routing import Route
 
 import gpt2onnx
 from gpt2onnx.errors import Gpt2OnnxError, RequestError
-from gpt2onnx.server.chat import chat_completions
-from gpt2onnx.server.completions import completions
+from gpt2onnx.server.beams import BEAMS
+from gpt2onnx.server.chat import CHAT
+from gpt2onnx.server.commands import COMMANDS
+from gpt2onnx.server.completions import COMPLETIONS
+from gpt2onnx.server.embeddings import EMBEDDINGS
 from gpt2onnx.server.failures import as_request_error, error_response
 from gpt2onnx.server.gate import Gate
 from gpt2onnx.server.json_answer import JsonAnswer
 from gpt2onnx.server.keys import Keys
 from gpt2onnx.server.metrics import Metrics
-from gpt2onnx.server.playground import playground
+from gpt2onnx.server.openapi import Lookup, document
+from gpt2onnx.server.playground import FOLDER, playground, playground_file
+from gpt2onnx.server.schemas import INTEGER, STRING, array_of, constant, record
 from gpt2onnx.server.served import ServedModels
-from gpt2onnx.server.tokens import detokenize, score, tokenize
+from gpt2onnx.server.tokens import DETOKENIZE, SCORE, TOKENIZE
+
+ENDPOINTS = (COMPLETIONS, CHAT, BEAMS, COMMANDS, EMBEDDINGS, SCORE, TOKENIZE, DETOKENIZE)
+
+_SOME_MODEL = record(
+    id=STRING, object=constant("model"), created=INTEGER, owned_by=STRING, max_model_len=INTEGER
+)
+_SOME_STATUS = record(status=STRING)
 
 
 @dataclass(frozen=True)
@@ -38,17 +50,9 @@ def make_app(models: ServedModels, rules: Rules) -> Gate:
     """The application. `gate.is_draining = True` has it take no more requests."""
     routes = [
         Route("/", playground),
-        Route("/v1/completions", completions, methods=["POST"]),
-        Route("/v1/chat/completions", chat_completions, methods=["POST"]),
-        Route("/v1/score", score, methods=["POST"]),
-        Route("/v1/models", _models),
-        Route("/v1/models/{name:path}", _model),
-        Route("/tokenize", tokenize, methods=["POST"]),
-        Route("/detokenize", detokenize, methods=["POST"]),
-        Route("/health", _health),
-        Route("/ready", _ready),
-        Route("/version", _version),
-        Route("/metrics", _metrics),
+        Route(f"{FOLDER}{{name}}", playground_file),
+        *(Route(each.path, each.respond, methods=["POST"]) for each in ENDPOINTS),
+        *(Route(each.path.replace("{name}", "{name:path}"), each.respond) for each in LOOKUPS),
     ]
     app = Starlette(
         routes=routes,
@@ -58,6 +62,7 @@ def make_app(models: ServedModels, rules: Rules) -> Gate:
     gate = Gate(app, rules.keys, rules.hosts, rules.most_of_key, metrics.observe)
     app.state.models, app.state.metrics, app.state.gate = models, metrics, gate
     app.state.queue_timeout = rules.queue_timeout
+    app.state.document = document(ENDPOINTS, LOOKUPS, rules.keys is not None)
     return gate
 
 
@@ -71,13 +76,16 @@ async def _model(request: Request) -> Response:
     return JsonAnswer(models.find(request.path_params["name"]).listed())
 
 
+async def _tokenizer_info(request: Request) -> Response:
+    models: ServedModels = request.app.state.models
+    return JsonAnswer(models.find(request.query_params.get("model")).tokenizer_info)
+
+
 async def _health(request: Request) -> Response:
-    """Alive."""
     return JsonAnswer({"status": "ok"})
 
 
 async def _ready(request: Request) -> Response:
-    """Whether it takes requests."""
     if request.app.state.gate.is_draining:
         error = RequestError("the server is shutting down", 503, code="shutting_down")
         return error_response(error)
@@ -93,6 +101,10 @@ async def _metrics(request: Request) -> Response:
     return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
+async def _openapi(request: Request) -> Response:
+    return JsonAnswer(request.app.state.document)
+
+
 async def _http(request: Request, error: Exception) -> Response:
     """What Starlette says: no such path, no such method."""
     assert isinstance(error, HTTPException)
@@ -106,3 +118,27 @@ async def _http(request: Request, error: Exception) -> Response:
 async def _refused(request: Request, error: Exception) -> Response:
     """What is no error of ours is a bug: uvicorn logs it."""
     return error_response(as_request_error(error))
+
+
+LOOKUPS = (
+    Lookup(
+        "/v1/models",
+        "What is served.",
+        _models,
+        record(object=constant("list"), data=array_of(_SOME_MODEL)),
+    ),
+    Lookup("/v1/models/{name}", "One of them.", _model, _SOME_MODEL),
+    Lookup(
+        "/tokenizer_info",
+        "The settings of a model's tokenizer, as vLLM tells them.",
+        _tokenizer_info,
+        {"type": "object", "properties": {"tokenizer_class": STRING}},
+        query=("model",),
+        refusals=(400, 401, 403, 404),
+    ),
+    Lookup("/health", "Whether it is alive.", _health, _SOME_STATUS, refusals=(403,)),
+    Lookup("/ready", "Whether it takes requests.", _ready, _SOME_STATUS, refusals=(403, 503)),
+    Lookup("/version", "The package's version.", _version, record(version=STRING)),
+    Lookup("/metrics", "What it does and has done, for Prometheus.", _metrics),
+    Lookup("/openapi.json", "This description.", _openapi, {"type": "object"}),
+)

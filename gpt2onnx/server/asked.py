@@ -6,16 +6,39 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
+from gpt2onnx.runtime.decoding.beams import Observer
 from gpt2onnx.runtime.decoding.results import Generation, Score
+from gpt2onnx.samplers import GenerationParams
 from gpt2onnx.samplers.params.rules import STREAM_EXCLUDES
-from gpt2onnx.server.fields import Fields, refusal
-from gpt2onnx.server.sampling import PRIORITIES, parameters_of, require_few
-from gpt2onnx.server.served import Served
+from gpt2onnx.server.fields import Field, Form, flag, integer, nested, refusal, text
+from gpt2onnx.server.sampling import PARAMETER_FIELDS, parameters_of, require_few
+from gpt2onnx.server.schemas import INTEGER, STRING, Schema, constant
+from gpt2onnx.server.served import MODEL, Served
 from gpt2onnx.serving.handle import Handle
 
 MOST_LOGPROBS = 20
+# A request's place in the queue, from -10 to 10.
+PRIORITIES = 10
+_STREAM_OPTIONS = Form(
+    {
+        "include_usage": flag("Tell the usage in a last frame."),
+        "include_obfuscation": flag("Taken without effect."),
+    },
+    ignored=(),
+)
+# What both endpoints of text take.
+TEXT_FIELDS: Final[Mapping[str, Field]] = {
+    "model": MODEL,
+    "stream": flag("Send tokens as they come, as server-sent events."),
+    "stream_options": nested(_STREAM_OPTIONS, "How to stream."),
+    **PARAMETER_FIELDS,
+    "negative_prompt": text("What guidance_scale leads away from."),
+    "priority": integer(
+        -PRIORITIES, PRIORITIES, "Its place in the queue: higher ones go first.", 0
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -28,13 +51,29 @@ class Terms:
 
 @dataclass(frozen=True)
 class Options:
-    """What a request says of its answer's form."""
+    """What a request says of its answer's form. `logprobs` is None where there are to be none."""
 
     logprobs: int | None = None  # how many beside each token's own
     echo: bool = False
     stream: bool = False
     include_usage: bool = False
     token_ids: bool = False  # each token's id, too
+
+    @classmethod
+    def of(
+        cls, fields: Mapping[str, Any], logprobs: int | None, echo: bool = False, ids: bool = False
+    ) -> Options:
+        """With what the fields say of streams. Raises RequestError."""
+        stream, settings = fields["stream"], fields.get("stream_options")
+        if settings and not stream:
+            raise refusal("stream_options", "has no effect without stream: leave it out")
+        include_usage = settings is not None and settings["include_usage"]
+        return cls(logprobs, echo, stream, include_usage, ids)
+
+    @property
+    def scores(self) -> bool:
+        """Whether the prompt's own tokens have log-probabilities, too."""
+        return self.echo and self.logprobs is not None
 
 
 @dataclass(frozen=True)
@@ -84,61 +123,75 @@ class Asked:
         return [[each] * self.count for each in read]
 
 
-def stream_options(fields: Fields) -> tuple[bool, bool]:
-    """Whether to stream, and to tell the usage at the end. Raises RequestError."""
-    stream = fields.flag("stream")
-    if "stream_options" in fields and not stream:
-        raise refusal("stream_options", "has no effect without stream: leave it out")
-    options = Fields(fields.object("stream_options"))
-    include_usage = options.flag("include_usage")
-    options.flag("include_obfuscation")
-    options.end()
-    return stream, include_usage
+@dataclass(frozen=True)
+class Prepared:
+    """A request that was understood, before its engine takes it."""
+
+    served: Served
+    options: Options
+    prompts: Sequence[AskedPrompt]
+    params: GenerationParams
+    parameters: Mapping[str, Any]  # what generate is asked
+    count: int
+    priority: int
+    only_read: bool
+
+    def submit(self, terms: Terms, observe: Observer | None = None) -> Asked:
+        """Have the engine take it. Raises what that raises.
+
+        `observe` is told the steps of beam searches, which have no tokens to stream.
+        """
+        if self.options.stream and not observe:
+            self.params.check_beside(STREAM_EXCLUDES)
+        handle = self._score(terms) if self.only_read else self._generate(terms, observe)
+        return Asked(
+            self.served, self.options, handle, self.prompts, self.count, only_read=self.only_read
+        )
+
+    def _generate(self, terms: Terms, observe: Observer | None) -> Handle:
+        return self.served.engine.submit(
+            [each.ids for each in self.prompts],
+            top_logprobs=self.options.logprobs or 0,
+            prompt_logprobs=self.options.scores,
+            priority=self.priority,
+            tenant=terms.tenant,
+            deadline=terms.deadline,
+            draft=self.served.draft_for(self.params),
+            observe=observe,
+            **self.parameters,
+        )
+
+    def _score(self, terms: Terms) -> Handle:
+        scores = self.options.scores
+        return self.served.engine.submit_score(
+            [each.ids for each in self.prompts if scores and len(each.ids) > 1],
+            add_bos=False,
+            top_logprobs=self.options.logprobs or 0,
+            priority=self.priority,
+            tenant=terms.tenant,
+            deadline=terms.deadline,
+        )
 
 
-def submitted(
+def prepared(
     served: Served,
     prompts: Sequence[Any],
-    fields: Fields,
+    fields: Mapping[str, Any],
     options: Options,
     max_tokens: int | None,
-    terms: Terms,
-) -> Asked:
-    """Have the engine take what the rest of the fields asks for. Raises what that raises."""
+) -> Prepared:
+    """Understand what the fields ask for. Raises RequestError, ParameterError, PromptError."""
     parameters = parameters_of(fields, served.model.defaults)
     if max_tokens:
         parameters["max_new_tokens"] = max_tokens
-    negative = fields.text("negative_prompt")
-    priority = fields.integer("priority", -PRIORITIES, PRIORITIES) or 0
-    fields.end()
     count = parameters.get("num_return_sequences", 1)
     require_few(parameters.get("best_of", count), len(prompts))
     params = served.model.params(parameters)
-    if options.stream:
-        params.check_beside(STREAM_EXCLUDES)
     read = [_prompt(served, each, options, parameters) for each in prompts]
-    scores = options.echo and options.logprobs is not None
-    of_request: dict[str, Any] = {
-        "priority": priority,
-        "tenant": terms.tenant,
-        "deadline": terms.deadline,
-    }
-    if max_tokens == 0:
-        texts = [each.ids for each in read if scores and len(each.ids) > 1]
-        handle = served.engine.submit_score(
-            texts, add_bos=False, top_logprobs=options.logprobs or 0, **of_request
-        )
-        return Asked(served, options, handle, read, count, only_read=True)
-    if negative is not None:
-        parameters["negative_prompt"] = negative
-    handle = served.engine.submit(
-        [each.ids for each in read],
-        top_logprobs=options.logprobs or 0,
-        prompt_logprobs=scores,
-        **of_request,
-        **parameters,
-    )
-    return Asked(served, options, handle, read, count)
+    if "negative_prompt" in fields:
+        parameters["negative_prompt"] = fields["negative_prompt"]
+    priority, only_read = fields.get("priority", 0), max_tokens == 0
+    return Prepared(served, options, read, params, parameters, count, priority, only_read)
 
 
 def _prompt(
@@ -156,6 +209,11 @@ def _read(ids: list[int], score: Score | None) -> Generation:
     if score:
         read.prompt_logprobs, read.prompt_alternatives = score.logprobs, score.alternatives
     return read
+
+
+def head_schema(kind: str) -> dict[str, Schema]:
+    """What `Asked.head` gives."""
+    return {"id": STRING, "object": constant(kind), "created": INTEGER, "model": STRING}
 
 
 def usage(groups: Sequence[Sequence[Generation]]) -> dict[str, int]:

@@ -6,82 +6,132 @@ https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from functools import partial
-from typing import Any
-
-from anyio import to_thread
-from starlette.requests import Request
-from starlette.responses import Response
+from typing import Any, Final
 
 from gpt2onnx.errors import RequestError, shown
 from gpt2onnx.runtime.decoding.results import Alternative, Generation, Token
 from gpt2onnx.server.asked import (
     MOST_LOGPROBS,
+    TEXT_FIELDS,
     Asked,
     Options,
-    Terms,
+    Prepared,
     finish_reason,
-    stream_options,
-    submitted,
+    head_schema,
+    prepared,
     usage,
 )
-from gpt2onnx.server.body import json_object
-from gpt2onnx.server.event_stream import EventStream
-from gpt2onnx.server.fields import Fields, refusal
-from gpt2onnx.server.json_answer import JsonAnswer
-from gpt2onnx.server.sampling import length_of
-from gpt2onnx.server.served import Served, ServedModels
-from gpt2onnx.server.taking import taken
-from gpt2onnx.server.watching import watched
+from gpt2onnx.server.endpoint import EngineEndpoint
+from gpt2onnx.server.fields import (
+    Form,
+    anything,
+    array,
+    flag,
+    integer,
+    nested,
+    one_of,
+    refusal,
+    text,
+)
+from gpt2onnx.server.sampling import length_fields, take_length
+from gpt2onnx.server.schemas import (
+    FINISH_REASON,
+    INTEGER,
+    NUMBER,
+    STRING,
+    USAGE,
+    Schema,
+    array_of,
+    constant,
+    or_null,
+    record,
+)
+from gpt2onnx.server.served import Served
 
-_NO_TOOLS = "models of this family call no tools"
-_REFUSED = {
-    **dict.fromkeys(
-        ("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"), _NO_TOOLS
-    ),
-    **dict.fromkeys(("audio", "modalities", "prediction"), "text alone is written"),
-    "web_search_options": "nothing is looked up",
-    "reasoning_effort": "models of this family don't reason apart from their answer",
-    "verbosity": "models of this family weren't taught it",
-    "draft": "the server's own choice",
-}
 MOST_MESSAGES = 1000
+_LENGTHS = ("max_completion_tokens", "max_tokens")
+_NO_TOOLS = "models of this family call no tools"
+_PART: Final[Schema] = {
+    "type": "object",
+    "properties": {"type": constant("text"), "text": STRING},
+    "required": ["type", "text"],
+}
+_MESSAGE = nested(
+    Form(
+        {
+            "role": one_of(("system", "developer", "user", "assistant"), "Who speaks."),
+            "content": anything(
+                "a string, or text parts",
+                "A text, or a list of text parts.",
+                anyOf=[STRING, array_of(_PART)],
+            ),
+            "name": text("The speaker's name."),
+        },
+        refused={"tool_calls": _NO_TOOLS, "function_call": _NO_TOOLS},
+        ignored=(),
+        required=("role", "content"),
+    ),
+    "A message.",
+)
+_FORM = Form(
+    {
+        **TEXT_FIELDS,
+        **length_fields(*_LENGTHS),
+        "messages": array(
+            "The conversation.",
+            items=_MESSAGE.schema,
+            minItems=1,
+            maxItems=MOST_MESSAGES,
+        ),
+        "logprobs": flag("List each token's log-probability."),
+        "top_logprobs": integer(0, MOST_LOGPROBS, "How many others to list beside each token."),
+    },
+    refused={
+        **dict.fromkeys(
+            ("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"),
+            _NO_TOOLS,
+        ),
+        **dict.fromkeys(("audio", "modalities", "prediction"), "text alone is written"),
+        "web_search_options": "nothing is looked up",
+        "reasoning_effort": "models of this family don't reason apart from their answer",
+        "verbosity": "models of this family weren't taught it",
+        "draft": "the server's own choice",
+    },
+    required=("messages",),
+)
+
+_NAMED: Final = {"token": STRING, "logprob": NUMBER, "bytes": array_of(INTEGER)}
+_LOGPROBS = record(
+    content=array_of(record(**_NAMED, top_logprobs=array_of(record(**_NAMED)))),
+    refusal={"type": "null"},
+)
+_CHOICE = record(
+    index=INTEGER,
+    message=record(role=constant("assistant"), content=STRING, refusal={"type": "null"}),
+    logprobs=or_null(_LOGPROBS),
+    finish_reason=FINISH_REASON,
+)
+_ANSWER = record(**head_schema("chat.completion"), choices=array_of(_CHOICE), usage=USAGE)
 
 
-async def chat_completions(request: Request) -> Response:
-    """Answers with whole messages, or streams them."""
-    asked = await taken(request, take)
-    if asked.options.stream:
-        return EventStream(_objects(asked), asked.handle)
-    async with watched(request.receive, asked.handle):
-        results = await asked.handle
-    return JsonAnswer(await to_thread.run_sync(partial(_whole, asked, results)))
-
-
-def take(models: ServedModels, body: bytes, terms: Terms) -> Asked:
-    """Understand a request, and have its engine take it. Raises what that raises."""
-    fields = Fields(json_object(body), _REFUSED)
-    served = models.find(fields.text("model"))
-    prompt = _prompt(served, fields)
-    stream, include_usage = stream_options(fields)
-    logprobs = fields.flag("logprobs")
-    top = fields.integer("top_logprobs", 0, MOST_LOGPROBS)
+def _prepare(served: Served, fields: dict[str, Any]) -> Prepared:
+    prompt = _prompt(served, fields["messages"])
+    logprobs, top = fields["logprobs"], fields.get("top_logprobs")
     if top is not None and not logprobs:
         raise refusal("top_logprobs", "has no effect without logprobs: set that, or leave it out")
-    options = Options((top or 0) if logprobs else None, False, stream, include_usage)
-    length = length_of(fields, ("max_completion_tokens", "max_tokens"), None)
+    options = Options.of(fields, (top or 0) if logprobs else None)
+    length = take_length(fields, _LENGTHS, None)
     if length == 0:
         raise refusal("max_completion_tokens", "is 0: expected at least 1")
     if length is None and "max_length" not in fields:
         length = _rest(served, prompt)
-    return submitted(served, [prompt], fields, options, length, terms)
+    return prepared(served, [prompt], fields, options, length)
 
 
-def _prompt(served: Served, fields: Fields) -> str:
+def _prompt(served: Served, messages: list[Any]) -> str:
     """The messages as the model's template writes them."""
-    messages = fields.array("messages")
-    if not messages or len(messages) > MOST_MESSAGES:
-        raise refusal("messages", f"has {len(messages or [])}: expected 1 to {MOST_MESSAGES}")
+    if not 0 < len(messages) <= MOST_MESSAGES:
+        raise refusal("messages", f"has {len(messages)}: expected 1 to {MOST_MESSAGES}")
     read = [_message(each) for each in messages]
     if served.template is None:
         raise RequestError(
@@ -94,18 +144,9 @@ def _prompt(served: Served, fields: Fields) -> str:
 
 
 def _message(given: Any) -> dict[str, str]:
-    """A message's role and text."""
-    if not isinstance(given, dict):
-        raise refusal("messages", f"holds {shown(given)}: expected objects")
-    fields = Fields(given, {"tool_calls": _NO_TOOLS, "function_call": _NO_TOOLS})
-    role, name, content = fields.text("role"), fields.text("name"), fields.take("content")
-    fields.end()
-    if role not in ("system", "developer", "user", "assistant"):
-        raise refusal(
-            "messages", f"has role {shown(role)}: expected system, developer, user or assistant"
-        )
-    message = {"role": role, "content": _text(content)}
-    return message if name is None else {**message, "name": name}
+    """A message's role and text, and the speaker's name if there is one."""
+    fields: dict[str, Any] = _MESSAGE.check("messages", given)
+    return fields | {"content": _text(fields["content"])}
 
 
 def _text(content: Any) -> str:
@@ -196,3 +237,15 @@ def _deltas(token: Token, begun: set[int]) -> list[dict[str, str]]:
     if token.finish_reason:
         deltas.append({})
     return deltas
+
+
+CHAT = EngineEndpoint(
+    "/v1/chat/completions",
+    "What a conversation goes on with.",
+    _FORM,
+    _ANSWER,
+    _prepare,
+    _whole,
+    _objects,
+    "messages",
+)

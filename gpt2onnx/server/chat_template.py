@@ -32,7 +32,7 @@ class ChatTemplate:
         )
         environment.filters["tojson"] = _as_json
         environment.globals |= {"raise_exception": _refuse, "strftime_now": _now}
-        self._tokens = dict(tokens)
+        self.source, self._tokens = source, dict(tokens)
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:
@@ -65,7 +65,7 @@ def find_template(folder: Path) -> ChatTemplate | None:
     else:
         source = settings.get("chat_template")
     if isinstance(source, list):  # several by their names
-        named = {each.get("name"): each.get("template") for each in source}
+        named = {e.get("name"): e.get("template") for e in source if isinstance(e, dict)}
         source = named.get("default")
     if source is None:
         return None

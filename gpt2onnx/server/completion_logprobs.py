@@ -34,7 +34,7 @@ class Listing:
         self._logprobs: list[float | None] = []
         self._top: list[dict[str, float] | None] = []
         self._places: list[int] = []
-        self._ids: list[list[int]] = []
+        self._ids: list[dict[str, int] | None] = []
 
     def add_written(self, written: Generation) -> None:
         """All tokens of a text, behind the prompt's where it is echoed."""
@@ -78,11 +78,11 @@ class Listing:
         self._places.append(place)
         if logprob is None:
             self._top.append(None)
-            self._ids.append([])
+            self._ids.append(None)
             return
         top: dict[str, tuple[int, float]] = {}
         for each in row[: self._count]:  # of two with one name the more probable one
             top.setdefault(self._tokens.name(each.id), (each.id, each.logprob))
         top.setdefault(name, (token, logprob))
         self._top.append({named: value for named, (_, value) in top.items()})
-        self._ids.append([id_ for id_, _ in top.values()])
+        self._ids.append({named: id_ for named, (id_, _) in top.items()})

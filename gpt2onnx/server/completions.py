@@ -11,75 +11,83 @@ from functools import partial
 from typing import Any
 
 from anyio import to_thread
-from starlette.requests import Request
-from starlette.responses import Response
 
 from gpt2onnx.runtime.decoding.results import Generation
 from gpt2onnx.server.asked import (
     MOST_LOGPROBS,
+    TEXT_FIELDS,
     Asked,
     Options,
-    Terms,
+    Prepared,
     finish_reason,
-    stream_options,
-    submitted,
+    head_schema,
+    prepared,
     usage,
 )
-from gpt2onnx.server.body import json_object
 from gpt2onnx.server.completion_logprobs import Listing
-from gpt2onnx.server.event_stream import EventStream
-from gpt2onnx.server.fields import Fields, refusal
-from gpt2onnx.server.json_answer import JsonAnswer
-from gpt2onnx.server.sampling import length_of
-from gpt2onnx.server.served import ServedModels
-from gpt2onnx.server.taking import taken
-from gpt2onnx.server.watching import watched
+from gpt2onnx.server.endpoint import EngineEndpoint
+from gpt2onnx.server.fields import Form, flag, integer
+from gpt2onnx.server.prompts import prompts_field, prompts_of
+from gpt2onnx.server.sampling import length_fields, take_length
+from gpt2onnx.server.schemas import (
+    FINISH_REASON,
+    INTEGER,
+    NUMBER,
+    STRING,
+    USAGE,
+    array_of,
+    map_of,
+    or_null,
+    record,
+    with_optional,
+)
+from gpt2onnx.server.served import Served
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
 _HEAD = ("cmpl", "text_completion")
-_REFUSED = {
-    "suffix": "a GPT-2 writes on, it fills nothing in",
-    "draft": "the server's own choice",
-}
+_FORM = Form(
+    {
+        **TEXT_FIELDS,
+        **length_fields("max_tokens"),
+        "prompt": prompts_field("A text, token ids, or a list of either."),
+        "echo": flag("Begin each text with its prompt."),
+        "logprobs": integer(
+            *(0, MOST_LOGPROBS),
+            "List each token's log-probability, and those of so many others beside it.",
+        ),
+        "return_token_ids": flag("List each token's id, and the prompt's."),
+    },
+    refused={
+        "suffix": "a GPT-2 writes on, it fills nothing in",
+        "draft": "the server's own choice",
+    },
+)
+
+_LISTS = record(
+    tokens=array_of(STRING),
+    token_logprobs=array_of(or_null(NUMBER)),
+    top_logprobs=array_of(or_null(map_of(NUMBER))),
+    text_offset=array_of(INTEGER),
+)
+_LOGPROBS = with_optional(_LISTS, top_token_ids=array_of(or_null(map_of(INTEGER))))
+_CHOICE = with_optional(
+    record(index=INTEGER, text=STRING, logprobs=or_null(_LOGPROBS), finish_reason=FINISH_REASON),
+    prompt_token_ids=array_of(INTEGER),
+    token_ids=array_of(INTEGER),
+)
+_ANSWER = record(**head_schema(_HEAD[1]), choices=array_of(_CHOICE), usage=USAGE)
 
 
-async def completions(request: Request) -> Response:
-    """Answers with whole texts, or streams them."""
-    asked = await taken(request, take)
-    if asked.options.stream:
-        return EventStream(_objects(asked), asked.handle)
-    async with watched(request.receive, asked.handle):
-        results = await asked.handle
-    return JsonAnswer(await to_thread.run_sync(partial(_whole, asked, results)))
-
-
-def take(models: ServedModels, body: bytes, terms: Terms) -> Asked:
-    """Understand a request, and have its engine take it. Raises what that raises."""
-    fields = Fields(json_object(body), _REFUSED)
-    served = models.find(fields.text("model"))
-    prompts = _prompts(fields.take("prompt", ""))
-    stream, include_usage = stream_options(fields)
-    options = Options(
-        fields.integer("logprobs", 0, MOST_LOGPROBS),
-        fields.flag("echo"),
-        stream,
-        include_usage,
-        fields.flag("return_token_ids"),
+def prepare(served: Served, fields: dict[str, Any]) -> Prepared:
+    """Understand the fields of a request. Raises RequestError, ParameterError, PromptError."""
+    options = Options.of(fields, fields.get("logprobs"), fields["echo"], fields["return_token_ids"])
+    max_tokens = take_length(fields, ("max_tokens",), DEFAULT_MAX_TOKENS)
+    return prepared(
+        served, prompts_of("prompt", fields.get("prompt", "")), fields, options, max_tokens
     )
-    max_tokens = length_of(fields, ("max_tokens",), DEFAULT_MAX_TOKENS)
-    return submitted(served, prompts, fields, options, max_tokens, terms)
 
 
-def _prompts(given: Any) -> list[Any]:
-    """A list of texts or of ids."""
-    if isinstance(given, list) and given and isinstance(given[0], str | list):
-        return given
-    if isinstance(given, str) or (isinstance(given, list) and given):
-        return [given]
-    raise refusal("prompt", "is empty or no prompt: expected a text, token ids, or a list of them")
-
-
-def _whole(asked: Asked, results: Any) -> dict[str, Any]:
+def whole(asked: Asked, results: Any) -> dict[str, Any]:
     """The answer as one object."""
     groups = asked.groups(results)
     choices = [
@@ -102,7 +110,8 @@ def _choice(asked: Asked, index: int, written: Generation) -> dict[str, Any]:
         "logprobs": listed and listed.as_object(),
         "finish_reason": finish_reason(written.finish_reason),
     }
-    return choice | {"token_ids": written.token_ids} if asked.options.token_ids else choice
+    ids = {"prompt_token_ids": prompt.ids, "token_ids": written.token_ids}
+    return choice | ids if asked.options.token_ids else choice
 
 
 async def _objects(asked: Asked) -> AsyncGenerator[Mapping[str, Any], None]:
@@ -118,18 +127,21 @@ async def _objects(asked: Asked) -> AsyncGenerator[Mapping[str, Any], None]:
 
 async def _choices(asked: Asked) -> AsyncGenerator[dict[str, Any], None]:
     """Tokens as they come; all at the end where the prompt's own have log-probabilities."""
-    if asked.only_read or (asked.options.echo and asked.options.logprobs is not None):
-        whole = await to_thread.run_sync(partial(_whole, asked, await asked.handle))
-        for choice in whole["choices"]:
+    if asked.only_read or asked.options.scores:
+        answer = await to_thread.run_sync(partial(whole, asked, await asked.handle))
+        for choice in answer["choices"]:
             yield choice
         return
     texts = [asked.prompt(index).text for index in range(len(asked.prompts) * asked.count)]
-    listings = _listings(asked)
+    listings, begun = _listings(asked), set[int]()
     async for token in asked.handle:
         index = token.sequence
         listed = listings[index].only(token) if listings else None
         text, texts[index] = texts[index] + token.text, ""
         ids = {"token_ids": [token.id]} if asked.options.token_ids else {}
+        if ids and index not in begun:
+            ids["prompt_token_ids"] = asked.prompt(index).ids
+            begun.add(index)
         if text or listed or ids or token.finish_reason:
             yield {
                 "index": index,
@@ -150,3 +162,14 @@ def _listings(asked: Asked) -> list[Listing]:
         Listing(asked.served.tokens, logprobs, asked.prompt(index), asked.options)
         for index in indices
     ]
+
+
+COMPLETIONS = EngineEndpoint(
+    "/v1/completions",
+    "Texts that go on from prompts.",
+    _FORM,
+    _ANSWER,
+    prepare,
+    whole,
+    _objects,
+)

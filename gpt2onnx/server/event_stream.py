@@ -5,7 +5,6 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -19,8 +18,6 @@ from gpt2onnx.server.failures import as_request_error, error_object, error_respo
 from gpt2onnx.server.watching import watched
 from gpt2onnx.serving.handle import Handle
 
-# Seconds after which a client that doesn't read is dropped.
-PATIENCE = 60.0
 _LOG = logging.getLogger("gpt2onnx.server")
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -43,25 +40,22 @@ class EventStream(Response):
             except Exception as error:
                 await error_response(logged(error))(scope, receive, send)
                 return
-            start = {"type": "http.response.start", "status": 200, "headers": _HEADERS}
             try:
-                await _send(send, start)
-                await _send(send, _body(frame(first)))
-                await self._send_rest(send)
-                await _send(send, {"type": "http.response.body", "body": b"", "more_body": False})
+                await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+                await send(_body(frame(first)))
+                await send(_body(await self._rest(send)))
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
             finally:
                 await self._objects.aclose()
 
-    async def _send_rest(self, send: Send) -> None:
+    async def _rest(self, send: Send) -> bytes:
+        """Send what comes: its last frame."""
         try:
             async for each in self._objects:
-                await _send(send, _body(frame(each)))
-        except (TimeoutError, OSError):  # the client's
-            raise
+                await send(_body(frame(each)))
         except Exception as error:
-            await _send(send, _body(frame(error_object(logged(error)))))
-        else:
-            await _send(send, _body(b"data: [DONE]\n\n"))
+            return frame(error_object(logged(error)))
+        return b"data: [DONE]\n\n"
 
 
 def logged(error: Exception) -> Any:
@@ -78,8 +72,3 @@ def frame(content: Any) -> bytes:
 
 def _body(content: bytes) -> Message:
     return {"type": "http.response.body", "body": content, "more_body": True}
-
-
-async def _send(send: Send, message: Message) -> None:
-    async with asyncio.timeout(PATIENCE):
-        await send(message)

@@ -16,8 +16,10 @@ from gpt2onnx.errors import RequestError
 from gpt2onnx.server.failures import error_response
 from gpt2onnx.server.keys import Keys
 
-# What tells nothing but that the server is there, and the page, which has no data in it.
+# What tells nothing but that the server is there, and the page and its files, which have no data
+# in them.
 OPEN = ("/health", "/ready", "/")
+OPEN_FOLDER = "/playground/"
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 # Told the path, the status and the seconds of each request.
@@ -81,7 +83,7 @@ class Gate:
         """Whose request it is. Raises RequestError."""
         headers = Headers(scope=scope)
         self._check_host(headers.get("host", ""))
-        if scope["path"] in OPEN:
+        if scope["path"] in OPEN or scope["path"].startswith(OPEN_FOLDER):
             return None
         tenant = self._keys.owner(headers.get("authorization")) if self._keys else None
         if scope["method"] == "POST":

@@ -17,6 +17,7 @@ from typing import Any
 import uvicorn
 
 from gpt2onnx.errors import ServerError
+from gpt2onnx.server.connection import Connection
 from gpt2onnx.server.gate import Gate
 
 # Seconds that running requests have to finish, and error frames to be sent.
@@ -53,6 +54,7 @@ class Server(uvicorn.Server):
     def __init__(self, gate: Gate, close: Callable[[], None], grace: float = GRACE) -> None:
         config = uvicorn.Config(
             gate,
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -6,31 +6,107 @@ Every parameter of GenerationParams is a field by its own name, too. Knows no en
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, get_args, get_type_hints
 
-from gpt2onnx.errors import shown
-from gpt2onnx.samplers.params.table import PARAMETERS
-from gpt2onnx.server.fields import Fields, refusal
+from gpt2onnx.samplers.params.parameter import Parameter
+from gpt2onnx.samplers.params.rules import CONSTRAINTS
+from gpt2onnx.samplers.params.table import PARAMETERS, ParameterTable
+from gpt2onnx.server.fields import Field, Form, integer, mapping, nested, one_of, refusal
 
 MOST_STOPS = 32
 MOST_BIASES = 1024
 MOST_SCHEMA_BYTES = 64 * 1024
 MOST_SEQUENCES = 128
-# A request's place in the queue, from -10 to 10.
-PRIORITIES = 10
+MOST_TOKENS = 2**31 - 1
 # What no text can say isn't for clients.
 SERVED = {name: each for name, each in PARAMETERS.items() if each.kind}
-_CONSTRAINTS = ("regex", "json_schema", "grammar")
+_TYPES = get_type_hints(ParameterTable)
+_ID: Final = {"type": "integer", "minimum": 0}
+_IDS: Final = {"type": "array", "items": _ID}
+_WORDS: Final = {"type": "array", "items": _IDS}
+# Each kind of value in JSON.
+KINDS: Final[Mapping[str, dict[str, Any]]] = {
+    "integer": {"type": "integer"},
+    "number": {"type": "number"},
+    "flag": {"type": "boolean"},
+    "choice": {"type": "string"},
+    "names": {"type": "array", "items": {"type": "string"}},
+    "texts": {
+        "anyOf": [
+            {"type": "string"},
+            _ID,
+            {"type": "array", "items": {"anyOf": [{"type": "string"}, _ID]}},
+        ]
+    },
+    "token": _ID,
+    "tokens": {"anyOf": [_ID, _IDS]},
+    "words": _WORDS,
+    "phrases": {"type": "array", "items": {"anyOf": [_IDS, _WORDS]}},
+    "biases": {
+        "type": "object",
+        "additionalProperties": {"type": "number"},
+        "maxProperties": MOST_BIASES,
+    },
+    "early_stopping": {"anyOf": [{"type": "boolean"}, {"const": "never"}]},
+    "regex": {"type": "string"},
+    "schema": {"anyOf": [{"type": "string"}, {"type": "object"}]},
+    "grammar": {"type": "string"},
+}
 _SAME = {"n": "num_return_sequences", "stop": "stop_strings"}
+_SCHEMA = Form(
+    {
+        "schema": mapping("The schema."),
+        **{name: Field({}) for name in ("name", "description", "strict")},
+    },
+    ignored=(),
+)
+_FORMAT = Form(
+    {
+        "type": one_of(("text", "json_object", "json_schema"), "What the text is.", "text"),
+        "json_schema": nested(_SCHEMA, "Of the type json_schema."),
+    },
+    ignored=(),
+)
 
 
-def parameters_of(fields: Fields, defaults: Mapping[str, Any]) -> dict[str, Any]:
+def length_fields(*names: str) -> dict[str, Field]:
+    """What bounds a text's length, by these names and our own."""
+    return dict.fromkeys(
+        (*names, "max_new_tokens"), integer(0, MOST_TOKENS, "The most tokens to write.")
+    )
+
+
+def _parameter(name: str, each: Parameter) -> Field:
+    schema = KINDS[each.kind]
+    if each.kind == "choice":
+        schema = {**schema, "enum": _choices(_TYPES[name])}
+    return Field({**schema, "description": each.help})
+
+
+def _choices(of: Any) -> list[str]:
+    """The strings of a Literal, or of one among others."""
+    args = get_args(of)
+    return [n for each in args for n in ([each] if isinstance(each, str) else _choices(each))]
+
+
+# Whatever else says how to write: all parameters by their names, and OpenAI's names of some.
+PARAMETER_FIELDS: Final[Mapping[str, Field]] = {
+    **{name: _parameter(name, each) for name, each in SERVED.items()},
+    **{name: _parameter(own, SERVED[own]) for name, own in _SAME.items()},
+    "response_format": nested(_FORMAT, "A text of this form."),
+}
+
+
+def parameters_of(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """What a request asks of generate, `defaults` being the model's own. Raises RequestError."""
-    given = fields.all_of(SERVED)
+    given = {name: value for name, value in fields.items() if name in SERVED}
     for name, own in _SAME.items():
-        _take(fields, name, own, given)
+        if name in fields:
+            if own in given:
+                raise refusal(own, f"is the same as {name}: leave one out")
+            given[own] = fields[name]
     if form := _response_format(fields):
-        if given.keys() & {*_CONSTRAINTS, "choices"}:
+        if given.keys() & {*CONSTRAINTS}:
             raise refusal("response_format", "doesn't go with another constraint")
         given["json_schema"] = form
     _check_bounds(given)
@@ -42,21 +118,24 @@ def parameters_of(fields: Fields, defaults: Mapping[str, Any]) -> dict[str, Any]
     return _with_defaults(given, defaults)
 
 
-def length_of(fields: Fields, names: tuple[str, ...], default: int | None) -> int | None:
+def take_length(fields: dict[str, Any], names: tuple[str, ...], default: int | None) -> int | None:
     """max_tokens by whichever of its names; None where max_length or nothing bounds it."""
     found = [name for name in (*names, "max_new_tokens") if name in fields]
     if len(found) > 1:
         raise refusal(found[1], f"is the same as {found[0]}: leave one out")
     if not found:
         return None if "max_length" in fields else default
-    return fields.integer(found[0], 0, 2**31 - 1)
+    length: int = fields.pop(found[0])
+    return length
 
 
 def _with_defaults(given: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """OpenAI's: draws at temperature 1 from all tokens, and at 0 takes the best one."""
     if _is_zero(given.get("temperature")) and not given.get("do_sample"):
-        for name in ("temperature", "top_p", "seed"):  # what OpenAI's clients send all the same
-            given.pop(name, None)
+        del given["temperature"]
+        for name in ("top_p", "seed"):  # what OpenAI's clients send all the same
+            if name in given:
+                SERVED[name].check(name, given.pop(name))
         return {**given, "do_sample": False}
     if _is_above(given.get("num_beams"), 1) or _is_above(given.get("penalty_alpha"), 0):
         return given
@@ -66,27 +145,13 @@ def _with_defaults(given: dict[str, Any], defaults: Mapping[str, Any]) -> dict[s
     return given
 
 
-def _take(fields: Fields, name: str, own: str, given: dict[str, Any]) -> None:
-    if name in fields:
-        if own in given:
-            raise refusal(own, f"is the same as {name}: leave one out")
-        given[own] = fields.take(name)
-
-
-def _response_format(fields: Fields) -> Any:
+def _response_format(fields: Mapping[str, Any]) -> Any:
     """The schema that response_format asks for, if any."""
-    form = Fields(fields.object("response_format"))
-    kind = form.take("type", "text")
-    if kind not in ("text", "json_object", "json_schema"):
-        raise refusal(
-            "response_format", f"has type {shown(kind)}: expected text, json_object or json_schema"
-        )
-    schema: Any = {"type": "object"} if kind == "json_object" else None
-    if kind == "json_schema":
-        inner = form.object("json_schema")
-        schema = inner.get("schema", {"type": "object"})
-    form.end()
-    return schema
+    form = fields.get("response_format", {"type": "text"})
+    if form["type"] == "text":
+        return None
+    inner = form.get("json_schema", {}) if form["type"] == "json_schema" else {}
+    return inner.get("schema", {"type": "object"})
 
 
 def _check_bounds(given: Mapping[str, Any]) -> None:
@@ -96,18 +161,18 @@ def _check_bounds(given: Mapping[str, Any]) -> None:
         if isinstance(value, list | dict) and len(value) > most:
             shown_name = "stop" if name == "stop_strings" else name
             raise refusal(shown_name, f"has {len(value)} members: expected at most {most}")
-    for name in (*_CONSTRAINTS, "choices"):
+    for name in CONSTRAINTS:
         if name in given and (size := _size(given[name])) > MOST_SCHEMA_BYTES:
             raise refusal(name, f"has {size:,} characters: expected at most {MOST_SCHEMA_BYTES:,}")
 
 
-def require_few(sequences: object, prompts: int) -> None:
+def require_few(sequences: object, prompts: int, field: str = "n") -> None:
     """Raises RequestError for more sequences than a request may ask for."""
     each = sequences if isinstance(sequences, int) else 1
     if each * prompts > MOST_SEQUENCES:
+        what = "times the number of prompts is" if field == "n" else "has"
         raise refusal(
-            "n",
-            f"times the number of prompts is {each * prompts}: expected at most {MOST_SEQUENCES}",
+            field, f"{what} {each * prompts}: expected at most {MOST_SEQUENCES} in one request"
         )
 
 

@@ -33,6 +33,7 @@ from gpt2onnx.runtime.engine.ticket import State, Ticket
 from gpt2onnx.runtime.model import Model
 from gpt2onnx.runtime.text.prompts import Prompt
 from gpt2onnx.serving.capacity import capacity_of
+from gpt2onnx.serving.embedding import EmbeddingCall, Pooling, embedding_call
 from gpt2onnx.serving.handle import Handle
 from gpt2onnx.serving.stats import EngineStats
 
@@ -44,7 +45,7 @@ Outcome = Literal["finished", "cancelled", "expired", "failed"]
 class _Request:
     """A call that was taken: a ticket and a task for each of its prompts."""
 
-    def __init__(self, call: Call | ScoreCall, handle: Handle) -> None:
+    def __init__(self, call: Call | ScoreCall | EmbeddingCall, handle: Handle) -> None:
         self.call, self.handle = call, handle
         self.parts: dict[Ticket, _Part] = {}  # that aren't over
         self.has_begun = False
@@ -156,8 +157,29 @@ class Engine:
         call = self.model.score_call(texts, add_bos=add_bos, top_logprobs=top_logprobs)
         return self._submit(call, priority, tenant, deadline)
 
+    def submit_embedding(
+        self,
+        texts: Sequence[Prompt],
+        *,
+        pooling: Pooling = "mean",
+        priority: int = 0,
+        tenant: str | None = None,
+        deadline: float | None = None,
+    ) -> Handle:
+        """Take texts, or token ids: the result lists a vector of each, of the last hidden states.
+
+        That is the states' mean or, with `pooling` "last", the last token's. Raises ParameterError
+        for a model that was exported without hidden states, PromptError and its kinds.
+        """
+        call = embedding_call(self.model, texts, pooling)
+        return self._submit(call, priority, tenant, deadline)
+
     def _submit(
-        self, call: Call | ScoreCall, priority: int, tenant: str | None, deadline: float | None
+        self,
+        call: Call | ScoreCall | EmbeddingCall,
+        priority: int,
+        tenant: str | None,
+        deadline: float | None,
     ) -> Handle:
         handle = Handle(self._cancel, has_tokens=call.has_tokens)
         request = _Request(call, handle)

@@ -64,6 +64,8 @@ def serving(models: dict[str, Model], rules: Rules = OPEN, **bounds: Any) -> Ite
             Served(name, stack.enter_context(Engine(model, **bounds)))
             for name, model in models.items()
         ]
+        for each in served:
+            stack.callback(each.close)
         listening = stack.enter_context(run.listen("127.0.0.1", 0))
         server = run.Server(make_app(ServedModels(served), rules), stack.close)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

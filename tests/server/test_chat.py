@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 import gpt2onnx
 from gpt2onnx import Model
 from gpt2onnx.errors import ModelFolderError, RequestError
 from gpt2onnx.server.chat_template import ChatTemplate, find_template
+from tests.checkpoints import END_OF_TEXT, make_checkpoint
 from tests.server.conftest import Running, serving
 
 PATH = "/v1/chat/completions"
@@ -56,6 +58,24 @@ def test_the_object(chat: Running, model: Model) -> None:
     assert choice["message"] == {"role": "assistant", "content": expected.text, "refusal": None}
     assert (choice["finish_reason"], choice["logprobs"]) == ("length", None)
     assert answer["usage"]["prompt_tokens"] == len(expected.prompt_token_ids)
+
+
+def test_openais_client(chat: Running, model: Model) -> None:
+    expected = model.generate(PROMPT, max_new_tokens=12).text
+    with openai.OpenAI(base_url=f"{chat.url}/v1", api_key="none") as client:
+        given: Any = {"messages": MESSAGES, "temperature": 0, "max_completion_tokens": 12}
+        answer = client.chat.completions.create(model="chat", **given)
+        assert answer.choices[0].message.content == expected
+        with client.chat.completions.create(model="chat", stream=True, **given) as stream:
+            pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
+        assert "".join(pieces) == expected
+
+
+def test_a_tokenizers_settings(chat: Running) -> None:
+    _, answer, _ = chat.ask("/tokenizer_info?model=chat")
+    assert answer["chat_template"] == TEMPLATE
+    assert answer["bos_token"] == {"content": "<|endoftext|>"}
+    assert answer["tokenizer_class"] == "PreTrainedTokenizerFast"
 
 
 def test_logprobs(chat: Running, model: Model) -> None:
@@ -116,8 +136,12 @@ def test_as_long_as_the_model(chat: Running) -> None:
         ({"tools": []}, "tools", "isn't served"),
         ({"tool_choice": "auto"}, "tool_choice", "isn't served"),
         ({"messages": []}, "messages", "expected 1 to"),
-        ({"messages": [3]}, "messages", "expected objects"),
-        ({"messages": [{"role": "robot", "content": "x"}]}, "messages", "has role 'robot'"),
+        ({"messages": [3]}, "messages", "expected an object"),
+        (
+            {"messages": [{"role": "robot", "content": "x"}]},
+            "messages",
+            "role is 'robot': expected system,",
+        ),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
             "messages",
@@ -133,6 +157,33 @@ def test_what_is_refused(chat: Running, fields: dict[str, Any], param: str, mess
     status, answer, _ = chat.ask(PATH, {**GREEDY, **fields})
     assert (status, answer["error"]["param"]) == (400, param), answer
     assert message in answer["error"]["message"]
+
+
+SPECIAL = "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}:"
+
+
+@pytest.mark.parametrize("form", ["file", "settings", "several"])
+def test_from_export_to_answer(tmp_path: Path, form: str) -> None:
+    checkpoint, folder = make_checkpoint(tmp_path / "checkpoint"), tmp_path / "model"
+    settings: dict[str, Any] = {"bos_token": END_OF_TEXT}
+    if form == "file":
+        (checkpoint / "chat_template.jinja").write_text(SPECIAL, encoding="utf-8")
+        settings["chat_template"] = "{{ 'the file goes first' }}"
+    elif form == "settings":
+        settings["chat_template"] = SPECIAL
+    else:
+        named = {"default": SPECIAL, "tool_use": "x"}
+        settings["chat_template"] = [{"name": n, "template": t} for n, t in named.items()]
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps(settings))
+    gpt2onnx.export(checkpoint, folder, verify=False)
+    model = gpt2onnx.load(folder, threads=1)
+    body = {"messages": [{"role": "user", "content": "hé\n"}], "temperature": 0, "max_tokens": 5}
+    with serving({"chat": model}) as running:
+        status, answer, _ = running.ask(PATH, body)
+    expected = model.generate([256, *model.token_ids("hé\n:").tolist()], max_new_tokens=5)
+    assert status == 200, answer
+    assert answer["choices"][0]["message"]["content"] == expected.text
+    assert answer["usage"]["prompt_tokens"] == len(expected.prompt_token_ids)
 
 
 # --- templates -----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpt2onnx import Model
-from tests.server.conftest import Running
+from tests.server.conftest import Running, serving
 
 PATH = "/v1/completions"
 GREEDY = {"model": "demo", "temperature": 0, "max_tokens": 8}
@@ -91,6 +91,31 @@ def test_a_mix_of_requests_gives_what_each_gives_alone(server: Running, model: M
         assert [choice["index"] for choice in choices] == list(range(len(expected)))
 
 
+def test_a_mix_that_waits_and_freezes_gives_the_same(model: Model) -> None:
+    """Few rows, prompts whose beginning is known, and some that go before others."""
+    shared = "import os\nimport sys\n" * 30
+    with serving({"demo": model}, max_rows=4, prefix_cache="64M") as server:
+
+        def ask(n: int) -> tuple[Any, list[Any]]:
+            fields, parameters = KINDS[n % len(KINDS)]
+            prompt, length = f"{shared}{PROMPTS[n % len(PROMPTS)]}", 6 + n % 5
+            body = {"prompt": prompt, "max_tokens": length, "logprobs": 0, **fields}
+            found = server.ask(PATH, {**body, "priority": (0, 0, 0, 5)[n % 4]})
+            return found, [prompt, length, parameters]
+
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(ask, range(2 * len(KINDS))))
+        prefixes = server.engine.stats().prefixes
+    assert prefixes
+    assert prefixes.hits
+    for (status, answer, _), (prompt, length, parameters) in answers:
+        assert status == 200, answer
+        expected = alone(model, [prompt], max_new_tokens=length, **parameters)
+        for choice, each in zip(answer["choices"], expected, strict=True):
+            assert choice["text"] == each.text
+            assert choice["logprobs"]["token_logprobs"] == each.logprobs
+
+
 def test_the_object(server: Running, model: Model) -> None:
     status, answer, _ = server.ask(PATH, {**GREEDY, "prompt": "import os\n"})
     expected = model.generate("import os\n", max_new_tokens=8)
@@ -151,10 +176,13 @@ def test_token_ids(server: Running, model: Model) -> None:
     (choice,) = server.ask(PATH, body)[1]["choices"]
     assert choice["token_ids"] == expected.token_ids
     assert choice["logprobs"]["top_token_ids"] == [
-        [each.id for each in row] for row in expected.alternatives
+        {each.text: each.id for each in row} for row in expected.alternatives
     ]
+    assert choice["prompt_token_ids"] == expected.prompt_token_ids
     pieces = [frame["choices"][0] for frame in server.frames(PATH, body)[:-1]]
     assert [id_ for piece in pieces for id_ in piece["token_ids"]] == expected.token_ids
+    assert pieces[0]["prompt_token_ids"] == expected.prompt_token_ids
+    assert not any("prompt_token_ids" in piece for piece in pieces[1:])
 
 
 def test_echo_without_writing(server: Running, model: Model) -> None:

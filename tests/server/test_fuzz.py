@@ -8,7 +8,15 @@ from typing import Any
 from gpt2onnx.server.sampling import SERVED
 from tests.server.conftest import Running
 
-PATHS = ("/v1/completions", "/v1/completions", "/v1/chat/completions", "/v1/score", "/tokenize")
+PATHS = (
+    "/v1/completions",
+    "/v1/completions",
+    "/v1/chat/completions",
+    "/v1/score",
+    "/tokenize",
+    "/v1/beams",
+    "/v1/commands",
+)
 NAMES = [
     *SERVED,
     *("prompt", "n", "stop", "stream", "stream_options", "echo", "logprobs", "max_tokens", "model"),

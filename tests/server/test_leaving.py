@@ -6,13 +6,13 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from gpt2onnx import Model
-from gpt2onnx.server import event_stream
+from gpt2onnx.server import connection as connections
 from gpt2onnx.server.app import Rules
 from tests.server.conftest import Running, serving
 
@@ -21,10 +21,12 @@ LONG = {"prompt": "import os\n", "temperature": 0, "max_tokens": 200, "eos_token
 Eventually = Callable[[Callable[[], bool]], None]
 
 
-def begin(server: Running, body: dict[str, Any], buffer: int = 0) -> socket.socket:
+def begin(
+    server: Running, body: dict[str, Any], buffer: int = 0, path: str = PATH
+) -> socket.socket:
     """Ask, and leave the answer unread; `buffer` bytes of it come all the same."""
     content = json.dumps(body).encode()
-    head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     connection = socket.socket()
     connection.settimeout(30)
     if buffer:
@@ -34,9 +36,11 @@ def begin(server: Running, body: dict[str, Any], buffer: int = 0) -> socket.sock
     return connection
 
 
-@pytest.mark.parametrize("fields", [{}, {"stream": True}, {"n": 3, "temperature": 1}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"stream": True}, {"n": 3, "temperature": 1}, {"num_beams": 3}]
+)
 def test_a_client_that_leaves_while_it_is_written_for(
-    server: Running, model: Model, fields: dict[str, Any], eventually: Eventually
+    server: Running, model: Model, fields: dict[str, Any], eventually: Eventually, silent: None
 ) -> None:
     before = server.engine.stats()
     kept: list[Any] = []
@@ -53,16 +57,56 @@ def test_a_client_that_leaves_while_it_is_written_for(
     assert server.engine.stats().rows == 0
 
 
-def test_a_client_that_stops_reading_is_dropped(
-    server: Running, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def silent(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Nothing is logged, no traceback above all."""
+    yield
+    assert not caplog.records
+
+
+def test_a_stream_that_nobody_reads_is_dropped(
+    server: Running, eventually: Eventually, monkeypatch: pytest.MonkeyPatch, silent: None
 ) -> None:
-    monkeypatch.setattr(event_stream, "PATIENCE", 0.2)
+    monkeypatch.setattr(connections, "PATIENCE", 0.2)
     before = server.engine.stats().cancelled
     body = {**LONG, "temperature": 1, "n": 8, "max_tokens": 900, "logprobs": 20, "stream": True}
     connection = begin(server, body, buffer=2048)
     eventually(lambda: server.engine.stats().cancelled == before + 1)
     assert server.engine.stats().rows == 0
+    eventually(lambda: not server.server.server_state.connections)
     connection.close()
+
+
+def test_a_whole_answer_that_nobody_reads_is_dropped(
+    server: Running, eventually: Eventually, monkeypatch: pytest.MonkeyPatch, silent: None
+) -> None:
+    monkeypatch.setattr(connections, "PATIENCE", 0.2)
+    eventually(lambda: not server.server.server_state.connections)
+    body = {"prompt": "x " * 600_000, "return_token_strs": True}  # more than sockets hold
+    connection = begin(server, body, buffer=2048, path="/tokenize")
+    eventually(lambda: bool(server.server.server_state.connections))
+    eventually(lambda: not server.server.server_state.connections)
+    connection.close()
+
+
+def test_who_reads_slowly_gets_all(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "PATIENCE", 0.2)
+    connection = begin(server, {"prompt": "x " * 100_000}, buffer=2048, path="/tokenize")
+    found = b""
+    while not found.endswith(b"}"):
+        found += connection.recv(65536)
+        time.sleep(0.002)
+    connection.close()
+    assert json.loads(found.partition(b"\r\n\r\n")[2])["count"] == 100_001
+
+
+def test_leaving_with_half_a_body(server: Running, eventually: Eventually, silent: None) -> None:
+    connection = socket.create_connection(("127.0.0.1", server.port))
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    connection.sendall(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
+    eventually(lambda: bool(server.server.server_state.tasks))
+    connection.close()
+    eventually(lambda: not server.server.server_state.tasks)
 
 
 def test_a_full_queue_and_those_who_wait(model: Model, eventually: Eventually) -> None:

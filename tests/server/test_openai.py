@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import openai
 import pytest
@@ -11,6 +12,7 @@ from gpt2onnx import Model
 from tests.server.conftest import Running
 
 PROMPT = "import os\n"
+ENDLESS: dict[str, Any] = {"eos_token_id": []}
 
 
 @pytest.fixture
@@ -63,6 +65,36 @@ def test_errors(client: openai.OpenAI) -> None:
             client.chat.completions.create(
                 model="demo", messages=[{"role": "user", "content": "x"}]
             )
+
+
+def test_streams_asynchronously(server: Running, model: Model) -> None:
+    async def ask(client: openai.AsyncOpenAI, seed: int) -> str:
+        stream = await client.completions.create(
+            model="demo", prompt=PROMPT, max_tokens=9, seed=seed, stream=True
+        )
+        return "".join([chunk.choices[0].text async for chunk in stream])
+
+    async def several() -> list[str]:
+        client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none")
+        async with client:
+            return await asyncio.gather(*(ask(client, seed) for seed in range(4)))
+
+    drawn = {"do_sample": True, "top_k": 0, "max_new_tokens": 9}
+    expected = [model.generate(PROMPT, seed=n, **drawn).text for n in range(4)]
+    assert asyncio.run(several()) == expected
+
+
+def test_a_stream_that_is_left(server: Running, eventually: Any) -> None:
+    before = server.engine.stats().cancelled
+    with (
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key="none") as client,
+        client.completions.create(
+            model="demo", prompt=PROMPT, max_tokens=900, stream=True, extra_body=ENDLESS
+        ) as stream,
+    ):
+        next(iter(stream))
+    eventually(lambda: server.engine.stats().cancelled == before + 1)
+    assert server.engine.stats().rows == 0
 
 
 def test_asynchronously(server: Running, model: Model) -> None:

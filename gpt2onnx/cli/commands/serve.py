@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,21 +15,25 @@ from gpt2onnx.cli.streams import say
 from gpt2onnx.demo import DEMO
 from gpt2onnx.errors import Given, InstallationError, ParameterError, ServerError
 from gpt2onnx.models import load
+from gpt2onnx.runtime.machine.threads import default_threads
 
 if TYPE_CHECKING:
+    from gpt2onnx.runtime.model import Model
     from gpt2onnx.server.app import Rules
     from gpt2onnx.server.served import Served
 
 DESCRIPTION = """\
-Serves models over HTTP: /v1/completions, /v1/chat/completions, /v1/models, as
-OpenAI's clients speak to them, and /v1/score, /tokenize, /detokenize, /metrics,
-/health, /ready. Requests share the model's steps, and each gets what it gets
-alone. The first SIGTERM or Ctrl-C lets running requests finish, the second one
-ends at once. Needs the packages of gpt2onnx[server]."""
+Serves models over HTTP: /v1/completions, /v1/chat/completions, /v1/embeddings,
+/v1/models, as OpenAI's clients speak to them, and /v1/score, /tokenize,
+/detokenize, /metrics, /health, /ready; /openapi.json describes them. Requests
+share the model's steps, and each gets what it gets alone. The first SIGTERM or
+Ctrl-C lets running requests finish, the second one ends at once. Needs the
+packages of gpt2onnx[server]."""
 EXAMPLES = [
     "gpt2onnx serve",
     "gpt2onnx serve gpt2-int8 --port 8080 --max-rows 16",
-    "gpt2onnx serve small=gpt2-int8 large=gpt2-xl-int8 --api-key-file keys.txt",
+    "gpt2onnx serve small=gpt2-int8 large=gpt2-xl-int8 --draft large=gpt2-int8",
+    "gpt2onnx serve gpt2-int8 --api-key-file keys.txt",
 ]
 DEFAULT_PORT = 8000
 
@@ -46,6 +51,14 @@ def parser() -> Parser:
     _add_address(parser)
     _add_bounds(parser)
     group = parser.add_argument_group("model")
+    group.add_argument(
+        "--draft",
+        action="append",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="draft model for speculative decoding: a smaller model with the same tokenizer, for "
+        "the same texts in less time; of several models NAME says whose it is",
+    )
     add_provider(group)
     add_startup_cache(group)
     add_graph(group)
@@ -164,15 +177,12 @@ def _open(args: argparse.Namespace, open_models: ExitStack) -> list[Served]:
     from gpt2onnx.serving.engine import Engine
 
     served = []
-    for name, folder in _named(args.models).items():
-        model = load(
-            find_model(folder, args.provider),
-            args.provider,
-            args.provider_options,
-            args.threads,
-            args.startup_cache,
-            args.graph,
-        )
+    models = _named(args.models)
+    drafts = _drafts(args.draft, models)
+    args.threads = _share(args.threads, len(models))
+    for name, folder in models.items():
+        model = _load(args, folder)
+        draft = _load(args, drafts[name]) if name in drafts else None
         bounds: dict[str, Any] = {
             "max_rows": args.max_rows,
             "max_tokens": args.max_tokens,
@@ -180,8 +190,41 @@ def _open(args: argparse.Namespace, open_models: ExitStack) -> list[Served]:
             "prefix_cache": args.prefix_cache,
         }
         engine = open_models.enter_context(Engine(model, **bounds))
-        served.append(Served(name, engine))
+        served.append(Served(name, engine, draft))
+        open_models.callback(served[-1].close)
     return served
+
+
+def _share(threads: int | None, models: int) -> int | None:
+    """A model's threads: what is given, or where there are several its part of the machine's."""
+    return threads if threads or models == 1 else max(1, default_threads() // models)
+
+
+def _load(args: argparse.Namespace, folder: str) -> Model:
+    return load(
+        find_model(folder, args.provider),
+        args.provider,
+        args.provider_options,
+        args.threads,
+        args.startup_cache,
+        args.graph,
+    )
+
+
+def _drafts(given: list[str], models: Collection[str]) -> dict[str, str]:
+    """Drafts' folders by the names of their models. Raises ServerError."""
+    drafts: dict[str, str] = {}
+    for each in given:
+        name, equals, folder = each.partition("=")
+        if not equals and len(models) == 1:
+            (name,), folder = models, each
+        if name not in models or not folder:
+            listed = ", ".join(models)
+            raise ServerError(f"--draft {each!r}: expected NAME=DIR, NAME being one of {listed}")
+        if name in drafts:
+            raise ServerError(f"two drafts are given for {name!r}: expected one")
+        drafts[name] = folder
+    return drafts
 
 
 def _named(models: list[str]) -> dict[str, str]:

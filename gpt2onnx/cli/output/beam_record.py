@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.page import Node, Option, Step
 from gpt2onnx.samplers import Branch, Hypothesis, entropy, top_logprobs
-
-# A hypothesis by its new tokens, and which running one each of them continued.
-_Key: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
-_ROOT: _Key = ((), ())
+from gpt2onnx.samplers.beam.tree import BeamTree, Way, way_of
 
 
 class BeamRecord:
@@ -43,34 +40,32 @@ class BeamRecord:
             return max(alive, key=lambda each: each.score, default=None)
         written = tuple(token_ids)
         ended = (b.hypothesis for b in self._branches[len(written) - 1] if b.fate == "finished")
-        return next(each for each in ended if _key(each)[0] == written)
+        return next(each for each in ended if way_of(each)[0] == written)
 
     def steps(self, hypothesis: Hypothesis | None) -> list[Step]:
         """How a hypothesis came about."""
         if hypothesis is None:
             return []
-        tokens, beams = _key(hypothesis)
+        tokens, beams = way_of(hypothesis)
         steps = zip(self._noted, tokens, beams, hypothesis.logprobs, strict=False)
         return [self._step(*noted[beam], token, logprob) for noted, token, beam, logprob in steps]
 
     def levels(self, best: Hypothesis | None) -> list[list[Node]]:
         """The tree: each step's branches beside their siblings, the best way marked."""
-        way = _way(best) if best else set()
-        above, levels = {_ROOT: 0}, []
-        for branches in self._branches:
-            ordered = sorted(branches, key=lambda b: (above[_parent(b)], -b.hypothesis.score))
-            levels.append([self._node(branch, above, way) for branch in ordered])
-            above = {_of(branch): place for place, branch in enumerate(ordered)}
-        return levels
+        ways = _ways(best) if best else set()
+        tree = BeamTree()
+        return [
+            [self._node(*each, ways) for each in tree.grow(branches)] for branches in self._branches
+        ]
 
-    def _node(self, branch: Branch, above: dict[_Key, int], way: set[_Key]) -> Node:
+    def _node(self, branch: Branch, parent: int, ways: set[Way]) -> Node:
         return Node(
             self._text_of(branch.token),
             math.exp(branch.hypothesis.logprobs[-1]),
             branch.hypothesis.score,
-            above[_parent(branch)],
+            parent,
             branch.fate,
-            _of(branch) in way,
+            way_of(branch.hypothesis) in ways,
         )
 
     def _step(self, nats: float, top: list[tuple[int, float]], token: int, logprob: float) -> Step:
@@ -84,21 +79,7 @@ class BeamRecord:
         return list(zip(ids.tolist(), logprobs.tolist(), strict=True))
 
 
-def _key(hypothesis: Hypothesis) -> _Key:
-    new = hypothesis.tokens[-hypothesis.length :]
-    return tuple(new.tolist()), tuple(hypothesis.beams.tolist())
-
-
-def _of(branch: Branch) -> _Key:
-    return _key(branch.hypothesis)
-
-
-def _parent(branch: Branch) -> _Key:
-    tokens, beams = _of(branch)
-    return tokens[:-1], beams[:-1]
-
-
-def _way(hypothesis: Hypothesis) -> set[_Key]:
+def _ways(hypothesis: Hypothesis) -> set[Way]:
     """All hypotheses that this one was on its way."""
-    tokens, beams = _key(hypothesis)
+    tokens, beams = way_of(hypothesis)
     return {(tokens[:length], beams[:length]) for length in range(1, len(tokens) + 1)}

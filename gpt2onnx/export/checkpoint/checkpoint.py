@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from gpt2onnx.errors import CheckpointError, UnsupportedConfigError, WeightsError, shown
+from gpt2onnx.export.checkpoint.chat_template import ChatTemplate, read_chat_template
 from gpt2onnx.export.checkpoint.config import Gpt2Config
 from gpt2onnx.export.checkpoint.floats import is_finite
 from gpt2onnx.export.checkpoint.hub import ADAPTER, fetch
@@ -90,6 +91,7 @@ class Checkpoint:
     generation_config: Mapping[str, Any] | None = field(repr=False)
     tokenizer: Tokenizer = field(repr=False)
     tensors: Tensors = field(repr=False)
+    chat_template: ChatTemplate | None = field(repr=False)
 
     def check(self) -> None:
         """See that the weights fit the config, by what the files tell of them.
@@ -216,6 +218,7 @@ def _open(folder: Path, source: str, commit: str | None) -> Checkpoint:
         generation_config=read_json(generation, CheckpointError) if generation.exists() else None,
         tokenizer=tokenizer,
         tensors=tensors,
+        chat_template=read_chat_template(folder),
     )
 
 

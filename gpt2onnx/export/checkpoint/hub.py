@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt2onnx.errors import CheckpointError, HubError, InstallationError, shown
+from gpt2onnx.export.checkpoint.chat_template import CHAT_TEMPLATE
 from gpt2onnx.export.checkpoint.config import Gpt2Config
 from gpt2onnx.export.checkpoint.tensors import WEIGHTS_FILES
 from gpt2onnx.export.checkpoint.tokenizer import TOKENIZER_FILES
@@ -36,7 +37,7 @@ ETAG = re.compile(r'(W/)?"?\w[\w.+=-]{0,199}"?', re.ASCII)
 FILE = re.compile(r"\w[\w.-]*", re.ASCII)
 REVISION = re.compile(r"(?!.*\.\.)\w[\w.+@=-]*(/\w[\w.+@=-]*)*", re.ASCII)
 
-SMALL_FILES = ("generation_config.json", ADAPTER, *TOKENIZER_FILES)
+SMALL_FILES = ("generation_config.json", ADAPTER, CHAT_TEMPLATE, *TOKENIZER_FILES)
 
 
 @dataclass(frozen=True)

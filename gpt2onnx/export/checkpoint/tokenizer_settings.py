@@ -72,6 +72,16 @@ class TokenizerSettings:
             token.special = True
         return tokens
 
+    def named_tokens(self) -> dict[str, str]:
+        """The special tokens' texts by their names."""
+        defaults = GPT2_DEFAULTS if self.is_gpt2 else {}
+        found = {name: self._read.get(name, defaults.get(name)) for name in SPECIAL_TOKENS}
+        return {
+            name: self._token(name, value).content
+            for name, value in found.items()
+            if value is not None
+        }
+
     def declared_tokens(self, known: set[str]) -> list[tuple[int, AddedToken]]:
         """The tokens that the settings give ids, by id. Older files don't change those `known`."""
         if self.overrules:

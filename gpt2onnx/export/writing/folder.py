@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2onnx.errors import OutputExistsError, StorageError
+from gpt2onnx.export.checkpoint.chat_template import CHAT_TEMPLATE
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint
 from gpt2onnx.staging import NEW, OLD, stage, sweep
 
@@ -129,12 +130,20 @@ def _replace(out: Path, new: Path, old: Path, force: bool) -> None:
 def write_settings(
     checkpoint: Checkpoint, generation_config: Mapping[str, Any] | None, folder: Path
 ) -> None:
-    """The checkpoint's own config.json, its tokenizer, and generation_config.json unless None."""
+    """The checkpoint's own config.json, its tokenizer, and generation_config.json unless None.
+
+    With a chat template, that and, in tokenizer_config.json, the special tokens that it may name.
+    """
     write_json(folder / "config.json", checkpoint.config_json)
     if generation_config is not None:
         write_json(folder / "generation_config.json", generation_config)
     # Tokenizer.save() would tell of a full disk by a plain Exception.
     (folder / "tokenizer.json").write_text(checkpoint.tokenizer.to_str(), encoding="utf-8")
+    if chat := checkpoint.chat_template:
+        with (folder / CHAT_TEMPLATE).open("w", encoding="utf-8", newline="") as file:
+            file.write(chat.text)
+        named = {"tokenizer_class": "PreTrainedTokenizerFast", **chat.tokens}
+        write_json(folder / "tokenizer_config.json", named)
 
 
 def write_manifest(folder: Path, description: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from gpt2onnx.runtime.machine.memory import total_memory
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 # Files that their owner may edit: they say how the model is used, and not what it is.
-SETTINGS = ("generation_config.json",)
+SETTINGS = ("generation_config.json", "chat_template.jinja", "tokenizer_config.json")
 # Files that are larger than so many times the machine's memory aren't read to be checked: a graph
 # whose weights don't fit can't run, wherever it runs.
 TIMES_MEMORY = 4

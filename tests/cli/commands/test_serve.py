@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from gpt2onnx import cli
+from gpt2onnx.cli.commands import serve
 
 LONG = {"prompt": "import os\n", "temperature": 0, "eos_token_id": [], "max_tokens": 900}
 
@@ -99,6 +100,9 @@ def test_a_second_signal_ends_it_now() -> None:
         (["--api-key-file", "/nowhere/keys"], "/nowhere/keys"),
         (["a=demo", "a=demo-draft"], "two models are named 'a'"),
         (["=demo"], "expected DIR or NAME=DIR"),
+        (["--draft", "other=demo-draft"], "NAME being one of demo"),
+        (["a=demo", "b=demo", "--draft", "demo-draft"], "expected NAME=DIR"),
+        (["--draft", "demo-draft", "--draft", "demo=demo-draft"], "two drafts are given"),
         (["--host", "256.0.0.1"], "can't listen on 256.0.0.1"),
     ],
 )
@@ -107,6 +111,12 @@ def test_what_it_refuses(
 ) -> None:
     assert cli.main(["serve", "--port", "0", *options]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_several_models_share_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "default_threads", lambda: 8)
+    assert [serve._share(None, models) for models in (1, 2, 3, 20)] == [None, 4, 2, 1]
+    assert serve._share(3, 2) == 3
 
 
 def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
