@@ -108,17 +108,3 @@ def test_a_worker_tells_every_record(folder: str, monkeypatch: Any) -> None:
         return numbers
 
     assert sorted(asyncio.run(told())) == list(range(1, 101))
-
-
-@needs_ray
-@pytest.mark.slow
-def test_ray_data_goes_on(folder: str, tmp_path: Path) -> None:
-    """A pipeline that fails in the middle, and again with its checkpoint: each row once."""
-    pytest.importorskip("pyarrow")
-    found = script("on_ray_data", folder, tmp_path)
-    assert found["failed"]
-    assert found["ids"] == list(range(64))
-    assert found["answered_again"] < 64
-    one = RayPredictor(folder, max_new_tokens=4)
-    prompts = np.array([f"{n:03}" for n in range(64)], dtype=object)
-    assert found["texts"] == one({"prompt": prompts})["text"].tolist()
