@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from benchmarks.machine import machine
+from benchmarks.machine import load, machine
 from benchmarks.markdown_table import table
 from benchmarks.runtimes.measure import CONTEXT, COUNT, FEW, PROMPTS, STEPS, Figures
 from benchmarks.runtimes.rows import Row
@@ -32,8 +32,8 @@ Each runtime on each graph of `gpt2onnx export`, in each precision, by `scripts/
 - **memory**: resident, when all was written; of the browser, the page's process.
 
 The bundled model, {here["processor"]}, {here["cores"]} cores, {here["system"]};
-{datetime.now(UTC):%Y-%m-%d}. Measured once, on a machine that others used as well: times are good
-for a glance, not for a record.
+{datetime.now(UTC):%Y-%m-%d}, measured once, at a load of {load():.0f} when it ended. Where that is
+above the cores, others used the machine, and times say little: tokens are what counts here.
 
 {chr(10).join(parts)}"""
 
