@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from textwrap import fill
 
 from benchmarks.machine import load, machine
 from benchmarks.markdown_table import table
@@ -48,10 +49,16 @@ def _section(row: Row, cells: Cells) -> str:
         if isinstance(each, str)
     ]
     reasons = "".join(
-        f"- {graph}, {', '.join(precisions)}: {reason}\n"
+        _item(f"- {graph}, {', '.join(precisions)}: {reason}")
         for (graph, reason), precisions in _grouped(refused).items()
     )
     return f"## {name}\n\n{table(HEAD, shown)}\n{chr(10) + reasons if reasons else ''}"
+
+
+def _item(line: str) -> str:
+    """A line of a list, wrapped as prose is; code may go on in the next line."""
+    options = {"break_long_words": False, "break_on_hyphens": False}
+    return fill(line, 100, subsequent_indent="  ", **options) + "\n"
 
 
 def _grouped(refused: list[tuple[str, str, str]]) -> dict[tuple[str, str], list[str]]:
