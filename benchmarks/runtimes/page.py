@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from textwrap import fill
 
-from benchmarks.machine import machine
+from benchmarks.machine import load, machine
 from benchmarks.markdown_table import table
 from benchmarks.runtimes.measure import CONTEXT, COUNT, FEW, PROMPTS, STEPS, Figures
 from benchmarks.runtimes.rows import Row
@@ -32,8 +33,8 @@ Each runtime on each graph of `gpt2onnx export`, in each precision, by `scripts/
 - **memory**: resident, when all was written; of the browser, the page's process.
 
 The bundled model, {here["processor"]}, {here["cores"]} cores, {here["system"]};
-{datetime.now(UTC):%Y-%m-%d}. Measured once, on a machine that others used as well: times are good
-for a glance, not for a record.
+{datetime.now(UTC):%Y-%m-%d}, measured once, at a load of {load():.0f} when it ended. Where that is
+above the cores, others used the machine, and times say little: tokens are what counts here.
 
 {chr(10).join(parts)}"""
 
@@ -48,10 +49,16 @@ def _section(row: Row, cells: Cells) -> str:
         if isinstance(each, str)
     ]
     reasons = "".join(
-        f"- {graph}, {', '.join(precisions)}: {reason}\n"
+        _item(f"- {graph}, {', '.join(precisions)}: {reason}")
         for (graph, reason), precisions in _grouped(refused).items()
     )
     return f"## {name}\n\n{table(HEAD, shown)}\n{chr(10) + reasons if reasons else ''}"
+
+
+def _item(line: str) -> str:
+    """A line of a list, wrapped as prose is; code may go on in the next line."""
+    options = {"break_long_words": False, "break_on_hyphens": False}
+    return fill(line, 100, subsequent_indent="  ", **options) + "\n"
 
 
 def _grouped(refused: list[tuple[str, str, str]]) -> dict[tuple[str, str], list[str]]:

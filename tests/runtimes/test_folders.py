@@ -21,6 +21,7 @@ TOKENS = 20
 FOLDERS = [
     ("transformers.js", "int8", "masked"),
     ("transformers.js", "fp32", "portable"),
+    ("transformers.js", "int8", "portable"),
     ("transformers.js", "fp32", "masked"),
     ("transformers.js", "int4", "masked"),
     ("genai", "int8", "masked"),
