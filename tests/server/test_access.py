@@ -136,6 +136,15 @@ def test_hosts(locked: Running, host: str, status: int) -> None:
     assert locked.ask("/health", headers={"Host": host})[0] == status
 
 
+def test_no_other_origin_may_read(locked: Running) -> None:
+    other = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+    key = {"Authorization": "Bearer sk-alice-key"}
+    for method in ("GET", "OPTIONS"):
+        status, _, headers = locked.ask("/v1/models", method=method, headers=other | key)
+        assert status == (200 if method == "GET" else 405)
+        assert not [name for name in headers if name.startswith("access-control-")]
+
+
 def test_several_models(locked: Running) -> None:
     key = {"Authorization": "Bearer sk-alice-key"}
     _, answer, _ = locked.ask("/v1/models", headers=key)

@@ -266,6 +266,8 @@ def test_stop_strings_at_every_border(server: Running) -> None:
         ({"max_tokens": -1}, "max_tokens", "expected an integer from 0"),
         ({"n": 0}, "n", "n=0: expected an integer of at least 1"),
         ({"n": 129}, "n", "at most 128"),
+        ({"n": 2, "prompt": ["x"] * 65}, "n", "prompts is 130: expected at most 128"),
+        ({"frobnicate": None}, "frobnicate", "unknown fields"),
         ({"n": 2, "temperature": 0}, "n", "n=2 has no effect without"),
         ({"n": 1, "best_of": 2, "stream": True}, "stream", "best_of"),
         ({"logprobs": 21}, "logprobs", "from 0 to 20"),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gpt2onnx import Model
+from gpt2onnx.server import body
 from gpt2onnx.server import connection as connections
 from gpt2onnx.server.app import Rules
 from tests.server.conftest import Running, serving
@@ -98,6 +99,14 @@ def test_who_reads_slowly_gets_all(server: Running, monkeypatch: pytest.MonkeyPa
         time.sleep(0.002)
     connection.close()
     assert json.loads(found.partition(b"\r\n\r\n")[2])["count"] == 100_001
+
+
+def test_a_body_that_doesnt_come(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "PATIENCE", 0.1)
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
+        assert connection.recv(4096).startswith(b"HTTP/1.1 408 ")
 
 
 def test_leaving_with_half_a_body(server: Running, eventually: Eventually, silent: None) -> None:
