@@ -10,20 +10,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2onnx.errors import Advised, ExportError, Given, ParameterError
+from gpt2onnx.errors import ExportError
 from gpt2onnx.export.calibration.text import CalibrationText
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, Weights, open_checkpoint
 from gpt2onnx.export.checkpoint.generation_settings import kept_settings
 from gpt2onnx.export.graph import kernels as kernels_graph
 from gpt2onnx.export.graph.fused import Extras, build
-from gpt2onnx.export.graph.kinds import choose_graph
-from gpt2onnx.export.graph.kv_cache import CacheGrid, calibrate, check_kv_cache
+from gpt2onnx.export.graph.kv_cache import calibrate
+from gpt2onnx.export.plan import Plan
 from gpt2onnx.export.quantization.moments import MOMENT_TOKENS, Moments
-from gpt2onnx.export.quantization.precision import Precision
 from gpt2onnx.export.quantization.smoothquant import smooth
-from gpt2onnx.export.quantization.table import DEVICES, PRECISIONS, choose, those
+from gpt2onnx.export.quantization.table import choose
 from gpt2onnx.export.runtimes.readme import readme
-from gpt2onnx.export.runtimes.targets import choose_runtime, write_runtime_settings
+from gpt2onnx.export.runtimes.targets import write_runtime_settings
 from gpt2onnx.export.verification.verify import (
     Verification,
     can_verify,
@@ -39,9 +38,9 @@ from gpt2onnx.export.writing.folder import (
     write_settings,
 )
 from gpt2onnx.export.writing.onnx_builder import GraphBuilder
-from gpt2onnx.export.writing.progress import bar, silent
+from gpt2onnx.export.writing.progress import Track, bar, silent
 from gpt2onnx.files import as_path, unicode_name
-from gpt2onnx.flags import flag, one_of
+from gpt2onnx.flags import flag
 
 
 @dataclass(frozen=True)
@@ -118,32 +117,21 @@ def export(
         *([] if verify is None else [("verify", verify)]),
     ):
         flag(name, value)
-    one_of("precision", precision, PRECISIONS)
-    one_of("device", device, DEVICES)
-    runs, graph = choose_runtime(runtime, graph)
-    extras = Extras(with_hidden_states, with_attention_bias, kv_cache)
-    recipe, kind = choose_graph(graph, precision, device, extras, runs.unpacks)
-    place = runs.place(graph, precision)
-    check_kv_cache(kv_cache, graph, precision, device)
-    if calibration is not None:
-        calibration = as_path(calibration, "calibration", ParameterError)
-    rounds = PRECISIONS[precision].rounds
-    if calibration is not None and not rounds and kv_cache != "int8":
-        raise ParameterError(
-            Given("calibration", str(calibration)),
-            " has no effect on ",
-            Given("precision", precision),
-            f": it is for {', '.join(those(lambda each: each.rounds))} and for ",
-            Advised("kv_cache", "int8"),
-            "; leave it out",
-        )
+    plan = Plan.of(
+        precision=precision,
+        graph=graph,
+        runtime=runtime,
+        device=device,
+        extras=Extras(with_hidden_states, with_attention_bias, kv_cache),
+        calibration=calibration,
+    )
     if verify:
         require_packages()
     out = as_path(out, "out", ExportError)
     check_replaceable(out, force)
     track = bar if progress else silent
     checkpoint = open_checkpoint(source, revision)
-    runs.check(graph, checkpoint.config)
+    plan.runtime.check(plan.graph, checkpoint.config)
     checkpoint.check()
     settings = kept_settings(
         checkpoint.config_json, checkpoint.generation_config, checkpoint.config.vocab_size
@@ -151,47 +139,22 @@ def export(
     settings.tell(strict)
     with staged(out, force) as stage:
         started = time.perf_counter()
-        weights: Weights = checkpoint
-        text = CalibrationText(checkpoint, calibration)
-        if rounds:
-            weights = smooth(checkpoint, text.windows(), track)
-            if graph != "portable":  # moments cost nothing before a matrix asks for its own
-                recipe = choose(precision, device, Moments(weights, text.windows(MOMENT_TOKENS)))
-        grids: list[CacheGrid] = []
-        if kv_cache == "int8":
-            grids = calibrate(weights, text.windows(), track)
-        model_file = stage / place.file
-        model_file.parent.mkdir(exist_ok=True)
-        with (model_file.parent / place.data).open("wb") as data:
-            op = GraphBuilder(data, place.data, kind.opset)
-            model = build(weights, recipe, op, track, extras, grids, kind)
-        model_file.write_bytes(model.SerializeToString())
-        if runtime == "onnxruntime" and kernels_graph.can_build(graph, precision, device):
-            flat = kernels_graph.build(model, checkpoint.config)
-            (stage / KERNELS_MODEL).write_bytes(flat.SerializeToString())
+        _write_model(plan, checkpoint, stage, track)
         write_settings(checkpoint, settings.generation_config, stage)
-        write_runtime_settings(runs, checkpoint, place, stage)
+        write_runtime_settings(plan.runtime, checkpoint, plan.place, stage)
         written = time.perf_counter()
         verification = None
         if verify or (verify is None and can_verify()):
             verification = verify_folder(checkpoint, stage, precision, track, kv_cache)
         verified = time.perf_counter()
-        about = readme(runtime, checkpoint, place, verification)
+        about = readme(runtime, checkpoint, plan.place, verification)
         (stage / README).write_text(about, encoding="utf-8")
-        fused = _describe_fused(recipe, extras, device, kind) if graph == "fused" else {}
-        given = {
-            "graph": graph,
-            "precision": precision,
-            "runtime": runtime,
-            **fused,
-            "calibration": None if calibration is None else unicode_name(str(calibration)),
-            **({"settings_left_out": list(settings.left_out)} if settings.left_out else {}),
-        }
-        write_manifest(stage, given | _describe(checkpoint, verification))
+        left_out = {"settings_left_out": list(settings.left_out)} if settings.left_out else {}
+        write_manifest(stage, plan.described() | left_out | _describe(checkpoint, verification))
         size = sum(path.stat().st_size for path in stage.rglob("*") if path.is_file())
     return Export(
         folder=out,
-        graph=graph,
+        graph=plan.graph,
         precision=precision,
         size=size,
         seconds=written - started,
@@ -200,12 +163,26 @@ def export(
     )
 
 
-def _describe_fused(
-    recipe: Precision, extras: Extras, device: str, kind: type[Any]
-) -> dict[str, Any]:
-    """What the manifest says of a fused graph alone."""
-    about = {"device": device, "activations": str(recipe.dtype), "opset": kind.opset}
-    return about | asdict(extras)
+def _write_model(plan: Plan, checkpoint: Checkpoint, folder: Path, track: Track) -> None:
+    """The graph, and the matrices that it points into."""
+    weights: Weights = checkpoint
+    text = CalibrationText(checkpoint, plan.calibration)
+    recipe, kind = plan.recipe
+    if plan.rounds:
+        weights = smooth(checkpoint, text.windows(), track)
+        if plan.graph != "portable":  # moments cost nothing before a matrix asks for its own
+            moments = Moments(weights, text.windows(MOMENT_TOKENS))
+            recipe = choose(plan.precision, plan.device, moments)
+    grids = calibrate(weights, text.windows(), track) if plan.rounds_cache else []
+    file = folder / plan.place.file
+    file.parent.mkdir(exist_ok=True)
+    with (file.parent / plan.place.data).open("wb") as data:
+        op = GraphBuilder(data, plan.place.data, kind.opset)
+        model = build(weights, recipe, op, track, plan.extras, grids, kind)
+    file.write_bytes(model.SerializeToString())
+    if plan.has_kernels:
+        flat = kernels_graph.build(model, checkpoint.config)
+        (folder / KERNELS_MODEL).write_bytes(flat.SerializeToString())
 
 
 def _describe(checkpoint: Checkpoint, verification: Verification | None) -> dict[str, Any]:

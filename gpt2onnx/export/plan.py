@@ -1,0 +1,99 @@
+"""What an export is asked for, decided and checked before a weight is read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gpt2onnx.errors import Advised, Given, ParameterError
+from gpt2onnx.export.graph import kernels as kernels_graph
+from gpt2onnx.export.graph.fused import Extras
+from gpt2onnx.export.graph.kinds import Recipe, choose_graph
+from gpt2onnx.export.graph.kv_cache import check_kv_cache
+from gpt2onnx.export.quantization.table import DEVICES, PRECISIONS, those
+from gpt2onnx.export.runtimes.targets import Place, Runtime, choose_runtime
+from gpt2onnx.files import as_path, unicode_name
+from gpt2onnx.flags import one_of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A graph in a precision, for a device and a runtime. `calibration` is a file with a text."""
+
+    precision: str
+    graph: str
+    device: str
+    runtime: Runtime
+    extras: Extras
+    recipe: Recipe
+    calibration: Path | None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        precision: str,
+        graph: str | None,
+        runtime: str,
+        device: str,
+        extras: Extras,
+        calibration: str | Path | None,
+    ) -> Plan:
+        """Raises ParameterError for what there isn't, and for what doesn't go together."""
+        one_of("precision", precision, PRECISIONS)
+        one_of("device", device, DEVICES)
+        runs, graph = choose_runtime(runtime, graph)
+        recipe = choose_graph(graph, precision, device, extras, runs.unpacks)
+        check_kv_cache(extras.kv_cache, graph, precision, device)
+        text = None
+        if calibration is not None:
+            text = as_path(calibration, "calibration", ParameterError)
+        plan = cls(precision, graph, device, runs, extras, recipe, text)
+        plan._require_use_of_calibration()
+        return plan
+
+    @property
+    def rounds(self) -> bool:
+        """Whether weights are rounded so that a text, or random tokens, tell where it matters."""
+        return PRECISIONS[self.precision].rounds
+
+    @property
+    def rounds_cache(self) -> bool:
+        return self.extras.kv_cache == "int8"
+
+    @property
+    def has_kernels(self) -> bool:
+        """Whether the same weights get a second graph, in our own operators."""
+        ours = self.runtime.name == "onnxruntime"
+        return ours and kernels_graph.can_build(self.graph, self.precision, self.device)
+
+    @property
+    def place(self) -> Place:
+        return self.runtime.place(self.graph, self.precision)
+
+    def described(self) -> dict[str, Any]:
+        """What the manifest says of it."""
+        fused = {}
+        if self.graph == "fused":
+            activations = str(self.recipe.precision.dtype)
+            fused = {"device": self.device, "activations": activations}
+            fused |= {"opset": self.recipe.writer.opset} | asdict(self.extras)
+        return {
+            "graph": self.graph,
+            "precision": self.precision,
+            "runtime": self.runtime.name,
+            **fused,
+            "calibration": self.calibration and unicode_name(str(self.calibration)),
+        }
+
+    def _require_use_of_calibration(self) -> None:
+        if self.calibration is not None and not self.rounds and not self.rounds_cache:
+            raise ParameterError(
+                Given("calibration", str(self.calibration)),
+                " has no effect on ",
+                Given("precision", self.precision),
+                f": it is for {', '.join(those(lambda each: each.rounds))} and for ",
+                Advised("kv_cache", "int8"),
+                "; leave it out",
+            )
