@@ -44,16 +44,17 @@ def test_a_client_that_leaves_while_it_is_written_for(
     server: Running, model: Model, fields: dict[str, Any], eventually: Eventually, silent: None
 ) -> None:
     before = server.engine.stats()
+    body: dict[str, Any] = {**LONG, "max_tokens": 900}
     kept: list[Any] = []
-    stays = threading.Thread(target=lambda: kept.append(server.ask(PATH, LONG)))
+    stays = threading.Thread(target=lambda: kept.append(server.ask(PATH, body)))
     stays.start()
     eventually(lambda: server.engine.stats().running == 1)
-    leaving = begin(server, {**LONG, "max_tokens": 900, **fields})
+    leaving = begin(server, {**body, **fields})
     eventually(lambda: server.engine.stats().running == 2)
     leaving.close()
     eventually(lambda: server.engine.stats().cancelled == before.cancelled + 1)
     stays.join(60)
-    expected = model.generate("import os\n", max_new_tokens=200, eos_token_id=[]).text
+    expected = model.generate("import os\n", max_new_tokens=900, eos_token_id=[]).text
     assert kept[0][1]["choices"][0]["text"] == expected
     assert server.engine.stats().rows == 0
 
