@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from gpt2onnx.samplers.candidates import FloatArray, IntArray
+from gpt2onnx.samplers.candidates import BoolArray, FloatArray, IntArray
 
 # Far beyond any logit, and safe in float32.
 _LARGEST_PENALTY = 1e30
@@ -35,7 +35,7 @@ def dry(
     never penalized.
     """
     recent = history[::-1] if last_n == -1 else history[: -last_n - 1 : -1]  # the newest first
-    broken = np.isin(recent, breakers)
+    broken = _among(recent, breakers)
     reach = int(broken.argmax()) if broken.any() else len(recent)
     longest = min(reach, _longest_that_counts(multiplier, base, allowed_length))
     if longest < allowed_length:
@@ -50,6 +50,16 @@ def dry(
     repeated = recent[ends[order] - 1]
     penalized[repeated] -= np.minimum(penalty, _LARGEST_PENALTY).astype(logits.dtype)
     return penalized
+
+
+def _among(ids: IntArray, others: IntArray) -> BoolArray:  # [n], [k] -> [n]
+    """Which of the ids are among the others: np.isin in a fifth of its time, for few of both."""
+    if not len(others):
+        return np.zeros(len(ids), np.bool_)
+    ascending = np.sort(others)
+    places = ascending.searchsorted(ids).clip(max=len(ascending) - 1)
+    among: BoolArray = ascending[places] == ids
+    return among
 
 
 def _match_lengths(recent: IntArray, ends: IntArray, longest: int) -> IntArray:  # [n], [m] -> [m]
