@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
+from anyio import to_thread
 
 from gpt2onnx.errors import ServerError
 from gpt2onnx.server.connection import Connection
@@ -25,6 +26,9 @@ GRACE = 30.0
 LAST_WORDS = 2.0
 # Whatever ended before its end.
 CUT_SHORT = 1
+# What is beside the event loop is Python's work, which more threads do no faster, and malloc gives
+# each of them memory of its own to keep.
+MOST_THREADS = 6
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -66,6 +70,10 @@ class Server(uvicorn.Server):
         self._gate, self._close, self._grace = gate, close, grace
         self._draining: asyncio.Task[None] | None = None
         self.status = 0
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        to_thread.current_default_thread_limiter().total_tokens = MOST_THREADS
+        await super().serve(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

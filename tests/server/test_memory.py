@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 
 import gpt2onnx
+from gpt2onnx.server.constraints import MOST_TRIALS
+from gpt2onnx.server.run import MOST_THREADS
 from tests.checkpoints import make_checkpoint
 
 CLIENTS = 16
@@ -43,6 +45,10 @@ class Server:
         found = re.search(r"RssAnon:\s+(\d+) kB", status)
         assert found
         return int(found[1]) * 1000
+
+    @property
+    def threads(self) -> int:
+        return len(list(Path(f"/proc/{self._process.pid}/task").iterdir()))
 
     def count(self, name: str) -> float:
         """A metric."""
@@ -115,6 +121,7 @@ def ask_often(server: Server, count: int) -> int:
     "count", [240, pytest.param(10_000, marks=pytest.mark.slow)], ids=["short", "long"]
 )
 def test_nothing_is_left_of_many(server: Server, count: int) -> None:
+    threads = server.threads
     answered = ask_often(server, max(count // 5, CLIENTS))  # warm
     before = server.anonymous_memory
     answered += ask_often(server, count)
@@ -126,5 +133,6 @@ def test_nothing_is_left_of_many(server: Server, count: int) -> None:
     assert over["finished"] >= answered
     assert sum(over.values()) == server.count("requests_accepted_total")
     assert server.count("requests_failed_total") == 0
+    assert server.threads <= threads + MOST_THREADS + MOST_TRIALS
     if count > 1000:
         assert server.anonymous_memory - before < MOST_GROWN
