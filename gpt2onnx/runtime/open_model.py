@@ -25,7 +25,7 @@ from gpt2onnx.runtime.decoder.protocol import Decoder
 from gpt2onnx.runtime.folder.model_folder import KERNELS_GRAPH, ModelFolder, open_folder
 from gpt2onnx.runtime.machine.memory import give_back_memory
 from gpt2onnx.runtime.ort.kernels import chosen_kernels
-from gpt2onnx.runtime.ort.provider import CPU
+from gpt2onnx.runtime.ort.provider import CPU, Provider
 from gpt2onnx.runtime.ort.session import Session, create, open_session
 from gpt2onnx.runtime.ort.startup_cache import StartupCache
 from gpt2onnx.tokenizer.file import (
@@ -103,18 +103,22 @@ def open_decoder(folder: ModelFolder, session: Session) -> Decoder[Any]:
 
     Raises ModelFolderError; ProviderError for one whose cache a plugin can't keep in place.
     """
-    runs_on = session.runs_on
-    if "seqlens_k" in session.inputs and runs_on.plugin and not runs_on.in_host_memory:
-        raise ProviderError(
-            f"{runs_on.short} can't keep the cache of this graph on its device: use one of "
-            f"{runs_on.wants}, or ",
-            Advised("provider", CPU.short),
-        )
     if "slots" in session.inputs:
         return FlatDecoder(session, folder.n_positions)
     if "seqlens_k" in session.inputs:
+        _require_cache_in_place(session.runs_on)
         return FusedDecoder(session, folder.n_positions)
     return PortableDecoder(session, folder.n_positions)
+
+
+def _require_cache_in_place(provider: Provider) -> None:
+    """Raises ProviderError for a plugin with a device's memory, which isn't ours to append in."""
+    if provider.plugin and not provider.in_host_memory:
+        raise ProviderError(
+            f"{provider.short} can't keep the cache of this graph on its device: use one of "
+            f"{provider.wants}, or ",
+            Advised("provider", CPU.short),
+        )
 
 
 def first_logits(folder: ModelFolder, session: Session) -> NDArray[np.float32]:
