@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from gpt2onnx.batch.supervisor import BatchProgress
 
 DESCRIPTION = """\
-Answers each line of INPUT into a line of OUTPUT: OpenAI's batch lines, objects
-with a prompt, or plain text. Files may be compressed with gzip or zstd; a
-pattern such as 'parts/*.jsonl' stands for several, - for standard input. Lines
-that fail go into a file of errors. A job that was ended, however it was, goes on
-with --resume: no answer is lost and none comes twice. The exit status is 1 where
-lines failed. Needs the packages of gpt2onnx[batch]."""
+Answers each line of INPUT into a line of OUTPUT: OpenAI's batch lines,
+objects with a prompt, or plain text. Files may be compressed with gzip or
+zstd; a pattern such as 'parts/*.jsonl' stands for several, - for standard
+input. Lines that fail go into a file of errors. A job that was ended, however
+it was, goes on with --resume: no answer is lost and none comes twice. The
+exit status is 1 where lines failed. Needs the packages of gpt2onnx[batch]."""
 EXAMPLES = [
     "gpt2onnx batch prompts.txt answers.jsonl --max-new-tokens 40",
     "gpt2onnx batch 'parts/*.jsonl.gz' answers.jsonl --model gpt2-int8 --workers 4",
