@@ -65,7 +65,7 @@ class Server:
             try:
                 if get(self.port, path)[0] == 200:
                     return time.monotonic() - began
-            except OSError:
+            except OSError:  # it doesn't listen yet
                 pass
             time.sleep(0.05)
         self.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,29 +17,9 @@ from gpt2onnx.samplers import GenerationParams, defaults_from_generation_config
 from gpt2onnx.samplers.params.generation_config import (
     settings_in_force,
 )
-from tests.checkpoints import make_checkpoint
 
 TASK = {"task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}}}
 BEAMS = {"num_beams": 3, "early_stopping": True, "length_penalty": 2.0, "max_length": 50}
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("source"))
-
-
-@pytest.fixture
-def checkpoint_with(source: Path, tmp_path: Path) -> Callable[..., Path]:
-    def made(config: dict[str, Any], generation_config: dict[str, Any] | None) -> Path:
-        folder = shutil.copytree(source, tmp_path / "checkpoint")
-        whole = json.loads((folder / "config.json").read_text()) | config
-        (folder / "config.json").write_text(json.dumps(whole))
-        (folder / "generation_config.json").unlink()
-        if generation_config is not None:
-            (folder / "generation_config.json").write_text(json.dumps(generation_config))
-        return folder
-
-    return made
 
 
 def test_settings_of_config_json_reach_the_model(checkpoint_with: Callable[..., Path]) -> None:

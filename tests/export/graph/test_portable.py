@@ -71,11 +71,6 @@ def sizes(folder: Path) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture(scope="module")
 def fp32(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(checkpoint, tmp_path_factory.mktemp("fp32") / "out")
 

@@ -35,11 +35,6 @@ def torch_logits(checkpoint: Path, ids: Ids) -> Float:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture(scope="module")
 def fp32(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(checkpoint, tmp_path_factory.mktemp("fp32") / "out")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from weakref import ref
@@ -15,9 +13,8 @@ from gpt2onnx.errors import CacheFullError, ModelFolderError
 from gpt2onnx.runtime.decoder import fused, reads
 from gpt2onnx.runtime.decoder.fused import FusedDecoder, cache_shape
 from gpt2onnx.runtime.decoder.protocol import Ids, Logits
-from gpt2onnx.runtime.folder.model_folder import open_folder
 from gpt2onnx.runtime.machine.processor import processor
-from gpt2onnx.runtime.ort.session import TensorSpec, open_session
+from gpt2onnx.runtime.ort.session import TensorSpec
 from tests.conftest import WIDE
 
 VOCAB = 257
@@ -29,31 +26,6 @@ CACHED_IN_INT8 = ["fp32 int8", "int8 int8", "int8-dynamic int8"]
 # Before VNNI ONNX Runtime's 4-bit product of one row adds up in another order than of several.
 INT4 = [] if processor().saturates_int8 else ["int4"]
 BIT_IDENTICAL = ["fp32", "int8", "int8-dynamic", *INT4, *CACHED_IN_INT8]
-
-
-@pytest.fixture(scope="module")
-def opened(wide_models: Callable[..., Path]) -> Callable[[str], FusedDecoder]:
-    decoders: dict[str, FusedDecoder] = {}
-
-    def get(precision: str) -> FusedDecoder:
-        if precision not in decoders:
-            folder = open_folder(wide_models(*precision.split()))
-            # Two threads: products are split between them, which must not change a row.
-            decoders[precision] = FusedDecoder(
-                open_session(folder.graph, "cpu", threads=2), folder.n_positions
-            )
-        return decoders[precision]
-
-    return get
-
-
-@pytest.fixture
-def decoder(request: pytest.FixtureRequest, opened: Any) -> Iterator[FusedDecoder]:
-    """In the precision (and with the cache) that the test names, fp32 if none."""
-    decoder = opened(getattr(request, "param", "fp32"))
-    yield decoder
-    for row in list(decoder.cache.rows):
-        decoder.free(row)
 
 
 in_each_precision = pytest.mark.parametrize("decoder", BIT_IDENTICAL, indirect=True)
