@@ -15,6 +15,7 @@ import pytest
 from gpt2onnx.page import Node, Option, Run, Step, render
 from gpt2onnx.page.chart import Line, chart
 from gpt2onnx.page.frame import frame, section
+from tests.chromium import CHROMIUM, HEADLESS
 
 NASTY = "</span><script>alert('1')</script> & \"quotes\"\n\t\x00$title ${x}"
 RUN = Run(
@@ -119,14 +120,8 @@ def test_what_a_run_hasnt_the_page_leaves_out() -> None:
     assert "mean entropy" not in page
 
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 PDFTOTEXT = shutil.which("pdftotext")
-OPTIONS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
+OPTIONS = (*HEADLESS, "--disable-quic", "--disable-component-update", "--disable-sync")
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium on the PATH")

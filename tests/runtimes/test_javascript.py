@@ -17,6 +17,7 @@ import pytest
 
 import gpt2onnx
 from gpt2onnx.demo import CHECKPOINT
+from tests.chromium import CHROMIUM, HEADLESS
 from tests.runtimes.environments import ROOT, SECONDS, node_modules, said
 
 pytestmark = pytest.mark.slow
@@ -28,11 +29,6 @@ DRAWS: list[dict[str, Any]] = [
     {"do_sample": True, "seed": 8, "temperature": 0.8, "top_k": 20},
     {"do_sample": True, "seed": 2**40, "top_k": 0, "top_p": 0.9},
 ]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-HEADLESS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
-    *("--no-first-run", "--disable-dev-shm-usage"),
-)
 # Writes behind each prompt in the page, as a user does, and posts what it shows.
 DRIVER = """
 const frame = document.querySelector("iframe");
@@ -117,9 +113,8 @@ class Server(SimpleHTTPRequestHandler):
 
 def in_browser(folder: Path, path: str) -> Any:
     """What the page at `path` posts, in headless Chromium."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+    if CHROMIUM is None:
+        pytest.skip("Chromium isn't installed")
     results: queue.Queue[Any] = queue.Queue()
     handler = partial(Server, directory=str(folder), results=results)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -127,7 +122,7 @@ def in_browser(folder: Path, path: str) -> Any:
         url = f"http://127.0.0.1:{server.server_port}/{path}"
         profile = f"--user-data-dir={folder / 'profile'}"
         process = subprocess.Popen(
-            [browser, *HEADLESS, profile, url],
+            [CHROMIUM, *HEADLESS, "--disable-dev-shm-usage", profile, url],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

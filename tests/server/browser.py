@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -16,13 +15,9 @@ from typing import Any
 
 import pytest
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-OPTIONS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
-    *("--no-first-run", "--remote-debugging-pipe"),
-)
+from tests.chromium import CHROMIUM, HEADLESS
+
+OPTIONS = (*HEADLESS, "--remote-debugging-pipe")
 
 
 # A key's code on Windows, and the text that it types.

@@ -18,7 +18,8 @@ from gpt2onnx import Model
 from gpt2onnx.page.text import flowing, percent, visible
 from gpt2onnx.server.app import Rules
 from gpt2onnx.server.keys import read_keys
-from tests.server.browser import CHROMIUM, Browser
+from tests.chromium import CHROMIUM
+from tests.server.browser import Browser
 from tests.server.conftest import Running, serving
 
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no chromium on the PATH")

@@ -22,8 +22,9 @@ from gpt2onnx.compare.measure.job import Job
 from gpt2onnx.compare.measure.jobs import answer
 from gpt2onnx.errors import ProviderError
 from gpt2onnx.runtime.ort.provider import require_provider
+from tests.chromium import CHROMIUM
 from tests.cli.conftest import Run, Start
-from tests.page.test_render import CHROMIUM, Reader, dumped
+from tests.page.test_render import Reader, dumped
 
 SMALL = ("--batch", "1,2", "--context", "8,16", "--new-tokens", "6", "--threads", "1")
 PLOTS = ["Latency against context", "Throughput against batch", "Agreement by position", "Cost"]
