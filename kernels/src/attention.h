@@ -28,6 +28,7 @@ class Attention {
       {Element::undefined, false}, {Element::undefined, false}, {Element::boolean, true},
       {Element::float32, true},
   };
+  static constexpr Element OUTPUTS[] = {Element::float32};
 
   explicit Attention(const Node& node);
   void run(const Run& run) const;

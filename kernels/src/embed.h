@@ -20,6 +20,7 @@ class Embed {
       {Element::int64, false}, {Element::int64, false}, {Element::undefined, false},
       {Element::float32, true}, {Element::float32, false},
   };
+  static constexpr Element OUTPUTS[] = {Element::float32};
 
   explicit Embed(const Node&) {}
   void run(const Run& run) const;

@@ -380,9 +380,37 @@ void put(const float* x, int64_t width, Store kind, void* out) {
   }
 }
 
+// Up to `count` numbers, and `rest` in the place of others.
+inline F16 load_or(const float* p, int64_t count, float rest) {
+  if (count >= LANES) return load(p);
+  float buffer[LANES];
+  for (int64_t i = 0; i < LANES; ++i) buffer[i] = i < count ? p[i] : rest;
+  return load(buffer);
+}
+
+void maxima(const float* x, int64_t width, float* out) {
+  for (int64_t block = 0; block < width; block += BLOCK, out += LANES) {
+    F16 most = set1(-__builtin_inff());
+    for (int64_t i = block; i < block + BLOCK && i < width; i += LANES)
+      most = max(most, load_or(x + i, width - i, -__builtin_inff()));
+    store(out, most);
+  }
+}
+
+void block_sums(const float* x, int64_t width, float peak, float factor, float* sums) {
+  F16 top = set1(peak), by = set1(factor);
+  for (int64_t block = 0; block < width; block += BLOCK) {
+    F16 sum = set1(0.0f);
+    for (int64_t i = block; i < block + BLOCK && i < width; i += LANES)
+      sum = sum + exp((load_or(x + i, width - i, -__builtin_inff()) - top) * by);
+    *sums++ = total(sum);
+  }
+}
+
 constexpr Kernels TABLE = {
     GPT2ONNX_NAME, STEP, PLANES16, int(sizeof(Level)), ROWS, PANELS, FLOAT_ROWS,
     normalize, round, pack, product, float_product, finish, transpose, exponentials, scale, put,
+    maxima, block_sums,
 };
 
 }  // namespace

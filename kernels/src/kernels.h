@@ -16,6 +16,9 @@ constexpr int LEVELS8 = 127, LEVELS16 = 127 * 256;
 // The longest group with one scale of 16-bit activations: 255 * LEVELS16 * 256 fits 32 bits.
 constexpr int64_t LONGEST_GROUP = 256;
 
+// What lies in a row of logits is told by blocks: the largest of its columns, and sums.
+constexpr int COLUMN = 16, BLOCK = COLUMN * LANES;
+
 enum class Store { float32, float16, int8 };  // of the KV cache
 
 enum class Activation {
@@ -107,6 +110,10 @@ struct Kernels {
   void (*scale)(float* x, int64_t width, float factor, const float* steps, float* out);
   // Floats to the type of a cache, and from it; int8 to the nearest whole number.
   void (*put)(const float* x, int64_t width, Store store, void* out);
+  // The largest of each COLUMN numbers of x [width], LANES apart: [blocks of BLOCK][LANES].
+  void (*maxima)(const float* x, int64_t width, float* out);
+  // The sums of exp((x - peak) * factor) over each BLOCK numbers of x [width].
+  void (*block_sums)(const float* x, int64_t width, float peak, float factor, float* sums);
 };
 
 // The processors' tables; null where the build has none for it.

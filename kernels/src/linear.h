@@ -31,6 +31,7 @@ class Linear {
       {Element::float32, true},  {Element::float32, true},    {Element::float32, true},
       {Element::float32, true},  {Element::int64, true},
   };
+  static constexpr Element OUTPUTS[] = {Element::float32};
 
   explicit Linear(const Node& node);
   void run(const Run& run) const;

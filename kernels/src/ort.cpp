@@ -9,6 +9,7 @@
 #include "attention.h"
 #include "embed.h"
 #include "linear.h"
+#include "top_logits.h"
 
 namespace gpt2onnx {
 namespace {
@@ -119,12 +120,12 @@ Tensor Run::required(size_t index, const char* name) const {
   return *found;
 }
 
-float* Run::output(size_t index, const std::vector<int64_t>& shape) const {
+void* Run::memory(size_t index, const std::vector<int64_t>& shape) const {
   abi::Value* value = nullptr;
   check(api.get_output(context_, index, shape.data(), shape.size(), &value));
   void* data = nullptr;
   check(api.get_tensor_data(value, &data));
-  return static_cast<float*>(data);
+  return data;
 }
 
 void Run::start(void (*call)(void*, size_t), size_t count, void* data) const {
@@ -173,6 +174,7 @@ extern "C" __attribute__((visibility("default"))) gpt2onnx::abi::Status* Registe
       check(api.add_to_domain(made, &custom_op<Linear>()));
       check(api.add_to_domain(made, &custom_op<Attention>()));
       check(api.add_to_domain(made, &custom_op<Embed>()));
+      check(api.add_to_domain(made, &custom_op<TopLogits>()));
       return made;
     }();
     check(api.add_domain(options, domain));

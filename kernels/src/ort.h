@@ -57,7 +57,10 @@ class Run {
   explicit Run(abi::KernelContext* context) : context_(context) {}
   std::optional<Tensor> input(size_t index) const;  // none where an optional one is absent
   Tensor required(size_t index, const char* name) const;
-  float* output(size_t index, const std::vector<int64_t>& shape) const;
+  template <class T = float>
+  T* output(size_t index, const std::vector<int64_t>& shape) const {
+    return static_cast<T*>(memory(index, shape));
+  }
 
   // Calls task(0) ... task(count - 1) on ONNX Runtime's threads, and waits. What they throw is
   // thrown here.
@@ -81,6 +84,7 @@ class Run {
   }
 
  private:
+  void* memory(size_t output, const std::vector<int64_t>& shape) const;
   void start(void (*call)(void*, size_t), size_t count, void* data) const;
   abi::KernelContext* context_;
 };
@@ -126,8 +130,8 @@ abi::Status* guarded(const Call& call) {
   }
 }
 
-// An operator made of a class with NAME, INPUTS, a constructor of a Node and `void run(const Run&)
-// const`. It has one output, float32.
+// An operator made of a class with NAME, INPUTS, OUTPUTS, a constructor of a Node and
+// `void run(const Run&) const`.
 template <class Kernel>
 const abi::CustomOp& custom_op() {
   static const abi::CustomOp op = [] {
@@ -142,8 +146,8 @@ const abi::CustomOp& custom_op() {
     made.get_input_presence = [](const abi::CustomOp*, size_t index) {
       return Kernel::INPUTS[index].optional ? abi::Presence::optional : abi::Presence::required;
     };
-    made.get_output_count = [](const abi::CustomOp*) -> size_t { return 1; };
-    made.get_output_type = [](const abi::CustomOp*, size_t) { return Element::float32; };
+    made.get_output_count = [](const abi::CustomOp*) { return std::size(Kernel::OUTPUTS); };
+    made.get_output_type = [](const abi::CustomOp*, size_t index) { return Kernel::OUTPUTS[index]; };
     made.get_output_presence = [](const abi::CustomOp*, size_t) { return abi::Presence::required; };
     made.get_input_memory = [](const abi::CustomOp*, size_t) -> int32_t { return 0; };
     made.get_variadic_input_arity = [](const abi::CustomOp*) { return 0; };

@@ -122,6 +122,18 @@ void rows(const Kernels& k, int64_t width) {
     }
 }
 
+void logits(const Kernels& k, int64_t width) {
+  auto x = numbers(size_t(width));
+  const size_t blocks = size_t((width + BLOCK - 1) / BLOCK);
+  std::vector<float> maxima(blocks * LANES), sums(blocks);
+  k.maxima(x.data(), width, maxima.data());
+  tell("maxima", maxima);
+  for (float factor : {1.0f, 0.3f, 20.0f}) {
+    k.block_sums(x.data(), width, 1.5f, factor, sums.data());
+    tell("block_sums", sums);
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -134,4 +146,5 @@ int main() {
   for (Store store : {Store::float32, Store::float16, Store::int8})
     for (int head_dim : {8, 20, 64, 80}) floats(k, store, head_dim);
   for (int64_t width : {5, 16, 100, 768}) rows(k, width);
+  for (int64_t width : {1, 255, 256, 1003}) logits(k, width);
 }

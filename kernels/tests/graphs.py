@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gpt2onnx_kernels
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 Array = NDArray[Any]
 
 
 class Operator:
-    """One node, with `None` for an absent input; `constants` are initializers, `fed` are inputs."""
+    """One node, with `None` for an absent input; `constants` are initializers, `fed` are inputs.
+
+    `outputs` are the types of those that it gives.
+    """
 
     def __init__(
         self,
@@ -24,6 +27,7 @@ class Operator:
         constants: frozenset[str] = frozenset(),
         kernels: str = "",
         threads: int = 2,
+        outputs: Sequence[int] = (TensorProto.FLOAT,),
         **attributes: Any,
     ) -> None:
         self.fed = {k: v for k, v in inputs.items() if v is not None and k not in constants}
@@ -33,8 +37,9 @@ class Operator:
             if k in constants and v is not None
         ]
         names = [k if v is not None else "" for k, v in inputs.items()]
+        given = [f"out{place}" for place in range(len(outputs))]
         node = helper.make_node(
-            op_type, names, ["out"], name="tested", domain=gpt2onnx_kernels.DOMAIN, **attributes
+            op_type, names, given, name="tested", domain=gpt2onnx_kernels.DOMAIN, **attributes
         )
         infos = [
             helper.make_tensor_value_info(
@@ -42,8 +47,11 @@ class Operator:
             )
             for k, v in self.fed.items()
         ]
-        out = helper.make_tensor_value_info("out", 1, [None, None])
-        graph = helper.make_graph([node], "one", infos, [out], fixed)
+        outs = [
+            helper.make_tensor_value_info(name, element, [None, None])
+            for name, element in zip(given, outputs, strict=True)
+        ]
+        graph = helper.make_graph([node], "one", infos, outs, fixed)
         opsets = [helper.make_opsetid("", 21), helper.make_opsetid(gpt2onnx_kernels.DOMAIN, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
         options = onnxruntime.SessionOptions()
@@ -59,5 +67,10 @@ class Operator:
             del os.environ[gpt2onnx_kernels.KERNELS_VARIABLE]
 
     def __call__(self, **inputs: Array) -> Array:
-        """The output; inputs that aren't given are those that the operator was made with."""
-        return self.session.run(None, {**self.fed, **inputs})[0]
+        """The first output; inputs that aren't given are those that the operator was made with."""
+        return self.all(**inputs)[0]
+
+    def all(self, **inputs: Array) -> list[Array]:
+        """Every output."""
+        found: list[Array] = self.session.run(None, {**self.fed, **inputs})
+        return found
