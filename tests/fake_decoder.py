@@ -156,7 +156,7 @@ class FakeDecoder:
         logits = self._logits(read)
         self._append(read)
         if settled:
-            return Result(logits[:0], top_logits=largest(logits[0], self.top))
+            return Result(logits[:0], top_logits=[largest(logits[0], self.top)])
         return Result(logits[read.wanted])
 
     def _logits(self, read: Read) -> Logits:  # [n, vocab]

@@ -6,6 +6,7 @@ and only the block in question number by number. Knows nothing of what the weigh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from gpt2onnx.samplers.candidates import FloatArray
 
 Sums = NDArray[np.float64]
 
-_BLOCK = 256
+BLOCK = 256
 
 
 def reaching(
@@ -27,15 +28,27 @@ def reaching(
     answer is never a weight of 0. Weights are at least 0, one of them above it, and are summed in
     float64; `share` is from 0 to below 1.
     """
-    if len(weights) <= _BLOCK:
+    if len(weights) <= BLOCK:
         sums = np.cumsum(weights, dtype=np.float64)
         return _place(sums, share * sums[-1], side)
-    blocks = np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK), dtype=np.float64)
-    reached = np.cumsum(blocks)
+    blocks = np.add.reduceat(weights, np.arange(0, len(weights), BLOCK), dtype=np.float64)
+    return reaching_by_blocks(
+        blocks, lambda block: weights[block * BLOCK : (block + 1) * BLOCK], share, side
+    )
+
+
+def reaching_by_blocks(
+    blocks: FloatArray | Sums,
+    weights_of: Callable[[int], FloatArray],
+    share: float,
+    side: Literal["left", "right"],
+) -> int:  # [blocks] -> index
+    """The same by the sums of all blocks of BLOCK weights, where only one block's are looked at."""
+    reached = np.cumsum(blocks, dtype=np.float64)
     target = share * reached[-1]
     block = int(np.searchsorted(reached, target, side))
-    sums = np.cumsum(weights[block * _BLOCK : (block + 1) * _BLOCK], dtype=np.float64)
-    return block * _BLOCK + _place(sums, target - (reached[block - 1] if block else 0.0), side)
+    sums = np.cumsum(weights_of(block), dtype=np.float64)
+    return block * BLOCK + _place(sums, target - (reached[block - 1] if block else 0.0), side)
 
 
 def _place(sums: Sums, target: float, side: Literal["left", "right"]) -> int:  # [n] -> index

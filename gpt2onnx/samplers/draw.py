@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from gpt2onnx.samplers.candidates import Candidates, FloatArray
-from gpt2onnx.samplers.cumulative import reaching
+from gpt2onnx.samplers.cumulative import BLOCK, reaching, reaching_by_blocks
 
 
 def generator(seed: int | None, index: int) -> np.random.Generator:
@@ -41,12 +41,23 @@ def ranked(candidates: Candidates, rank: int) -> int:  # [n], rank below n
     return int(candidates.ids[np.argsort(-candidates.logits, kind="stable")[rank]])
 
 
-def categorical(candidates: Candidates, rng: np.random.Generator) -> int:  # [n]
+def categorical(
+    candidates: Candidates, rng: np.random.Generator, sums: FloatArray | None = None
+) -> int:  # [n], [blocks]
     """A token with the probability that its logit gives it.
 
     Inverts the cumulative distribution, summed in float64, at one uniform number. Each draw thus
-    takes exactly one number from `rng`, and a sequence depends on nothing but its seed.
+    takes exactly one number from `rng`, and a sequence depends on nothing but its seed. `sums` are
+    those of the weights' blocks, where they are known: TopLogits's.
     """
-    weights = candidates.logits - candidates.logits.max()
-    np.exp(weights, out=weights)
-    return int(candidates.ids[reaching(weights, rng.random(), "right")])
+    most, number = candidates.logits.max(), rng.random()
+    if sums is None:
+        weights = candidates.logits - most
+        np.exp(weights, out=weights)
+        return int(candidates.ids[reaching(weights, number, "right")])
+
+    def weights_of(block: int) -> FloatArray:
+        weights: FloatArray = np.exp(candidates.logits[block * BLOCK :][:BLOCK] - most)
+        return weights
+
+    return int(candidates.ids[reaching_by_blocks(sums, weights_of, number, "right")])

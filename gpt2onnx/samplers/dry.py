@@ -45,6 +45,8 @@ def dry(
     # A token that occurs twice is written twice, the longer repetition last.
     order = np.argsort(lengths)
     order = order[lengths[order] >= allowed_length]
+    if not len(order):
+        return logits
     penalty = multiplier * np.power(base, lengths[order] - allowed_length)
     penalized = logits.copy()
     repeated = recent[ends[order] - 1]

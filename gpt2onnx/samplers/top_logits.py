@@ -1,8 +1,8 @@
 """The top logits, and whether they are enough to choose the token.
 
-Greedy decoding and top-k sampling look at few logits, and a GPU finds those where they are: for a
-batch of 128 and GPT-2's vocabulary that spares 26 MB a step. Knows nothing of devices, parameters
-or chance.
+Most ways to choose look at few logits, and those are found fastest where the logits are made: on a
+GPU that spares 26 MB a step for a batch of 128 and GPT-2's vocabulary, on a CPU most of what a
+choice costs. Knows nothing of devices, parameters or chance.
 """
 
 from __future__ import annotations
@@ -25,16 +25,28 @@ class TopLogits(NamedTuple):
     ids: IntArray  # [top]
     logits: FloatArray  # [top]
     logprobs: FloatArray  # [top], what log_softmax over the whole row makes of them
+    # [blocks], sums of exp((logit - the largest) / a temperature) over each of the row's blocks of
+    # cumulative.BLOCK, where that temperature was told
+    sums: FloatArray | None = None
+
+    @property
+    def is_finite(self) -> bool:
+        """False for a row with NaN or infinities: the whole row is needed to say so."""
+        return bool(np.isfinite(self.logprobs[0]))
 
     def settles(self, count: int) -> bool:
-        """Whether the `count` largest, and all ties with the last of them, are among these.
+        """Whether the `count` largest, and all ties with the last of them, are among these."""
+        return count < len(self.ids) and self.is_finite and self.is_below(self.logits[count - 1])
 
-        False for a row with NaN or infinities, too: the whole row is needed to say so.
-        """
-        if count >= len(self.ids):
-            return False
-        smallest, last = self.logits[count - 1], self.logits[-1]
-        return bool(smallest - last > _ROUNDING * abs(last) and np.isfinite(self.logprobs[0]))
+    def is_below(self, smallest: float) -> bool:
+        """Whether all else in the row is below a logit, whatever temperature divides both."""
+        last = self.logits[-1]
+        return bool(smallest - last > _ROUNDING * abs(last))
+
+    def logprob(self, token: int, logits: FloatArray) -> float:  # [vocab], or none
+        """The log-probability of a token of the row, or of one of these where it isn't there."""
+        logit = logits[token] if len(logits) else self.logits[self.ids == token][0]
+        return float(logit - self.logits[0] + self.logprobs[0])
 
     def candidates(self) -> Candidates:
         order = np.argsort(self.ids)

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers import GenerationParams, Sampler, TopLogits, generator
 from gpt2onnx.samplers.top_logits import ALL
 from tests.fake_decoder import largest
 
 VOCAB, TOP = 60, 12
 HISTORY = np.array([3, 1])
+NO_LOGITS = np.empty(0, np.float32)
 
 # What may follow top_k looks at its candidates alone.
 LATER: dict[str, Any] = {
@@ -60,7 +62,7 @@ def test_a_settled_draw_is_that_of_all_logits(
         assert found.logits[top_k - 1] == found.logits[-1]
         return
     for _ in range(3):
-        ours, theirs = few.sample_top(found), all_.sample(HISTORY, logits)
+        ours, theirs = few.sample(HISTORY, NO_LOGITS, found), all_.sample(HISTORY, logits)
         assert ours.token == theirs.token
         assert ours.processed_logprob == theirs.processed_logprob
         assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-5)
@@ -73,12 +75,85 @@ def test_a_settled_greedy_choice_is_the_lowest_of_the_best(logits: np.ndarray) -
     assert greedy.needs == 1
     assert found.settles(1) == (np.sum(logits == logits.max()) < TOP)
     backwards = np.lexsort((-found.ids, -found.logits))
-    for each in (found, TopLogits(*(part[backwards] for part in found))):  # equals in any order
+    for each in (found, TopLogits(*(part[backwards] for part in found[:3]))):  # equals in any order
         if each.settles(1):
-            ours, theirs = greedy.sample_top(each), greedy.sample(HISTORY, logits)
+            ours, theirs = greedy.sample(HISTORY, NO_LOGITS, each), greedy.sample(HISTORY, logits)
             assert ours.token == theirs.token == int(logits.argmax())
             assert ours.logprob == ours.processed_logprob
             assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-5)
+
+
+def with_sums(logits: np.ndarray, temperature: float) -> TopLogits:
+    """What the kernels tell of a row: the largest, and what a block adds up to."""
+    weights = np.exp((logits - logits.max()).astype(np.float64) / temperature)
+    return largest(logits, TOP)._replace(sums=np.array([weights.sum()], np.float32))
+
+
+FIRST: dict[str, Any] = {
+    "top_k": {"top_k": 5},
+    "top_p": {"top_k": 0, "top_p": 0.8},
+    "min_p": {"top_k": 0, "min_p": 0.1},
+    "typical_p": {"top_k": 0, "typical_p": 0.7},
+    "nothing": {"top_k": 0},
+    "mirostat": {"top_k": 0, "mirostat_mode": 2},
+    "greedy": {"do_sample": False},
+}
+PENALTIES: dict[str, Any] = {
+    "repetition_penalty": 1.5,
+    "frequency_penalty": -0.7,
+    "presence_penalty": 0.5,
+    "no_repeat_ngram_size": 1,
+    "suppress_tokens": [1, 7, 20],
+    "logit_bias": {9: 30.0},
+    "forced_eos_token_id": 4,
+}
+
+
+@given(
+    logits=rows(),
+    first=st.sampled_from(sorted(FIRST)),
+    later=st.sets(st.sampled_from(["xtc_probability", "typical_p", "min_p"])),
+    penalties=st.sets(st.sampled_from(sorted(PENALTIES))),
+    temperature=st.sampled_from([1e-4, 0.3, 1.0, 3.0]),
+    seed=st.integers(0, 99),
+)
+def test_a_choice_with_the_largest_at_hand_is_that_of_all_logits(
+    logits: np.ndarray,
+    first: str,
+    later: set[str],
+    penalties: set[str],
+    temperature: float,
+    seed: int,
+) -> None:
+    params: dict[str, Any] = {"do_sample": True, "temperature": temperature, "max_new_tokens": 2}
+    if first not in ("greedy", "mirostat"):
+        params |= {name: LATER[name] for name in later}
+    params |= FIRST[first]
+    params |= {name: PENALTIES[name] for name in penalties}
+    if first == "greedy":
+        del params["do_sample"], params["temperature"]
+    quick, slow = sampler(seed, **params), sampler(seed, **params)
+    history = HISTORY
+    for _ in range(2):
+        top = with_sums(logits, quick.temperature)
+        ours, theirs = quick.sample(history, logits, top), slow.sample(history, logits)
+        assert ours.token == theirs.token
+        assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-5)
+        assert ours.processed_logprob == pytest.approx(theirs.processed_logprob, abs=1e-5)
+        np.testing.assert_array_equal(ours.candidates.ids, theirs.candidates.ids)
+        np.testing.assert_array_equal(ours.candidates.logits, theirs.candidates.logits)
+        history = np.append(history, ours.token)
+
+
+@pytest.mark.parametrize("first", ["top_k", "top_p", "min_p", "nothing"])
+def test_a_peaked_row_is_not_looked_at_as_a_whole(first: str) -> None:
+    logits = np.linspace(0, -40, VOCAB, dtype=np.float32)
+    quick = sampler(do_sample=True, **FIRST[first])
+    blind = np.full(VOCAB, np.nan, np.float32)
+    if first == "nothing":  # which gives a token from anywhere: of its block
+        blind = logits
+    found = quick.sample(HISTORY, blind, with_sums(logits, 1.0))
+    assert found.token in range(TOP)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +183,17 @@ def test_a_constraint_sees_all_logits() -> None:
     params = GenerationParams(regex="a+", eos_token_id=0)
     constrained = Sampler(params, 2, 0, generator(0, 0), lambda history, logits: logits)
     assert constrained.needs == ALL
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+@pytest.mark.parametrize("first", sorted(FIRST))
+def test_a_broken_row_is_told_all_the_same(broken: float, first: str) -> None:
+    logits = np.linspace(0, 1, VOCAB, dtype=np.float32)
+    logits[4] = broken
+    nothing = np.full(TOP, np.nan, np.float32)
+    top = TopLogits(np.zeros(TOP, np.int64), nothing, nothing, nothing[:1])
+    with pytest.raises(ParameterError, match="finite logits"):
+        sampler(**{"do_sample": True, **FIRST[first]}).sample(HISTORY, logits, top)
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])

@@ -1,4 +1,4 @@
-"""GPT-2's decoder in the three operators of gpt2onnx-kernels, beside the fused graph.
+"""GPT-2's decoder in the operators of gpt2onnx-kernels, beside the fused graph.
 
 Its matrices are the fused graph's own, in the same data file. Knows how those are named, and what
 the operators take (docs/kernels.md); nothing of where the weights came from.
@@ -11,10 +11,17 @@ Inputs                    shape
   logits_index            int64 [count], the tokens that get logits
   attention_mask          bool [tokens, tokens], which of the run's tokens of its row each one sees;
                           [0, 0] where it's all up to itself
+  top_index               int64 [choices], the places among the logits where a choice follows
+  temperatures            float32 [choices], and at which temperature
   past_key_values.N.key   [rows, heads, capacity, head_dim], and .value: appended to in place
 Outputs
   logits                  float32 [count, vocab]
   hidden_states           float32 [count, n_embd], the head's input, where they are asked for
+  top_ids                 int64 [choices, top], of the largest logits, the largest first
+  top_logits              float32 [choices, top]
+  top_logprobs            float32 [choices, top], of log_softmax over all logits
+  top_sums                float32 [choices, blocks], of exp((logit - the largest) / temperature)
+                          over each 256
 """
 
 from __future__ import annotations
@@ -31,6 +38,8 @@ from gpt2onnx.export.quantization.table import those
 from gpt2onnx.export.writing.onnx_builder import IR_VERSION, OPSET
 
 DOMAIN, VERSION = "gpt2onnx", 1
+# Top-p of 0.95 seldom keeps more of a trained model's, and what few there are cost next to nothing.
+TOP, BLOCK = 256, 256
 PRECISIONS = those(lambda each: each.kernels)
 
 
@@ -123,6 +132,26 @@ class _Writer:
             self.linear(
                 name, hidden, norm="ln_f", selection="logits_index", out="logits", transposed=1
             )
+        told = ["logits", "top_index", "temperatures"]
+        top = [name for name, _, _ in self.top_outputs()]
+        self.nodes.append(
+            helper.make_node("TopLogits", told, top, name="top", domain=DOMAIN, top=self.top)
+        )
+
+    @property
+    def top(self) -> int:
+        """How many of the largest logits the graph gives by themselves."""
+        return min(TOP, self.config.vocab_size)
+
+    def top_outputs(self) -> list[tuple[str, int, int]]:
+        """Name, type and width of what the graph gives of the largest logits."""
+        blocks = -(-self.config.vocab_size // BLOCK)
+        return [
+            ("top_ids", TensorProto.INT64, self.top),
+            ("top_logits", TensorProto.FLOAT, self.top),
+            ("top_logprobs", TensorProto.FLOAT, self.top),
+            ("top_sums", TensorProto.FLOAT, blocks),
+        ]
 
     def linear(
         self,
@@ -179,6 +208,8 @@ class _Writer:
         whole = ("input_ids", "position_ids", "rows", "slots")
         made = [helper.make_tensor_value_info(n, TensorProto.INT64, ["tokens"]) for n in whole]
         made.append(helper.make_tensor_value_info("logits_index", TensorProto.INT64, ["count"]))
+        made.append(helper.make_tensor_value_info("top_index", TensorProto.INT64, ["choices"]))
+        made.append(helper.make_tensor_value_info("temperatures", TensorProto.FLOAT, ["choices"]))
         made.append(
             helper.make_tensor_value_info("attention_mask", TensorProto.BOOL, ["seeing", "seen"])
         )
@@ -192,4 +223,8 @@ class _Writer:
 
     def outputs(self) -> list[onnx.ValueInfoProto]:
         given = ("logits", "hidden_states")
-        return [output for output in self.fused.graph.output if output.name in given]
+        shared = [output for output in self.fused.graph.output if output.name in given]
+        return shared + [
+            helper.make_tensor_value_info(name, element, ["choices", width])
+            for name, element, width in self.top_outputs()
+        ]

@@ -8,7 +8,8 @@ the steps of all rows. The cache is an input that the graph writes to. Knows the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from itertools import islice
+from typing import Any, TypeAlias
 from weakref import ref
 
 import numpy as np
@@ -21,7 +22,7 @@ from gpt2onnx.runtime.decoder.cached_rows import CachedRows
 from gpt2onnx.runtime.decoder.kv_cache import CacheRow, KVCache
 from gpt2onnx.runtime.decoder.protocol import (
     EVERY,
-    Hidden,
+    NO_LOGITS,
     Logits,
     Read,
     Result,
@@ -30,13 +31,18 @@ from gpt2onnx.runtime.decoder.protocol import (
 )
 from gpt2onnx.runtime.machine.turns import in_turn
 from gpt2onnx.runtime.ort.session import Session
+from gpt2onnx.samplers.top_logits import TopLogits
 
 INPUTS = (
     *("input_ids", "position_ids", "rows", "slots", "logits_index", "attention_mask"),
+    *("top_index", "temperatures"),
     *("past_key_values.0.key", "past_key_values.0.value"),
 )
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 # Weights are read once a chunk, and its activations are scratch memory.
 CHUNK = 256
+TOP = ("top_ids", "top_logits", "top_logprobs", "top_sums")  # TopLogits's fields
+NO_PLACES = np.empty(0, np.int64)
 NOTHING_HIDDEN = np.zeros((0, 0), np.bool_)
 
 
@@ -56,7 +62,9 @@ class FlatDecoder(CachedRows):
         self.vocab_size = int(session.outputs["logits"].shape[-1])
         hidden = session.outputs.get("hidden_states")
         self.hidden_size = int(hidden.shape[-1]) if hidden else 0
+        self.top = int(session.outputs["top_ids"].shape[-1])
         self._binding = _ArenaBinding(session, self.cache.shape)
+        self._unread: Logits = NO_LOGITS  # memory for logits that nobody looks at
 
     def gather(self, rows: Sequence[CacheRow]) -> None:
         """Does nothing: a run takes any rows."""
@@ -94,36 +102,69 @@ class FlatDecoder(CachedRows):
             "logits_index": np.concatenate(wanted),
             "attention_mask": attention_mask,
         }
-        logits, hidden = self._outputs(feeds)
+        ends = np.cumsum([len(places) for places in wanted])
+        spans = [slice(end - len(places), end) for end, places in zip(ends, wanted, strict=True)]
+        outputs = self._outputs({**feeds, **_choices(reads, spans)}, self._logits(reads, ends[-1]))
         for each in reads:
             each.row.length += len(each.ids)
-        ends = np.cumsum([len(places) for places in wanted])
-        parts = zip(reads, ends, wanted, strict=True)
-        return [
-            _result(each, logits[end - len(places) : end], hidden[end - len(places) : end])
-            for each, end, places in parts
-        ]
+        return list(self._results(reads, spans, outputs))
 
-    def _outputs(self, feeds: Mapping[str, NDArray[Any]]) -> tuple[Logits, Hidden]:
-        """Run the graph: the logits [wanted, vocab] and hidden states [wanted, hidden_size]."""
+    def _logits(self, reads: Sequence[Read], count: int) -> Logits:  # -> [count, vocab]
+        """Where logits go: new memory, unless the largest may settle what all reads need."""
+        if any(each.needs >= self.top for each in reads):
+            return np.empty((count, self.vocab_size), np.float32)
+        if len(self._unread) < count:
+            self._unread = np.empty((count, self.vocab_size), np.float32)
+        return self._unread[:count]
+
+    def _outputs(self, feeds: Arrays, logits: Logits) -> Arrays:
+        """Run the graph: its outputs, [wanted, width] or [choices, width]."""
         binding, arena = self._binding, self.cache.arena
         assert arena is not None  # a row was made before
         binding.bind(arena)
         for name, value in feeds.items():
             binding.feed(name, value)
-        count = len(feeds["logits_index"])
-        logits = np.empty((count, self.vocab_size), np.float32)
-        hidden = np.empty((count, self.hidden_size), np.float32)
-        binding.fill("logits", logits)
+        outputs: dict[str, NDArray[Any]] = {"logits": logits}
+        counts = dict.fromkeys(TOP, len(feeds["top_index"]))
         if self.hidden_size:
-            binding.fill("hidden_states", hidden)
+            counts["hidden_states"] = len(logits)
+        for name, count in counts.items():
+            dtype, shape = self.session.outputs[name]
+            outputs[name] = np.empty((count, int(shape[-1])), dtype)
+        for name, output in outputs.items():
+            binding.fill(name, output)
         self.session.run(binding.raw)
-        return logits, hidden
+        return outputs
+
+    def _results(
+        self, reads: Sequence[Read], spans: Sequence[slice], outputs: Arrays
+    ) -> Iterator[Result]:
+        """What came of each read, which has a span of the logits."""
+        top = map(TopLogits, *(outputs[name] for name in TOP))
+        for each, span in zip(reads, spans, strict=True):
+            logits = outputs["logits"][span]
+            largest = [] if each.temperature is None else list(islice(top, len(logits)))
+            if each.needs < self.top:
+                is_settled = all(row.settles(each.needs) for row in largest)
+                logits = NO_LOGITS if is_settled else logits.copy()
+            if each.hidden:  # a copy: a view would hold on to the logits of all n
+                logits = logits[each.wanted].copy()
+            hidden = outputs["hidden_states"][span] if self.hidden_size else NO_LOGITS
+            yield Result(logits, hidden, largest)
 
 
-def _result(read: Read, logits: Logits, hidden: Hidden) -> Result:  # [n, vocab], [n, hidden_size]
-    # a copy: a view would hold on to the logits of all n
-    return Result(logits[read.wanted].copy() if read.hidden else logits, hidden)
+def _choices(reads: Sequence[Read], spans: Sequence[slice]) -> Arrays:
+    """The inputs that say behind which of the logits a choice follows, and its temperature."""
+    chosen = [
+        (np.arange(span.start, span.stop), each.temperature)
+        for each, span in zip(reads, spans, strict=True)
+        if each.temperature is not None
+    ]
+    places = [place for place, _ in chosen]
+    return {
+        "top_index": np.concatenate([NO_PLACES, *places]),
+        "temperatures": np.repeat([t for _, t in chosen], [len(place) for place in places]),
+    }
 
 
 def _runs(parts: Iterable[tuple[int, Read]]) -> Iterator[list[tuple[int, Read]]]:

@@ -136,7 +136,7 @@ class FusedDecoder(CachedRows):
         for place, *row in zip(few, *(outputs[name] for name in TOP), strict=True):
             largest = TopLogits(*row)
             if largest.settles(reads[place].needs):
-                yield place, Result(NO_LOGITS, top_logits=largest)
+                yield place, Result(NO_LOGITS, top_logits=[largest])
             else:
                 reads[place].row.length -= 1
 

@@ -29,6 +29,7 @@ LAST: Final = slice(-1, None)
 NONE: Final = slice(0, 0)
 
 NO_LOGITS: Logits = np.empty((0, 0), np.float32)
+NO_ROW: Logits = np.empty(0, np.float32)
 
 
 class Row(Protocol):
@@ -52,6 +53,9 @@ class Read(NamedTuple):
     prompt: bool = False
     # How many of the largest logits settle a choice; ALL asks for the whole row.
     needs: int = ALL
+    # The temperature of the choice that follows, of which TopLogits.sums are best; None where none
+    # follows, as where a text is scored.
+    temperature: float | None = None
     hidden: bool = False  # whether the hidden states of all n are wanted, not of `wanted` alone
     # [n, n]: which of the n each one sees beside what the row held, itself among them and of the
     # others only earlier ones. Its position is then the one behind all that it sees, and `accept`
@@ -66,7 +70,17 @@ class Result(NamedTuple):
     hidden: Hidden = (
         NO_LOGITS  # [wanted, hidden_size], where the graph gives the last hidden states
     )
-    top_logits: TopLogits | None = None  # of a lone token's, where they settle what the read needs
+    # Of each that is wanted, where a choice follows and the graph gives them; without its logits
+    # where these settle what the read needs.
+    top_logits: Sequence[TopLogits] = ()
+
+    def logits_at(self, place: int) -> Logits:  # [vocab], or [0] where there is only the top
+        """The logits of one that is wanted."""
+        return self.logits[place] if len(self.logits) else NO_ROW
+
+    def top_at(self, place: int) -> TopLogits | None:
+        """The largest of them, where they are known."""
+        return self.top_logits[place] if self.top_logits else None
 
 
 class Decoder(Protocol[AnyRow]):
@@ -175,6 +189,7 @@ def joined(results: Sequence[Result]) -> Result:
     return Result(
         _concatenated([result.logits for result in results]),
         _concatenated([result.hidden for result in results]),
+        [top for result in results for top in result.top_logits],
     )
 
 

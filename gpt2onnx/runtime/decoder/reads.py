@@ -43,10 +43,12 @@ def step_largest(decoder: Decoder[AnyRow], rows: Sequence[AnyRow], ids: Ids) -> 
     Raises ValueError where they don't settle which one is the largest.
     """
     reads = [Read(row, ids[place : place + 1], needs=1) for place, row in enumerate(rows)]
-    found = [result.top_logits for result in decoder.read(reads)]
-    if None in found:
+    found = [top for result in decoder.read(reads) for top in result.top_logits]
+    if len(found) < len(rows):
         raise ValueError("the largest logits of a row don't settle a choice: read all of them")
-    return TopLogits(*(np.stack(arrays) for arrays in zip(*filter(None, found), strict=True)))
+    return TopLogits(
+        *(np.stack(arrays) for arrays in zip(*(top[:3] for top in found), strict=True))
+    )
 
 
 def branch(

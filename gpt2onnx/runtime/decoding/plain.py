@@ -27,13 +27,14 @@ class PlainTask(DrawingTask):
             # GPT-2's positions are absolute: what stays moves to other ones, so its cache is void.
             self.decoder.truncate(row, 0)
             kept = sequence.history[-kept_by_slide(self.decoder.n_positions) :]
-            return Read(row, kept, prompt=True)
+            return Read(row, kept, prompt=True, temperature=sequence.sampler.temperature)
         needs = ALL if self._whole else sequence.sampler.needs
-        return Read(row, sequence.history[-1:], needs=needs)
+        temperature = sequence.sampler.temperature
+        return Read(row, sequence.history[-1:], needs=needs, temperature=temperature)
 
     def sample(self, sequence: TokenSequence, result: Result, in_time: bool) -> list[Step]:
         has_room = sequence.slides or not self.is_full(sequence)
-        return [sequence.sample_from(result, has_room, in_time)]
+        return [sequence.sample_from(result, -1, has_room, in_time)]
 
 
 def plain_tasks(

@@ -17,6 +17,7 @@ from gpt2onnx.samplers import (
     GenerationParams,
     Penalty,
     Sampler,
+    TopLogits,
     generator,
     is_stopped,
 )
@@ -80,19 +81,19 @@ class TokenSequence:
         """How many new tokens max_new_tokens leaves."""
         return self.params.max_new_tokens - (self._length - len(self.prompt))
 
-    def sample_from(self, result: Result, has_room: bool, in_time: bool) -> Step:
-        """Append the next token, given what came of reading the last one."""
-        if result.top_logits is None:
-            return self.sample(result.logits[-1], has_room, in_time)
-        choice = self.sampler.sample_top(result.top_logits)
-        return self.take(choice, result.top_logits.logits[:0], has_room, in_time)
+    def sample_from(self, result: Result, place: int, has_room: bool, in_time: bool) -> Step:
+        """Append the next token, given what came of one of the positions that were wanted."""
+        logits, top = result.logits_at(place), result.top_at(place)
+        return self.sample(logits, has_room, in_time, top)
 
-    def sample(self, logits: Logits, has_room: bool, in_time: bool) -> Step:
-        """Append the next token, given the logits [vocab] after the last one."""
+    def sample(
+        self, logits: Logits, has_room: bool, in_time: bool, top: TopLogits | None = None
+    ) -> Step:
+        """Append the next token, given the logits [vocab] after the last one, and the largest."""
         if self.params.return_alternatives and self._length == len(self.prompt):
             choice = self.sampler.alternative(self.history, logits, self._draw)
         else:
-            choice = self.sampler.sample(self.history, logits)
+            choice = self.sampler.sample(self.history, logits, top)
         return self.take(choice, logits, has_room, in_time)
 
     def take(self, choice: Choice, logits: Logits, has_room: bool, in_time: bool) -> Step:

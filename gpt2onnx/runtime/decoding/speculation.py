@@ -137,16 +137,17 @@ class SpeculativeTask(DrawingTask):
         draft = self._speculation.draft(sequence, self.decoder.n_positions - row.length)
         self._drafts[sequence.index] = draft
         self._speculation.stats[sequence.index].rounds += 1
-        return Read(row, np.concatenate([sequence.history[-1:], draft]), EVERY)
+        ids = np.concatenate([sequence.history[-1:], draft])
+        return Read(row, ids, EVERY, temperature=sequence.sampler.temperature)
 
     def sample(self, sequence: TokenSequence, result: Result, in_time: bool) -> list[Step]:
         """Choose for as long as the draft foresaw the choice."""
         row, draft = self.row(sequence), self._drafts[sequence.index]
         before = row.length - len(draft)
         accepted, steps = 0, []
-        for position, after in enumerate(result.logits):
+        for position in range(len(result.logits)):
             has_room = before + position < self.decoder.n_positions
-            steps.append(sequence.sample(after, has_room, in_time))
+            steps.append(sequence.sample_from(result, position, has_room, in_time))
             foreseen = position < len(draft) and steps[-1].token_id == int(draft[position])
             accepted += foreseen
             if sequence.finish_reason or not foreseen:

@@ -90,7 +90,8 @@ class DrawingTask(ABC):
             return [self.next_read(sequence) for sequence in self.live]
         first = self.live[0]
         self._rows[first.index] = self.decoder.new_row()
-        return [Read(self.row(first), first.prompt, prompt=True)]
+        temperature = first.sampler.temperature
+        return [Read(self.row(first), first.prompt, prompt=True, temperature=temperature)]
 
     def take(self, results: Sequence[Result], in_time: bool) -> list[Step]:
         if not self._has_read_prompt:

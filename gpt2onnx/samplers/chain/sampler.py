@@ -11,12 +11,13 @@ import numpy as np
 
 from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.samplers.candidates import Candidates, FloatArray, IntArray
+from gpt2onnx.samplers.chain.shortcut import AtHand, Shortcut
 from gpt2onnx.samplers.chain.steps import (
     compose_penalties,
     compose_warpers,
     given,
-    largest_needed,
     penalty_steps,
+    raises_any,
     warper_steps,
 )
 from gpt2onnx.samplers.draw import categorical, copied, greedy, ranked
@@ -48,7 +49,8 @@ class Sampler:
 
     What else there is of state is mirostat's, which `sample` brings forward.
 
-    `needs`, the attribute, is how many of the largest logits settle a choice, or ALL.
+    `needs`, the attribute, is how many of the largest logits settle a choice, or ALL;
+    `temperature` the one that TopLogits.sums are best of.
     """
 
     def __init__(
@@ -65,10 +67,13 @@ class Sampler:
         self._largest_token = self.params.largest_token
         steps = penalty_steps(self.params, prompt_length, sequence_index)
         penalties = [*steps, constraint] if constraint else [*steps]
-        self._penalize = compose_penalties(penalties)
-        self.needs = ALL if penalties else largest_needed(self.params)
+        self._penalizes, self._penalize = bool(penalties), compose_penalties(penalties)
         self._mirostat = _mirostat(self.params)
-        self._warp = compose_warpers(warper_steps(self.params, rng, self._mirostat))
+        warpers = list(warper_steps(self.params, rng, self._mirostat))
+        self._warp, self._shortcut = compose_warpers(warpers), Shortcut(warpers)
+        self.temperature = self._shortcut.temperature
+        needs = self._shortcut.needs if self.params.do_sample else 1
+        self.needs = ALL if penalties else needs
         self._rng = rng
 
     def fork(self) -> Sampler:
@@ -88,27 +93,52 @@ class Sampler:
         """The next token alone."""
         return self.sample(history, logits).token
 
-    def sample(self, history: IntArray, logits: FloatArray) -> Choice:  # [n], [vocab]
-        """The next token and its log-probabilities; errors as `candidates`."""
-        candidates = self.candidates(history, logits)
-        sampled = self.params.do_sample
-        token = categorical(candidates, self._rng) if sampled else greedy(candidates)
-        if self._mirostat:
-            index = np.searchsorted(candidates.ids, token)
-            self._mirostat.observe(float(candidates.logits[index]))
-        return _choice(token, logits, candidates)
+    def sample(
+        self, history: IntArray, logits: FloatArray, top: TopLogits | None = None
+    ) -> Choice:  # [n], [vocab]
+        """The next token and its log-probabilities; errors as `candidates`.
 
-    def sample_top(self, largest: TopLogits) -> Choice:
-        """The same choice by a row's largest logits [top] alone, where they settle `needs`."""
-        if not self.params.do_sample:
-            ties = largest.ids[largest.logits == largest.logits[0]]
-            logprob = float(largest.logprobs[0])
-            return Choice(int(ties.min()), logprob, logprob, largest.candidates())
-        candidates = self._warp(largest.candidates())
-        token = categorical(candidates, self._rng)
-        logprob = float(largest.logprobs[largest.ids == token][0])
-        index = int(np.searchsorted(candidates.ids, token))
-        return Choice(token, logprob, token_logprob(candidates.logits, index), candidates)
+        With `top`, the largest of the logits, the same choice costs less. Where they settle what
+        it `needs`, there may be no `logits`.
+        """
+        if top is not None and not top.is_finite:
+            top = None  # the whole row says what is wrong
+        changed = self._penalized(history, logits)
+        candidates = self._glance(history, changed, top) if top else None
+        if candidates is None:
+            candidates = self._warp(Candidates.of(changed))
+        sums = top.sums if top and self._takes_all else None
+        sampled = self.params.do_sample
+        token = categorical(candidates, self._rng, sums) if sampled else greedy(candidates)
+        place = int(np.searchsorted(candidates.ids, token))
+        if self._mirostat:
+            self._mirostat.observe(float(candidates.logits[place]))
+        logprob = top.logprob(token, logits) if top else token_logprob(logits, token)
+        if self._takes_all and self.temperature == 1:
+            return Choice(token, logprob, logprob, candidates)
+        return Choice(token, logprob, token_logprob(candidates.logits, place, sums), candidates)
+
+    @property
+    def _takes_all(self) -> bool:
+        """Whether every token is a candidate, whatever came before."""
+        return self._shortcut.keeps_all and not self._penalizes
+
+    def _glance(
+        self, history: IntArray, changed: FloatArray, top: TopLogits
+    ) -> Candidates | None:  # [n], [vocab]
+        """The candidates without looking at all of a row; None where that isn't enough.
+
+        `changed` are the logits after penalties.
+        """
+        if self._takes_all:
+            return self._shortcut.everything(changed) if len(changed) else top.candidates()
+        if not self._penalizes:
+            return self._shortcut.candidates(AtHand(top, top.candidates(), False))
+        if raises_any(self.params):
+            return None
+        ids = np.union1d(top.ids, history)  # what penalties may have raised
+        possible = ids[changed[ids] > -np.inf]
+        return self._shortcut.candidates(AtHand(top, Candidates(possible, changed[possible]), True))
 
     def alternative(self, history: IntArray, logits: FloatArray, rank: int) -> Choice:
         """The (rank+1)-th most probable token, after penalties, before warpers.
@@ -122,7 +152,10 @@ class Sampler:
                 *(" with ", Given("return_alternatives", True)),
                 *(f": only {count} tokens may come first; lower ", Given("num_return_sequences")),
             )
-        return _choice(ranked(candidates, rank), logits, candidates)
+        token = ranked(candidates, rank)
+        place = int(np.searchsorted(candidates.ids, token))
+        processed = token_logprob(candidates.logits, place)
+        return Choice(token, token_logprob(logits, token), processed, candidates)
 
     def candidates(self, history: IntArray, logits: FloatArray) -> Candidates:
         """What penalties and warpers leave of `[vocab]`, with the logits that they give it.
@@ -134,18 +167,14 @@ class Sampler:
 
     def _possible(self, history: IntArray, logits: FloatArray) -> Candidates:  # [n], [vocab]
         """What penalties leave."""
-        if self._largest_token >= len(logits):
+        return Candidates.of(self._penalized(history, logits))
+
+    def _penalized(
+        self, history: IntArray, logits: FloatArray
+    ) -> FloatArray:  # [n], [vocab] -> [vocab]
+        if self._largest_token >= len(logits) > 0:
             self.params.check_vocabulary(len(logits))
-        return Candidates.of(self._penalize(history, logits))
-
-
-def _choice(token: int, logits: FloatArray, candidates: Candidates) -> Choice:  # logits [vocab]
-    """One of the candidates that were made of logits, and its log-probabilities among both."""
-    logprob = token_logprob(logits, token)
-    if candidates.logits is logits:  # nothing was changed
-        return Choice(token, logprob, logprob, candidates)
-    index = int(np.searchsorted(candidates.ids, token))
-    return Choice(token, logprob, token_logprob(candidates.logits, index), candidates)
+        return self._penalize(history, logits)
 
 
 def _check_constraint(params: GenerationParams, constraint: Penalty | None) -> None:

@@ -19,8 +19,7 @@ from gpt2onnx.samplers.dry import dry
 from gpt2onnx.samplers.mirostat import Mirostat
 from gpt2onnx.samplers.params import PARAMETERS, GenerationParams
 from gpt2onnx.samplers.penalties import Penalty
-from gpt2onnx.samplers.top_logits import ALL
-from gpt2onnx.samplers.warpers import DEFAULT_TOP_K, Warper
+from gpt2onnx.samplers.warpers import Warper
 
 State = TypeVar("State")
 
@@ -114,19 +113,10 @@ def warper_steps(
         yield _state("mirostat_mode", params, mirostat).warp
 
 
-def largest_needed(params: GenerationParams) -> int:
-    """How many of the largest logits decide, penalties aside, or ALL.
-
-    One where nothing is drawn; top_k's where nothing before it looks at more than one logit.
-    """
-    if not params.do_sample:
-        return 1
-    warpers = params.active_warpers
-    if "top_k" not in warpers or params.dynatemp_range:  # which goes by the entropy of all
-        return ALL
-    if set(warpers[: warpers.index("top_k")]) - {"temperature"}:
-        return ALL
-    return DEFAULT_TOP_K if params.top_k is None else params.top_k
+def raises_any(params: GenerationParams) -> bool:
+    """Whether penalties may raise the logit of a token that the history doesn't have."""
+    forced = params.forced_bos_token_id is not None or params.forced_eos_token_ids
+    return bool(params.logit_bias or forced)
 
 
 def _breaker_ids(params: GenerationParams) -> IntArray:  # [k]

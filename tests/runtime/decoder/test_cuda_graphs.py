@@ -352,10 +352,10 @@ def test_the_largest_are_the_callers(largest: Decoders) -> None:
     decoder, _ = largest
     row = decoder.new_row()
     first = reads.step_largest(decoder, [row], IDS[:1])
-    kept = [array.copy() for array in first]
+    kept = [array.copy() for array in first[:3]]
     second = reads.step_largest(decoder, [row], IDS[1:2])
-    assert_equal(first, kept)
-    assert not any(map(np.shares_memory, first, second))
+    assert_equal(first[:3], kept)
+    assert not any(map(np.shares_memory, first[:3], second[:3]))
 
 
 def assert_equal(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> None:

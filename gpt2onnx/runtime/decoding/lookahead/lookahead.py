@@ -113,11 +113,11 @@ class LookaheadTask(DrawingTask):
         """Choose for as long as a guess foresaw the choice."""
         guesses, row = self._guesses[sequence.index], self.row(sequence)
         start = len(sequence.history)
-        logits = guesses.take(result.logits)
+        guesses.take(result.logits)
         path, steps = [0], []
         while True:
             has_room = len(sequence.history) < self.decoder.n_positions
-            steps.append(sequence.sample(logits[path[-1]], has_room, in_time))
+            steps.append(sequence.sample_from(result, path[-1], has_room, in_time))
             child = guesses.tree.child(path[-1], steps[-1].token_id)
             if sequence.finish_reason or child is None:
                 break
@@ -171,26 +171,22 @@ class _Guesses:
         read = window.tokens.size if self._has_window else 1
         drafted = 1 + len(tree)
         ids = np.concatenate([window.tokens[0, :1], tree.ids, window.tokens.ravel()[1:read]])
+        temperature = self._sequence.sampler.temperature
         if len(ids) == 1:
-            return Read(row, ids)
+            return Read(row, ids, temperature=temperature)
         places = np.r_[0, drafted : len(ids)]  # where the window's tokens are
         attention_mask = np.zeros((len(ids), len(ids)), np.bool_)
         attention_mask[np.ix_(places, places)] = window.attention_mask[:read, :read]
         attention_mask[:drafted, :drafted] = tree.attention_mask
         last_level = places[read - window.width :] if self._has_window else []
         wanted = np.concatenate([np.arange(drafted), last_level]).astype(np.int64)
-        return Read(row, ids, wanted, attention_mask=attention_mask)
+        return Read(row, ids, wanted, temperature=temperature, attention_mask=attention_mask)
 
-    def take(self, logits: Logits) -> Logits:
-        """Of what was read [wanted, vocab] the logits of the tree [1 + drafted, vocab].
-
-        The others make the window's next level.
-        """
-        drafted = 1 + len(self.tree)
+    def take(self, logits: Logits) -> None:  # [wanted, vocab]
+        """Make the window's next level of what was read behind the newest token and the tree."""
         if self._has_window:
-            said = logits[drafted:].argmax(axis=1)
+            said = logits[1 + len(self.tree) :].argmax(axis=1)
             self._pool.add(self._window.advance(said).tolist())
-        return logits[:drafted]
 
     def learn(self, tokens: int) -> None:
         """Add the n-grams that the newest tokens made."""
