@@ -43,6 +43,13 @@ class Call:
         return self.params.num_beams == 1
 
     @property
+    def untold(self) -> int:
+        """How many tokens it wrote that no task told, once all are done."""
+        if self.has_tokens:
+            return 0
+        return sum(len(text.token_ids) for group in self.texts.texts() for text in group)
+
+    @property
     def tasks(self) -> Sequence[Task[Any]]:
         """A task for each prompt."""
         return self.texts.tasks
@@ -81,6 +88,7 @@ class ScoreCall:
 
     max_time = None
     has_tokens = False
+    untold = 0
     scoring_tasks = ()
 
     def take(self, event: Any) -> Token:

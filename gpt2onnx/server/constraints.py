@@ -60,6 +60,7 @@ class Constraints:
             raise RequestError(
                 f"{name} takes more than {trial.SECONDS:g} seconds, or {trial.MEMORY >> 30} GiB, "
                 "to compile: expected a simpler one",
+                422,
                 param=name,
                 code="too_complex",
             )

@@ -27,7 +27,7 @@ _EVENT: Schema = {
 }
 # What may come of every request, and what of those with a body.
 _REFUSALS = (401, 403, 404)
-_BODY_REFUSALS = (400, *_REFUSALS, 408, 413, 415, 429, 501, 503)
+_BODY_REFUSALS = (400, *_REFUSALS, 408, 413, 415, 422, 429, 501, 503)
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,7 @@ class EmbeddingCall:
 
     max_time = None
     has_tokens = False
+    untold = 0
     scoring_tasks: Sequence[Task[Any]] = ()
 
     def take(self, event: Any) -> Token:

@@ -362,6 +362,7 @@ class Engine:
             if part.task.done:
                 self._leave(ticket)
                 if not request.parts:
+                    self._counts["written"] += request.call.untold
                     self._end(request, "finished", request.call.results())
         except Exception as error:
             self._end(request, "failed", error=error)

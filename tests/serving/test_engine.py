@@ -312,7 +312,8 @@ def test_beams_have_no_tokens_before_their_end(engine: Engine) -> None:
     handle = engine.submit("abc", num_beams=2, max_new_tokens=3)
     with pytest.raises(ParameterError, match="num_beams"):
         next(iter(handle))
-    handle.result(30)
+    written = handle.result(30)
+    assert engine.stats().tokens_written == len(written.token_ids)
 
 
 def rows_of(model: Any) -> int:
