@@ -6,7 +6,7 @@
 `speed` answers prompts of 4 to 32 tokens with one thread, in this process, in turn with the task
 that `scripts/bench` calls batch_32: 32 rows of 32 tokens, 16 steps, all of them decoding alone. A
 job reads its prompts, draws, decodes texts and writes lines, too. Times are the processor's, which
-others on the machine don't lengthen.
+others on the machine don't lengthen. A job reads prompts as well: "read" counts their tokens, too.
 
 `killed` runs `gpt2onnx batch` and kills -9 a worker, the job, and a worker again, then goes on;
 counts that each line was answered once, and compares a sample with what `generate` gives alone.
@@ -86,8 +86,8 @@ def steps(model: gpt2onnx.Model) -> tuple[float, float]:
     return statistics.median(r[0] for r in rates), statistics.median(r[1] for r in rates)
 
 
-def job(model: gpt2onnx.Model, count: int, new: int) -> tuple[float, float]:
-    """What a worker's engine gives, lines in and records out."""
+def job(model: gpt2onnx.Model, count: int, new: int) -> tuple[float, float, float]:
+    """What a worker's engine gives, lines in and records out; then the tokens that it reads."""
     terms = Terms("text", {"max_new_tokens": new, "eos_token_id": []})
     lines = [Line(n, text.encode()) for n, text in enumerate(prompts(count), 1)]
     taken: list[Record] = []
@@ -103,8 +103,9 @@ def job(model: gpt2onnx.Model, count: int, new: int) -> tuple[float, float]:
 
     with gpt2onnx.Engine(model, max_rows=32, max_waiting=count, prefix_cache="256M") as engine:
         rates = busy(work)
+        read = engine.stats().tokens_read / sum(record.written for record in taken)
     assert all(record.kind is Kind.ANSWER for record in taken)
-    return rates
+    return (*rates, read * rates[0])
 
 
 def speed(args: argparse.Namespace) -> dict[str, Any]:
@@ -113,10 +114,13 @@ def speed(args: argparse.Namespace) -> dict[str, Any]:
         1:
     ]
     step, whole = (statistics.median(r[which][0] for r in rounds) for which in (0, 1))
+    read = statistics.median(job[2] for _, job in rounds)
     return {
         "batch_32_tokens_per_cpu_s": step,
         "job_tokens_per_cpu_s": whole,
         "ratio": whole / step,
+        "job_tokens_read_per_cpu_s": read,
+        "ratio_of_read": read / step,
         "ratio_by_the_clock": statistics.median(r[1][1] / r[0][1] for r in rounds),
     }
 

@@ -4,6 +4,9 @@
 
 Every parameter is normal with GPT-2's own standard deviation, 0.02 (a layer norm's gain around 1):
 shapes, time and memory are GPT-2's, and the text is noise. One shard a layer keeps memory small.
+
+Logits of such weights are nearly equal. `--gain 7`, the last layer norm's, spreads them until their
+entropy is about that of a trained GPT-2's, 3.3 nats: for what depends on how many tokens are likely.
 """
 
 from __future__ import annotations
@@ -36,23 +39,25 @@ def main() -> None:
     parser.add_argument("size", choices=SIZES)
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--gain", type=float, default=1.0, help="of the last layer norm")
     parser.add_argument("--tokenizer", type=Path, help="folder with GPT-2's vocab.json, merges.txt")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True)
-    write_weights(arguments.out, arguments.size, np.random.default_rng(arguments.seed))
+    rng = np.random.default_rng(arguments.seed)
+    write_weights(arguments.out, arguments.size, rng, arguments.gain)
     write_config(arguments.out, arguments.size)
     write_tokenizer(arguments.out, arguments.tokenizer)
 
 
-def shards(size: str, rng: np.random.Generator) -> Iterator[Tensors]:
+def shards(size: str, rng: np.random.Generator, gain: float = 1.0) -> Iterator[Tensors]:
     """The embeddings, then a layer at a time."""
     layers, _, width = SIZES[size]
 
     def normal(*shape: int, mean: float = 0.0) -> np.ndarray:
         return mean + 0.02 * rng.standard_normal(shape, dtype=np.float32)
 
-    def norm(name: str) -> Tensors:
-        return {f"{name}.weight": normal(width, mean=1.0), f"{name}.bias": normal(width)}
+    def norm(name: str, gain: float = 1.0) -> Tensors:
+        return {f"{name}.weight": normal(width, mean=gain), f"{name}.bias": normal(width)}
 
     def linear(name: str, inputs: int, outputs: int) -> Tensors:
         return {f"{name}.weight": normal(inputs, outputs), f"{name}.bias": normal(outputs)}
@@ -67,13 +72,13 @@ def shards(size: str, rng: np.random.Generator) -> Iterator[Tensors]:
             **linear(f"h.{layer}.mlp.c_fc", width, 4 * width),
             **linear(f"h.{layer}.mlp.c_proj", 4 * width, width),
         }
-    yield norm("ln_f")
+    yield norm("ln_f", gain)
 
 
-def write_weights(out: Path, size: str, rng: np.random.Generator) -> None:
+def write_weights(out: Path, size: str, rng: np.random.Generator, gain: float = 1.0) -> None:
     count = SIZES[size][0] + 2
     weight_map = {}
-    for number, tensors in enumerate(shards(size, rng), 1):
+    for number, tensors in enumerate(shards(size, rng, gain), 1):
         name = f"model-{number:05}-of-{count:05}.safetensors"
         save_file(tensors, out / name, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(tensors, name)
