@@ -5,8 +5,8 @@
 Every parameter is normal with GPT-2's own standard deviation, 0.02 (a layer norm's gain around 1):
 shapes, time and memory are GPT-2's, and the text is noise. One shard a layer keeps memory small.
 
-Logits of such weights are nearly equal. `--gain 7`, the last layer norm's, spreads them until their
-entropy is about that of a trained GPT-2's, 3.3 nats: for what depends on how many tokens are likely.
+Logits of such weights are nearly equal. `--gain 7`, the last layer norm's, spreads them until
+their entropy is some 4 nats, near a trained GPT-2's: for what depends on how many are likely.
 """
 
 from __future__ import annotations

@@ -48,6 +48,11 @@ class TopLogits(NamedTuple):
         logit = logits[token] if len(logits) else self.logits[self.ids == token][0]
         return float(logit - self.logits[0] + self.logprobs[0])
 
+    def best(self) -> Candidates:
+        """The largest, and its equals."""
+        ids = np.sort(self.ids[self.logits == self.logits[0]])
+        return Candidates(ids, np.full(len(ids), self.logits[0]))
+
     def candidates(self) -> Candidates:
         order = np.argsort(self.ids)
         return Candidates(self.ids[order], self.logits[order])

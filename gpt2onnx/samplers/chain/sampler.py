@@ -131,7 +131,7 @@ class Sampler:
         `changed` are the logits after penalties.
         """
         if self._takes_all:
-            return self._shortcut.everything(changed) if len(changed) else top.candidates()
+            return self._shortcut.everything(changed) if len(changed) else top.best()
         if not self._penalizes:
             return self._shortcut.candidates(AtHand(top, top.candidates(), False))
         if raises_any(self.params):
