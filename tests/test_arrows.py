@@ -84,6 +84,7 @@ ARROWS = {
         "export/calibration export/quantization export/graph export/verification export/runtimes"
     ),
     "export": "errors export/*",
+    "smaller": "errors export files tokenizer",
     "demo": "export export_digest paths",
     "models": "demo errors files runtime",
     "reference": "demo errors export models runtime",
@@ -121,6 +122,7 @@ THIRD_PARTY = {
     "agreement": {"numpy"},
     "evaluation": {"numpy"},
     "doctor": {"numpy"},
+    "smaller": {"numpy", "tokenizers"},
     "compare": {"numpy", "tokenizers"},
     "serving": {"numpy"},
     "server": {

@@ -130,6 +130,12 @@ class Checkpoint:
         return values
 
     @cached_property
+    def dtype(self) -> str:
+        """The type that all tensors are stored in; of several types F32, which holds them all."""
+        found = {self.tensors.dtype(self._stored(name)) for name in self._shapes}
+        return found.pop() if len(found) == 1 and found <= {"F16", "BF16"} else "F32"
+
+    @cached_property
     def _shapes(self) -> Mapping[str, tuple[int, ...]]:
         return tensor_shapes(self.config)
 

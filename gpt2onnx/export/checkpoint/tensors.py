@@ -40,6 +40,9 @@ class Tensors(Protocol):
     def shape(self, name: str) -> tuple[int, ...]:
         """A tensor's shape, without reading its values."""
 
+    def dtype(self, name: str) -> str:
+        """The type that a tensor is stored in, a key of FLOATS where it can be read."""
+
     def read(self, name: str) -> NDArray[np.float32]:
         """A tensor's values as float32: not to be written to, they may be the file's own memory.
 
@@ -80,6 +83,9 @@ class Shards:
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._files[name].shape(name)
+
+    def dtype(self, name: str) -> str:
+        return self._files[name].dtype(name)
 
     def read(self, name: str) -> NDArray[np.float32]:
         return self._files[name].read(name)
