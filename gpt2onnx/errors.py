@@ -375,5 +375,9 @@ class OutOfMemoryError(Gpt2OnnxError, MemoryError):
     exit_status = 1
 
 
+class TextWarning(UserWarning):
+    """A text to learn from that its reader knows nothing of: of another language, or no text."""
+
+
 class SettingsWarning(UserWarning):
     """A setting of a checkpoint that its model folder doesn't get, or can't be used with."""

@@ -63,6 +63,9 @@ class MergedTensors:
     def shape(self, name: str) -> tuple[int, ...]:
         return self._shapes[name]
 
+    def dtype(self, name: str) -> str:
+        return "F32"
+
     def read(self, name: str) -> NDArray[np.float32]:
         saved, delta = self._adapter.saved(name), self._adapter.delta(name)
         values = self._base(name) if saved is None else saved
