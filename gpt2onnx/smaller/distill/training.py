@@ -77,7 +77,8 @@ class Training:
         self.best_loss = state["best_loss"]
 
     def run(self, progress: Progress) -> None:
-        before, saved, losses = self.step, time.monotonic(), [0.0]
+        before, saved = self.step, time.monotonic()
+        losses: list[float] = []
         while self.step < self.recipe.steps:
             losses.append(self.take_step())
             if self.recipe.measures_at(self.step):
@@ -85,7 +86,7 @@ class Training:
             if self.recipe.measures_at(self.step) or time.monotonic() - saved > SAVE_EVERY:
                 self.save(self.state())
                 saved = time.monotonic()
-            note = f", loss {np.mean(losses[-20:][-len(losses) + 1 :]):.3f}"
+            note = f", loss {np.mean(losses[-20:]):.3f}"
             if self.measured:
                 note += f", held-out perplexity {self.measured.perplexity:.2f}"
             progress("training", self.step, self.recipe.steps, note, before)

@@ -69,8 +69,8 @@ def test_a_student_is_nearer_to_its_teacher_than_when_it_began(
 ) -> None:
     few = run(checkpoint, tmp_path / "few", steps=1, learning_rate=0.0)
     made = run(checkpoint, tmp_path / "student", steps=60)
-    assert made.measure.kl < 0.7 * few.measure.kl
-    assert made.measure.acceptance > few.measure.acceptance
+    assert made.worth.measure.kl < 0.7 * few.worth.measure.kl
+    assert made.worth.measure.acceptance > few.worth.measure.acceptance
     assert made.steps == 60
     assert sorted(path.name for path in tmp_path.iterdir()) == ["few", "student"]
     model = GPT2LMHeadModel.from_pretrained(tmp_path / "student")
@@ -97,9 +97,9 @@ def test_figures_are_transformers_and_agreement_s(checkpoint: Path, tmp_path: Pa
 
 def test_a_whole_student_is_its_teacher(checkpoint: Path, tmp_path: Path) -> None:
     made = run(checkpoint, tmp_path / "student", layers=2, steps=1, learning_rate=0.0)
-    assert made.measure.kl == pytest.approx(0, abs=1e-6)
-    assert made.measure.acceptance == 1
-    assert made.bits_per_byte == pytest.approx(made.teacher_bits_per_byte)
+    assert made.worth.measure.kl == pytest.approx(0, abs=1e-6)
+    assert made.worth.measure.acceptance == 1
+    assert made.worth.bits_per_byte == pytest.approx(made.worth.teacher_bits_per_byte)
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
@@ -117,7 +117,7 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(
         run(checkpoint, out)
     again = run(checkpoint, out, resume=True)
     assert digest(out) == digest(tmp_path / "whole")
-    assert again.measure == whole.measure
+    assert again.worth == whole.worth
     assert again.best_step == whole.best_step
     assert not (tmp_path / "out.distill").exists()
 
@@ -167,16 +167,16 @@ def test_a_run_goes_on_as_it_was_begun(checkpoint: Path, tmp_path: Path) -> None
 def test_a_teacher_writes_where_there_is_no_text(checkpoint: Path, tmp_path: Path) -> None:
     options = {"texts": (), "samples": 70, "width": 16}
     made = run(checkpoint, tmp_path / "a", **options)
-    assert made.measure.tokens > 20
+    assert made.worth.measure.tokens > 20
     run(checkpoint, tmp_path / "b", **options)
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
 
 
 def test_the_draft_is_timed(checkpoint: Path, tmp_path: Path) -> None:
     made = run(checkpoint, tmp_path / "student", time_it=True, steps=1)
-    assert made.speedup is not None
-    assert made.speedup > 0
-    assert str(made).endswith(f"greedy tokens, {made.speedup:.2f} times as fast as without")
+    assert made.worth.speedup is not None
+    assert made.worth.speedup > 0
+    assert str(made).endswith(f"greedy tokens, {made.worth.speedup:.2f} times as fast as without")
 
 
 def test_steps_of_both_windows_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +195,7 @@ def test_steps_of_both_windows_are_timed(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_hours_become_steps(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpt2onnx.smaller.distill.distill.steps_in", lambda seconds, _: seconds)
+    monkeypatch.setattr("gpt2onnx.smaller.distill.teaching.steps_in", lambda seconds, _: seconds)
     with pytest.raises(KeyboardInterrupt):
         run(checkpoint, tmp_path / "a", hours=2, steps=None, progress=Stop(1))
     assert json.loads((tmp_path / "a.distill" / "run.json").read_text())["planned_steps"] == 7200
