@@ -108,7 +108,7 @@ ARROWS = {
     "cli/output": "compare errors files flags page samplers staging cli/*",
     "cli/commands": (
         "batch compare demo doctor errors evaluation export flags gpt2onnx kept models page paths "
-        "reference runtime samplers server serving tokenizer cli/* cli/options cli/output"
+        "reference runtime samplers server serving smaller tokenizer cli/* cli/options cli/output"
     ),
     "cli": "gpt2onnx cli/*",
     "__main__": "cli",

@@ -31,6 +31,7 @@ COMMANDS = {
     "trace": "continue a prompt, and show the alternatives to each token",
     "compare": "compare a model's answers, speed and cost on CPU and GPU",
     "export": "turn a GPT-2 checkpoint into a model folder",
+    "trim": "make a checkpoint of a larger one, with the tokens that texts use",
     "profile": "show where a model's time goes, operator by operator",
     "inspect": "show what a model folder holds, and check its files",
     "cache": "list or clear what is kept for faster starts",
