@@ -6,7 +6,8 @@ Gpt2OnnxError
 │   ├── UnsupportedConfigError   an option of GPT2Config, or an architecture, that is refused
 │   ├── WeightsError             a tensor is missing, has the wrong shape, or holds NaN or infinity
 │   ├── TokenizerError           no tokenizer, an unreadable one, or one of another size
-│   └── HubError                 the model hub can't be reached, or has no such model
+│   ├── HubError                 the model hub can't be reached, or has no such model
+│   └── AdapterError             no LoRA adapter, or one that was made for another model
 ├── ExportError                  the model folder can't be written
 │   ├── OutputExistsError        OUT exists already, or is no folder
 │   ├── StorageError             the disk is full, or not writable
@@ -187,6 +188,14 @@ class HubError(CheckpointError):
     exit_status = 1
 
 
+class AdapterError(CheckpointError):
+    """A folder is no LoRA adapter of PEFT's, a damaged one, or one that was made for another model.
+
+    Give the folder that PEFT's save_pretrained wrote, and the base model that it was trained on.
+    Adapters of another kind are merged by PEFT's merge_and_unload(), and the result exported.
+    """
+
+
 class ExportError(Gpt2OnnxError):
     """A model folder, or another file that was asked for, can't be written. Base of the next three.
 
@@ -364,6 +373,10 @@ class OutOfMemoryError(Gpt2OnnxError, MemoryError):
     """
 
     exit_status = 1
+
+
+class TextWarning(UserWarning):
+    """A text to learn from that its reader knows nothing of: of another language, or no text."""
 
 
 class SettingsWarning(UserWarning):

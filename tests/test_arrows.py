@@ -89,6 +89,7 @@ ARROWS = {
     "reference": "demo errors export models runtime",
     "evaluation": "agreement errors flags models reference runtime samplers tokenizer",
     "serving": "errors flags models runtime samplers",
+    "smaller": "errors export files flags models serving staging tokenizer",
     "gpt2onnx": "errors evaluation export models runtime samplers serving",
     "server": "errors files flags gpt2onnx page runtime samplers serving tokenizer",
     "batch": "demo errors files gpt2onnx models paths runtime samplers server serving staging",
@@ -107,7 +108,7 @@ ARROWS = {
     "cli/output": "compare errors files flags page samplers staging cli/*",
     "cli/commands": (
         "batch compare demo doctor errors evaluation export flags gpt2onnx kept models page paths "
-        "reference runtime samplers server serving tokenizer cli/* cli/options cli/output"
+        "reference runtime samplers server serving smaller tokenizer cli/* cli/options cli/output"
     ),
     "cli": "gpt2onnx cli/*",
     "__main__": "cli",
@@ -121,6 +122,7 @@ THIRD_PARTY = {
     "agreement": {"numpy"},
     "evaluation": {"numpy"},
     "doctor": {"numpy"},
+    "smaller": {"numpy", "tokenizers", "torch"},
     "compare": {"numpy", "tokenizers"},
     "serving": {"numpy"},
     "server": {

@@ -31,14 +31,17 @@ COMMANDS = {
     "trace": "continue a prompt, and show the alternatives to each token",
     "compare": "compare a model's answers, speed and cost on CPU and GPU",
     "export": "turn a GPT-2 checkpoint into a model folder",
+    "trim": "make a checkpoint of a larger one, with the tokens that texts use",
+    "prune": "make one with fewer layers and hidden units",
+    "distill": "train a smaller student of a checkpoint, for itself or as a draft",
     "profile": "show where a model's time goes, operator by operator",
     "inspect": "show what a model folder holds, and check its files",
     "cache": "list or clear what is kept for faster starts",
     "doctor": "check what is installed, and which providers run here",
 }
 # Numpy's BLAS starts a thread a core, which spins for a while: a quarter of the processor time of a
-# short run. Only an export multiplies matrices with numpy.
-WITH_BLAS = ("export",)
+# short run. Only these multiply matrices with numpy.
+WITH_BLAS = ("export", "prune")
 # What a shell says of a process that SIGINT or SIGPIPE ended: 128 and the signal's number.
 INTERRUPTED, BROKEN_PIPE = 128 + 2, 128 + 13
 

@@ -6,14 +6,17 @@ Puts the parts of the export together; knows nothing of how each does its work.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gpt2onnx.errors import ExportError
 from gpt2onnx.export.calibration.text import CalibrationText
+from gpt2onnx.export.checkpoint.adapter import open_adapters
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, Weights, open_checkpoint
 from gpt2onnx.export.checkpoint.generation_settings import kept_settings
+from gpt2onnx.export.checkpoint.merging import with_adapters
 from gpt2onnx.export.graph import kernels as kernels_graph
 from gpt2onnx.export.graph.fused import Extras, build
 from gpt2onnx.export.graph.kv_cache import calibrate
@@ -72,6 +75,7 @@ def export(
     runtime: str = "onnxruntime",
     device: str = "cpu",
     revision: str | None = None,
+    adapter: str | Path | Sequence[str | Path] = (),
     with_hidden_states: bool = False,
     with_attention_bias: bool = False,
     kv_cache: str = "float",
@@ -84,6 +88,8 @@ def export(
     """Write a GPT-2 checkpoint as an ONNX model folder.
 
     source: a folder that transformers wrote, or a hub's model id, then at `revision`.
+    adapter: a LoRA adapter's folder, as PEFT saves it, to be merged into the weights; or several,
+    which are merged one after the other.
     precision: fp32, fp16, int8, int8-dynamic or int4. With device="cuda", int8 and int4 have
     activations and cache in half precision.
     graph: "fused" is made for ONNX Runtime; "masked" is the same with Optimum's inputs and outputs;
@@ -130,9 +136,11 @@ def export(
     out = as_path(out, "out", ExportError)
     check_replaceable(out, force)
     track = bar if progress else silent
+    adapters = open_adapters(adapter)
     checkpoint = open_checkpoint(source, revision)
     plan.runtime.check(plan.graph, checkpoint.config)
     checkpoint.check()
+    checkpoint = with_adapters(checkpoint, adapters)
     settings = kept_settings(
         checkpoint.config_json, checkpoint.generation_config, checkpoint.config.vocab_size
     )
@@ -187,7 +195,9 @@ def _write_model(plan: Plan, checkpoint: Checkpoint, folder: Path, track: Track)
 
 def _describe(checkpoint: Checkpoint, verification: Verification | None) -> dict[str, Any]:
     """What the manifest says of the checkpoint, and how well it is matched."""
+    merged = [{"name": unicode_name(a.name), "sha256": a.sha256} for a in checkpoint.adapters]
     return {
         "source": {"name": unicode_name(checkpoint.source), "revision": checkpoint.revision},
+        **({"adapters": merged} if merged else {}),
         "verification": asdict(verification) if verification else None,
     }

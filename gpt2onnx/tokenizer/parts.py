@@ -49,11 +49,16 @@ def require_bounded(tokenizer: Mapping[str, Any], name: object, error: type[Gpt2
 
 def is_plain(tokenizer: Mapping[str, Any]) -> bool:
     """Whether no part can panic or run on, so that it needn't be tried; of bounded ones."""
-    parts = (p for place in _PLACES for p in _within(tokenizer.get(place), "", Gpt2OnnxError))
+    parts = (part for place in _PLACES for part in parts_at(tokenizer, place))
     model = tokenizer.get("model")
     prefix = model.get("continuing_subword_prefix") if isinstance(model, Mapping) else None
     whole = not prefix or (isinstance(model, Mapping) and model.get("type") == "WordPiece")
     return whole and all(part.get("type") in _PLAIN for part in parts)
+
+
+def parts_at(tokenizer: Mapping[str, Any], place: str) -> Iterator[Mapping[str, Any]]:
+    """The parts at a place such as "pre_tokenizer", those of sequences one by one."""
+    return _within(tokenizer.get(place), "", Gpt2OnnxError)
 
 
 def template_ids(part: Any) -> Iterator[tuple[int, str]]:

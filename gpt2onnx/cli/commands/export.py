@@ -23,12 +23,21 @@ EXAMPLES = [
     "gpt2onnx export openai-community/gpt2 gpt2-int8",
     "gpt2onnx export ./my-checkpoint my-model --precision fp32 --verify",
     "gpt2onnx export demo demo-int4 --precision int4",
+    "gpt2onnx export openai-community/gpt2 tuned --adapter ./my-lora",
     "gpt2onnx export demo everywhere --for genai --for transformers.js",
 ]
 
 # Options that are export's own parameters, by the same names.
 OPTIONS = (
-    *("precision", "graph", "device", "revision", "with_hidden_states", "with_attention_bias"),
+    *(
+        "precision",
+        "graph",
+        "device",
+        "revision",
+        "adapter",
+        "with_hidden_states",
+        "with_attention_bias",
+    ),
     *("kv_cache", "calibration", "verify", "force", "strict"),
 )
 
@@ -38,6 +47,13 @@ def parser() -> Parser:
     parser.add_argument("source", metavar="SOURCE", help="checkpoint: folder, model id or demo")
     parser.add_argument("out", metavar="OUT", help="the folder to write")
     parser.add_argument("--revision", metavar="NAME", help="the hub's branch, tag or commit")
+    parser.add_argument(
+        "--adapter",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="a LoRA adapter that PEFT saved, to be merged into the weights; may be repeated",
+    )
     parser.add_argument(
         "--precision",
         metavar="NAME",

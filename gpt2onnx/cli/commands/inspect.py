@@ -122,6 +122,8 @@ def _words(value: Any) -> str:
     """A value of the manifest in a line."""
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {_words(v)}" for k, v in value.items() if v is not None)
+    if isinstance(value, list):
+        return "; ".join(map(_words, value))
     if value is None:
         return "-"
     return f"{value:.3g}" if isinstance(value, float) else str(value)

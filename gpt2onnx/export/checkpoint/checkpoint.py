@@ -17,11 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from gpt2onnx.errors import CheckpointError, UnsupportedConfigError, WeightsError, shown
+from gpt2onnx.errors import (
+    Advised,
+    CheckpointError,
+    UnsupportedConfigError,
+    WeightsError,
+    shown,
+)
+from gpt2onnx.export.checkpoint.adapter import Adapter
+from gpt2onnx.export.checkpoint.adapter_config import ADAPTER_CONFIG
 from gpt2onnx.export.checkpoint.chat_template import ChatTemplate, read_chat_template
 from gpt2onnx.export.checkpoint.config import Gpt2Config
 from gpt2onnx.export.checkpoint.floats import is_finite
-from gpt2onnx.export.checkpoint.hub import ADAPTER, fetch
+from gpt2onnx.export.checkpoint.hub import fetch
 from gpt2onnx.export.checkpoint.tensor_names import without_prefix
 from gpt2onnx.export.checkpoint.tensors import Tensors, open_tensors
 from gpt2onnx.export.checkpoint.tokenizer import check_size, load_tokenizer
@@ -80,7 +88,7 @@ class Checkpoint:
     """A GPT-2 checkpoint. Its tensors stay on disk until they are asked for.
 
     `source` is what the user gave, `revision` the commit that a hub's model was fetched at;
-    `config_json` and `generation_config` are the files' contents.
+    `config_json` and `generation_config` are the files' contents. `adapters` were merged into it.
     """
 
     source: str
@@ -92,6 +100,7 @@ class Checkpoint:
     tokenizer: Tokenizer = field(repr=False)
     tensors: Tensors = field(repr=False)
     chat_template: ChatTemplate | None = field(repr=False)
+    adapters: tuple[Adapter, ...] = ()
 
     def check(self) -> None:
         """See that the weights fit the config, by what the files tell of them.
@@ -119,6 +128,12 @@ class Checkpoint:
                 " infinity; no logits can come of that"
             )
         return values
+
+    @cached_property
+    def dtype(self) -> str:
+        """The type that all tensors are stored in; of several types F32, which holds them all."""
+        found = {self.tensors.dtype(self._stored(name)) for name in self._shapes}
+        return found.pop() if len(found) == 1 and found <= {"F16", "BF16"} else "F32"
 
     @cached_property
     def _shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -194,10 +209,11 @@ def open_checkpoint(source: str | Path, revision: str | None = None) -> Checkpoi
 
 
 def _open(folder: Path, source: str, commit: str | None) -> Checkpoint:
-    if (folder / ADAPTER).exists():
+    if (folder / ADAPTER_CONFIG).exists():
         raise UnsupportedConfigError(
-            f"{folder}: {ADAPTER} makes it an adapter to another model; merge them by PEFT's"
-            " merge_and_unload() and export the result"
+            f"{folder}: {ADAPTER_CONFIG} makes it an adapter to another model; export that one,"
+            " with ",
+            Advised("adapter", str(folder)),
         )
     if not (folder / "config.json").exists():
         raise CheckpointError(

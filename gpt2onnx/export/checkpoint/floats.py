@@ -48,6 +48,24 @@ def as_float32(stored: NDArray[Any], name: str) -> NDArray[np.float32]:
         return stored.astype(np.float32, copy=False)
 
 
+def from_float32(values: NDArray[np.float32], name: str) -> NDArray[Any]:
+    """Numbers in the type `name`, a key of FLOATS, as it is stored; rounded to the nearest.
+
+    Those beyond the type's range become infinity.
+    """
+    if name == "BF16":
+        return _to_bfloat16(values)
+    with np.errstate(over="ignore"):
+        return values.astype(FLOATS[name], copy=False)
+
+
+def _to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """The upper halves, rounded, ties to even. NaN may become infinity."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    rounded: NDArray[np.uint32] = bits + 0x7FFF + (bits >> 16 & 1)
+    return (rounded >> 16).astype(np.uint16)
+
+
 def _from_bfloat16(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
     """A bfloat16 is the upper half of the float32 of the same value."""
     wide = bits.astype(np.uint32)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt2onnx.errors import CheckpointError, HubError, InstallationError, shown
+from gpt2onnx.export.checkpoint.adapter_config import ADAPTER_CONFIG
 from gpt2onnx.export.checkpoint.chat_template import CHAT_TEMPLATE
 from gpt2onnx.export.checkpoint.config import Gpt2Config
 from gpt2onnx.export.checkpoint.tensors import WEIGHTS_FILES
@@ -29,15 +30,13 @@ from gpt2onnx.files import read_json
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-ADAPTER = "adapter_config.json"
-"""Fetched only to be refused: transformers would load the adapter with the model."""
-
 COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
 ETAG = re.compile(r'(W/)?"?\w[\w.+=-]{0,199}"?', re.ASCII)
 FILE = re.compile(r"\w[\w.-]*", re.ASCII)
 REVISION = re.compile(r"(?!.*\.\.)\w[\w.+@=-]*(/\w[\w.+@=-]*)*", re.ASCII)
 
-SMALL_FILES = ("generation_config.json", ADAPTER, CHAT_TEMPLATE, *TOKENIZER_FILES)
+# An adapter's only to be refused: transformers would load it with the model.
+SMALL_FILES = ("generation_config.json", ADAPTER_CONFIG, CHAT_TEMPLATE, *TOKENIZER_FILES)
 
 
 @dataclass(frozen=True)

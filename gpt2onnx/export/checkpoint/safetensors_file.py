@@ -76,6 +76,9 @@ class SafetensorsFile:
     def shape(self, name: str) -> tuple[int, ...]:
         return self._entries[name].shape
 
+    def dtype(self, name: str) -> str:
+        return self._entries[name].dtype
+
     def read(self, name: str) -> NDArray[np.float32]:
         dtype, shape, begin, _ = self._entries[name]
         if dtype not in FLOATS:

@@ -49,6 +49,9 @@ class Renamed:
     def shape(self, name: str) -> tuple[int, ...]:
         return self._tensors.shape(self._prefix + name)
 
+    def dtype(self, name: str) -> str:
+        return self._tensors.dtype(self._prefix + name)
+
     def read(self, name: str) -> NDArray[np.float32]:
         return self._tensors.read(self._prefix + name)
 

@@ -40,6 +40,9 @@ class Tensors(Protocol):
     def shape(self, name: str) -> tuple[int, ...]:
         """A tensor's shape, without reading its values."""
 
+    def dtype(self, name: str) -> str:
+        """The type that a tensor is stored in, a key of FLOATS where it can be read."""
+
     def read(self, name: str) -> NDArray[np.float32]:
         """A tensor's values as float32: not to be written to, they may be the file's own memory.
 
@@ -60,7 +63,8 @@ class Shards:
         """
         weight_map = read_weight_map(index)
         opened = {
-            file: _open(index.parent / file, open_file) for file in sorted(set(weight_map.values()))
+            file: open_weights(index.parent / file, open_file)
+            for file in sorted(set(weight_map.values()))
         }
         lacking = {name for name, file in weight_map.items() if name not in opened[file].names()}
         for name in sorted(lacking):
@@ -79,6 +83,9 @@ class Shards:
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._files[name].shape(name)
+
+    def dtype(self, name: str) -> str:
+        return self._files[name].dtype(name)
 
     def read(self, name: str) -> NDArray[np.float32]:
         return self._files[name].read(name)
@@ -103,7 +110,7 @@ def open_tensors(folder: Path, dispensable: str = "") -> Tensors:
         if (folder / name).exists():
             if name.endswith(".json"):
                 return Shards(folder / name, open_file, dispensable)
-            return _open(folder / name, open_file)
+            return open_weights(folder / name, open_file)
     found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
     raise WeightsError(
         f"{folder}: expected weights in {' or '.join(WEIGHTS_FILES)}, found {found:.500};"
@@ -125,7 +132,8 @@ def read_weight_map(index: Path) -> dict[str, str]:
     return weight_map
 
 
-def _open(path: Path, open_file: OpenFile) -> Tensors:
+def open_weights(path: Path, open_file: OpenFile) -> Tensors:
+    """One file of weights. Raises WeightsError where it is damaged, or wasn't fetched."""
     with open_regular(path, WeightsError) as file:
         start = file.read(len(LFS_POINTER))
     if start == LFS_POINTER:

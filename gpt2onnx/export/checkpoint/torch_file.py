@@ -56,6 +56,10 @@ class TorchFile:
     def shape(self, name: str) -> tuple[int, ...]:
         return self._plain(name).shape
 
+    def dtype(self, name: str) -> str:
+        dtype = self._plain(name).dtype
+        return NAMES.get(dtype, dtype)
+
     def read(self, name: str) -> NDArray[np.float32]:
         tensor = self._plain(name)
         if tensor.dtype not in NAMES:

@@ -35,6 +35,9 @@ def readme(
     quality = f"{verification}" if verification else "not compared with PyTorch"
     source = unicode_name(checkpoint.source)
     revision = f", revision {checkpoint.revision}" if checkpoint.revision else ""
+    adapters = "".join(
+        f"| adapter | {unicode_name(a.name)}, sha256 {a.sha256} |\n" for a in checkpoint.adapters
+    )
     return f"""\
 # GPT-2 for {runtime}
 
@@ -51,7 +54,7 @@ An ONNX model with its tokenizer and settings, exported by gpt2onnx.
 | precision | {place.precision} |
 | quality | {quality} |
 | source | {source}{revision} |
-| license | {license_of(checkpoint)} |
+{adapters}| license | {license_of(checkpoint)} |
 """
 
 

@@ -37,7 +37,7 @@ TOOLS = (
 
 
 @contextmanager
-def staged(out: Path, force: bool) -> Iterator[Path]:
+def staged(out: Path, force: bool | None) -> Iterator[Path]:
     """A folder beside `out` that takes its place when the block ends well, and vanishes when not.
 
     What a killed process has left there of the same `out` is removed.
@@ -59,10 +59,11 @@ def staged(out: Path, force: bool) -> Iterator[Path]:
             _replace(out, new, temporary / OLD, force)
 
 
-def check_replaceable(out: Path, force: bool) -> None:
+def check_replaceable(out: Path, force: bool | None) -> None:
     """See that a folder may be written at `out`: where nothing is, or in an empty folder's place.
 
     With `force` in a model folder's place, too, but in nothing else's, which isn't ours to delete.
+    None where the caller has no such choice.
 
     Raises OutputExistsError, StorageError.
     """
@@ -78,7 +79,7 @@ def _why_not_make(out: Path) -> str:
     return "" if above.is_dir() else f"{above} is no folder"
 
 
-def _why_not_replace(out: Path, force: bool) -> str:
+def _why_not_replace(out: Path, force: bool | None) -> str:
     """Why what is at `out` may not be replaced; empty where it may."""
     if out.is_symlink() or not out.is_dir():
         return "is no folder"
@@ -88,6 +89,8 @@ def _why_not_replace(out: Path, force: bool) -> str:
         return "is a mount point, which can't be replaced"
     if not any(out.iterdir()):
         return ""
+    if force is None:
+        return "exists already"
     if not force:
         return "exists already; force (--force) replaces a model folder"
     graphs = [*out.glob("*.onnx"), *out.glob("onnx/*.onnx")]
@@ -109,7 +112,7 @@ def _storage_errors(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _replace(out: Path, new: Path, old: Path, force: bool) -> None:
+def _replace(out: Path, new: Path, old: Path, force: bool | None) -> None:
     """Put `new` where `out` is. Between the two renames `out` is missing, never half there.
 
     Raises OutputExistsError where another process has written there since it was looked at.

@@ -10,9 +10,11 @@ import pytest
 
 from gpt2onnx.cli.commands.export import parser
 from gpt2onnx.demo import CHECKPOINT
+from gpt2onnx.export.checkpoint.adapter import open_adapter
 from gpt2onnx.export.graph.kinds import GRAPHS
 from gpt2onnx.export.graph.kv_cache import KV_CACHES
 from gpt2onnx.export.quantization.table import DEVICES, PRECISIONS
+from tests.adapters import make_adapter
 from tests.cli.conftest import Run
 
 
@@ -56,6 +58,7 @@ def test_options_reach_the_library(run: Run, calls: list[Any]) -> None:
         ),
         *("--device", "cuda", "--revision", "main", "--verify", "--with-hidden-states"),
         *("--with-attention-bias", "--kv-cache", "int8", "--calibration", "FILE"),
+        *("--adapter", "a", "--adapter", "b"),
     )
     defaults, given = calls
     assert defaults == (
@@ -66,6 +69,7 @@ def test_options_reach_the_library(run: Run, calls: list[Any]) -> None:
             "runtime": "onnxruntime",
             "device": "cpu",
             "revision": None,
+            "adapter": [],
             "with_hidden_states": False,
             "with_attention_bias": False,
             "kv_cache": "float",
@@ -84,6 +88,7 @@ def test_options_reach_the_library(run: Run, calls: list[Any]) -> None:
             "runtime": "onnxruntime",
             "device": "cuda",
             "revision": "main",
+            "adapter": ["a", "b"],
             "with_hidden_states": True,
             "with_attention_bias": True,
             "kv_cache": "int8",
@@ -129,6 +134,25 @@ def test_each_runtime_has_a_folder(run: Run, checkpoint: Path, tmp_path: Path) -
         assert (
             f"runtimes        onnxruntime{others}\n" in run("inspect", tmp_path / "out" / name)[1]
         )
+
+
+def test_adapters_are_told_by_inspect(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    folders = [make_adapter(tmp_path / name, seed=seed) for seed, name in enumerate("ab")]
+    chosen = [part for folder in folders for part in ("--adapter", folder)]
+    out = tmp_path / "out"
+    runtimes = ("--for", "genai", "--for", "onnxruntime")
+    status, shown, err = run("export", checkpoint, out, *chosen, *runtimes, "--no-verify")
+    assert (status, err, shown.count("\n")) == (0, "", 2)
+    told = "; ".join(f"name {folder}, sha256 {open_adapter(folder).sha256}" for folder in folders)
+    for name in ("genai", "onnxruntime"):
+        assert f"adapters        {told}\n" in run("inspect", out / name)[1]
+
+
+def test_an_adapter_as_the_source(run: Run, tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path / "adapter")
+    status, _, err = run("export", folder, tmp_path / "model")
+    assert status == 2
+    assert err.endswith(f"export that one, with --adapter '{folder}'\n")
 
 
 def test_force_replaces_a_model_folder(run: Run, checkpoint: Path, tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_truncated_weights(tmp_path: Path) -> None:
 def test_an_adapter(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path)
     (folder / "adapter_config.json").write_text("{}")
-    with pytest.raises(UnsupportedConfigError, match="merge_and_unload"):
+    with pytest.raises(UnsupportedConfigError, match="export that one, with adapter='"):
         open_checkpoint(folder)
 
 

@@ -1,0 +1,1 @@
+"""Smaller checkpoints of a larger one: fewer tokens, layers or units. To distill needs PyTorch."""

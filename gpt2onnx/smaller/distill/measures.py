@@ -1,0 +1,69 @@
+"""How near a student is to its teacher on a text held out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Sums over the tokens of a text; nats are of the text, KL(teacher || student).
+
+    `foreseen` are the teacher's greedy tokens that are the student's, too: those that it would
+    have accepted from this student as its draft.
+    """
+
+    tokens: int
+    nats: float
+    teacher_nats: float
+    kl_nats: float
+    foreseen: int
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(self.nats / self.tokens)
+
+    @property
+    def teacher_perplexity(self) -> float:
+        return math.exp(self.teacher_nats / self.tokens)
+
+    @property
+    def kl(self) -> float:
+        return self.kl_nats / self.tokens
+
+    @property
+    def acceptance(self) -> float:
+        return self.foreseen / self.tokens
+
+
+def measure(
+    student: Any, teacher: Any, pieces: Iterable[NDArray[np.int64]], device: str
+) -> Measure:
+    """Of models of transformers', over pieces [n + 1] of a text, each at the first positions."""
+    import torch
+    from torch.nn.functional import kl_div, nll_loss
+
+    sums, tokens = np.zeros(4), 0
+    student.eval()
+    with torch.inference_mode():
+        for piece in pieces:
+            ids = torch.from_numpy(piece).to(device)
+            wanted, found = (
+                model(input_ids=ids[None, :-1], use_cache=False).logits[0].float().log_softmax(-1)
+                for model in (teacher, student)
+            )
+            sums += [
+                nll_loss(found, ids[1:], reduction="sum").item(),
+                nll_loss(wanted, ids[1:], reduction="sum").item(),
+                kl_div(found, wanted, reduction="sum", log_target=True).item(),
+                (found.argmax(-1) == wanted.argmax(-1)).sum().item(),
+            ]
+            tokens += len(ids) - 1
+    nats, teacher_nats, kl_nats, foreseen = sums
+    return Measure(tokens, float(nats), float(teacher_nats), float(kl_nats), int(foreseen))

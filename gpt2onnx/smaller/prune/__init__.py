@@ -1,0 +1,1 @@
+"""Fewer layers and hidden units: those that change a text's stream least, the rest refitted."""

@@ -1,0 +1,1 @@
+"""Fewer tokens: the vocabulary that texts use, with whatever their merges need."""
