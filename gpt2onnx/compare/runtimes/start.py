@@ -11,14 +11,15 @@ from typing import Any
 
 from gpt2onnx.compare.runtimes.browser import in_browser
 from gpt2onnx.compare.runtimes.job import Job, UnavailableError, Written, short, written
-from gpt2onnx.compare.runtimes.places import Places, node
+from gpt2onnx.compare.runtimes.places import Installed, Places, node
 from gpt2onnx.compare.runtimes.table import RUNTIMES
 
 PROGRAMS = Path(__file__).parent / "programs"
 SECONDS = 600
+HERE = Installed()
 
 
-def start(job: Job, places: Places) -> Written:
+def start(job: Job, places: Places = HERE) -> Written:
     """Raises UnavailableError, with the reason, where the runtime can't do it."""
     runtime = RUNTIMES[job.runtime]
     if runtime.starter == "python":

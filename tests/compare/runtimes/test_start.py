@@ -70,8 +70,12 @@ def test_what_is_not_installed_says_how_it_is(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     asked = Job(runtime=runtime, folder="m", graph="g", data=None, threads=1, texts=[Text(IDS, 1)])
-    with pytest.raises(UnavailableError, match=f"^{runtime} isn't installed: (pip|npm) install "):
+    own = tmp_path / runtime
+    told = f"^{runtime} isn't installed: (python -m venv {own} && {own}/bin/pip|npm) install "
+    with pytest.raises(UnavailableError, match=told):
         start(asked, Installed(tmp_path))
+    with pytest.raises(UnavailableError, match=f"^{runtime} isn't installed: (pip|npm) install "):
+        start(asked, Installed())
 
 
 def test_an_environment_of_the_runtimes_name_comes_first(tmp_path: Path) -> None:
