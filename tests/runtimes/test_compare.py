@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import gpt2onnx
 from gpt2onnx.compare.comparison import Comparison
-from gpt2onnx.compare.models import Exported
-from gpt2onnx.compare.record.grid import REFERENCE, Grid
-from gpt2onnx.compare.record.runs import Run
+from gpt2onnx.compare.models import Exported, Given, Models
+from gpt2onnx.compare.record.answers import Answers
+from gpt2onnx.compare.record.grid import Grid
 from gpt2onnx.compare.runtimes.places import Installed
 from gpt2onnx.compare.runtimes.start import start
 from gpt2onnx.compare.runtimes.table import RUNTIMES
@@ -36,20 +37,38 @@ def installed(runtime: str) -> Path:
     return FOLDER
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "genai", "node", "web"])
-def test_answers_hold_and_times_are_there(runtime: str) -> None:
+def compared(runtime: str, models: Models, *precisions: str) -> list[Answers]:
+    """A runtime's answers; each has its times as well."""
     places = Installed(installed(runtime))
     sizes = {"batch": (1,), "context": (16,), "new_tokens": 16, "threads": 1}
-    grid = Grid(("cpu",), ("fp32", "int8"), **sizes, runtimes={runtime: "cpu"})  # type: ignore[arg-type]
-    record = a_record(asked=an_asked(grid=grid, reference=REFERENCE, prompts=PROMPTS))
-    models = Exported("demo", "", CachedExports(CHECKPOINT))
+    grid = Grid(("cpu",), precisions, **sizes, runtimes={runtime: "cpu"})  # type: ignore[arg-type]
+    record = a_record(asked=an_asked(grid=grid, reference=models.reference, prompts=PROMPTS))
     list(Comparison(grid, models, record, write=partial(start, places=places)).run())
-    single, rounded = record.answers[2:]
-    assert (single.reason, rounded.reason) == (None, None)
-    assert single.agreement
-    assert rounded.agreement
-    assert single.agreement.partings.verdict == "same"
-    assert single.agreement.figures.max_logit_difference < 1e-3
-    assert rounded.agreement.partings.verdict in ("same", "near-ties")
-    assert rounded.agreement.figures.kl_mean < 0.01
-    assert all(isinstance(run, Run) and run.program for run in record.runs[2:])
+    theirs = [each for each in record.answers if each.configuration.runtime]
+    assert [each.reason for each in theirs] == [None] * len(precisions)
+    runs = record.measured[len(precisions) :]
+    assert [run.program for run in runs] == [each.program for each in theirs]
+    return theirs
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "genai", "node", "web"])
+def test_answers_hold_and_times_are_there(runtime: str) -> None:
+    models = Exported("demo", "", CachedExports(CHECKPOINT))
+    single, rounded = (each.agreement for each in compared(runtime, models, "fp32", "int8"))
+    assert single
+    assert rounded
+    assert single.partings.verdict == "same"
+    assert single.figures.max_logit_difference < 1e-3
+    assert rounded.partings.verdict in ("same", "near-ties")
+    assert rounded.figures.kl_mean < 0.01
+
+
+def test_openvino_runs_the_fused_graph(tmp_path: Path) -> None:
+    """A row alone, its past as long as it is."""
+    folder = gpt2onnx.export(CHECKPOINT, tmp_path / "m", precision="fp32", verify=False).folder
+    (found,) = compared("openvino", Given([folder]), "fp32")
+    assert found.program
+    assert found.program.graph == "fused"
+    assert found.agreement
+    assert found.agreement.partings.verdict == "same"
+    assert found.agreement.figures.max_logit_difference < 1e-3
