@@ -16,16 +16,17 @@ from gpt2onnx.compare.record.answers import Answers
 from gpt2onnx.compare.record.grid import Grid
 from gpt2onnx.compare.record.record import Record
 from gpt2onnx.compare.record.runs import Missing, Run
-from gpt2onnx.compare.runtimes.candidate import Write
-from gpt2onnx.compare.runtimes.start import start
-from gpt2onnx.compare.theirs import Theirs
+from gpt2onnx.compare.runtimes.start import Starter
+from gpt2onnx.compare.theirs import Runtimes, Theirs
 from gpt2onnx.staging import work_folder
+
+HERE = Starter()
 
 
 class Comparison:
     """Fills a record. `steps` are as many as `run` yields where nothing was done before.
 
-    `do` does this package's jobs, `write` those of other runtimes.
+    `do` does this package's jobs, `runtimes` those of others.
     """
 
     def __init__(
@@ -34,10 +35,10 @@ class Comparison:
         models: Models,
         record: Record,
         do: Apart = apart,
-        write: Write = start,
+        runtimes: Runtimes = HERE,
     ) -> None:
         self._grid, self._models, self.record = grid, models, record
-        self._do, self._write = do, write
+        self._do, self._runtimes = do, runtimes
 
     @property
     def steps(self) -> int:
@@ -49,7 +50,7 @@ class Comparison:
         with work_folder("compare") as work:
             shared = self._grid, self._models, self.record.asked.prompts, work
             ours = Ours(*shared, self._do)
-            theirs = Theirs(*shared, self._write, ours)
+            theirs = Theirs(*shared, self._runtimes, ours)
             for configuration in self._grid.configurations:
                 measure = theirs if configuration.runtime else ours
                 yield f"{configuration}: answers"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import tokenizers
 
@@ -16,12 +17,23 @@ from gpt2onnx.compare.record.answers import Answers, unavailable
 from gpt2onnx.compare.record.costs import Cost
 from gpt2onnx.compare.record.grid import Cell, Configuration, Grid
 from gpt2onnx.compare.record.runs import Missing, Run
-from gpt2onnx.compare.runtimes.candidate import Candidate, Write
-from gpt2onnx.compare.runtimes.table import RUNTIMES
+from gpt2onnx.compare.runtimes.candidate import Candidate
+from gpt2onnx.compare.runtimes.job import Job, Written
+from gpt2onnx.compare.runtimes.table import RUNTIMES, Runtime
 from gpt2onnx.errors import Gpt2OnnxError
 from gpt2onnx.runtime.folder.model_folder import open_folder
 from gpt2onnx.runtime.machine.threads import default_threads
 from gpt2onnx.runtime.open_model import open_tokenizer
+
+
+class Runtimes(Protocol):
+    """Other runtimes, as they are installed. Each method raises UnavailableError."""
+
+    def require(self, runtime: Runtime) -> None:
+        """Nothing, where it can be started."""
+
+    def write(self, job: Job) -> Written:
+        """Do a job in its runtime's own process."""
 
 
 class Theirs:
@@ -33,11 +45,11 @@ class Theirs:
         models: Models,
         prompts: Sequence[str],
         work: Path,
-        write: Write,
+        runtimes: Runtimes,
         ours: Ours,
     ) -> None:
         self._grid, self._models, self._prompts = grid, models, list(prompts)
-        self._work, self._write, self._ours = work, write, ours
+        self._work, self._runtimes, self._ours = work, runtimes, ours
 
     def answers(self, configuration: Configuration) -> Answers:
         """Answers beside the reference's, and what gave them."""
@@ -68,11 +80,12 @@ class Theirs:
         return Run(cell, speed, placement=None, program=program, agreement=None, cost=Cost())
 
     def _candidate(self, configuration: Configuration) -> Candidate:
-        """Raises as the export does."""
+        """Raises as the export does; UnavailableError."""
         runtime = RUNTIMES[configuration.runtime or ""]
+        self._runtimes.require(runtime)  # before a model is made for it
         folder = open_folder(self._models.folder(configuration))
         threads = self._grid.threads or default_threads()
-        return Candidate(runtime, folder, threads, self._write)
+        return Candidate(runtime, folder, threads, self._runtimes.write)
 
     @cached_property
     def _expected(self) -> list[Expected]:

@@ -22,8 +22,7 @@ from gpt2onnx.compare.record.schema import to_json
 from gpt2onnx.compare.report.markdown import markdown
 from gpt2onnx.compare.report.page import render
 from gpt2onnx.compare.report.tables import tables
-from gpt2onnx.compare.runtimes.job import Job as RuntimeJob
-from gpt2onnx.compare.runtimes.job import Text, Written, Wrote
+from gpt2onnx.compare.runtimes.job import Text, Wrote
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.cached import CachedExports
 from gpt2onnx.runtime.folder.model_folder import open_folder
@@ -43,7 +42,7 @@ def grid(*runtimes: str, batch: tuple[int, ...] = (1, 2)) -> Grid:
 def compared(
     asked: Grid,
     folder: Path,
-    write: Callable[[RuntimeJob], Written],
+    runtimes: FakeRuntimes,
     before: Record | None = None,
     do: Callable[[Job], Any] = answer,
 ) -> Record:
@@ -51,7 +50,7 @@ def compared(
     record = a_record(asked=an_asked(grid=asked, reference=models.reference, prompts=PROMPTS))
     if before is not None:
         record.resume(read(json.loads(json.dumps(to_json(before))), "it", ParameterError))
-    comparing = Comparison(asked, models, record, do, write)
+    comparing = Comparison(asked, models, record, do, runtimes)
     assert len(list(comparing.run())) == comparing.steps
     return record
 
@@ -109,11 +108,12 @@ def test_one_that_is_not_installed_is_a_row_that_says_so(models: Callable[[str],
 
 
 def test_resuming_goes_on_with_all_that_went_well(models: Callable[[str], Path]) -> None:
-    before = compared(grid("node"), models("fp32"), FakeRuntimes())
-    after = compared(grid("node"), models("fp32"), pytest.fail, before, pytest.fail)
+    before, nobody = compared(grid("node"), models("fp32"), FakeRuntimes()), FakeRuntimes("node")
+    after = compared(grid("node"), models("fp32"), nobody, before, pytest.fail)
     assert after == before
+    assert nobody.asked == []
     with pytest.raises(ParameterError, match="its grid is"):
-        compared(grid("web"), models("fp32"), pytest.fail, before, pytest.fail)
+        compared(grid("web"), models("fp32"), nobody, before, pytest.fail)
 
 
 class Shuffled(FakeRuntimes):
@@ -200,6 +200,21 @@ def test_each_gets_the_folder_that_is_exported_for_it(checkpoint: Path) -> None:
         models.folder(Configuration("cpu", "int4", "openvino"))
 
 
+def test_nothing_is_exported_for_one_that_is_not_there(checkpoint: Path) -> None:
+    exports = CachedExports(checkpoint)
+    asked: list[str] = []
+
+    def export(precision: str, device: str, runtime: str = "-", graph: str | None = None) -> Path:
+        asked.append(runtime)
+        return exports(precision, device)
+
+    record = a_record(asked=an_asked(grid=grid("openvino"), prompts=PROMPTS))
+    models = Exported("name", "identity", export)
+    list(Comparison(grid("openvino"), models, record, answer, FakeRuntimes("openvino")).run())
+    assert record.answers[1].reason == MISSING
+    assert set(asked) == {"-"}
+
+
 def test_the_report_has_agreement_beside_times(models: Callable[[str], Path]) -> None:
     record = compared(grid("node", "openvino"), models("fp32"), FakeRuntimes("openvino"))
     by_title = {table.title: table.rows for table in tables(record)}
@@ -221,7 +236,7 @@ def test_the_report_has_agreement_beside_times(models: Callable[[str], Path]) ->
 
 def test_a_record_without_runtimes_has_no_word_of_them(models: Callable[[str], Path]) -> None:
     asked = Grid(("cpu",), ("fp32",), (1,), (8,), new_tokens=NEW, threads=1)
-    data = to_json(compared(asked, models("fp32"), pytest.fail))
+    data = to_json(compared(asked, models("fp32"), FakeRuntimes()))
     assert not {"runtime", "program"} & {key for each in data["runs"] for key in each}
     assert not {"runtime", "program"} & {key for each in data["answers"] for key in each}
     assert "runtimes" not in data["grid"]

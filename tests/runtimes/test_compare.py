@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from gpt2onnx.compare.models import Exported, Given, Models
 from gpt2onnx.compare.record.answers import Answers
 from gpt2onnx.compare.record.grid import Grid
 from gpt2onnx.compare.runtimes.places import Installed
-from gpt2onnx.compare.runtimes.start import start
+from gpt2onnx.compare.runtimes.start import Starter
 from gpt2onnx.compare.runtimes.table import RUNTIMES
 from gpt2onnx.demo import CHECKPOINT
 from gpt2onnx.export.cached import CachedExports
@@ -43,7 +42,7 @@ def compared(runtime: str, models: Models, *precisions: str) -> list[Answers]:
     sizes = {"batch": (1,), "context": (16,), "new_tokens": 16, "threads": 1}
     grid = Grid(("cpu",), precisions, **sizes, runtimes={runtime: "cpu"})  # type: ignore[arg-type]
     record = a_record(asked=an_asked(grid=grid, reference=models.reference, prompts=PROMPTS))
-    list(Comparison(grid, models, record, write=partial(start, places=places)).run())
+    list(Comparison(grid, models, record, runtimes=Starter(places)).run())
     theirs = [each for each in record.answers if each.configuration.runtime]
     assert [each.reason for each in theirs] == [None] * len(precisions)
     runs = record.measured[len(precisions) :]

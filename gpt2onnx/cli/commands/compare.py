@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from functools import partial
 from pathlib import Path
 
 from gpt2onnx import __version__, demo
@@ -29,9 +28,8 @@ from gpt2onnx.compare.record.record import Record
 from gpt2onnx.compare.record.runs import Run
 from gpt2onnx.compare.report.findings import findings
 from gpt2onnx.compare.report.tables import tables
-from gpt2onnx.compare.runtimes.candidate import Write
 from gpt2onnx.compare.runtimes.places import Installed
-from gpt2onnx.compare.runtimes.start import start
+from gpt2onnx.compare.runtimes.start import Starter
 from gpt2onnx.demo import DEMO
 from gpt2onnx.errors import Given, ParameterError, Plain, PromptError
 from gpt2onnx.flags import refusal
@@ -94,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     out = ReportFolder(Path(args.out), Prices(args.cpu_price, args.gpu_price))
     prompts = _prompts(args.prompts)
     providers, runtimes = places(args)
-    write = _write(args.environments, args.runtimes)
+    starter = _starter(args.environments, args.runtimes)
     models = _models(args.sources, args.precisions)
     precisions = models.precisions if isinstance(models, Folders) else args.precisions or PRECISIONS
     grid = Grid(
@@ -110,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     if before is not None:
         out.resume(record, before)
     try:
-        _compare(Comparison(grid, models, record, write=write), out)
+        _compare(Comparison(grid, models, record, runtimes=starter), out)
     except (KeyboardInterrupt, SystemExit):
         if record.answers:
             kept = f"what is done is kept: --resume goes on with {args.out}"
@@ -171,10 +169,10 @@ def _models(sources: list[str], precisions: tuple[str, ...] | None) -> Exported 
     return Exported(source, exports.identity, exports)
 
 
-def _write(environments: str | None, runtimes: tuple[str, ...] | None) -> Write:
-    """Does jobs of other runtimes where they are installed. Raises ParameterError."""
+def _starter(environments: str | None, runtimes: tuple[str, ...] | None) -> Starter:
+    """Other runtimes where they are installed. Raises ParameterError."""
     if environments is None:
-        return start
+        return Starter()
     if runtimes is None:
         raise ParameterError(
             Given("environments", Plain(environments)),
@@ -184,7 +182,7 @@ def _write(environments: str | None, runtimes: tuple[str, ...] | None) -> Write:
     folder = Path(environments)
     if not folder.is_dir():
         raise ParameterError(Given("environments", Plain(environments)), ": no such folder")
-    return partial(start, places=Installed(folder.resolve()))
+    return Starter(Installed(folder.resolve()))
 
 
 def _prompts(file: str | None) -> list[str]:
