@@ -102,7 +102,7 @@ LLAMA_CONVERT = Environment(
     "llama-cpp-convert", (*LLAMA.requirements, "gguf==0.19.0", "safetensors==0.8.0"), llama_build()
 )
 GENAI = Environment(
-    "onnxruntime-genai",
+    "genai",
     ("onnxruntime-genai==0.18.0", "onnxruntime==1.31.1", "numpy==2.4.6", TOKENIZERS),
 )
 PICTURE = Environment("picture", ("matplotlib==3.11.2",))

@@ -25,6 +25,14 @@ def one_of(name: str, value: Any, names: Collection[str]) -> str:
     raise refusal(name, value, "one of " + ", ".join(names))
 
 
+def nearest(name: str, names: Collection[str]) -> str:
+    """What to do about a name that isn't among those there are: the nearest, or all of them."""
+    import difflib  # takes longer to import than most of this package
+
+    closest = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {closest[0]}" if closest else f"expected one of {', '.join(names)}"
+
+
 def refusal(name: str, value: object, *expected: str | Given) -> ParameterError:
     """The error for a value that isn't what was expected."""
     return ParameterError(Given(name, value), ": expected ", *expected)

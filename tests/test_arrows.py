@@ -98,13 +98,13 @@ ARROWS = {
     # Files above the wings that measure and record, and below that which reports.
     "compare/record": "errors flags runtime",
     "compare/measure": "agreement errors flags runtime tokenizer compare/record",
-    "compare/runtimes": "errors runtime",
-    "compare/*": "errors flags runtime staging compare/record compare/measure",
+    "compare/runtimes": "errors runtime compare/record compare/measure",
+    "compare/*": ("errors flags runtime staging compare/record compare/measure compare/runtimes"),
     "compare/report": "errors flags page compare/record",
     "compare": "",
     # Files below the wings: what every command stands on. The face runs the commands by name.
     "cli/*": "errors staging",
-    "cli/options": "demo errors files flags models runtime samplers cli/*",
+    "cli/options": "compare demo errors files flags models runtime samplers cli/*",
     "cli/output": "compare errors files flags page samplers staging cli/*",
     "cli/commands": (
         "batch compare demo doctor errors evaluation export flags gpt2onnx kept models page paths "

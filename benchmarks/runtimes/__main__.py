@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from benchmarks.process import ROOT
@@ -11,6 +12,7 @@ from benchmarks.runtimes.page import page
 from benchmarks.runtimes.record import Record
 from benchmarks.runtimes.rows import ROWS
 from gpt2onnx.demo import CHECKPOINT
+from gpt2onnx.runtime.ort.kernels import OFF, VARIABLE
 from gpt2onnx.staging import work_folder
 
 DESCRIPTION = """\
@@ -29,6 +31,7 @@ def main() -> None:
     asked = parser.parse_args()
     names = asked.runtimes.split(",") if asked.runtimes else [row.runtime for row in ROWS]
     record = Record(asked.record)
+    os.environ[VARIABLE] = OFF  # the reference runs the operators that the others run
     with work_folder("runtimes") as models:
         bench = Bench(CHECKPOINT, models, asked.environments.resolve(), asked.threads)
         for row in (row for row in ROWS if row.runtime in names):

@@ -1,29 +1,32 @@
-"""A cell of the table: a folder is exported, the runtime writes, and its tokens are judged.
+"""A cell of the table: a folder is exported, and measured as `gpt2onnx compare` does it.
 
-Knows how a runtime is started as gpt2onnx.compare does it; knows no page.
+The reference is gpt2onnx itself in the cell's precision. Knows no page.
 """
 
 from __future__ import annotations
 
-import statistics
-import subprocess
 import sys
 from dataclasses import dataclass
-from functools import cached_property
-from math import log
+from functools import cache, cached_property, partial
 from pathlib import Path
 
-import numpy as np
+import tokenizers
 
 import gpt2onnx
-from benchmarks.environments import Environment, InstallError
-from benchmarks.runtimes.rows import NODE, WEB, Row
-from gpt2onnx.compare.runtimes.job import Job, Text, UnavailableError, Written, graph_of
-from gpt2onnx.compare.runtimes.places import Installed
+from benchmarks.runtimes.environments import Chosen
+from benchmarks.runtimes.rows import Row
+from gpt2onnx.compare.measure.answers import Expected, expectations
+from gpt2onnx.compare.measure.job import Job, Reason, apart
+from gpt2onnx.compare.measure.speed import prompts_of
+from gpt2onnx.compare.record.answers import Parting, partings
+from gpt2onnx.compare.record.runs import Speed
+from gpt2onnx.compare.runtimes.candidate import Candidate, Told
+from gpt2onnx.compare.runtimes.job import UnavailableError
 from gpt2onnx.compare.runtimes.start import start
-from gpt2onnx.compare.runtimes.table import RUNTIMES, Runtime
+from gpt2onnx.compare.runtimes.table import RUNTIMES
 from gpt2onnx.errors import Gpt2OnnxError, ParameterError
 from gpt2onnx.runtime.folder.model_folder import open_folder
+from gpt2onnx.runtime.open_model import open_tokenizer
 
 PROMPTS = (
     "def read(path):\n    ",
@@ -31,9 +34,19 @@ PROMPTS = (
     "import os\nimport sys\n\n\n",
     "Once upon a time",
 )
-COUNT, FEW = 32, 6  # tokens a prompt
-CONTEXT, STEPS = 128, 33  # of what is timed
-NEAR_TIE = log(2)  # as in compare: the other token has half of the reference's probability
+
+
+@dataclass(frozen=True)
+class Size:
+    """Prompts and tokens behind each; and of what is timed, its prompt's tokens and its steps."""
+
+    prompts: int
+    tokens: int
+    context: int
+    steps: int
+
+
+USUAL, FEW = Size(len(PROMPTS), 32, 128, 32), Size(2, 6, 16, 5)
 
 
 @dataclass(frozen=True)
@@ -45,99 +58,30 @@ class Figures:
     written: int
     near_ties: int
     parted: int
-    top1: float | None  # the fp32 model's tokens, along its texts
+    top1: float | None
     prompt_ms: float
     step_ms: float
     memory_mb: float | None
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """An environment made for the table, or what Installed finds."""
-
-    folder: Path
-    environment: Environment | None
-
-    def python(self, runtime: Runtime) -> Path:
-        if self.environment is None:
-            return Installed().python(runtime)
-        try:
-            self.environment.make(self.folder)
-        except InstallError as error:
-            raise UnavailableError(f"can't be installed: {error}") from error
-        return self.environment.python(self.folder)
-
-    def modules(self, runtime: Runtime) -> Path:
-        place = self.folder / "node"
-        if not (place / "made").is_file():
-            place.mkdir(parents=True, exist_ok=True)
-            # The installed scripts would fetch CUDA's libraries.
-            npm = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", *NODE, WEB]
-            done = subprocess.run(npm, cwd=place, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise UnavailableError(f"can't be installed: {done.stderr.strip()}")
-            (place / "made").touch()
-        return Installed(self.folder).modules(runtime)
-
-
 class Bench:
-    """Cells of one checkpoint; `models` gets the exported folders."""
+    """Cells of one checkpoint; `models` gets the exported folders and the reference's answers."""
 
     def __init__(self, checkpoint: Path, models: Path, environments: Path, threads: int) -> None:
         self.checkpoint, self.models = checkpoint, models
         self.environments, self.threads = environments, threads
-        self._texts: dict[str, list[list[int]]] = {}
-
-    @cached_property
-    def ids(self) -> list[list[int]]:
-        """The prompts' tokens, and last those of what is timed."""
-        tokenizer = gpt2onnx.load(self.folder("onnxruntime", "fused", "fp32")).tokenizer
-        prompts = [tokenizer.encode(text).ids for text in PROMPTS]
-        joined = [token for prompt in prompts for token in prompt]
-        return [*prompts, (joined * CONTEXT)[:CONTEXT]]
+        self.expected = cache(self._expected)
 
     def figures(self, row: Row, graph: str, precision: str) -> Figures:
         """Raises UnavailableError, with the reason, where there are none."""
-        runtime = RUNTIMES[row.runtime]
-        count, prompts = (FEW, 2) if row.few else (COUNT, len(PROMPTS))
-        expected = self.texts(precision)[:prompts]
-        texts = [Text(ids, count) for ids in self.ids[:prompts]]
-        gives = runtime.gives_logits and not row.few
-        if gives:
-            pairs = zip(self.ids, self.texts("fp32")[:prompts], strict=False)
-            texts += [Text(ids, count, given=text) for ids, text in pairs]
-        timed = Text(self.ids[-1][: CONTEXT // 8], FEW) if row.few else Text(self.ids[-1], STEPS)
-        made = self.write(row, graph, precision, [*texts, *([timed] * (1 if row.few else 2))])
-        own = [each.tokens for each in made.texts[:prompts]]
-        forced = [each.tokens for each in made.texts[prompts : 2 * prompts]]
-        first, *steps = made.texts[-1].times
-        near, parted, equal = self._judge(expected, own)
-        return Figures(
-            made.version,
-            *(equal, sum(map(len, own)), near, parted),
-            _share(self.texts("fp32"), forced) if gives else None,
-            *(1e3 * first, 1e3 * statistics.median(steps)),
-            made.resident_bytes / 1e6 if made.resident_bytes else None,
-        )
-
-    def write(self, row: Row, graph: str, precision: str, texts: list[Text]) -> Written:
-        runtime = RUNTIMES[row.runtime]
+        size, runtime = FEW if row.few else USUAL, RUNTIMES[row.runtime]
         folder = open_folder(self.folder(runtime.target, graph, precision))
-        name, data = graph_of(folder)
-        options = dict(row.options)
-        if not runtime.gives_logits:
-            options |= {"dtype": folder.config["transformers.js_config"]["dtype"]}
-            options |= {"device": "cpu"} if runtime.starter == "node" else {}
-        job = Job(
-            runtime=row.runtime,
-            folder=str(folder.path.resolve()),
-            graph=name,
-            data=data,
-            threads=self.threads,
-            texts=texts,
-            options=options,
-        )
-        return start(job, Chosen(self.environments, row.environment))
+        write = partial(start, places=Chosen(self.environments, row.environment))
+        candidate = Candidate(runtime, folder, self.threads, write, row.options)
+        told = candidate.answers(self.expected(precision, size), self.tokenizer, self.models)
+        (ids,) = prompts_of(self.tokenizer, PROMPTS, 1, size.context)
+        _, speed = candidate.speed(ids, 1 + size.steps)
+        return figures(told, speed, size)
 
     def folder(self, target: str, graph: str, precision: str) -> Path:
         """Exported for a runtime, or where that doesn't take the graph, for ONNX Runtime."""
@@ -152,43 +96,43 @@ class Bench:
                 refusal = error
         raise UnavailableError(str(refusal))
 
-    def texts(self, precision: str) -> list[list[int]]:
-        """What gpt2onnx writes in a precision, COUNT tokens behind each prompt."""
-        if precision not in self._texts:
-            self._texts[precision] = self._written(precision)
-        return self._texts[precision]
+    @cached_property
+    def tokenizer(self) -> tokenizers.Tokenizer:
+        return open_tokenizer(open_folder(self.folder("onnxruntime", "fused", "fp32")))
 
-    def _written(self, precision: str) -> list[list[int]]:
-        folder = self.folder("onnxruntime", "fused", precision)
-        model = gpt2onnx.load(folder, provider="cpu", threads=self.threads, graph="onnx")
-        options = {"max_new_tokens": COUNT, "min_new_tokens": COUNT, "do_sample": False}
-        return [list(model.generate(ids, **options).token_ids) for ids in self.ids[:-1]]
-
-    def _judge(self, expected: list[list[int]], found: list[list[int]]) -> tuple[int, int, int]:
-        """Near-ties, texts that part, and tokens up to there."""
-        near = parted = equal = 0
-        for ids, ours, theirs in zip(self.ids, expected, found, strict=False):
-            pairs = zip(ours, theirs, strict=False)
-            at = next((at for at, (a, b) in enumerate(pairs) if a != b), None)
-            equal += len(theirs) if at is None else at
-            if at is not None:
-                parted += 1
-                after = self._logits([*ids, *ours[:at]])
-                near += abs(float(after[ours[at]] - after[theirs[at]])) <= NEAR_TIE
-        return near, parted, equal
-
-    def _logits(self, ids: list[int]) -> np.ndarray:
-        """The fp32 model's, [vocab], after ids."""
-        kept = self.models / "logits.f4"
-        row = Row("", "onnxruntime")
-        self.write(row, "fused", "fp32", [Text(ids, 1, logits=str(kept))])
-        return np.fromfile(kept, np.float32)
+    def _expected(self, precision: str, size: Size) -> list[Expected]:
+        """What gpt2onnx writes in a precision, and its logits."""
+        work = self.models / f"expected-{precision}-{size.tokens}"
+        work.mkdir()
+        asked = Job(
+            kind="reference",
+            folder=str(self.folder("onnxruntime", "fused", precision)),
+            provider="cpu",
+            threads=self.threads,
+            tf32=False,
+            cuda_graph=False,
+            new_tokens=size.tokens,
+            prompts=list(PROMPTS[: size.prompts]),
+            work=str(work),
+        )
+        done: Reason | None = apart(asked)
+        if done:
+            raise UnavailableError(f"no reference: {done.reason}")
+        return expectations(work, size.prompts, size.tokens)
 
 
-def _share(expected: list[list[int]], found: list[list[int]]) -> float:
-    rows = zip(expected, found, strict=False)
-    pairs = [pair for row in rows for pair in zip(*row, strict=False)]
-    return sum(a == b for a, b in pairs) / len(pairs)
+def figures(told: Told, speed: Speed, size: Size) -> Figures:
+    came = partings(told.texts)
+    held = speed.memory.resident_bytes
+    return Figures(
+        told.program.version,
+        sum(each.parts_at if isinstance(each, Parting) else size.tokens for each in told.texts),
+        size.tokens * len(told.texts),
+        *(came.near_ties, came.texts_parted),
+        told.agreement.figures.top1_agreement if told.agreement else None,
+        *(1e3 * speed.first_token_s, speed.step_ms.median),
+        held / 1e6 if held else None,
+    )
 
 
 def attempt(bench: Bench, row: Row, graph: str, precision: str) -> Figures | str:

@@ -7,7 +7,7 @@ from textwrap import fill
 
 from benchmarks.machine import load, machine
 from benchmarks.markdown_table import table
-from benchmarks.runtimes.measure import CONTEXT, COUNT, FEW, PROMPTS, STEPS, Figures
+from benchmarks.runtimes.measure import FEW, USUAL, Figures
 from benchmarks.runtimes.rows import Row
 
 Cells = dict[tuple[str, str], Figures | str]
@@ -21,15 +21,16 @@ def page(found: list[tuple[Row, Cells]], threads: int) -> str:
 # What runs where
 
 Each runtime on each graph of `gpt2onnx export`, in each precision, by `scripts/runtimes`;
-[other runtimes](other-runtimes.md) says which folder to give to whom.
+[other runtimes](other-runtimes.md) says which folder to give to whom. `gpt2onnx compare --runtimes`
+measures a model of yours [in the same way](cpu-or-gpu.md#on-other-runtimes).
 
-- **tokens**: what it writes greedily behind {len(PROMPTS)} prompts, {COUNT} each, beside what
-  gpt2onnx itself writes in that precision. Right: all of them. A near-tie: where a text parts, the
-  fp32 model gives the other token at least half of its own token's probability. The slowest write
-  {FEW} behind two prompts, and are timed behind {CONTEXT // 8}.
-- **top-1**: how often its most likely token is the fp32 model's, along the fp32 model's texts.
-- **prompt, step**: milliseconds of {CONTEXT} tokens, and the median of {STEPS - 1} steps behind
-  them, in a process of its own with {threads} thread{"s" * (threads > 1)}, once warmed up.
+- **tokens**: what it writes greedily behind {USUAL.prompts} prompts, {USUAL.tokens} each, beside
+  what gpt2onnx itself writes in that precision. Right: all of them. A near-tie: where a text parts,
+  gpt2onnx gives the other token at least half of its own token's probability. The slowest write
+  {FEW.tokens} behind {FEW.prompts} prompts, and are timed behind {FEW.context}.
+- **top-1**: how often its most likely token is gpt2onnx's, along the whole of gpt2onnx's texts.
+- **prompt, step**: milliseconds of {USUAL.context} tokens, and the median of {USUAL.steps} steps
+  behind them, in a process of its own with {threads} thread{"s" * (threads > 1)}, once warmed up.
 - **memory**: resident, when all was written; of the browser, the page's process.
 
 The bundled model, {here["processor"]}, {here["cores"]} cores, {here["system"]};

@@ -69,7 +69,7 @@ ROWS = (
     Row("transformers.js, WebAssembly", "transformers.js-web", None, BOTH, FLOATS),
     Row("transformers.js, WebGPU", "transformers.js-webgpu", None, ("masked",), FLOATS, few=True),
     Row("onnxruntime-genai", "genai", GENAI, BOTH, MOST),
-    Row("OpenVINO", "openvino", OPENVINO, BOTH, FLOATS),
+    Row("OpenVINO", "openvino", OPENVINO, ("fused", "masked", "portable"), FLOATS),
     Row("OpenVINO, weights alone rounded", "openvino", OPENVINO, ("portable",), ("int8",), EXACT),
     Row("Optimum", "optimum", None, BOTH, FLOATS),
     Row("ONNX reference evaluator", "reference", None, ("portable",), few=True),

@@ -1,6 +1,5 @@
 // Loads model/, and writes behind the prompt while you watch.
 
-import * as ort from "onnxruntime-web";
 import { load, urlFolder } from "../../js/index.js";
 
 const FRAME = 16; // ms, between which the browser needn't paint
@@ -13,6 +12,8 @@ async function hasWebGpu() {
 
 async function open() {
   const provider = (await hasWebGpu()) ? "webgpu" : "wasm";
+  // The other build's WebGPU is an older one, without MatMulNBits of 8 bits.
+  const ort = await import(provider === "webgpu" ? "onnxruntime-web/webgpu" : "onnxruntime-web");
   // More threads want a page that is isolated from others: see README.md.
   if (!crossOriginIsolated) ort.env.wasm.numThreads = 1;
   const folder = urlFolder(ort, "model/");

@@ -7,20 +7,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from gpt2onnx.compare.record.grid import CPU, REFERENCE, Configuration
+from gpt2onnx.compare.runtimes.table import RUNTIMES
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime.folder.model_folder import ModelFolder, open_folder
 from gpt2onnx.runtime.ort.provider import export_device
 
 # What a config.json says of a model's shape, whoever exported it and in whatever precision.
 SHAPE = ("n_layer", "n_embd", "n_head", "n_positions", "vocab_size")
-# A precision and a device, "cpu" or "cuda", in; a model folder out.
-Export: TypeAlias = Callable[[str, str], Path]
+
+
+class Export(Protocol):
+    """A precision and a device, "cpu" or "cuda", in; a model folder out.
+
+    `runtime` is whom it is for, as `export --for` has it, and `graph` None its own.
+    """
+
+    def __call__(
+        self, precision: str, device: str, runtime: str = "onnxruntime", graph: str | None = None
+    ) -> Path: ...
 
 
 class Models(Protocol):
@@ -50,7 +60,11 @@ class Exported:
     reference: Configuration = REFERENCE
 
     def folder(self, configuration: Configuration) -> Path:
-        return self.export(configuration.precision, export_device(configuration.provider))
+        precision = configuration.precision
+        if configuration.runtime is None:
+            return self.export(precision, export_device(configuration.provider))
+        runtime = RUNTIMES[configuration.runtime]
+        return self.export(precision, "cpu", runtime.target, runtime.graph(precision))
 
 
 class Given:

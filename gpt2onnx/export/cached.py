@@ -15,6 +15,8 @@ from gpt2onnx.export_digest import export_digest
 from gpt2onnx.files import path_errors
 from gpt2onnx.paths import cache_folder
 
+DEFAULT = "onnxruntime"  # whom a folder is for
+
 
 class CachedExports:
     """Of one checkpoint, a folder or a hub's model id. Raises CheckpointError and its kinds."""
@@ -34,14 +36,19 @@ class CachedExports:
         told = repr((export_digest(), str(folder.resolve()), marks))
         return hashlib.sha256(told.encode()).hexdigest()[:24]
 
-    def __call__(self, precision: str, device: str) -> Path:
+    def __call__(
+        self, precision: str, device: str, runtime: str = DEFAULT, graph: str | None = None
+    ) -> Path:
         """The model folder. Raises as `export` does; at once for what the fused graph can't do."""
         choose(precision, device)
+        own = f"-{runtime}-{graph or 'own'}" if (runtime, graph) != (DEFAULT, None) else ""
         return export_once(
             self._checkpoint.folder.resolve(),  # for the manifest, read anywhere
-            self._folder / f"{precision}-{device}",
+            self._folder / f"{precision}-{device}{own}",
             precision=precision,
             device=device,
+            runtime=runtime,
+            graph=graph,
             progress=self._progress,
         )
 

@@ -1,10 +1,29 @@
-"""The page of the runtimes: what its cells say."""
+"""The page of the runtimes: what its cells are of, and what they say."""
 
 from __future__ import annotations
 
-from benchmarks.runtimes.measure import Figures
+import pytest
+
+from benchmarks.runtimes import measure
+from benchmarks.runtimes.measure import Figures, Size
 from benchmarks.runtimes.page import page
 from benchmarks.runtimes.rows import Row
+from gpt2onnx.compare.record.answers import Parting, Program, Same
+from gpt2onnx.compare.record.runs import Energy, Memory, Speed, Steps
+from gpt2onnx.compare.runtimes.candidate import Told
+
+
+def test_figures_are_of_answers_and_times() -> None:
+    texts = [
+        Same(),
+        Parting(3, "a", "b", "c", 0.5, near_tie=True),
+        Parting(0, "", "b", "c", 9, False),
+    ]
+    told = Told(Program("1.2", "masked"), texts, agreement=None)
+    memory = Memory(87_400_000, None, None)
+    speed = Speed(0.5, 0.0123, Steps(1.234, 2), 700, memory, Energy(None, None, {}))
+    found = measure.figures(told, speed, Size(prompts=3, tokens=6, context=16, steps=5))
+    assert found == Figures("1.2", 9, 18, 1, 2, None, pytest.approx(12.3), 1.234, 87.4)
 
 
 def figures(equal: int, near_ties: int, parted: int) -> Figures:

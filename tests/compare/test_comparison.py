@@ -13,7 +13,7 @@ import pytest
 
 import gpt2onnx
 from gpt2onnx.agreement import Agreement
-from gpt2onnx.compare import comparison
+from gpt2onnx.compare import ours
 from gpt2onnx.compare.comparison import Comparison
 from gpt2onnx.compare.measure import answers
 from gpt2onnx.compare.measure.job import Job, Reason
@@ -107,7 +107,7 @@ def test_a_precision_that_cannot_be_made_for_a_provider(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where CUDA runs: int8-dynamic is a row that says why, no process is asked for it."""
-    monkeypatch.setattr(comparison, "require_provider", lambda provider: None)
+    monkeypatch.setattr(ours, "require_provider", lambda provider: None)
     models = Exported("name", "identity", CachedExports(checkpoint))
     record = a_record(asked=an_asked(prompts=PROMPTS))
     asked = grid("int8-dynamic", providers=("cuda",))

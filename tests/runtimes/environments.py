@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.environments import InstallError
-from benchmarks.runtimes.rows import NODE, ORT_1_20, WEB
+from benchmarks.runtimes.environments import make_node_modules
+from benchmarks.runtimes.rows import ORT_1_20
 from benchmarks.variants import GENAI, OPENVINO
 
 ROOT = Path(__file__).parent.parent.parent
@@ -36,16 +37,11 @@ def node_modules() -> Path:
     """The folder node_modules with NODE and WEB in it."""
     if not (shutil.which("node") and shutil.which("npm")):
         pytest.skip("Node.js and npm aren't installed")
-    place = FOLDER / "node"
-    place.mkdir(parents=True, exist_ok=True)
-    if not (place / "made").is_file():
-        # The installed scripts would fetch CUDA's libraries.
-        command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", *NODE, WEB]
-        done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"npm install failed: {done.stderr.strip().splitlines()[-1:]}")
-        (place / "made").touch()
-    return place / "node_modules"
+    try:
+        make_node_modules(FOLDER)
+    except InstallError as error:
+        pytest.skip(f"npm install failed: {error}")
+    return FOLDER / "node" / "node_modules"
 
 
 def said(*command: str | Path, cwd: Path) -> str:

@@ -23,6 +23,8 @@ from tests.runtimes.environments import ROOT, SECONDS, node_modules, said
 pytestmark = pytest.mark.slow
 PROMPTS = ["def read(path):\n    ", 'class Stack:\n    """', "import os\n"]
 TOKENS = 32
+# Chromium's own software, where there is no GPU.
+SOFTWARE_WEBGPU = ("--enable-unsafe-webgpu", "--enable-unsafe-swiftshader")
 DRAWS: list[dict[str, Any]] = [
     {},
     {"do_sample": True, "seed": 7},
@@ -111,7 +113,7 @@ class Server(SimpleHTTPRequestHandler):
         pass
 
 
-def in_browser(folder: Path, path: str) -> Any:
+def in_browser(folder: Path, path: str, *flags: str) -> Any:
     """What the page at `path` posts, in headless Chromium."""
     if CHROMIUM is None:
         pytest.skip("Chromium isn't installed")
@@ -122,7 +124,7 @@ def in_browser(folder: Path, path: str) -> Any:
         url = f"http://127.0.0.1:{server.server_port}/{path}"
         profile = f"--user-data-dir={folder / 'profile'}"
         process = subprocess.Popen(
-            [CHROMIUM, *HEADLESS, "--disable-dev-shm-usage", profile, url],
+            [CHROMIUM, *HEADLESS, *flags, "--disable-dev-shm-usage", profile, url],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -134,21 +136,42 @@ def in_browser(folder: Path, path: str) -> Any:
             server.shutdown()
 
 
+def shown(folder: Path, place: Path, prompts: list[str], tokens: int, *flags: str) -> list[str]:
+    """The example's status and texts, opened in `place` on a model folder."""
+    page = shutil.copytree(ROOT / "examples" / "browser", place / "examples" / "browser")
+    (page / "node_modules").symlink_to(node_modules())
+    (page / "model").symlink_to(folder)
+    shutil.copytree(ROOT / "js", place / "js")
+    given = f"const PROMPTS = {json.dumps(prompts)}, TOKENS = {tokens};"
+    (place / "test.html").write_text(
+        '<iframe src="examples/browser/index.html"></iframe>'
+        f'<script type="module">{given}{DRIVER}</script>'
+    )
+    found: list[str] = in_browser(place, "test.html", *flags)
+    return found
+
+
+def texts(folder: Path, prompts: list[str], tokens: int) -> list[str]:
+    model = gpt2onnx.load(folder, startup_cache=False)
+    return [prompt + model.generate(prompt, max_new_tokens=tokens).text for prompt in prompts]
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_the_page_writes_pythons_text(
     precision: str, exported: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    page = shutil.copytree(ROOT / "examples" / "browser", tmp_path / "examples" / "browser")
-    (page / "node_modules").symlink_to(node_modules())
-    (page / "model").symlink_to(exported(precision))
-    shutil.copytree(ROOT / "js", tmp_path / "js")
-    given = f"const PROMPTS = {json.dumps(PROMPTS)}, TOKENS = {TOKENS};"
-    (tmp_path / "test.html").write_text(
-        '<iframe src="examples/browser/index.html"></iframe>'
-        f'<script type="module">{given}{DRIVER}</script>'
-    )
-    status, *found = in_browser(tmp_path, "test.html")
+    folder = exported(precision)
+    status, *found = shown(folder, tmp_path, PROMPTS, TOKENS)
     assert status == "ready, on wasm"
-    model = gpt2onnx.load(exported(precision), startup_cache=False)
-    expected = [prompt + model.generate(prompt, max_new_tokens=TOKENS).text for prompt in PROMPTS]
-    assert found == expected
+    assert found == texts(folder, PROMPTS, TOKENS)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_page_writes_it_by_webgpu_too(
+    precision: str, exported: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """In software, a step a second or more: few tokens."""
+    folder = exported(precision)
+    status, *found = shown(folder, tmp_path, PROMPTS[:1], 4, *SOFTWARE_WEBGPU)
+    assert status == "ready, on webgpu"
+    assert found == texts(folder, PROMPTS[:1], 4)

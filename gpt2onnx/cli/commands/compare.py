@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from gpt2onnx import __version__, demo
+from gpt2onnx.cli.options.grid import add_grid, places
 from gpt2onnx.cli.options.text import read_file
 from gpt2onnx.cli.output.bar import Bar
 from gpt2onnx.cli.output.report_folder import ReportFolder, earlier
@@ -18,7 +19,8 @@ from gpt2onnx.compare.comparison import Comparison
 from gpt2onnx.compare.measure.answers import encoded
 from gpt2onnx.compare.measure.machine import machine
 from gpt2onnx.compare.measure.prompts import PROMPTS
-from gpt2onnx.compare.models import Exported, Given
+from gpt2onnx.compare.models import Exported
+from gpt2onnx.compare.models import Given as Folders
 from gpt2onnx.compare.record.asked import SCHEMA_VERSION, Asked, ModelName
 from gpt2onnx.compare.record.costs import Prices
 from gpt2onnx.compare.record.grid import Grid
@@ -26,18 +28,21 @@ from gpt2onnx.compare.record.record import Record
 from gpt2onnx.compare.record.runs import Run
 from gpt2onnx.compare.report.findings import findings
 from gpt2onnx.compare.report.tables import tables
+from gpt2onnx.compare.runtimes.places import Installed
+from gpt2onnx.compare.runtimes.start import Starter
 from gpt2onnx.demo import DEMO
-from gpt2onnx.errors import Given as Option
-from gpt2onnx.errors import ParameterError, Plain, PromptError
+from gpt2onnx.errors import Given, ParameterError, Plain, PromptError
 from gpt2onnx.flags import refusal
 from gpt2onnx.runtime.folder.model_folder import is_model_folder, open_folder
 from gpt2onnx.runtime.open_model import open_tokenizer
-from gpt2onnx.runtime.ort.provider import find_provider
 
 DESCRIPTION = """\
 Runs one model on several providers and in several precisions. Compares answers
 with those of the CPU in fp32, and times, memory, cost and, where the machine
 can measure it, energy. A provider that can't run is listed with the reason.
+--runtimes runs it on other runtimes as well, each on the folder that
+`gpt2onnx export --for` writes for it and in a process and environment of its
+own; one that isn't installed is listed with what installs it.
 
 SOURCE is a checkpoint (a folder, a model id of the hub, or demo, the bundled
 model), which is exported into the cache as needed. Or it is several model
@@ -48,6 +53,7 @@ be run; the verdicts don't change it."""
 EXAMPLES = [
     "gpt2onnx compare demo --providers cpu --batch 1,8 --context 32,256",
     "gpt2onnx compare openai-community/gpt2 --cpu-price 0.17 --gpu-price 1.20",
+    "gpt2onnx compare demo --runtimes onnxruntime,openvino,genai,node,web --batch 1",
     "gpt2onnx compare gpt2-fp32 gpt2-int8 --providers cpu --out gpt2-report",
 ]
 PRECISIONS = ("fp32", "int8")
@@ -58,7 +64,7 @@ def parser() -> Parser:
     parser.add_argument(
         "sources", nargs="+", metavar="SOURCE", help="a checkpoint, or model folders"
     )
-    _add_grid(parser)
+    add_grid(parser)
     parser.add_argument(
         "--prompts", metavar="FILE", help="prompts, one per line; \\n in a line is a newline"
     )
@@ -72,48 +78,27 @@ def parser() -> Parser:
     parser.add_argument(
         "--out", metavar="DIR", default="compare", help="the folder to write (default: compare)"
     )
+    parser.add_argument(
+        "--environments",
+        metavar="DIR",
+        help="where other runtimes are installed: DIR/openvino a virtual environment, DIR/node "
+        "with node_modules (default: this Python, and node_modules here)",
+    )
     parser.add_argument("--resume", action="store_true", help="continue the record in OUT")
     return parser
-
-
-def _add_grid(parser: Parser) -> None:
-    group = parser.add_argument_group("grid")
-    for name, kind, default, text in (
-        ("providers", _names, "cpu,cuda", "providers"),
-        ("precisions", _names, None, "precisions of a checkpoint's exports (default: fp32,int8)"),
-        ("batch", _numbers, "1,8", "sequences that share a step"),
-        ("context", _numbers, "32,512", "tokens of each prompt"),
-    ):
-        help_ = text if default is None else f"{text} (default: {default})"
-        group.add_argument(f"--{name}", type=kind, default=default, metavar="LIST", help=help_)
-    group.add_argument(
-        "--new-tokens", type=int, default=64, metavar="N", help="tokens to write (default: 64)"
-    )
-    group.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        help="threads on the CPU (default: one per physical core that the process may use)",
-    )
-    group.add_argument(
-        "--tf32", action="store_true", help="let CUDA round fp32 products to 10 bits (default: no)"
-    )
-    group.add_argument(
-        "--cuda-graph",
-        action="store_true",
-        help="let CUDA capture decode steps and launch each as one graph (default: no)",
-    )
 
 
 def run(args: argparse.Namespace) -> int:
     out = ReportFolder(Path(args.out), Prices(args.cpu_price, args.gpu_price))
     prompts = _prompts(args.prompts)
-    providers = _providers(args.providers)
+    providers, runtimes = places(args)
+    starter = _starter(args.environments, args.runtimes)
     models = _models(args.sources, args.precisions)
-    precisions = models.precisions if isinstance(models, Given) else args.precisions or PRECISIONS
+    precisions = models.precisions if isinstance(models, Folders) else args.precisions or PRECISIONS
     grid = Grid(
         *(providers, precisions, args.batch, args.context),
         *(args.new_tokens, args.threads, args.tf32, args.cuda_graph),
+        runtimes=runtimes,
     )
     before = earlier(Path(args.out), args.resume)
     folder = open_folder(models.folder(models.reference))
@@ -123,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     if before is not None:
         out.resume(record, before)
     try:
-        _compare(Comparison(grid, models, record), out)
+        _compare(Comparison(grid, models, record, runtimes=starter), out)
     except (KeyboardInterrupt, SystemExit):
         if record.answers:
             kept = f"what is done is kept: --resume goes on with {args.out}"
@@ -146,7 +131,7 @@ def _compare(comparison: Comparison, out: ReportFolder) -> None:
         out.show(comparison.record)
 
 
-def _asked(models: Exported | Given, grid: Grid, prompts: list[str]) -> Asked:
+def _asked(models: Exported | Folders, grid: Grid, prompts: list[str]) -> Asked:
     return Asked(
         schema_version=SCHEMA_VERSION,
         gpt2onnx=__version__,
@@ -163,15 +148,15 @@ def _terminal(record: Record) -> str:
     return "\n\n".join([*parts, "\n".join(findings(record))]).strip()
 
 
-def _models(sources: list[str], precisions: tuple[str, ...] | None) -> Exported | Given:
+def _models(sources: list[str], precisions: tuple[str, ...] | None) -> Exported | Folders:
     if len(sources) > 1 or is_model_folder(Path(sources[0])):
         if precisions is not None:
             raise ParameterError(
-                Option("precisions", Plain(",".join(precisions))),
+                Given("precisions", Plain(",".join(precisions))),
                 " has no effect on model folders, which have their own: leave it out, or give the "
                 "checkpoint",
             )
-        return Given(sources)
+        return Folders(sources)
     # Raises InstallationError where the export's packages are missing.
     from gpt2onnx.export.cached import CachedExports
     from gpt2onnx.export.quantization.table import PRECISIONS as KNOWN
@@ -184,11 +169,20 @@ def _models(sources: list[str], precisions: tuple[str, ...] | None) -> Exported 
     return Exported(source, exports.identity, exports)
 
 
-def _providers(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Short names. Raises ProviderError for a name that ONNX Runtime doesn't know."""
-    if "auto" in names:
-        raise refusal("providers", Plain("auto"), "names, such as cpu,cuda")
-    return tuple(find_provider(name).short for name in names)
+def _starter(environments: str | None, runtimes: tuple[str, ...] | None) -> Starter:
+    """Other runtimes where they are installed. Raises ParameterError."""
+    if environments is None:
+        return Starter()
+    if runtimes is None:
+        raise ParameterError(
+            Given("environments", Plain(environments)),
+            " has no effect without ",
+            *(Given("runtimes"), ": leave it out, or name some"),
+        )
+    folder = Path(environments)
+    if not folder.is_dir():
+        raise ParameterError(Given("environments", Plain(environments)), ": no such folder")
+    return Starter(Installed(folder.resolve()))
 
 
 def _prompts(file: str | None) -> list[str]:
@@ -199,17 +193,3 @@ def _prompts(file: str | None) -> list[str]:
     if not prompts:
         raise PromptError(f"{file}: no prompts: expected one a line")
     return prompts
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not names:
-        raise argparse.ArgumentTypeError(f"expected at least one, got {text!r}")
-    return names
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in _names(text))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected numbers with commas, got {text!r}") from None

@@ -1,13 +1,15 @@
 """A configuration's answers: logits along texts, and greedy texts.
 
 The reference writes on from each prompt; the logits that are compared are those of every position
-of prompt and text, which both models are given. Knows files of logits; knows no times.
+of prompt and text, which both models are given. Whoever wrote a candidate's, they are compared
+here. Knows files of logits; knows no times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tokenizers
@@ -25,14 +27,46 @@ from gpt2onnx.runtime.model import Model
 from gpt2onnx.tokenizer.codec import encode
 
 
+class Expected(NamedTuple):
+    """A prompt's length, the text [n] that the reference makes of it, and the logits [n, vocab]."""
+
+    prompt: int
+    text: Ids
+    logits: Logits
+
+    @property
+    def written(self) -> Ids:
+        """The text behind the prompt, [count]."""
+        return self.text[self.prompt :]
+
+
+class Answered(NamedTuple):
+    """What a candidate gives for it: logits [n, vocab] along the text, and its own [count] ids."""
+
+    expected: Expected
+    logits: Logits
+    written: Ids
+
+
 def reference(job: Job) -> None:
     """Write what others are compared with into the folder job.work: logits and ids a prompt."""
-    model = open_model(job)
+    model, work = open_model(job), Path(job.work)
     for number, ids in enumerate(_prompts(model, job)):
         written = _greedy(model, ids, job.new_tokens)
         text = np.concatenate([ids, written])
-        np.save(_file(job, "ids", number), text)
-        np.save(_file(job, "logits", number), _logits(model, text))
+        np.save(_file(work, "ids", number), text)
+        np.save(_file(work, "logits", number), _logits(model, text))
+
+
+def expectations(work: Path, prompts: int, new_tokens: int) -> list[Expected]:
+    """What the reference left in the folder `work`, a prompt each."""
+    return [_expected(work, number, new_tokens) for number in range(prompts)]
+
+
+def _expected(work: Path, number: int, new_tokens: int) -> Expected:
+    text = np.load(_file(work, "ids", number))
+    logits = np.load(_file(work, "logits", number), mmap_mode="r")
+    return Expected(len(text) - new_tokens, text, logits)
 
 
 def candidate(job: Job) -> record.Agreement:
@@ -41,20 +75,45 @@ def candidate(job: Job) -> record.Agreement:
     Raises ProviderError where logits aren't numbers.
     """
     model = open_model(job)
+    return agreement_of(model.tokenizer, _answered(model, job))
+
+
+def _answered(model: Model, job: Job) -> Iterator[Answered]:
+    for expected in expectations(Path(job.work), len(job.prompts), job.new_tokens):
+        logits = _logits(model, expected.text)
+        prompt = expected.text[: expected.prompt]
+        yield Answered(expected, logits, _greedy(model, prompt, job.new_tokens))
+
+
+def agreement_of(tokenizer: tokenizers.Tokenizer, answered: Iterable[Answered]) -> record.Agreement:
+    """How answers, finite numbers, agree with the reference's."""
     agreement, texts, lengths = Agreement(), [], []
-    for number, ids in enumerate(_prompts(model, job)):
-        text = np.load(_file(job, "ids", number))
-        expected: Logits = np.load(_file(job, "logits", number), mmap_mode="r")
-        agreement.add(expected, _logits(model, text))
-        written = _greedy(model, ids, job.new_tokens)
-        texts.append(compared(model.tokenizer, expected, text, written, len(ids)))
-        lengths.append(len(text))
+    for expected, logits, written in answered:
+        agreement.add(expected.logits, logits)
+        texts.append(parting(tokenizer, expected, written))
+        lengths.append(len(expected.text))
     return record.Agreement(
         figures=_figures(agreement),
         by_position=_by_position(agreement, lengths),
         texts=texts,
         partings=record.partings(texts),
     )
+
+
+def parting(
+    tokenizer: tokenizers.Tokenizer, expected: Expected, written: Ids
+) -> record.Same | record.Parting:
+    """Where what a candidate wrote, [count], parts from what was expected."""
+    return compared(tokenizer, expected.logits, expected.text, written, expected.prompt)
+
+
+def require_finite(logits: Logits, who: str) -> None:
+    """Raise ProviderError for logits that are no numbers."""
+    if not np.isfinite(logits).all():
+        raise ProviderError(
+            f"{who} gives logits that are no numbers, NaN or infinity: expected finite ones; use "
+            "another precision"
+        )
 
 
 def encoded(
@@ -90,11 +149,7 @@ def _logits(model: Model, ids: Ids) -> Logits:
         logits = reads.extend(model.decoder, row, ids)
     finally:
         model.decoder.free(row)
-    if not np.isfinite(logits).all():
-        raise ProviderError(
-            f"{model.session.provider} gives logits that are no numbers, NaN or infinity: "
-            "expected finite ones; use another precision"
-        )
+    require_finite(logits, model.session.provider)
     return logits
 
 
@@ -125,5 +180,5 @@ def _means(values: NDArray[np.generic], lengths: list[int]) -> list[float]:
     ]
 
 
-def _file(job: Job, what: str, number: int) -> Path:
-    return Path(job.work, f"{what}-{number}.npy")
+def _file(work: Path, what: str, number: int) -> Path:
+    return work / f"{what}-{number}.npy"

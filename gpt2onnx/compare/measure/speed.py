@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from contextlib import closing
 
 import numpy as np
+import tokenizers
 
 from gpt2onnx.compare.measure import memory
 from gpt2onnx.compare.measure.job import Job
 from gpt2onnx.compare.measure.meter import Meter
 from gpt2onnx.compare.measure.opening import open_model
-from gpt2onnx.compare.record.runs import Memory, Speed, Steps
+from gpt2onnx.compare.record.runs import Energy, Memory, Speed, Steps
 from gpt2onnx.runtime.model import Model
 from gpt2onnx.tokenizer.codec import encode
 
@@ -33,27 +34,37 @@ def measure(job: Job) -> Speed:
     started = time.perf_counter()
     model = open_model(job)
     load_s = time.perf_counter() - started
-    prompts = prompts_of(model, job.prompts, job.batch, job.context)
+    prompts = prompts_of(model.tokenizer, job.prompts, job.batch, job.context)
     _write(model, prompts, job.new_tokens, meter)
     meter.start()
     times, held = _write(model, prompts, job.new_tokens, meter)
     energy = meter.energy(job.batch * job.new_tokens)
-    steps_ms = 1e3 * np.diff(times[1:])
+    first, *steps = np.diff(times).tolist()
+    return speed_of(load_s, first, steps, job.batch, held, energy)
+
+
+def speed_of(
+    load_s: float, first: float, steps: Sequence[float], batch: int, held: Memory, energy: Energy
+) -> Speed:
+    """Of the seconds of `first`, the prompt with a first token, and of each step behind it."""
+    steps_ms = 1e3 * np.array(steps)
     return Speed(
         load_s=load_s,
-        first_token_s=times[1] - times[0],
+        first_token_s=first,
         step_ms=Steps(
             median=statistics.median(steps_ms.tolist()), p95=float(np.percentile(steps_ms, 95))
         ),
-        tokens_per_s=1e3 * job.batch / float(steps_ms.mean()),
+        tokens_per_s=1e3 * batch / float(steps_ms.mean()),
         memory=held,
         energy=energy,
     )
 
 
-def prompts_of(model: Model, texts: Sequence[str], batch: int, context: int) -> list[list[int]]:
+def prompts_of(
+    tokenizer: tokenizers.Tokenizer, texts: Sequence[str], batch: int, context: int
+) -> list[list[int]]:
     """`batch` prompts of `context` tokens: the texts, over and over, from a place each."""
-    ids = [token for text in texts for token in encode(model.tokenizer, text)]
+    ids = [token for text in texts for token in encode(tokenizer, text)]
     return [[ids[(start + place) % len(ids)] for place in range(context)] for start in range(batch)]
 
 

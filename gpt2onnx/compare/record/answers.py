@@ -1,4 +1,4 @@
-"""A configuration's agreement with the reference, and where its decode steps ran."""
+"""A configuration's agreement with the reference, and what ran its decode steps, and where."""
 
 from __future__ import annotations
 
@@ -29,6 +29,14 @@ class Placement:
 
     ran: Flat[Ran]
     nodes: Nodes
+
+
+@dataclass(frozen=True)
+class Program:
+    """What another runtime is: its version, and the graph that it ran, as the export calls it."""
+
+    version: str
+    graph: str | None
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,7 @@ class Agreement:
 class Answers:
     """A configuration's; where there is no agreement, `reason` says why.
 
+    What ran has a placement, or where it was another runtime's, which tells none, a program.
     Raises ValueError for "ok" without answers, and for "unavailable" without a reason.
     """
 
@@ -116,13 +125,30 @@ class Answers:
     status: Literal["ok", "unavailable"]
     reason: Absent[str] = None
     placement: Placement | None
+    program: Absent[Program] = None
     agreement: Agreement | None
 
     def __post_init__(self) -> None:
-        if self.status == "ok" and not (self.placement and self.agreement):
-            raise ValueError("expected a placement and an agreement where the status is 'ok'")
+        if self.status == "ok" and not ((self.placement or self.program) and self.agreement):
+            raise ValueError(
+                "expected a placement and an agreement where the status is 'ok', or a runtime's "
+                "program and one"
+            )
         if (self.status == "ok") != (self.reason is None):
             raise ValueError("expected a reason where the status is 'unavailable', and only there")
+
+
+def unavailable(
+    configuration: Configuration, reason: str, placement: Placement | None = None
+) -> Answers:
+    """Why a configuration's answers aren't there."""
+    return Answers(
+        configuration=configuration,
+        status="unavailable",
+        reason=reason,
+        placement=placement,
+        agreement=None,
+    )
 
 
 def partings(texts: Sequence[Same | Parting]) -> Partings:

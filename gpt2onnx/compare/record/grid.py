@@ -1,4 +1,4 @@
-"""The grid of a comparison: every provider with every precision, batch and context.
+"""The grid of a comparison: every provider and runtime with every precision, batch and context.
 
 Knows names and numbers; knows no model and no machine.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from gpt2onnx.compare.record.schema import Flat
+from gpt2onnx.compare.record.schema import Absent, Flat
 from gpt2onnx.errors import Given, ParameterError, Plain
 from gpt2onnx.flags import refusal
 from gpt2onnx.runtime.ort.provider import CUDA
@@ -18,17 +18,22 @@ Item = TypeVar("Item")
 CPU = "cpu"
 # What no machine is asked for in earnest: larger numbers are mistakes, and would take its memory.
 MOST_BATCH, MOST_THREADS = 10_000, 1024
+ALONE = 1  # the batch of other runtimes
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """A model's precision on a provider: what has answers of its own."""
+    """A model's precision on a provider: what has answers of its own.
+
+    `runtime` is somebody else's that runs it there, in place of this package.
+    """
 
     provider: str
     precision: str
+    runtime: Absent[str] = None
 
     def __str__(self) -> str:
-        return f"{self.provider} {self.precision}"
+        return f"{self.runtime or self.provider} {self.precision}"
 
 
 # Every answer is compared with this one's.
@@ -61,7 +66,8 @@ class Grid:
     """All of it. `new_tokens` are written by each run, by each sequence; `threads` are the CPU's.
 
     `tf32` and `cuda_graph` are CUDA's: fp32 products of 10 bits, and decode steps that are captured
-    as CUDA graphs.
+    as CUDA graphs. `runtimes` are other ones, by name, with the provider that each computes on;
+    they write one text at a time.
     Raises ParameterError for what can't be run, or would have no effect.
     """
 
@@ -73,6 +79,7 @@ class Grid:
     threads: int | None = None
     tf32: bool = False
     cuda_graph: bool = False
+    runtimes: Absent[dict[str, str]] = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -91,6 +98,12 @@ class Grid:
             )
         if max(self.batch) > MOST_BATCH:
             raise refusal("batch", max(self.batch), f"at most {MOST_BATCH:,}")
+        if self.runtimes and ALONE not in self.batch:
+            raise ParameterError(
+                Given("batch", Plain(",".join(map(str, self.batch)))),
+                f": other runtimes write one text at a time; have {ALONE} among them, or leave ",
+                *(Given("runtimes"), " out"),
+            )
         for asked, name in ((self.tf32, "tf32"), (self.cuda_graph, "cuda_graph")):
             if asked and CUDA.short not in self.providers:
                 raise ParameterError(
@@ -101,10 +114,16 @@ class Grid:
 
     @property
     def configurations(self) -> list[Configuration]:
-        return [Configuration(one, other) for one in self.providers for other in self.precisions]
+        places: list[tuple[str, str | None]] = [(provider, None) for provider in self.providers]
+        places += [(provider, runtime) for runtime, provider in (self.runtimes or {}).items()]
+        return [
+            Configuration(provider, precision, runtime)
+            for provider, runtime in places
+            for precision in self.precisions
+        ]
 
     def cells(self, configuration: Configuration) -> Iterator[Cell]:
-        for batch in self.batch:
+        for batch in (ALONE,) if configuration.runtime else self.batch:
             for context in self.context:
                 yield Cell(configuration, batch, context)
 

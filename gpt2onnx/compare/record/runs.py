@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from gpt2onnx.compare.record.answers import Ran, Summary
+from gpt2onnx.compare.record.answers import Program, Ran, Summary
 from gpt2onnx.compare.record.costs import Cost
 from gpt2onnx.compare.record.grid import Cell
-from gpt2onnx.compare.record.schema import Flat
+from gpt2onnx.compare.record.schema import Absent, Flat
 
 # What a machine may not tell: its energy, the device's, and the device's memory in use.
 Figure: TypeAlias = Literal["cpu", "device", "device_bytes"]
@@ -64,12 +64,13 @@ class Speed:
 
 @dataclass(frozen=True)
 class Run:
-    """A cell that was measured."""
+    """A cell that was measured. `placement` and `program` are as those of answers."""
 
     cell: Flat[Cell]
     status: Literal["ok"] = field(default="ok", kw_only=True)
     speed: Flat[Speed]
-    placement: Ran
+    placement: Ran | None
+    program: Absent[Program] = field(default=None, kw_only=True)
     agreement: Summary | None
     cost: Flat[Cost]
 

@@ -11,7 +11,7 @@ from gpt2onnx.compare.record.costs import Crossover, Prices
 from gpt2onnx.compare.record.record import Record
 from gpt2onnx.compare.record.runs import Figure, Run
 from gpt2onnx.compare.report.cost import cheaper, faster
-from gpt2onnx.compare.report.tables import VERDICTS, number
+from gpt2onnx.compare.report.words import VERDICTS, number
 
 # What a run's `energy.reasons` are of.
 UNKNOWN: dict[Figure, str] = {

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gpt2onnx.compare.record.answers import Parting
 from gpt2onnx.compare.record.record import Record
 from gpt2onnx.compare.report.findings import findings
-from gpt2onnx.compare.report.tables import facts, tables, texts
+from gpt2onnx.compare.report.tables import facts, tables, texts, title
 from gpt2onnx.errors import printable
 
 # What Markdown would act on: markup, an escape, a character by its name, the end of a link's text.
@@ -18,7 +18,7 @@ _MARKUP = re.compile(r"[`*~<|]|\\(?=[!-/:-@\[-`{-~])|&(?=#|\w+;)|\](?=[(\[:])|(?
 def markdown(record: Record) -> str:
     """compare.md."""
     parts = [
-        "# CPU or GPU?",
+        f"# {title(record)}",
         "\n".join(f"- {name}: {_plain(value)}" for name, value in facts(record)),
     ]
     parts.append("\n".join(f"- {_plain(line)}" for line in findings(record)))

@@ -11,7 +11,8 @@ from gpt2onnx.compare.record.grid import Configuration
 from gpt2onnx.compare.record.record import Record
 from gpt2onnx.compare.record.runs import Run
 from gpt2onnx.compare.report.findings import findings
-from gpt2onnx.compare.report.tables import Table, facts, tables, texts
+from gpt2onnx.compare.report.tables import facts, tables, texts, title
+from gpt2onnx.compare.report.words import Table
 from gpt2onnx.page.chart import Line, chart
 from gpt2onnx.page.frame import frame, section
 
@@ -35,7 +36,7 @@ def render(record: Record) -> str:
         *(section(each.title, escape(each.note), _table(each)) for each in tables(record)),
         section("Where texts part", "", "".join(_text(*each) for each in texts(record))),
     ]
-    return frame("CPU or GPU?", "CPU or GPU?", facts(record), "\n".join(body))
+    return frame(title(record), title(record), facts(record), "\n".join(body))
 
 
 def _plot(plot: Plot) -> str:

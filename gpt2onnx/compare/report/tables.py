@@ -6,33 +6,20 @@ Knows no HTML.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from gpt2onnx.compare.record.answers import Agreement, Parting, Placement, Verdict
-from gpt2onnx.compare.record.grid import Cell, Configuration
+from gpt2onnx.compare.record.answers import Agreement, Parting, Placement
+from gpt2onnx.compare.record.grid import Configuration
 from gpt2onnx.compare.record.record import Record
 from gpt2onnx.compare.record.runs import Missing, Run
-
-NOTHING = "-"
-VERDICTS: dict[Verdict, str] = {
-    "same": "same texts",
-    "near-ties": "same but for near-ties",
-    "differs": "DIFFERS",
-}
-
-
-class Table(NamedTuple):
-    """A heading, what to know before reading, and rows under their head."""
-
-    title: str
-    note: str
-    rows: list[list[str]]
+from gpt2onnx.compare.report.runtimes import runtime_tables
+from gpt2onnx.compare.report.words import NOTHING, VERDICTS, Table, cell_words, number
 
 
 def tables(record: Record) -> list[Table]:
     """Those that have rows."""
     asked = record.asked
     made = [
+        *(runtime_tables(record) if asked.grid.runtimes else ()),
         Table(
             "Same answers?",
             f"Beside {asked.reference}, along {len(asked.prompts)} prompts and what it writes on "
@@ -65,6 +52,10 @@ def tables(record: Record) -> list[Table]:
     return [table for table in made if len(table.rows) > 1]
 
 
+def title(record: Record) -> str:
+    return "On which runtime?" if record.asked.grid.runtimes else "CPU or GPU?"
+
+
 def texts(record: Record) -> list[tuple[str, Parting]]:
     """Each text that parts from the reference's, and whose it is."""
     return [
@@ -94,14 +85,6 @@ def facts(record: Record) -> list[tuple[str, str]]:
             if price is not None
         ),
     ]
-
-
-def number(value: float | None, unit: float = 1) -> str:
-    """Three figures of value / unit; a dash for what isn't known."""
-    if value is None:
-        return NOTHING
-    value /= unit
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _answers(record: Record) -> list[list[str]]:
@@ -141,7 +124,7 @@ def _speeds(record: Record) -> list[list[str]]:
 def _speed(run: Run) -> list[str]:
     speed, cost = run.speed, run.cost
     return [
-        *_cell(run.cell),
+        *cell_words(run.cell),
         number(speed.load_s),
         number(speed.first_token_s, 1e-3),
         number(speed.step_ms.median),
@@ -163,7 +146,7 @@ def _costs(record: Record) -> list[list[str]]:
 def _cost(run: Run) -> list[str]:
     memory, energy, cost = run.speed.memory, run.speed.energy, run.cost
     return [
-        *_cell(run.cell),
+        *cell_words(run.cell),
         number(memory.resident_bytes, 1e6),
         number(memory.anonymous_bytes, 1e6),
         number(memory.device_bytes, 1e6),
@@ -220,7 +203,3 @@ def _what(missing: Sequence[str]) -> str:
     answers = [each for each in missing if each == "answers"][:1]
     runs = missing[len(answers) :]
     return ", ".join([*answers, *(runs if len(runs) <= 3 else [f"{len(runs)} runs"])])
-
-
-def _cell(cell: Cell) -> list[str]:
-    return [str(cell.configuration), str(cell.batch), str(cell.context)]

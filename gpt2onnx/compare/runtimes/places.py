@@ -37,13 +37,13 @@ class Installed:
     environments: Path | None = None
 
     def python(self, runtime: Runtime) -> Path:
-        if self.environments:
-            own = self.environments / runtime.name / BIN / "python"
-            if own.exists():
-                return own
+        own = self.environments and self.environments / runtime.name
+        if own and (python := own / BIN / "python").exists():
+            return python
         if importlib.util.find_spec(runtime.module) is None:
+            pip = f"python -m venv {own} && {own / BIN / 'pip'}" if own else "pip"
             packages = " ".join(runtime.packages)
-            raise UnavailableError(f"{runtime.name} isn't installed: pip install {packages}")
+            raise UnavailableError(f"{runtime.name} isn't installed: {pip} install {packages}")
         return Path(sys.executable)
 
     def modules(self, runtime: Runtime) -> Path:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gpt2onnx.compare.runtimes.browser import in_browser
 from gpt2onnx.compare.runtimes.job import Job, UnavailableError, Written, short, written
-from gpt2onnx.compare.runtimes.places import Places, node
-from gpt2onnx.compare.runtimes.table import RUNTIMES
+from gpt2onnx.compare.runtimes.places import Installed, Places, browser, node
+from gpt2onnx.compare.runtimes.table import RUNTIMES, Runtime
 
 PROGRAMS = Path(__file__).parent / "programs"
 SECONDS = 600
+HERE = Installed()
 
 
-def start(job: Job, places: Places) -> Written:
+def start(job: Job, places: Places = HERE) -> Written:
     """Raises UnavailableError, with the reason, where the runtime can't do it."""
     runtime = RUNTIMES[job.runtime]
     if runtime.starter == "python":
@@ -27,6 +28,28 @@ def start(job: Job, places: Places) -> Written:
     if runtime.starter == "node":
         return written(_asked([node(), str(PROGRAMS / "node.mjs")], job))
     return written(in_browser(job, PROGRAMS, SECONDS))
+
+
+def require(runtime: Runtime, places: Places = HERE) -> None:
+    """Raise UnavailableError, with what installs it, where a runtime can't be started."""
+    if runtime.starter == "python":
+        places.python(runtime)
+        return
+    places.modules(runtime)
+    (node if runtime.starter == "node" else browser)()
+
+
+@dataclass(frozen=True)
+class Starter:
+    """Both, of runtimes in some places."""
+
+    places: Places = HERE
+
+    def require(self, runtime: Runtime) -> None:
+        require(runtime, self.places)
+
+    def write(self, job: Job) -> Written:
+        return start(job, self.places)
 
 
 def _asked(command: Sequence[str], job: Job) -> dict[str, Any]:

@@ -13,7 +13,8 @@ Starter: TypeAlias = Literal["python", "node", "page"]
 class Runtime:
     """One of them. `target` is its name for `export --for`, `packages` what is to be installed.
 
-    module: what Python imports, or a folder of node_modules.
+    module: what Python imports, or a folder of node_modules. provider: what it computes on.
+    portable: precisions that it gets in standard operators, where the target's own graph is slow.
     """
 
     name: str
@@ -21,8 +22,14 @@ class Runtime:
     starter: Starter
     module: str
     packages: tuple[str, ...]
+    provider: str = "cpu"
+    portable: tuple[str, ...] = ()
     # transformers.js writes by itself: no tokens can be given, and no logits are seen.
     gives_logits: bool = True
+
+    def graph(self, precision: str) -> str | None:
+        """The graph to export for it; None is the target's own."""
+        return "portable" if precision in self.portable else None
 
 
 TRANSFORMERS: dict[str, Starter] = {
@@ -37,14 +44,20 @@ RUNTIMES = {
         Runtime("openvino", "openvino", "python", "openvino", ("openvino",)),
         Runtime(
             *("genai", "genai", "python", "onnxruntime_genai"),
-            ("onnxruntime-genai", "onnxruntime"),
+            ("onnxruntime-genai", "onnxruntime", "numpy"),
         ),
         Runtime("optimum", "optimum", "python", "optimum", ("optimum-onnx[onnxruntime]",)),
         Runtime("reference", "optimum", "python", "onnx", ("onnx",)),
-        Runtime("tract", "optimum", "python", "tract", ("tract",)),
+        Runtime("tract", "optimum", "python", "tract", ("tract", "numpy")),
         Runtime("node", "transformers.js", "node", "onnxruntime-node", ("onnxruntime-node",)),
-        Runtime("web", "transformers.js", "page", "onnxruntime-web", ("onnxruntime-web",)),
-        Runtime("web-webgpu", "transformers.js", "page", "onnxruntime-web", ("onnxruntime-web",)),
+        Runtime(
+            *("web", "transformers.js", "page", "onnxruntime-web", ("onnxruntime-web",)),
+            portable=("int8",),  # WebAssembly multiplies 8 bits out at every step
+        ),
+        Runtime(
+            *("web-webgpu", "transformers.js", "page", "onnxruntime-web", ("onnxruntime-web",)),
+            provider="webgpu",
+        ),
         *(
             Runtime(
                 *(name, "transformers.js", starter, "@huggingface/transformers"),

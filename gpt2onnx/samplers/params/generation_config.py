@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gpt2onnx.errors import Given, ParameterError, shown
+from gpt2onnx.flags import nearest
 from gpt2onnx.samplers.params.table import PARAMETERS
 
 FILE: Final = "generation_config.json"
@@ -170,11 +171,7 @@ def require_known(name: str) -> None:
         raise ParameterError("transformers' ", Given(name), " has no effect here: leave it out")
     if name in NEUTRAL:
         raise ParameterError("transformers' ", Given(name), " isn't supported: leave it out")
-    import difflib  # takes longer to import than most of this package
-
-    closest = difflib.get_close_matches(name, PARAMETERS, n=1)
-    advice = f"did you mean {closest[0]}" if closest else f"expected one of {', '.join(PARAMETERS)}"
-    raise ParameterError(f"unknown parameter {shown(name)}: {advice}")
+    raise ParameterError(f"unknown parameter {shown(name)}: {nearest(name, PARAMETERS)}")
 
 
 def problem(key: str, value: object) -> str:

@@ -105,6 +105,35 @@ def test_folders(
     assert "compare.json exists: give --resume to go on with it, or another --out" in again[2]
 
 
+def test_other_runtimes(
+    run: Run, here: None, checkpoint: Path, prompts: Path, tmp_path: Path
+) -> None:
+    """In processes of their own; one that isn't installed says what installs it."""
+    out = tmp_path / "out"
+    given = ("--precisions", "fp32", "--prompts", prompts, "--out", out)
+    there = ("--runtimes", "onnxruntime,tract", "--environments", tmp_path)
+    status, shown, err = run("compare", checkpoint, *SMALL, *there, *given)
+    assert (status, err) == (0, "")
+    record = read(out)
+    assert record["grid"]["providers"] == ["cpu"]
+    assert record["grid"]["runtimes"] == {"onnxruntime": "cpu", "tract": "cpu"}
+    same = record["answers"][1]
+    assert (same["runtime"], same["program"]["graph"]) == ("onnxruntime", "fused")
+    assert same["agreement"]["verdict"] == "same"
+    assert [(r.get("runtime"), r["batch"], r["context"], r["status"]) for r in record["runs"]] == [
+        *((None, batch, context, "ok") for batch in (1, 2) for context in (8, 16)),
+        *(("onnxruntime", 1, context, "ok") for context in (8, 16)),
+        *(("tract", 1, context, "unavailable") for context in (8, 16)),
+    ]
+    own = tmp_path / "tract"
+    told = f"tract isn't installed: python -m venv {own} && {own}/bin/pip install tract numpy"
+    assert record["runs"][-1]["reason"] == told
+    assert told in shown
+    assert "Side by side" in shown
+    assert run("compare", checkpoint, *SMALL, *there, *given, "--resume")[0] == 0
+    assert read(out)["runs"] == record["runs"]
+
+
 def test_an_interrupt_keeps_what_is_done_and_resuming_goes_on(
     run: Run,
     models: Callable[[str], Path],
@@ -296,6 +325,27 @@ def test_a_browser_finds_the_plots(
         (("--context", "60"), "--context 60 and --new-tokens 64 are more than the model's 64"),
         (("--tf32", "--providers", "cpu"), "--tf32 has no effect on cpu"),
         (("--cuda-graph", "--providers", "cpu"), "--cuda-graph has no effect on cpu: it is CUDA's"),
+        (("--runtimes", "node,opnvino"), "--runtimes node,opnvino: unknown runtime 'opnvino': did"),
+        (
+            ("--runtimes", "x"),
+            "--runtimes x: unknown runtime 'x': expected one of onnxrun",
+        ),
+        (
+            ("--runtimes", "transformers.js"),
+            "--runtimes transformers.js: it shows no logits to c",
+        ),
+        (("--runtimes", "web,web"), "--runtimes web,web: expected each of them once"),
+        (("--runtimes", ","), "argument --runtimes: expected at least one, got ','"),
+        (
+            ("--runtimes", "web", "--batch", "8", "--context", "8", "--new-tokens", "8"),
+            "--batch 8: other runtimes write one text at a time; have 1 among them, or leave "
+            "--runtimes out",
+        ),
+        (
+            ("--environments", "x"),
+            "--environments x has no effect without --runtimes: ",
+        ),
+        (("--environments", "x", "--runtimes", "web"), "--environments x: no such folder"),
         (("--gpu-price", "0"), "--gpu-price 0.0: expected dollars an hour, 0.000001 to 1,000,000"),
         (("--cpu-price", "1e308"), "--cpu-price 1e+308: expected dollars an hour"),
         (("--resume",), "there is no compare/compare.json to go on with: leave --resume out"),

@@ -12,7 +12,7 @@ import pytest
 import gpt2onnx
 from gpt2onnx.compare.runtimes.job import Job, Text, UnavailableError, graph_of, short
 from gpt2onnx.compare.runtimes.places import Installed
-from gpt2onnx.compare.runtimes.start import start
+from gpt2onnx.compare.runtimes.start import require, start
 from gpt2onnx.compare.runtimes.table import RUNTIMES
 from gpt2onnx.demo import CHECKPOINT
 from gpt2onnx.runtime.folder.model_folder import open_folder
@@ -70,8 +70,14 @@ def test_what_is_not_installed_says_how_it_is(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     asked = Job(runtime=runtime, folder="m", graph="g", data=None, threads=1, texts=[Text(IDS, 1)])
-    with pytest.raises(UnavailableError, match=f"^{runtime} isn't installed: (pip|npm) install "):
+    own = tmp_path / runtime
+    told = f"^{runtime} isn't installed: (python -m venv {own} && {own}/bin/pip|npm) install "
+    with pytest.raises(UnavailableError, match=told):
         start(asked, Installed(tmp_path))
+    with pytest.raises(UnavailableError, match=f"^{runtime} isn't installed: (pip|npm) install "):
+        start(asked, Installed())
+    with pytest.raises(UnavailableError, match=told):
+        require(RUNTIMES[runtime], Installed(tmp_path))
 
 
 def test_an_environment_of_the_runtimes_name_comes_first(tmp_path: Path) -> None:

@@ -27,12 +27,14 @@ def present(past: str) -> str:
 
 
 class Growing:
-    """A graph with attention_mask: each run's present is the next one's past.
+    """Each run's present is the next one's past, whatever the graph.
 
-    A subclass sets `caches`, name to (heads, head_dim, dtype), and runs feeds.
+    A subclass sets `caches`, name to (heads, head_dim, dtype), and runs feeds. fused: whether the
+    graph takes lengths, and gives the logits of the last token alone; else it takes a mask.
     """
 
     caches: dict[str, tuple[int, int, Any]]
+    fused = False
 
     def call(self, feeds: dict[str, Any]) -> dict[str, Any]:
         """Outputs by name."""
@@ -47,15 +49,26 @@ class Growing:
 
     def read(self, ids: list[int]) -> Any:
         """Append tokens: the logits [vocab] after the last."""
-        feeds = {
-            "input_ids": np.array([ids]),
-            "attention_mask": np.ones((1, self.length + len(ids)), np.int64),
-            "position_ids": np.arange(self.length, self.length + len(ids))[None],
-        }
-        outputs = self.call({**feeds, **self.past})
+        outputs = self.call({**self.feeds(ids), **self.past})
         self.length += len(ids)
         self.past = {name: outputs[present(name)] for name in self.past}
-        return outputs["logits"][0, -1]
+        return outputs["logits"].reshape(-1, outputs["logits"].shape[-1])[-1]
+
+    def feeds(self, ids: list[int]) -> dict[str, Any]:
+        """All but the past."""
+        length = self.length + len(ids)
+        new = {
+            "input_ids": np.array([ids]),
+            "position_ids": np.arange(self.length, length)[None],
+        }
+        if not self.fused:
+            return {**new, "attention_mask": np.ones((1, length), np.int64)}
+        return {
+            **new,
+            "seqlens_k": np.array([length - 1], np.int32),
+            "total_sequence_length": np.array(length, np.int32),
+            "logits_index": np.array([len(ids) - 1]),
+        }
 
 
 class Onnxruntime(Growing):
@@ -96,19 +109,11 @@ class Onnxruntime(Growing):
     def read(self, ids: list[int]) -> Any:
         if not self.fused:
             return super().read(ids)
-        length = self.length + len(ids)
-        feeds = {
-            "input_ids": np.array([ids]),
-            "position_ids": np.arange(self.length, length)[None],
-            "seqlens_k": np.array([length - 1], np.int32),
-            "total_sequence_length": np.array(length, np.int32),
-            "logits_index": np.array([len(ids) - 1]),
-        }
-        for name, value in feeds.items():
+        for name, value in self.feeds(ids).items():
             self.binding.bind_cpu_input(name, value)
         self.binding.bind_output("logits", "cpu")
         self.session.run_with_iobinding(self.binding)
-        self.length = length
+        self.length += len(ids)
         return self.binding.get_outputs()[0].numpy()[0]
 
 
@@ -127,6 +132,7 @@ class Openvino(Growing):
         self.request = model.create_infer_request()
         shapes = {value.any_name: value.partial_shape for value in model.inputs}
         self.names = [value.any_name for value in model.outputs]
+        self.fused = "seqlens_k" in shapes
         self.caches = {
             name: (shape[1].get_length(), shape[3].get_length(), np.float32)
             for name, shape in shapes.items()
@@ -146,6 +152,7 @@ class Tract(Growing):
         loaded = tract.onnx().load(str(Path(job["folder"], job["graph"])))
         self.inputs = [loaded.input_name(at) for at in range(loaded.input_count())]
         names = [loaded.output_name(at) for at in range(loaded.output_count())]
+        self.fused = "seqlens_k" in self.inputs
         self.names = ["logits", *names[1:]]  # the first goes by its node's name
         model = loaded.into_model()
         sizes = {name: str(model.input_fact(at)) for at, name in enumerate(self.inputs)}

@@ -9,8 +9,9 @@ async function bytesOf(name) {
   return new Uint8Array(await response.arrayBuffer());
 }
 
-async function onnxruntime(provider) {
-  const ort = await import("/modules/onnxruntime-web/dist/ort.all.min.mjs");
+// `build`: of onnxruntime-web's; the one called all has an older WebGPU, of 2 and 4 bits alone.
+async function onnxruntime(provider, build) {
+  const ort = await import(`/modules/onnxruntime-web/dist/ort.${build}.min.mjs`);
   const { greedy } = await import("./greedy.mjs");
   ort.env.wasm.numThreads = job.threads;
   ort.env.logLevel = "error";
@@ -35,8 +36,8 @@ async function transformers(device) {
 }
 
 const RUNTIMES = {
-  web: () => onnxruntime("wasm"),
-  "web-webgpu": () => onnxruntime("webgpu"),
+  web: () => onnxruntime("wasm", "all"),
+  "web-webgpu": () => onnxruntime("webgpu", "webgpu"),
   "transformers.js-web": () => transformers("wasm"),
   "transformers.js-webgpu": () => transformers("webgpu"),
 };

@@ -1,0 +1,73 @@
+"""compare on the runtimes themselves: each as installed, the bundled model's texts and logits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import gpt2onnx
+from gpt2onnx.compare.comparison import Comparison
+from gpt2onnx.compare.models import Exported, Given, Models
+from gpt2onnx.compare.record.answers import Answers
+from gpt2onnx.compare.record.grid import Grid
+from gpt2onnx.compare.runtimes.places import Installed
+from gpt2onnx.compare.runtimes.start import Starter
+from gpt2onnx.compare.runtimes.table import RUNTIMES
+from gpt2onnx.demo import CHECKPOINT
+from gpt2onnx.export.cached import CachedExports
+from tests.chromium import CHROMIUM
+from tests.compare.records import a_record, an_asked
+from tests.runtimes.environments import FOLDER, node_modules, python_of
+
+pytestmark = pytest.mark.slow
+PROMPTS = ["def read(path):\n    ", 'class Stack:\n    """']
+
+
+def installed(runtime: str) -> Path:
+    """The folder that a runtime is installed under; without it the test is skipped."""
+    starter = RUNTIMES[runtime].starter
+    if starter == "page" and CHROMIUM is None:
+        pytest.skip("Chromium isn't installed")
+    if starter != "python":
+        node_modules()
+    elif runtime != "onnxruntime":
+        python_of(runtime)
+    return FOLDER
+
+
+def compared(runtime: str, models: Models, *precisions: str) -> list[Answers]:
+    """A runtime's answers; each has its times as well."""
+    places = Installed(installed(runtime))
+    sizes = {"batch": (1,), "context": (16,), "new_tokens": 16, "threads": 1}
+    grid = Grid(("cpu",), precisions, **sizes, runtimes={runtime: "cpu"})  # type: ignore[arg-type]
+    record = a_record(asked=an_asked(grid=grid, reference=models.reference, prompts=PROMPTS))
+    list(Comparison(grid, models, record, runtimes=Starter(places)).run())
+    theirs = [each for each in record.answers if each.configuration.runtime]
+    assert [each.reason for each in theirs] == [None] * len(precisions)
+    runs = record.measured[len(precisions) :]
+    assert [run.program for run in runs] == [each.program for each in theirs]
+    return theirs
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "genai", "node", "web"])
+def test_answers_hold_and_times_are_there(runtime: str) -> None:
+    models = Exported("demo", "", CachedExports(CHECKPOINT))
+    single, rounded = (each.agreement for each in compared(runtime, models, "fp32", "int8"))
+    assert single
+    assert rounded
+    assert single.partings.verdict == "same"
+    assert single.figures.max_logit_difference < 1e-3
+    assert rounded.partings.verdict in ("same", "near-ties")
+    assert rounded.figures.kl_mean < 0.01
+
+
+def test_openvino_runs_the_fused_graph(tmp_path: Path) -> None:
+    """A row alone, its past as long as it is."""
+    folder = gpt2onnx.export(CHECKPOINT, tmp_path / "m", precision="fp32", verify=False).folder
+    (found,) = compared("openvino", Given([folder]), "fp32")
+    assert found.program
+    assert found.program.graph == "fused"
+    assert found.agreement
+    assert found.agreement.partings.verdict == "same"
+    assert found.agreement.figures.max_logit_difference < 1e-3
