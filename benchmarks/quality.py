@@ -170,9 +170,9 @@ def circumstances(tokens: int, threads: int) -> str:
     )
 
 
-def replace(file: Path, name: str, text: str) -> None:
+def replace(file: Path, name: str, text: str, by: str = "benchmarks.quality") -> None:
     """Put a text between a file's two markers of that name."""
-    begin, end = f"<!-- {name}: written by benchmarks.quality -->\n", f"<!-- {name}: end -->"
+    begin, end = f"<!-- {name}: written by {by} -->\n", f"<!-- {name}: end -->"
     before, found, rest = file.read_text(encoding="utf-8").partition(begin)
     _, ended, after = rest.partition(end)
     if not (found and ended):
