@@ -6,7 +6,8 @@
 `speed` answers prompts of 4 to 32 tokens with one thread, in this process, in turn with the task
 that `scripts/bench` calls batch_32: 32 rows of 32 tokens, 16 steps, all of them decoding alone. A
 job reads its prompts, draws, decodes texts and writes lines, too. Times are the processor's, which
-others on the machine don't lengthen. A job reads prompts as well: "read" counts their tokens, too.
+others on the machine don't lengthen. A job reads prompts as well, and behind more tokens: "read"
+counts the prompts' tokens, too, and "decoder_share" is the part of its time that the decoder takes.
 
 `killed` runs `gpt2onnx batch` and kills -9 a worker, the job, and a worker again, then goes on;
 counts that each line was answered once, and compares a sample with what `generate` gives alone.
@@ -86,8 +87,10 @@ def steps(model: gpt2onnx.Model) -> tuple[float, float]:
     return statistics.median(r[0] for r in rates), statistics.median(r[1] for r in rates)
 
 
-def job(model: gpt2onnx.Model, count: int, new: int) -> tuple[float, float, float]:
-    """What a worker's engine gives, lines in and records out; then the tokens that it reads."""
+def job(model: gpt2onnx.Model, count: int, new: int) -> tuple[float, float, float, float]:
+    """What a worker's engine gives, lines in and records out; the tokens that it reads a second of
+    the processor's; the part of that time in which it reads them.
+    """
     terms = Terms("text", {"max_new_tokens": new, "eos_token_id": []})
     lines = [Line(n, text.encode()) for n, text in enumerate(prompts(count), 1)]
     taken: list[Record] = []
@@ -101,11 +104,24 @@ def job(model: gpt2onnx.Model, count: int, new: int) -> tuple[float, float, floa
         asyncio.run(answer())
         return sum(record.written for record in taken)
 
-    with gpt2onnx.Engine(model, max_rows=32, max_waiting=count, prefix_cache="256M") as engine:
-        rates = busy(work)
-        read = engine.stats().tokens_read / sum(record.written for record in taken)
+    read, spent = model.decoder.read, [0.0]
+
+    def timed_read(each: Any) -> Any:
+        began = time.thread_time()
+        results = read(each)
+        spent[0] += time.thread_time() - began
+        return results
+
+    model.decoder.read = timed_read  # type: ignore[method-assign]
+    try:
+        with gpt2onnx.Engine(model, max_rows=32, max_waiting=count, prefix_cache="256M") as engine:
+            rates = busy(work)
+            tokens_read = engine.stats().tokens_read
+    finally:
+        model.decoder.read = read  # type: ignore[method-assign]
     assert all(record.kind is Kind.ANSWER for record in taken)
-    return (*rates, read * rates[0])
+    seconds = sum(record.written for record in taken) / rates[0]
+    return (*rates, tokens_read / seconds, spent[0] / seconds)
 
 
 def speed(args: argparse.Namespace) -> dict[str, Any]:
@@ -114,13 +130,14 @@ def speed(args: argparse.Namespace) -> dict[str, Any]:
         1:
     ]
     step, whole = (statistics.median(r[which][0] for r in rounds) for which in (0, 1))
-    read = statistics.median(job[2] for _, job in rounds)
+    read, share = (statistics.median(job[which] for _, job in rounds) for which in (2, 3))
     return {
         "batch_32_tokens_per_cpu_s": step,
         "job_tokens_per_cpu_s": whole,
         "ratio": whole / step,
         "job_tokens_read_per_cpu_s": read,
         "ratio_of_read": read / step,
+        "decoder_share": share,
         "ratio_by_the_clock": statistics.median(r[1][1] / r[0][1] for r in rounds),
     }
 
