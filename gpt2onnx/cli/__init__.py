@@ -41,7 +41,7 @@ COMMANDS = {
 }
 # Numpy's BLAS starts a thread a core, which spins for a while: a quarter of the processor time of a
 # short run. Only these multiply matrices with numpy.
-WITH_BLAS = ("export", "prune")
+WITH_BLAS = ("export", "prune", "distill")
 # What a shell says of a process that SIGINT or SIGPIPE ended: 128 and the signal's number.
 INTERRUPTED, BROKEN_PIPE = 128 + 2, 128 + 13
 

@@ -56,7 +56,7 @@ class Candidates(NamedTuple):
                 f"the logits' maximum is {highest}: expected finite logits; check the model's "
                 "weights and precision, and that no penalty is extreme"
             )
-        everything = cls(vocabulary(len(logits)), logits)
+        everything = cls(_vocabulary(len(logits)), logits)
         return everything if lowest > -np.inf else everything.where(logits > -np.inf)
 
     def where(self, keep: BoolArray) -> Candidates:  # [n] -> [kept]
@@ -72,7 +72,7 @@ class Candidates(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def vocabulary(size: int) -> IntArray:  # [size]
+def _vocabulary(size: int) -> IntArray:  # [size]
     """0, 1, … size - 1: made once, shared by every row, hence read-only."""
     ids = np.arange(size, dtype=np.int64)
     ids.setflags(write=False)

@@ -27,7 +27,7 @@ DEFAULT_TOP_K: Final = 50
 LOWEST_TEMPERATURE = 1e-30
 
 # Logits within 1e35 can be divided by this and more.
-_SAFE = 1e-3
+SAFE = 1e-3
 # The squares of larger ones would leave float32.
 _ROOT = 1e15
 
@@ -42,7 +42,7 @@ def temperature(
     if spread:
         low, high = max(t - spread, 0.0), t + spread
         return dynamic_temperature(candidates, low=low, high=high, exponent=exponent)
-    if t >= _SAFE:
+    if t >= SAFE:
         return Candidates(candidates.ids, candidates.logits / min(t, LARGEST))
     with np.errstate(over="ignore"):
         divided = candidates.logits / t

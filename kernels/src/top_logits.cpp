@@ -107,7 +107,10 @@ void TopLogits::run(const Run& run) const {
     int64_t row = index.as<int64_t>()[i];
     if (row < 0 || row >= rows)
       fail("index has " + std::to_string(row) + ", expected 0 to " + std::to_string(rows - 1));
-    if (!(temperatures.as<float>()[i] > 0)) fail("temperatures has one that isn't above 0");
+    const float temperature = temperatures.as<float>()[i];
+    if (!(temperature > 0 && std::isfinite(temperature) && std::isfinite(1 / temperature)))
+      fail("temperatures has " + std::to_string(temperature) +
+           ", expected numbers above 0 that have a finite inverse");
   }
   auto* ids = run.output<int64_t>(0, {count, top_});
   float *top_logits = run.output(1, {count, top_}), *logprobs = run.output(2, {count, top_});

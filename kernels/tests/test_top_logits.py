@@ -88,8 +88,10 @@ def test_no_row() -> None:
     [
         ([5], [1], 8, "index has 5, expected 0 to 4"),
         ([-1], [1], 8, "index has -1"),
-        ([0], [0], 8, "temperatures has one that isn't above 0"),
-        ([0], [np.nan], 8, "temperatures has one"),
+        ([0], [0], 8, "temperatures has 0.0+, expected numbers above 0"),
+        ([0], [np.nan], 8, "temperatures has -?nan"),
+        ([0], [np.inf], 8, "temperatures has inf"),
+        ([0], [1e-40], 8, "temperatures has 0.0+, expected numbers above 0 that have a finite"),
         ([0], [1, 1], 8, r"temperatures has the shape \[2\], expected \[1\]"),
         ([0], [1], 301, r"logits has the shape \[5, 300\], expected \[rows, 301 or more\]"),
         ([0], [1], 0, "top is 0, expected 1 or more"),

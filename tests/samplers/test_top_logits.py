@@ -145,15 +145,27 @@ def test_a_choice_with_the_largest_at_hand_is_that_of_all_logits(
         history = np.append(history, ours.token)
 
 
-@pytest.mark.parametrize("first", ["top_k", "top_p", "min_p", "nothing"])
+@pytest.mark.parametrize("first", ["top_k", "top_p", "min_p"])
 def test_a_peaked_row_is_not_looked_at_as_a_whole(first: str) -> None:
     logits = np.linspace(0, -40, VOCAB, dtype=np.float32)
     quick = sampler(do_sample=True, **FIRST[first])
     blind = np.full(VOCAB, np.nan, np.float32)
-    if first == "nothing":  # which gives a token from anywhere: of its block
-        blind = logits
     found = quick.sample(HISTORY, blind, with_sums(logits, 1.0))
     assert found.token in range(TOP)
+
+
+@pytest.mark.parametrize("first", sorted(FIRST))
+def test_where_only_unlikely_tokens_are_allowed(first: str) -> None:
+    logits = np.linspace(0, -40, VOCAB, dtype=np.float32)
+    params = {"do_sample": True, **FIRST[first]}
+    params["prefix_allowed_tokens_fn"] = lambda index, history: [VOCAB - 1]
+    found = sampler(**params).sample(HISTORY, logits, with_sums(logits, 1.0))
+    assert found.token == VOCAB - 1
+
+
+def test_a_temperature_beyond_float32() -> None:
+    quick = sampler(do_sample=True, top_k=0, temperature=1e300)
+    assert np.isfinite(np.float32(quick.temperature))
 
 
 @pytest.mark.parametrize(

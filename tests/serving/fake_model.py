@@ -16,7 +16,7 @@ class NumberedCall:
 
     def __init__(self, asked: Request) -> None:
         self._asked = asked
-        self.has_tokens, self.max_time = True, None
+        self.has_tokens, self.max_time, self.untold = True, None, 0
         self.tasks = [asked.task]
         self.scoring_tasks: list[Task[Any]] = []
 

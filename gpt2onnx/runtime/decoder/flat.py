@@ -144,11 +144,12 @@ class FlatDecoder(CachedRows):
         for each, span in zip(reads, spans, strict=True):
             logits = outputs["logits"][span]
             largest = [] if each.temperature is None else list(islice(top, len(logits)))
-            if each.needs < self.top:
-                is_settled = all(row.settles(each.needs) for row in largest)
-                logits = NO_LOGITS if is_settled else logits.copy()
             if each.hidden:  # a copy: a view would hold on to the logits of all n
                 logits = logits[each.wanted].copy()
+                largest = [largest[place] for place in np.arange(len(largest))[each.wanted]]
+            if each.needs < self.top:
+                is_settled = bool(largest) and all(row.settles(each.needs) for row in largest)
+                logits = NO_LOGITS if is_settled else logits.copy()
             hidden = outputs["hidden_states"][span] if self.hidden_size else NO_LOGITS
             yield Result(logits, hidden, largest)
 

@@ -51,7 +51,7 @@ class Read(NamedTuple):
     wanted: Positions = LAST  # of the n
     # Part of a text that was there before: the engine may read it in chunks, between steps.
     prompt: bool = False
-    # How many of the largest logits settle a choice; ALL asks for the whole row.
+    # Of a lone token: how many of the largest logits settle a choice. ALL asks for the whole row.
     needs: int = ALL
     # The temperature of the choice that follows, of which TopLogits.sums are best; None where none
     # follows, as where a text is scored.

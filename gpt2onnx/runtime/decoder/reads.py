@@ -42,7 +42,10 @@ def step_largest(decoder: Decoder[AnyRow], rows: Sequence[AnyRow], ids: Ids) -> 
 
     Raises ValueError where they don't settle which one is the largest.
     """
-    reads = [Read(row, ids[place : place + 1], needs=1) for place, row in enumerate(rows)]
+    reads = [
+        Read(row, ids[place : place + 1], needs=1, temperature=1.0)
+        for place, row in enumerate(rows)
+    ]
     found = [top for result in decoder.read(reads) for top in result.top_logits]
     if len(found) < len(rows):
         raise ValueError("the largest logits of a row don't settle a choice: read all of them")

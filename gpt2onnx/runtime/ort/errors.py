@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from gpt2onnx.errors import (
+    Advised,
     CorruptModelError,
     Given,
     Gpt2OnnxError,
@@ -19,6 +20,7 @@ from gpt2onnx.errors import (
     ParameterError,
     ProviderError,
 )
+from gpt2onnx.runtime.ort.kernels import DOMAIN, PACKAGE
 from gpt2onnx.runtime.ort.provider import Provider
 
 # A model file, or the tensors beside it, was cut, changed or lost.
@@ -49,6 +51,12 @@ def explained(
         if not isinstance(model, bytes) and _is_pointer(Path(model)):
             return CorruptModelError(f"{name} is git-lfs's pointer to a file: run `git lfs pull`")
         return CorruptModelError(f"{name} is damaged: {text}; export it or fetch it again")
+    if f"{DOMAIN}:" in text and "is not a registered" in text:
+        return ModelFolderError(
+            f"{name} wants an operator that the installed {PACKAGE} doesn't have ({text}): build "
+            "that anew, by `pip install ./kernels` in the project's folder, or use ",
+            Advised("graph", "onnx"),
+        )
     if provider.runs_all or "Load model from" in str(error):
         return ModelFolderError(f"{name} can't be run by ONNX Runtime {version}: {text}")
     return ProviderError(f"{provider.short} can't run {name}: {text}")

@@ -23,6 +23,7 @@ from gpt2onnx.runtime.folder.model_folder import KERNELS_GRAPH, ModelFolder
 from gpt2onnx.runtime.ort.provider import CPU, first_preferred
 
 PACKAGE = "gpt2onnx-kernels"
+DOMAIN = "gpt2onnx"  # of its operators
 GRAPHS = ("auto", "onnx", "kernels")
 # Names the kernels to take (docs/kernels.md), or none of them.
 VARIABLE, OFF = "GPT2ONNX_KERNELS", "off"

@@ -107,7 +107,9 @@ class Sampler:
         candidates = self._glance(history, changed, top) if top else None
         if candidates is None:
             candidates = self._warp(Candidates.of(changed))
-        sums = top.sums if top and self._takes_all else None
+        sums = None
+        if top and self._takes_all and len(candidates.ids) == len(logits):  # nothing is ruled out
+            sums = top.sums
         sampled = self.params.do_sample
         token = categorical(candidates, self._rng, sums) if sampled else greedy(candidates)
         place = int(np.searchsorted(candidates.ids, token))
@@ -131,7 +133,7 @@ class Sampler:
         `changed` are the logits after penalties.
         """
         if self._takes_all:
-            return self._shortcut.everything(changed) if len(changed) else top.best()
+            return None if len(changed) else top.best()
         if not self._penalizes:
             return self._shortcut.candidates(AtHand(top, top.candidates(), False))
         if raises_any(self.params):

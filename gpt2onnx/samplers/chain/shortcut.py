@@ -15,13 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpt2onnx.samplers import warpers
-from gpt2onnx.samplers.candidates import Candidates, FloatArray, vocabulary
+from gpt2onnx.samplers.candidates import LARGEST, Candidates
 from gpt2onnx.samplers.chain.steps import compose_warpers
 from gpt2onnx.samplers.top_logits import ALL, TopLogits
 from gpt2onnx.samplers.warpers import Warper
 
-# Divided by less, what float32 can't hold may come.
-_COLDEST = 1e-3
 # Nats: where a border comes nearer than this to what isn't at hand, the whole row is asked.
 _MARGIN = 1e-3
 
@@ -46,8 +44,8 @@ class Shortcut:
 
     def __init__(self, steps: Sequence[Warper]) -> None:
         heat, steps = _split(steps)
-        self.temperature = float(heat.keywords["t"]) if heat else 1.0
-        self.heat: Warper = heat or compose_warpers([])
+        self.temperature = min(float(heat.keywords["t"]), LARGEST) if heat else 1.0
+        self._heat: Warper = heat or compose_warpers([])
         self.keeps_all = not steps
         self._filter = _filter(steps[0]) if steps else None
         self.needs = ALL
@@ -57,14 +55,10 @@ class Shortcut:
 
     def candidates(self, at_hand: AtHand) -> Candidates | None:
         """What the chain leaves of a row; None where the whole row has to be asked."""
-        if self._filter is None or not at_hand.top.is_finite:
+        if self._filter is None or not len(at_hand.candidates.ids):  # all of them are forbidden
             return None
-        kept = self._filter(at_hand, self.heat(at_hand.candidates), self.temperature)
+        kept = self._filter(at_hand, self._heat(at_hand.candidates), self.temperature)
         return None if kept is None else self._rest(kept)
-
-    def everything(self, logits: FloatArray) -> Candidates:  # [vocab] -> [vocab]
-        """All tokens of a row, with the logits that a chain which keeps all gives them."""
-        return self.heat(Candidates(vocabulary(len(logits)), logits))
 
 
 def _split(steps: Sequence[Warper]) -> tuple[partial[Candidates] | None, Sequence[Warper]]:
@@ -72,7 +66,7 @@ def _split(steps: Sequence[Warper]) -> tuple[partial[Candidates] | None, Sequenc
     first = steps[0] if steps else None
     if isinstance(first, partial) and first.func is warpers.temperature:
         asked = first.keywords
-        if not asked.get("spread") and asked.get("t", 0.0) >= _COLDEST:
+        if not asked.get("spread") and asked.get("t", 0.0) >= warpers.SAFE:
             return first, steps[1:]
     return None, steps
 
@@ -120,11 +114,9 @@ def _top_p(
     (_, logits, _, sums), _, is_changed = at_hand
     if is_changed or sums is None:  # what penalties made of the whole row's sum isn't known
         return None
-    falling = logits / np.float32(temperature)
+    falling = logits / temperature
     reached = np.cumsum(np.exp(falling - falling[0]), dtype=np.float64)
-    count = int(np.searchsorted(reached, p * sums.sum(dtype=np.float64))) + 1
-    if count > len(falling):
-        return None
-    # Of equal logits the lowest ids come first, and stay.
-    kept = np.isin(heated.ids, at_hand.top.ids[:count])
-    return heated.where(kept)
+    last = int(np.searchsorted(reached, p * sums.sum(dtype=np.float64)))
+    if last == len(falling) or np.count_nonzero(falling == falling[last]) > 1:
+        return None  # of equals the lowest ids stay: temperature may have made others equal, too
+    return heated.where(heated.logits >= falling[last])

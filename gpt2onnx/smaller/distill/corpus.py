@@ -39,7 +39,8 @@ class Corpus:
     def check(self, positions: int) -> None:
         """Raise PromptError where less than a context is there to learn, or nothing to measure."""
         learned, measured = len(self.stream), len(self.held_out)
-        if learned <= positions or measured <= 1 or not self.held_out_bytes:
+        judged = sum(len(piece) - 1 for piece in self.pieces(positions))
+        if learned <= positions or not judged or not self.held_out_bytes:
             raise PromptError(
                 f"the texts: expected more tokens to learn from than the {positions:,} of a"
                 f" context, and some held out, found {learned:,} and {measured:,}; give more"

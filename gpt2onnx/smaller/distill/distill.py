@@ -95,12 +95,17 @@ def distill(
     flag("resume", resume)
     device = _device(device)
     _check_length(hours, steps, texts, samples)
+    if held_out and not texts:
+        raise ParameterError(
+            *(Given("held_out"), " has no effect where the teacher writes the texts: give "),
+            *(Given("texts"), ", too, or leave it out"),
+        )
     out = as_path(out, "out", ExportError)
     check_replaceable(out, force=None)
     checkpoint = open_source(teacher, revision)
     student = student_of(checkpoint, layers, width)
     recipe = Recipe(
-        steps=steps or STEPS,
+        steps=STEPS if steps is None else steps,
         tokens=tokens,
         window=window,
         positions=checkpoint.config.n_positions,

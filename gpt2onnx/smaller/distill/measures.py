@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+LARGEST = 700  # nats, whose exp a float still holds
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -27,11 +29,11 @@ class Measure:
 
     @property
     def perplexity(self) -> float:
-        return math.exp(self.nats / self.tokens)
+        return _exp(self.nats / self.tokens)
 
     @property
     def teacher_perplexity(self) -> float:
-        return math.exp(self.teacher_nats / self.tokens)
+        return _exp(self.teacher_nats / self.tokens)
 
     @property
     def kl(self) -> float:
@@ -40,6 +42,11 @@ class Measure:
     @property
     def acceptance(self) -> float:
         return self.foreseen / self.tokens
+
+
+def _exp(nats: float) -> float:
+    """Infinite where a student that has gone wrong is beyond what a number holds."""
+    return math.exp(nats) if nats < LARGEST else math.inf
 
 
 def measure(

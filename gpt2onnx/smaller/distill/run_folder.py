@@ -45,11 +45,11 @@ class RunFolder:
     def begin(self, asked: Mapping[str, Any], corpus: Corpus) -> None:
         with _storage(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+            self._clear()  # of what a removal that was cut short left
             with _renamed(self.path / CORPUS) as file:
                 corpus.save(file)
-            with _renamed(
-                self.path / RUN
-            ) as file:  # the last: with it there is something to resume
+            # The last: with it there is something to resume.
+            with _renamed(self.path / RUN) as file:
                 write_json(file, asked)
 
     @property
@@ -95,9 +95,8 @@ class RunFolder:
         import torch
 
         with _storage(self.path), _renamed(self.path / STATE) as path, path.open("wb") as file:
-            torch.save(
-                dict(state), file
-            )  # of a path it would tell of a full disk by a RuntimeError
+            # Of a path it would tell of a full disk by a RuntimeError.
+            torch.save(dict(state), file)
 
     def state(self, device: str) -> dict[str, Any] | None:
         """What `save_state` was given last, with tensors on a device."""
@@ -132,12 +131,15 @@ class RunFolder:
     def remove(self) -> None:
         """Remove what a run wrote, and the folder where nothing else is in it."""
         with _storage(self.path):
-            for name in (RUN, STATE, CORPUS):
-                (self.path / name).unlink(missing_ok=True)
-            for folder in self.path.glob(f"{BEST}*"):
-                shutil.rmtree(folder)
+            self._clear()
             if not any(self.path.iterdir()):
                 self.path.rmdir()
+
+    def _clear(self) -> None:
+        for name in (RUN, STATE, CORPUS):
+            (self.path / name).unlink(missing_ok=True)
+        for folder in self.path.glob(f"{BEST}*"):
+            shutil.rmtree(folder)
 
 
 @contextmanager

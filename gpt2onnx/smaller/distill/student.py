@@ -18,6 +18,7 @@ from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.export.checkpoint.checkpoint import HEAD, Checkpoint
 from gpt2onnx.export.checkpoint.config import Gpt2Config
 from gpt2onnx.smaller.checkpoint import Arrays, with_options
+from gpt2onnx.smaller.queries import moved
 
 Array = NDArray[np.float32]
 
@@ -66,11 +67,18 @@ def _copied(teacher: Checkpoint, taken: list[int]) -> dict[str, Array]:
     return {
         **{name: teacher.tensor(name) for name in _outer(teacher.config)},
         **{
-            f"h.{new}.{part}": teacher.tensor(f"h.{old}.{part}")
+            f"h.{new}.{part}": _placed(
+                part, teacher.tensor(f"h.{old}.{part}"), teacher.config, old, new
+            )
             for new, old in enumerate(taken)
             for part in PARTS
         },
     }
+
+
+def _placed(part: str, values: Array, config: Gpt2Config, source: int, to: int) -> Array:
+    """A layer's tensor, for a layer at another place."""
+    return moved(values, config, source, to) if part.startswith("attn.c_attn") else values
 
 
 PARTS = tuple(
@@ -99,7 +107,10 @@ def _narrow(teacher: Checkpoint, new: Gpt2Config, taken: list[int]) -> dict[str,
     tensors["ln_f.bias"] = teacher.tensor("ln_f.bias") @ directions
     for index, layer in enumerate(taken):
         narrow = _Block(teacher, f"h.{layer}.", directions, scale).narrow(new)
-        tensors |= {f"h.{index}.{part}": values for part, values in narrow.items()}
+        tensors |= {
+            f"h.{index}.{part}": _placed(part, values, new, layer, index)
+            for part, values in narrow.items()
+        }
     return tensors
 
 

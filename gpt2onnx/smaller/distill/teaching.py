@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from warnings import warn
 
-from gpt2onnx.errors import CheckpointError, TextWarning
+from gpt2onnx.errors import CheckpointError, ExportError, Given, TextWarning
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, Weights, tensor_shapes
 from gpt2onnx.export.exporter import export
 from gpt2onnx.export.verification.torch_model import load_model
@@ -96,7 +96,10 @@ class Teaching:
     def finish(self, training: Training, out: Path, time_it: bool) -> Worth:
         """Measure the best student as it was kept, write it to `out`, and end the run."""
         best = self.run.best
-        assert best is not None  # the last step is measured, and so one is best
+        if best is None:
+            raise ExportError(
+                "no step gave a student whose loss is a number: lower ", Given("learning_rate")
+            )
         model = self._model(open_source(best))
         pieces = training.corpus.pieces(training.recipe.positions)
         found = measure(model, training.teacher, pieces, self.device)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gpt2onnx.export.checkpoint.checkpoint import Weights
 from gpt2onnx.export.checkpoint.config import Gpt2Config
+from gpt2onnx.smaller.queries import moved
 
 Float = NDArray[np.float32]
 NAME = re.compile(r"h\.([0-9]+)\.(.+)", re.ASCII)
@@ -58,17 +59,5 @@ class Pruned:
         if name.startswith("mlp.c_fc"):
             return values[..., layer.units]
         if name.startswith("attn.c_attn"):
-            return self._rescaled(values, self.config.scale(index), layer.source)
+            return moved(values, self.weights.config, layer.source, index)
         return values
-
-    def _rescaled(self, values: Float, scale: float, source: int) -> Float:
-        """Queries, keys and values [..., 3 * n_embd] of a layer that had another scale before.
-
-        scale_attn_by_inverse_layer_idx divides attention scores by the layer's place.
-        """
-        factor = self.weights.config.scale(source) / scale
-        if factor == 1:
-            return values
-        width = self.weights.config.n_embd
-        queries = values[..., :width] * np.float32(factor)
-        return np.concatenate([queries, values[..., width:]], axis=-1)

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import ExportError, Given, ParameterError, PromptError
+from gpt2onnx.errors import ExportError, Given, ParameterError, PromptError, TokenizerError
 from gpt2onnx.export.checkpoint.checkpoint import HEAD, Checkpoint
 from gpt2onnx.export.checkpoint.config import Gpt2Config
 from gpt2onnx.export.writing.folder import check_replaceable
 from gpt2onnx.export.writing.progress import Track, bar, silent
-from gpt2onnx.files import as_path
+from gpt2onnx.files import as_path, json_object
 from gpt2onnx.smaller.checkpoint import (
     NewCheckpoint,
     json_bytes,
@@ -197,7 +197,8 @@ def _files(
     files |= {name: both[name] for name in both.keys() & files.keys()}
     for name in ("tokenizer_config.json", "added_tokens.json"):
         if name in files:
-            files[name] = json_bytes(_declared(name, json.loads(files[name]), checkpoint, new_ids))
+            read = json_object(files[name], name, TokenizerError)
+            files[name] = json_bytes(_declared(name, read, checkpoint, new_ids))
     table = {str(old): new for old, new in sorted(new_ids.items())}
     return files | {"tokenizer.json": json_bytes(content), TABLE: json_bytes(table)}
 
@@ -207,7 +208,9 @@ def _declared(
 ) -> dict[str, Any]:
     """Settings that give added tokens their ids."""
     if name == "added_tokens.json":
-        return {token: new_ids[checkpoint.tokenizer.token_to_id(token)] for token in content}
+        old_ids = {token: checkpoint.tokenizer.token_to_id(token) for token in content}
+        # Those that tokenizer_config.json doesn't have, too, the tokenizer doesn't know.
+        return {token: new_ids[old] for token, old in old_ids.items() if old is not None}
     if "added_tokens_decoder" not in content:
         return content
     declared = content["added_tokens_decoder"]

@@ -202,6 +202,12 @@ def test_what_onnxruntime_cannot_run_is_said_in_one_line(changed: dict, reason: 
     assert "\n" not in message
 
 
+def test_kernels_that_are_too_old_say_so() -> None:
+    model = tiny_model(op="NoSuchOp", domain="gpt2onnx").SerializeToString()
+    with pytest.raises(ModelFolderError, match="the installed gpt2onnx-kernels doesn't have"):
+        open_session(model, "cpu")
+
+
 def test_providers_that_cannot_run_say_why(model: Path) -> None:
     with pytest.raises(ProviderError, match=r"unknown provider 'gpu': this ONNX Runtime has .*cpu"):
         open_session(model, "gpu")

@@ -218,6 +218,8 @@ def test_the_type_is_the_teacher_s(tmp_path: Path) -> None:
         ({"texts": [""]}, PromptError, "the 64 of a context, and some held out, found 0 and 0"),
         ({"samples": 5}, ParameterError, "samples=5 has no effect beside texts"),
         ({"texts": (), "samples": 1}, ParameterError, "samples=1: expected an integer of at leas"),
+        ({"texts": (), "held_out": ["a"]}, ParameterError, "held_out has no effect where"),
+        ({"steps": 0}, ParameterError, "steps=0: expected"),
         ({"hours": 1}, ParameterError, "hours=1 and steps=6 each say how long"),
         ({"hours": 0, "steps": None}, ParameterError, "hours=0: expected a number above 0"),
         ({"device": "tpu"}, ParameterError, "device='tpu'"),

@@ -29,6 +29,19 @@ def test_the_layers_are_those_that_distilgpt2_took(
     assert np.array_equal(student.weights.tensor("wte.weight"), teacher.tensor("wte.weight"))
 
 
+def test_queries_are_divided_by_another_place(tmp_path: Path) -> None:
+    options = {"scale_attn_by_inverse_layer_idx": True, "n_layer": 4, "n_embd": 8, "n_head": 2}
+    teacher = open_checkpoint(make_checkpoint(tmp_path, **options))
+    student = student_of(teacher, 2, None).weights
+    before, after = (
+        teacher.tensor("h.3.attn.c_attn.weight"),
+        student.tensor("h.1.attn.c_attn.weight"),
+    )
+    # The scores were divided by 4, and are by 2 now.
+    np.testing.assert_allclose(after[:, :8] / 2, before[:, :8] / 4)
+    np.testing.assert_array_equal(after[:, 8:], before[:, 8:])
+
+
 @pytest.mark.parametrize("options", [{}, {"tie_word_embeddings": False, "n_inner": 48}])
 def test_a_narrower_one_has_fewer_heads_of_the_same_size(
     tmp_path: Path, options: dict[str, Any]

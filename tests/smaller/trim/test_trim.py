@@ -195,6 +195,23 @@ def test_added_tokens_of_older_files_are_mapped(tmp_path: Path) -> None:
     assert load_tokenizer(tmp_path / "out").encode("<mine>").ids == [ids[702]]
 
 
+def test_added_tokens_that_the_tokenizer_does_not_know(tmp_path: Path) -> None:
+    source = make_bpe_checkpoint(tmp_path / "source")
+    write(source / "added_tokens.json", {"<pad>": PAD, "<elsewhere>": 9999})
+    trim(source, tmp_path / "out", [SOME], size=400)
+    kept = json.loads((tmp_path / "out" / "added_tokens.json").read_text())
+    assert kept == {"<pad>": table(tmp_path / "out")[PAD]}
+
+
+@pytest.mark.parametrize("broken", ["{", "[]", '{"a": 1'])
+def test_added_tokens_that_are_no_json(tmp_path: Path, broken: str) -> None:
+    source = make_bpe_checkpoint(tmp_path / "source")
+    (source / "added_tokens.json").write_text(broken)
+    with pytest.raises(TokenizerError, match=r"added_tokens\.json"):
+        trim(source, tmp_path / "out", [SOME], size=400)
+    assert not (tmp_path / "out").exists()
+
+
 def word_piece(tokenizer: Tokenizer) -> None:
     tokenizer.model = models.WordPiece(tokenizer.get_vocab(), unk_token="!")
 
