@@ -19,7 +19,7 @@ def machine() -> dict[str, object]:
         "features": sorted(name for name, there in cpu.features.items() if there),
         "cores": available_threads(),
         "memory_gb": round(memory / 1e9, 1),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "python": platform.python_version(),
     }
 

@@ -68,5 +68,9 @@ def _asked(command: Sequence[str], job: Job) -> dict[str, Any]:
     if done.returncode or not done.stdout.strip():
         said = done.stderr.strip().splitlines() or [f"its process ended with {done.returncode}"]
         raise UnavailableError(short(said[-1]))
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    last = done.stdout.splitlines()[-1]
+    try:
+        answer: dict[str, Any] = json.loads(last)
+    except ValueError:
+        raise UnavailableError(f"its last line is no answer: {short(last)}") from None
     return answer
