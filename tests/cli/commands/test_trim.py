@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from gpt2onnx.cli.commands.trim import parser
-from gpt2onnx.cli.parser import Parser
 from tests.cli.conftest import Run
 from tests.smaller.bpe_checkpoint import TEXT, make_bpe_checkpoint
 
@@ -85,6 +85,20 @@ def test_texts_that_are_none(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_options_are_the_librarys(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(parser(), Parser)
-    assert run("trim", "a", "b")[0] == 2  # without a text
+def test_the_options_are_the_librarys(
+    run: Run, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def trim(source: str, out: str, texts: list[str], **options: Any) -> Any:
+        given.update(options, source=source, out=out, texts=texts)
+        return SimpleNamespace(note="")
+
+    monkeypatch.setattr("gpt2onnx.smaller.trim.trim.trim", trim)
+    assert run("trim", "a", "b", "--text", text, "--min-count", 3, "--revision", "v1")[0] == 0
+    assert (given["source"], str(given["out"]), given["texts"]) == ("a", "b", [TEXT[:2000]])
+    assert (given["size"], given["min_count"], given["revision"]) == (None, 3, "v1")
+
+
+def test_a_text_has_to_be_named(run: Run) -> None:
+    assert run("trim", "a", "b")[0] == 2
