@@ -141,6 +141,14 @@ class Ended(FakeRuntimes):
         return Wrote(made.tokens[:-1], made.times)
 
 
+class Silent(FakeRuntimes):
+    def wrote(self, model: Any, text: Text) -> Wrote:
+        made = super().wrote(model, text)
+        if text.logits:
+            Path(text.logits).unlink()
+        return made
+
+
 def test_wrong_answers_are_caught(models: Callable[[str], Path]) -> None:
     agreement = compared(grid("node"), models("fp32"), Shuffled()).answers[1].agreement
     assert agreement
@@ -154,6 +162,7 @@ def test_wrong_answers_are_caught(models: Callable[[str], Path]) -> None:
     [
         (NotANumber(), "node gives logits that are no numbers"),
         (Short(), "logits along a text: expected "),
+        (Silent(), "it kept no logits along a text"),
         (Ended(), f"it wrote {NEW - 1} tokens: expected {NEW}"),
     ],
 )

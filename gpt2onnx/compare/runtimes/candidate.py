@@ -106,6 +106,8 @@ class Candidate:
 
     def _logits(self, expected: Expected, kept: Path) -> Logits:
         """What was kept along a text, [n, vocab]; the file is gone then. Raises ProviderError."""
+        if not kept.exists():
+            raise UnavailableError("it kept no logits along a text")
         found: Logits = np.fromfile(kept, np.float32)
         kept.unlink()
         if found.size != expected.logits.size:
