@@ -68,10 +68,13 @@ class Sampler:
         steps = penalty_steps(self.params, prompt_length, sequence_index)
         penalties = [*steps, constraint] if constraint else [*steps]
         self._penalizes, self._penalize = bool(penalties), compose_penalties(penalties)
+        self._raises_any = raises_any(self.params)
         self._mirostat = _mirostat(self.params)
         warpers = list(warper_steps(self.params, rng, self._mirostat))
         self._warp, self._shortcut = compose_warpers(warpers), Shortcut(warpers)
         self.temperature = self._shortcut.temperature
+        # Every token is a candidate, whatever came before.
+        self._takes_all = self._shortcut.keeps_all and not penalties
         needs = self._shortcut.needs if self.params.do_sample else 1
         self.needs = ALL if penalties else needs
         self._rng = rng
@@ -120,11 +123,6 @@ class Sampler:
             return Choice(token, logprob, logprob, candidates)
         return Choice(token, logprob, token_logprob(candidates.logits, place, sums), candidates)
 
-    @property
-    def _takes_all(self) -> bool:
-        """Whether every token is a candidate, whatever came before."""
-        return self._shortcut.keeps_all and not self._penalizes
-
     def _glance(
         self, history: IntArray, changed: FloatArray, top: TopLogits
     ) -> Candidates | None:  # [n], [vocab]
@@ -136,7 +134,7 @@ class Sampler:
             return None if len(changed) else top.best()
         if not self._penalizes:
             return self._shortcut.candidates(AtHand(top, top.candidates(), False))
-        if raises_any(self.params):
+        if self._raises_any:
             return None
         ids = np.union1d(top.ids, history)  # what penalties may have raised
         possible = ids[changed[ids] > -np.inf]
