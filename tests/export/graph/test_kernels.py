@@ -11,6 +11,13 @@ import pytest
 
 from gpt2onnx.export.checkpoint import config
 from gpt2onnx.export.graph import kernels as kernels_graph
+from gpt2onnx.runtime.ort import kernels
+from gpt2onnx.samplers import cumulative
+
+
+def test_what_others_know_of_it_is_the_same() -> None:
+    assert kernels_graph.DOMAIN == kernels.DOMAIN
+    assert kernels_graph.BLOCK == cumulative.BLOCK
 
 
 def test_every_activation_has_a_name() -> None:
