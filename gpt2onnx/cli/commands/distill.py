@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gpt2onnx.cli.options.checkpoint import add_checkpoint, add_revision
 from gpt2onnx.cli.options.text import read_file
 from gpt2onnx.cli.output.bar import Bar
 from gpt2onnx.cli.parser import Parser
@@ -32,11 +33,8 @@ EXAMPLES = [
 
 def parser() -> Parser:
     parser = Parser("distill", "TEACHER OUT --layers N", DESCRIPTION, EXAMPLES)
-    parser.add_argument(
-        "teacher", metavar="TEACHER", help="a folder of transformers', a model id, or demo"
-    )
-    parser.add_argument("out", metavar="OUT", help="the folder to write")
-    parser.add_argument("--revision", metavar="NAME", help="the hub's branch, tag or commit")
+    add_checkpoint(parser, "TEACHER")
+    add_revision(parser)
     group = parser.add_argument_group("student")
     group.add_argument("--layers", type=int, metavar="N", required=True, help="how many layers")
     group.add_argument(

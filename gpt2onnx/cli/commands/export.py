@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from gpt2onnx.cli.options.checkpoint import add_revision
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.streams import is_terminal
 from gpt2onnx.demo import CHECKPOINT, DEMO
@@ -46,7 +47,7 @@ def parser() -> Parser:
     parser = Parser("export", "SOURCE OUT", DESCRIPTION, EXAMPLES)
     parser.add_argument("source", metavar="SOURCE", help="checkpoint: folder, model id or demo")
     parser.add_argument("out", metavar="OUT", help="the folder to write")
-    parser.add_argument("--revision", metavar="NAME", help="the hub's branch, tag or commit")
+    add_revision(parser)
     parser.add_argument(
         "--adapter",
         metavar="DIR",

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gpt2onnx.cli.options.text import read_file
+from gpt2onnx.cli.options.checkpoint import add_checkpoint, add_revision
+from gpt2onnx.cli.options.text import add_texts, read_file
 from gpt2onnx.cli.output.table import table
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.streams import is_terminal, say
@@ -33,21 +34,11 @@ HEADER = ("layers", "inner", "MB", "perplexity", "more")
 
 def parser() -> Parser:
     parser = Parser("prune", "CHECKPOINT [OUT] --text FILE [FILE ...]", DESCRIPTION, EXAMPLES)
-    parser.add_argument(
-        "source", metavar="CHECKPOINT", help="a folder of transformers', a model id, or demo"
-    )
-    parser.add_argument("out", metavar="OUT", nargs="?", help="the folder to write")
-    parser.add_argument(
-        "--text",
-        dest="texts",
-        metavar="FILE",
-        nargs="+",
-        required=True,
-        help="texts like those to come, files in UTF-8; - reads standard input",
-    )
+    add_checkpoint(parser, "CHECKPOINT", needs_out=False)
+    add_texts(parser)
     parser.add_argument("--layers", type=int, metavar="N", help="keep N layers")
     parser.add_argument("--inner", type=int, metavar="N", help="keep N hidden units in each layer")
-    parser.add_argument("--revision", metavar="NAME", help="the hub's branch, tag or commit")
+    add_revision(parser)
     return parser
 
 
@@ -57,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from gpt2onnx.smaller.prune.prune import nothing_chosen, open_pruning
 
     pruning = open_pruning(
-        BUNDLED.get(args.source, args.source),
+        BUNDLED.get(args.checkpoint, args.checkpoint),
         [read_file(name) for name in args.texts],
         out=args.out,
         revision=args.revision,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from gpt2onnx.cli.options.text import read_file
+from gpt2onnx.cli.options.checkpoint import add_checkpoint, add_revision
+from gpt2onnx.cli.options.text import add_texts, read_file
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.streams import is_terminal, say
 from gpt2onnx.demo import BUNDLED
@@ -25,18 +26,8 @@ EXAMPLES = [
 
 def parser() -> Parser:
     parser = Parser("trim", "CHECKPOINT OUT --text FILE [FILE ...]", DESCRIPTION, EXAMPLES)
-    parser.add_argument(
-        "source", metavar="CHECKPOINT", help="a folder of transformers', a model id, or demo"
-    )
-    parser.add_argument("out", metavar="OUT", help="the folder to write")
-    parser.add_argument(
-        "--text",
-        dest="texts",
-        metavar="FILE",
-        nargs="+",
-        required=True,
-        help="texts like those to come, files in UTF-8; - reads standard input",
-    )
+    add_checkpoint(parser, "CHECKPOINT")
+    add_texts(parser)
     parser.add_argument(
         "--size",
         type=int,
@@ -49,7 +40,7 @@ def parser() -> Parser:
         metavar="N",
         help="keep the tokens that the texts use at least N times (default: 1)",
     )
-    parser.add_argument("--revision", metavar="NAME", help="the hub's branch, tag or commit")
+    add_revision(parser)
     return parser
 
 
@@ -58,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from gpt2onnx.smaller.trim.trim import trim
 
     made = trim(
-        BUNDLED.get(args.source, args.source),
+        BUNDLED.get(args.checkpoint, args.checkpoint),
         args.out,
         [read_file(name) for name in args.texts],
         size=args.size,

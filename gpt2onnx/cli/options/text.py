@@ -27,6 +27,18 @@ def add_text(parser: Parser, name: str, file_option: str) -> None:
     )
 
 
+def add_texts(parser: Parser) -> None:
+    """Texts that say what is to come, of which there must be one."""
+    parser.add_argument(
+        "--text",
+        dest="texts",
+        metavar="FILE",
+        nargs="+",
+        required=True,
+        help="texts like those to come, files in UTF-8; - reads standard input",
+    )
+
+
 def read_text(args: argparse.Namespace) -> str:
     """The text, exactly. Raises PromptError where there is none, or two, or it can't be read."""
     if args.text is not None and args.file is not None:
