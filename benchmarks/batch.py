@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 
 import gpt2onnx
+from benchmarks.decoder_time import decoder_time
 from benchmarks.tasks import Task
 from gpt2onnx.batch.answering import Answerer, Terms
 from gpt2onnx.batch.lines import Line
@@ -104,21 +105,12 @@ def job(model: gpt2onnx.Model, count: int, new: int) -> tuple[float, float, floa
         asyncio.run(answer())
         return sum(record.written for record in taken)
 
-    read, spent = model.decoder.read, [0.0]
-
-    def timed_read(each: Any) -> Any:
-        began = time.thread_time()
-        results = read(each)
-        spent[0] += time.thread_time() - began
-        return results
-
-    model.decoder.read = timed_read  # type: ignore[method-assign]
-    try:
-        with gpt2onnx.Engine(model, max_rows=32, max_waiting=count, prefix_cache="256M") as engine:
-            rates = busy(work)
-            tokens_read = engine.stats().tokens_read
-    finally:
-        model.decoder.read = read  # type: ignore[method-assign]
+    with (
+        decoder_time(model, time.thread_time) as spent,
+        gpt2onnx.Engine(model, max_rows=32, max_waiting=count, prefix_cache="256M") as engine,
+    ):
+        rates = busy(work)
+        tokens_read = engine.stats().tokens_read
     assert all(record.kind is Kind.ANSWER for record in taken)
     seconds = sum(record.written for record in taken) / rates[0]
     return (*rates, tokens_read / seconds, spent[0] / seconds)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 import gpt2onnx
+from benchmarks.decoder_time import decoder_time
 from benchmarks.micro.driver import Report
 
 DRAWN = {"do_sample": True, "seed": 0, "temperature": 0.8, "top_k": 50}
@@ -67,23 +68,12 @@ def measured(
     model: gpt2onnx.Model, prompts: Sequence[list[int]], new: int, parameters: dict[str, Any]
 ) -> list[tuple[float, float]]:
     """Of each step behind the prompts: seconds in the decoder, and beside it."""
-    read, spent = model.decoder.read, [0.0]
-
-    def timed_read(reads: Any) -> Any:
-        started = time.perf_counter()
-        results = read(reads)
-        spent[0] += time.perf_counter() - started
-        return results
-
-    model.decoder.read = timed_read  # type: ignore[method-assign]
-    try:
+    with decoder_time(model, time.perf_counter) as spent:
         tokens = model.stream(prompts, max_new_tokens=new, eos_token_id=[], **parameters)
         marks = []
         for number, _ in enumerate(tokens, 1):
             if number % len(prompts) == 0:
                 marks.append((time.perf_counter(), spent[0]))
-    finally:
-        model.decoder.read = read  # type: ignore[method-assign]
     return [(b[1] - a[1], (b[0] - a[0]) - (b[1] - a[1])) for a, b in pairwise(marks)]
 
 
