@@ -25,7 +25,8 @@ LARGEST = 1e35
 
 def bounded(changed: FloatArray, logits: FloatArray) -> FloatArray:  # [n], [n] -> [n]
     """What became of logits, between -LARGEST and LARGEST; what was -inf, forbidden, stays so."""
-    near = np.clip(changed, -LARGEST, LARGEST)
+    near = np.minimum(changed, LARGEST)  # np.clip takes five times as long for few
+    np.maximum(near, -LARGEST, out=near)
     near[logits == -np.inf] = -np.inf
     return near
 
@@ -61,7 +62,7 @@ class Candidates(NamedTuple):
 
     def where(self, keep: BoolArray) -> Candidates:  # [n] -> [kept]
         """The candidates at which `keep` is true."""
-        index = np.flatnonzero(keep)
+        index = keep.nonzero()[0]
         return Candidates(self.ids.take(index), self.logits.take(index))
 
     def probabilities(self) -> FloatArray:  # [n]

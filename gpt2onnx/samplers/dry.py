@@ -67,8 +67,7 @@ def _among(ids: IntArray, others: IntArray) -> BoolArray:  # [n], [k] -> [n]
 def _match_lengths(recent: IntArray, ends: IntArray, longest: int) -> IntArray:  # [n], [m] -> [m]
     """How many tokens from each of `ends` on equal those from 0 on, counted up to `longest`."""
     padded = np.concatenate([recent, np.full(longest, -1)])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, longest)[ends]  # [m, longest]
-    differs = windows != recent[:longest]
+    differs = padded[ends[:, None] + np.arange(longest)] != recent[:longest]  # [m, longest]
     return np.where(differs.any(axis=1), differs.argmax(axis=1), longest)
 
 

@@ -48,6 +48,15 @@ class TopLogits(NamedTuple):
         logit = logits[token] if len(logits) else self.logits[self.ids == token][0]
         return float(logit - self.logits[0] + self.logprobs[0])
 
+    def total(self, temperature: float) -> float | None:
+        """The sum of exp((logit - the largest) / temperature) over the row, if it is known.
+
+        `temperature` is the one that `sums` are of.
+        """
+        if self.sums is not None:
+            return float(self.sums.sum(dtype=np.float64))
+        return float(np.exp(-self.logprobs[0])) if temperature == 1 else None
+
     def best(self) -> Candidates:
         """The largest, and its equals."""
         ids = np.sort(self.ids[self.logits == self.logits[0]])

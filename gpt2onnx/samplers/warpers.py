@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from gpt2onnx.samplers.candidates import LARGEST, Candidates, FloatArray, bounded
+from gpt2onnx.samplers.candidates import LARGEST, Candidates, FloatArray, IntArray, bounded
 from gpt2onnx.samplers.cumulative import reaching
 from gpt2onnx.samplers.logprobs import log_softmax
 
@@ -30,6 +30,8 @@ LOWEST_TEMPERATURE = 1e-30
 SAFE = 1e-3
 # The squares of larger ones would leave float32.
 _ROOT = 1e15
+
+_LOWEST = np.finfo(np.float32).min
 
 _BINS = 1024
 _FURTHEST = 32.0  # nats: all beyond, a probability of 1e-14, falls into one bin
@@ -207,10 +209,22 @@ def _falling(logits: FloatArray) -> tuple[FloatArray, FloatArray]:  # [n] -> [n]
 
 
 def _furthest(distances: FloatArray, weights: FloatArray, p: float) -> float:  # [n], [n]
-    """The distance up to which the weights reach the share `p` of all.
+    """The distance up to which the weights reach the share `p` of all."""
+    inside, missing = np.arange(len(distances)), p * float(weights.sum(dtype=np.float64))
+    if len(distances) > _BINS:
+        inside, missing = _border(distances, weights, p)
+    inside = inside[distances[inside].argsort()]
+    last = weights[inside].cumsum(dtype=np.float64).searchsorted(missing)
+    return float(distances[inside[min(int(last), len(inside) - 1)]])
 
-    They are summed by bins of distance, so that only those of one bin, at the border, need sorting.
-    Distances are in nats: what is beyond the last bin has next to no weight.
+
+def _border(
+    distances: FloatArray, weights: FloatArray, p: float
+) -> tuple[IntArray, float]:  # [n], [n] -> [inside]
+    """Those among which the share `p` is reached, and what the nearer ones leave of it to reach.
+
+    Weights are summed by bins of distance, so that only those of one need sorting. Distances are in
+    nats: what is beyond the last bin has next to no weight.
     """
     # Never 0, where all are at one distance.
     width = max(min(float(distances.max()), _FURTHEST), 1e-6) / _BINS
@@ -218,15 +232,11 @@ def _furthest(distances: FloatArray, weights: FloatArray, p: float) -> float:  #
     reached = np.cumsum(np.bincount(bins, weights))
     target = p * reached[-1]
     border = int(np.searchsorted(reached, target))
-    inside = np.flatnonzero(bins == border)
-    inside = inside[np.argsort(distances[inside])]
-    missing = target - (reached[border - 1] if border else 0)
-    last = np.searchsorted(np.cumsum(weights[inside], dtype=np.float64), missing)
-    return float(distances[inside[min(last, len(inside) - 1)]])
+    return np.flatnonzero(bins == border), target - (reached[border - 1] if border else 0)
 
 
 def _entropy(probabilities: FloatArray, logprobs: FloatArray) -> float:  # [n], [n] -> nats
     """-sum p log p, with 0 log 0 = 0."""
-    terms = logprobs.clip(min=np.finfo(np.float32).min)
+    terms = np.maximum(logprobs, _LOWEST)
     terms *= probabilities
     return -float(terms.sum())

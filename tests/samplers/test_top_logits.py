@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.samplers import GenerationParams, Sampler, TopLogits, generator
+from gpt2onnx.samplers import Candidates, GenerationParams, Sampler, TopLogits, generator
 from gpt2onnx.samplers.top_logits import ALL
 from tests.fake_decoder import largest
 
@@ -152,6 +152,26 @@ def test_a_peaked_row_is_not_looked_at_as_a_whole(first: str) -> None:
     blind = np.full(VOCAB, np.nan, np.float32)
     found = quick.sample(HISTORY, blind, with_sums(logits, 1.0))
     assert found.token in range(TOP)
+
+
+@pytest.mark.parametrize("first", ["top_k", "top_p", "min_p", "greedy"])
+def test_nor_is_one_in_which_penalties_moved_a_few(
+    first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = np.linspace(0, -40, VOCAB, dtype=np.float32)
+    quick = sampler(**{"do_sample": True, "repetition_penalty": 1.5, **FIRST[first]})
+    monkeypatch.setattr(Candidates, "of", None)
+    monkeypatch.setattr("gpt2onnx.samplers.chain.sampler.token_logprob", lambda row, *_: -len(row))
+    found = quick.sample(HISTORY, logits, with_sums(logits, 1.0))
+    assert found.processed_logprob > -TOP
+
+
+def test_a_row_that_loses_nearly_all_is_summed_anew() -> None:
+    logits = np.zeros(VOCAB, np.float32)
+    logits[3] = 40
+    params = {"suppress_tokens": [3]}
+    ours = sampler(**params).sample(HISTORY, logits, with_sums(logits, 1.0))
+    assert ours.processed_logprob == pytest.approx(-np.log(VOCAB - 1), abs=1e-6)
 
 
 @pytest.mark.parametrize("first", sorted(FIRST))

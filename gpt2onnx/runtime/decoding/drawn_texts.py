@@ -48,7 +48,7 @@ class DrawnTexts:
             step.sequence,
             step.processed_logprob,
             float(entropy(step.logits)) if self._entropies else None,
-            self._top.among(step.candidates),
+            self._top.among(step.left),
         )
 
     def add(self, token: Token) -> None:

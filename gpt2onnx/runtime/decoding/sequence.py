@@ -36,7 +36,7 @@ class Step(NamedTuple):
     finish_reason: FinishReason | None
     logits: Logits  # [vocab], the model's own; [0] where the largest were enough
     processed_logprob: float  # after penalties and warpers
-    candidates: Candidates  # what those left
+    left: Candidates | Logits  # what those left: candidates, or a row [vocab]
 
 
 class TokenSequence:
@@ -98,11 +98,11 @@ class TokenSequence:
 
     def take(self, choice: Choice, logits: Logits, has_room: bool, in_time: bool) -> Step:
         """Append a token that was chosen, given the logits [vocab] after the last one."""
-        token, logprob, processed, candidates = choice
+        token, logprob, processed, left = choice
         self._append(token)
         self.finish_reason = self._judge(token, has_room, in_time)
         reason = self.finish_reason
-        return Step(self.index, token, logprob, reason, logits, processed, candidates)
+        return Step(self.index, token, logprob, reason, logits, processed, left)
 
     def _append(self, token: int) -> None:
         if self._length == len(self._tokens):

@@ -34,10 +34,11 @@ class TopTokens:
             return ()
         return self.named(*top_logprobs(logits, self.count))
 
-    def among(self, candidates: Candidates) -> tuple[Alternative, ...]:
+    def among(self, left: Candidates | Logits) -> tuple[Alternative, ...]:
         """The same of what penalties and warpers left; fewer where that is fewer."""
         if not self.count:
             return ()
+        candidates = left if isinstance(left, Candidates) else Candidates.of(left)
         count = min(self.count, len(candidates.ids))
         places, logprobs = top_logprobs(candidates.logits, count)
         return self.named(candidates.ids[places], logprobs)

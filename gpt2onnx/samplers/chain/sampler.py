@@ -5,6 +5,7 @@ Knows nothing of models, rows or text.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,6 @@ from gpt2onnx.samplers.chain.steps import (
     compose_warpers,
     given,
     penalty_steps,
-    raises_any,
     warper_steps,
 )
 from gpt2onnx.samplers.draw import categorical, copied, greedy, ranked
@@ -33,8 +33,13 @@ class Choice(NamedTuple):
 
     token: int
     logprob: float  # the model's own: before penalties and warpers
-    processed_logprob: float  # after them, among the candidates
-    candidates: Candidates  # that it was chosen from: what penalties and warpers left
+    processed_logprob: float  # after them, among what they left
+    left: Candidates | FloatArray  # that it was chosen from: candidates, or a row [vocab]
+
+    @property
+    def candidates(self) -> Candidates:
+        """What penalties and warpers left."""
+        return self.left if isinstance(self.left, Candidates) else Candidates.of(self.left)
 
 
 class Sampler:
@@ -67,8 +72,7 @@ class Sampler:
         self._largest_token = self.params.largest_token
         steps = penalty_steps(self.params, prompt_length, sequence_index)
         penalties = [*steps, constraint] if constraint else [*steps]
-        self._penalizes, self._penalize = bool(penalties), compose_penalties(penalties)
-        self._raises_any = raises_any(self.params)
+        self._penalize = compose_penalties(penalties)
         self._mirostat = _mirostat(self.params)
         warpers = list(warper_steps(self.params, rng, self._mirostat))
         self._warp, self._shortcut = compose_warpers(warpers), Shortcut(warpers)
@@ -107,14 +111,38 @@ class Sampler:
         if top is not None and not top.is_finite:
             top = None  # the whole row says what is wrong
         changed = self._penalized(history, logits)
-        candidates = self._glance(history, changed, top) if top else None
+        choose = self._drawn if self.params.do_sample else self._greedy
+        return choose(logits, changed, top)
+
+    def _greedy(
+        self, logits: FloatArray, changed: FloatArray, top: TopLogits | None
+    ) -> Choice:  # [vocab], [vocab] after penalties, or both [0]
+        if not len(changed) and top:
+            best = top.best()
+            return Choice(greedy(best), logprob := float(top.logprobs[0]), logprob, best)
+        token = greedy(changed)
+        if not np.isfinite(changed[token]):
+            Candidates.of(changed)  # says what is wrong
+        logprob = top.logprob(token, logits) if top else token_logprob(logits, token)
+        if changed is logits:
+            return Choice(token, logprob, logprob, changed)
+        at_hand = AtHand.of(top, logits, changed) if top else None
+        if top and at_hand and (total := at_hand.total(self.temperature)):
+            processed = float(changed[token] - top.logits[0]) - math.log(total)
+        else:
+            processed = token_logprob(changed, token)
+        return Choice(token, logprob, processed, changed)
+
+    def _drawn(
+        self, logits: FloatArray, changed: FloatArray, top: TopLogits | None
+    ) -> Choice:  # [vocab], [vocab] after penalties, or both [0]
+        candidates = self._shortcut.candidates(top, logits, changed) if top else None
         if candidates is None:
             candidates = self._warp(Candidates.of(changed))
         sums = None
         if top and self._takes_all and len(candidates.ids) == len(logits):  # nothing is ruled out
             sums = top.sums
-        sampled = self.params.do_sample
-        token = categorical(candidates, self._rng, sums) if sampled else greedy(candidates)
+        token = categorical(candidates, self._rng, sums)
         place = int(np.searchsorted(candidates.ids, token))
         if self._mirostat:
             self._mirostat.observe(float(candidates.logits[place]))
@@ -122,23 +150,6 @@ class Sampler:
         if self._takes_all and self.temperature == 1:
             return Choice(token, logprob, logprob, candidates)
         return Choice(token, logprob, token_logprob(candidates.logits, place, sums), candidates)
-
-    def _glance(
-        self, history: IntArray, changed: FloatArray, top: TopLogits
-    ) -> Candidates | None:  # [n], [vocab]
-        """The candidates without looking at all of a row; None where that isn't enough.
-
-        `changed` are the logits after penalties.
-        """
-        if self._takes_all:
-            return None if len(changed) else top.best()
-        if not self._penalizes:
-            return self._shortcut.candidates(AtHand(top, top.candidates(), False))
-        if self._raises_any:
-            return None
-        ids = np.union1d(top.ids, history)  # what penalties may have raised
-        possible = ids[changed[ids] > -np.inf]
-        return self._shortcut.candidates(AtHand(top, Candidates(possible, changed[possible]), True))
 
     def alternative(self, history: IntArray, logits: FloatArray, rank: int) -> Choice:
         """The (rank+1)-th most probable token, after penalties, before warpers.

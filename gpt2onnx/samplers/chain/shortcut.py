@@ -15,23 +15,67 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpt2onnx.samplers import warpers
-from gpt2onnx.samplers.candidates import LARGEST, Candidates
+from gpt2onnx.samplers.candidates import LARGEST, Candidates, FloatArray, IntArray
 from gpt2onnx.samplers.chain.steps import compose_warpers
 from gpt2onnx.samplers.top_logits import ALL, TopLogits
 from gpt2onnx.samplers.warpers import Warper
 
 # Nats: where a border comes nearer than this to what isn't at hand, the whole row is asked.
 _MARGIN = 1e-3
+# Tokens that penalties moved: with more, the whole row is as fast.
+_MOST_MOVED = 2048
+# Of a row's sum: where penalties took away so much that less is left, rounding is too large a share
+# of that.
+_LEAST_LEFT = 1e-2
 
 
 class AtHand(NamedTuple):
-    """What is known of a row without looking at all of it."""
+    """What is known of a row [vocab] without looking closely at all of it.
+
+    `changed` are the logits after penalties, which are the logits themselves where there are none,
+    and then both may be [0]. `moved` are the tokens whose logits are others: no other token that
+    isn't in the `top` has more than the last of it.
+    """
 
     top: TopLogits
-    # The logits after penalties, of the `top` and of whatever else may have risen: no other token
-    # has more than it had before.
-    candidates: Candidates
-    is_changed: bool  # whether there are penalties
+    logits: FloatArray  # [vocab]
+    changed: FloatArray  # [vocab]
+    moved: IntArray  # [moved]
+
+    @classmethod
+    def of(cls, top: TopLogits, logits: FloatArray, changed: FloatArray) -> AtHand | None:
+        """None where penalties moved too many, as what allows only few tokens does."""
+        if changed is logits:
+            return cls(top, logits, changed, _NONE)
+        moved = np.flatnonzero(changed != logits)
+        return cls(top, logits, changed, moved) if len(moved) <= _MOST_MOVED else None
+
+    def candidates(self) -> Candidates:
+        """The largest, and whatever else penalties moved, with what they made of them."""
+        if not len(self.moved):
+            return self.top.candidates()
+        ids = np.sort(np.concatenate([self.top.ids, self.moved]))
+        ids = ids[np.append(True, ids[1:] != ids[:-1])]
+        candidates = Candidates(ids, self.changed[ids])
+        return candidates.where(candidates.logits > -np.inf)
+
+    def total(self, temperature: float) -> float | None:
+        """The sum of exp((logit - the top's largest) / temperature) over all tokens, if known.
+
+        `temperature` is the one that the top's sums are of.
+        """
+        total = self.top.total(temperature)
+        if total is None or not len(self.moved):
+            return total
+        before, after = (
+            float(np.exp((some - self.top.logits[0]) / temperature).sum(dtype=np.float64))
+            for some in (self.logits[self.moved], self.changed[self.moved])
+        )
+        left = total - before + after
+        return left if _LEAST_LEFT * (total + after) < left < np.inf else None
+
+
+_NONE = np.empty(0, np.int64)
 
 
 class Shortcut:
@@ -53,11 +97,20 @@ class Shortcut:
             self.needs = self._filter.keywords.get("k", warpers.DEFAULT_TOP_K)
         self._rest = compose_warpers(steps[1:])
 
-    def candidates(self, at_hand: AtHand) -> Candidates | None:
-        """What the chain leaves of a row; None where the whole row has to be asked."""
-        if self._filter is None or not len(at_hand.candidates.ids):  # all of them are forbidden
+    def candidates(
+        self, top: TopLogits, logits: FloatArray, changed: FloatArray
+    ) -> Candidates | None:
+        """What the chain leaves of a row; None where the whole row has to be asked.
+
+        `changed` are the logits [vocab] after penalties.
+        """
+        at_hand = AtHand.of(top, logits, changed) if self._filter else None
+        if self._filter is None or at_hand is None:
             return None
-        kept = self._filter(at_hand, self._heat(at_hand.candidates), self.temperature)
+        candidates = at_hand.candidates()
+        if not len(candidates.ids):  # all of them are forbidden
+            return None
+        kept = self._filter(at_hand, candidates, self._heat(candidates), self.temperature)
         return None if kept is None else self._rest(kept)
 
 
@@ -74,8 +127,8 @@ def _split(steps: Sequence[Warper]) -> tuple[partial[Candidates] | None, Sequenc
 def _filter(step: Warper) -> partial[Candidates | None] | None:
     """How a chain's first filter works on what is at hand, where it does.
 
-    It takes that, its logits after the temperature, and the temperature; it gives what it keeps, or
-    None where not all of that is at hand.
+    It takes that, its candidates before and after the temperature, and the temperature; it gives
+    what it keeps, or None where not all of that is at hand.
     """
     ways: dict[Any, Callable[..., Candidates | None]] = {
         warpers.top_k: _top_k,
@@ -88,10 +141,15 @@ def _filter(step: Warper) -> partial[Candidates | None] | None:
 
 
 def _top_k(
-    at_hand: AtHand, heated: Candidates, temperature: float, *, k: int = warpers.DEFAULT_TOP_K
+    at_hand: AtHand,
+    candidates: Candidates,
+    heated: Candidates,
+    temperature: float,
+    *,
+    k: int = warpers.DEFAULT_TOP_K,
 ) -> Candidates | None:
     """The k largest and their equals, where all else is below them."""
-    logits = at_hand.candidates.logits
+    logits = candidates.logits
     if k > len(logits):
         return None
     smallest = np.partition(logits, len(logits) - k)[len(logits) - k]
@@ -99,7 +157,7 @@ def _top_k(
 
 
 def _min_p(
-    at_hand: AtHand, heated: Candidates, temperature: float, *, p: float
+    at_hand: AtHand, candidates: Candidates, heated: Candidates, temperature: float, *, p: float
 ) -> Candidates | None:
     """The tokens near the best one, where all else is further from it."""
     last = at_hand.top.logits[-1] / temperature
@@ -108,15 +166,18 @@ def _min_p(
 
 
 def _top_p(
-    at_hand: AtHand, heated: Candidates, temperature: float, *, p: float
+    at_hand: AtHand, candidates: Candidates, heated: Candidates, temperature: float, *, p: float
 ) -> Candidates | None:
     """The fewest most probable tokens that reach `p` of the whole row, where these do."""
-    (_, logits, _, sums), _, is_changed = at_hand
-    if is_changed or sums is None:  # what penalties made of the whole row's sum isn't known
+    total = at_hand.total(temperature)
+    if total is None:
         return None
-    falling = logits / temperature
-    reached = np.cumsum(np.exp(falling - falling[0]), dtype=np.float64)
-    last = int(np.searchsorted(reached, p * sums.sum(dtype=np.float64)))
+    top = at_hand.top
+    falling = np.sort(heated.logits)[::-1]
+    reached = np.cumsum(np.exp(falling - top.logits[0] / temperature), dtype=np.float64)
+    last = int(np.searchsorted(reached, p * total))
     if last == len(falling) or np.count_nonzero(falling == falling[last]) > 1:
         return None  # of equals the lowest ids stay: temperature may have made others equal, too
+    if len(at_hand.moved) and falling[last] - top.logits[-1] / temperature < _MARGIN:
+        return None
     return heated.where(heated.logits >= falling[last])

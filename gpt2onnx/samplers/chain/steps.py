@@ -113,12 +113,6 @@ def warper_steps(
         yield _state("mirostat_mode", params, mirostat).warp
 
 
-def raises_any(params: GenerationParams) -> bool:
-    """Whether penalties may raise the logit of a token that the history doesn't have."""
-    forced = params.forced_bos_token_id is not None or params.forced_eos_token_ids
-    return bool(params.logit_bias or forced)
-
-
 def _breaker_ids(params: GenerationParams) -> IntArray:  # [k]
     texts = [breaker for breaker in params.dry_breakers if isinstance(breaker, str)]
     if texts:
