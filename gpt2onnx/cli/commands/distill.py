@@ -27,6 +27,7 @@ gpt2onnx[train]; a GPU is used where PyTorch finds one."""
 EXAMPLES = [
     "gpt2onnx distill openai-community/gpt2 gpt2-6 --layers 6 --text *.txt",
     "gpt2onnx distill demo my-draft --layers 2 --width 64 --samples 500",
+    "gpt2onnx distill demo draft --layers 2 --text *.txt --samples 6000 --greedy",
     "gpt2onnx distill demo my-draft --layers 2 --width 64 --samples 500 --resume",
 ]
 
@@ -69,7 +70,14 @@ def _add_texts(parser: Parser) -> None:
         "--samples",
         type=int,
         metavar="N",
-        help="without texts: how many the teacher writes (default: 2000)",
+        help="how many the teacher writes: behind pieces of the others, or on its own where there "
+        "are none (default, then: 2000)",
+    )
+    group.add_argument(
+        "--greedy",
+        action="store_true",
+        help="behind the others it writes its most likely tokens, for a draft to foresee (default: "
+        "drawn as it is)",
     )
 
 
@@ -118,8 +126,8 @@ def _add_training(parser: Parser) -> None:
 
 # Options that are distill's own parameters, by the same names.
 OPTIONS = (
-    *("layers", "width", "samples", "hours", "steps", "tokens", "window", "learning_rate"),
-    *("text_share", "seed", "device", "resume", "time_it", "revision"),
+    *("layers", "width", "samples", "greedy", "hours", "steps", "tokens", "window"),
+    *("learning_rate", "text_share", "seed", "device", "resume", "time_it", "revision"),
 )
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from gpt2onnx.tokenizer.codec import encode
 Ids = NDArray[np.int64]
 
 HELD_OUT_SHARE = 0.05  # of the texts' characters, at their end, where none are given
-KEYS = ("stream", "held_out", "ends", "held_out_bytes")
+KEYS = ("stream", "held_out", "ends", "held_out_bytes", "stride", "given")
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,17 @@ class Corpus:
     """Documents' tokens, each behind the model's first token, if it has one.
 
     `stream` [tokens] are those to learn from, end to end; `held_out` the others, and `ends` where
-    each of its documents ends; `held_out_bytes` the length of their text.
+    each of its documents ends; `held_out_bytes` the length of their text. Texts that a teacher
+    wrote have `stride` tokens each, where windows to learn from begin; the first `given` of each
+    aren't its own, and neither learned nor judged.
     """
 
     stream: Ids
     held_out: Ids
     ends: Ids
     held_out_bytes: int
+    stride: int = 1
+    given: int = 0
 
     def check(self, positions: int) -> None:
         """Raise PromptError where less than a context is there to learn, or nothing to measure."""
@@ -47,9 +52,16 @@ class Corpus:
             )
 
     def batch(self, rng: np.random.Generator, rows: int, window: int) -> Ids:
-        """Windows from anywhere to learn from, [rows, window + 1]."""
-        starts = rng.integers(len(self.stream) - window, size=(rows, 1))
+        """Windows to learn from, [rows, window + 1]."""
+        places = -(-(len(self.stream) - window) // self.stride)
+        starts = self.stride * rng.integers(places, size=(rows, 1))
         found: Ids = self.stream[starts + np.arange(window + 1)]
+        return found
+
+    def learned(self, rows: int, window: int) -> NDArray[np.int64]:
+        """Which of a batch's predictions are learned from, of all [rows * window]."""
+        places = np.arange(rows * window).reshape(rows, window)
+        found: Ids = places[:, np.arange(1, window + 1) % self.stride >= self.given].ravel()
         return found
 
     def pieces(self, size: int, most: int | None = None) -> Iterator[Ids]:
@@ -66,16 +78,14 @@ class Corpus:
                 told += min(size, len(document) - 1 - start)
 
     def save(self, path: Path) -> None:
-        size = np.array(self.held_out_bytes)
-        np.savez(
-            path, stream=self.stream, held_out=self.held_out, ends=self.ends, held_out_bytes=size
-        )
+        parts: dict[str, Any] = {key: getattr(self, key) for key in KEYS}
+        np.savez(path, **parts)
 
     @classmethod
     def load(cls, path: Path) -> Corpus:
         with np.load(path, allow_pickle=False) as saved:
-            stream, held_out, ends, size = (saved[key] for key in KEYS)
-        return cls(stream, held_out, ends, int(size))
+            stream, held_out, ends, *numbers = (saved[key] for key in KEYS)
+        return cls(stream, held_out, ends, *map(int, numbers))
 
 
 def of_texts(

@@ -30,7 +30,7 @@ from gpt2onnx.smaller.checkpoint import open_source
 from gpt2onnx.smaller.distill.corpus import Corpus, of_texts
 from gpt2onnx.smaller.distill.recipe import Recipe
 from gpt2onnx.smaller.distill.run_folder import RunFolder
-from gpt2onnx.smaller.distill.samples import written
+from gpt2onnx.smaller.distill.samples import behind, on_its_own
 from gpt2onnx.smaller.distill.student import student_of
 from gpt2onnx.smaller.distill.teaching import Teaching, Worth
 from gpt2onnx.smaller.distill.training import Progress, deterministic
@@ -67,6 +67,7 @@ def distill(
     texts: Sequence[str] = (),
     held_out: Sequence[str] = (),
     samples: int | None = None,
+    greedy: bool = False,
     hours: float | None = None,
     steps: int | None = None,
     tokens: int = 4096,
@@ -82,8 +83,10 @@ def distill(
 ) -> Distilled:
     """Train a student with fewer `layers`, and of a smaller `width`, on its teacher's logits.
 
-    texts: what it reads; without any its teacher writes `samples` texts. held_out: texts to measure
-    it on; by default the end of the others. hours, or steps: how long; in the first case a few
+    texts: what it reads; without any its teacher writes `samples` texts. With both the teacher
+    writes so many, each behind a piece of the texts, drawn as it is or, with `greedy`, its most
+    likely tokens: what a draft for greedy decoding is to foresee. held_out: texts to measure it on;
+    by default the end of the others. hours, or steps: how long; in the first case a few
     steps are timed. tokens, window: of a step, and of each of its rows. text_share: how much of the
     loss is the text's own, and not its teacher's logits'. resume: go on with a run that was
     stopped, which was called with the same; its folder is OUT.distill until it is over, with the
@@ -93,8 +96,14 @@ def distill(
     InstallationError.
     """
     flag("resume", resume)
+    flag("greedy", greedy)
     device = _device(device)
-    _check_length(hours, steps, texts, samples)
+    _check_length(hours, steps)
+    if greedy and (not texts or samples is None):
+        raise ParameterError(
+            *(Given("greedy", greedy), " is how the teacher goes on from texts: give "),
+            *(Given("texts"), " and ", Given("samples"), ", or leave it out"),
+        )
     if held_out and not texts:
         raise ParameterError(
             *(Given("held_out"), " has no effect where the teacher writes the texts: give "),
@@ -120,6 +129,7 @@ def distill(
         "layers": layers,
         "width": width,
         "samples": samples,
+        "greedy": greedy,
         "hours": hours,
         "steps": steps,
     }
@@ -128,7 +138,7 @@ def distill(
         training = teaching.resume(asked, recipe)
     else:
         teaching.run.require_none()
-        corpus = _corpus(checkpoint, texts, held_out, samples, seed, progress)
+        corpus = _corpus(checkpoint, texts, held_out, samples, greedy, recipe, progress)
         training = teaching.begin(asked, recipe, corpus, hours)
     with deterministic():
         training.run(progress)
@@ -142,15 +152,21 @@ def _corpus(
     texts: Sequence[str],
     held_out: Sequence[str],
     samples: int | None,
-    seed: int,
+    greedy: bool,
+    recipe: Recipe,
     progress: Progress,
 ) -> Corpus:
-    first = _first_token(teacher)
-    if texts:
-        return of_texts(teacher.tokenizer, first, texts, held_out)
+    first, seed = _first_token(teacher), recipe.seed
+    read = of_texts(teacher.tokenizer, first, texts, held_out) if texts else None
+    if read and samples is None:
+        return read
+    count = SAMPLES if samples is None else samples
     with work_folder("distill") as folder:
         model = export(teacher.folder, folder / "teacher", verify=False).folder
-        return written(model, first, SAMPLES if samples is None else samples, seed, progress)
+        if read is None:
+            return on_its_own(model, first, count, seed, progress)
+        window = min(recipe.window, recipe.positions - 1)
+        return behind(model, read, count, window, greedy, seed, progress)
 
 
 def _first_token(teacher: Checkpoint) -> int | None:
@@ -171,9 +187,7 @@ def _digest(*parts: Any) -> str:
     return digest.hexdigest()
 
 
-def _check_length(
-    hours: float | None, steps: int | None, texts: Sequence[str], samples: int | None
-) -> None:
+def _check_length(hours: float | None, steps: int | None) -> None:
     if hours is not None and steps is not None:
         raise ParameterError(
             *(Given("hours", hours), " and ", Given("steps", steps)),
@@ -181,8 +195,6 @@ def _check_length(
         )
     if hours is not None and not (type(hours) in (int, float) and 0 < hours < math.inf):
         raise ParameterError(Given("hours", hours), ": expected a number above 0")
-    if texts and samples is not None:
-        raise ParameterError(Given("samples", samples), " has no effect beside texts; leave it out")
 
 
 def _device(device: str) -> str:

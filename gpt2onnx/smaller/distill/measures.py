@@ -50,27 +50,32 @@ def _exp(nats: float) -> float:
 
 
 def measure(
-    student: Any, teacher: Any, pieces: Iterable[NDArray[np.int64]], device: str
+    student: Any, teacher: Any, pieces: Iterable[NDArray[np.int64]], device: str, given: int = 0
 ) -> Measure:
-    """Of models of transformers', over pieces [n + 1] of a text, each at the first positions."""
+    """Of models of transformers', over pieces [n + 1] of a text, each at the first positions.
+
+    The first `given` tokens of each piece aren't judged.
+    """
     import torch
     from torch.nn.functional import kl_div, nll_loss
 
-    sums, tokens = np.zeros(4), 0
+    sums, tokens, first = np.zeros(4), 0, max(given - 1, 0)
     student.eval()
     with torch.inference_mode():
         for piece in pieces:
             ids = torch.from_numpy(piece).to(device)
-            wanted, found = (
-                model(input_ids=ids[None, :-1], use_cache=False).logits[0].float().log_softmax(-1)
-                for model in (teacher, student)
-            )
+            wanted, found = (_logprobs(model, ids)[first:] for model in (teacher, student))
             sums += [
-                nll_loss(found, ids[1:], reduction="sum").item(),
-                nll_loss(wanted, ids[1:], reduction="sum").item(),
+                nll_loss(found, ids[first + 1 :], reduction="sum").item(),
+                nll_loss(wanted, ids[first + 1 :], reduction="sum").item(),
                 kl_div(found, wanted, reduction="sum", log_target=True).item(),
                 (found.argmax(-1) == wanted.argmax(-1)).sum().item(),
             ]
-            tokens += len(ids) - 1
+            tokens += len(ids) - 1 - first
     nats, teacher_nats, kl_nats, foreseen = sums
     return Measure(tokens, float(nats), float(teacher_nats), float(kl_nats), int(foreseen))
+
+
+def _logprobs(model: Any, ids: Any) -> Any:
+    """[n + 1] -> [n, vocab]."""
+    return model(input_ids=ids[None, :-1], use_cache=False).logits[0].float().log_softmax(-1)

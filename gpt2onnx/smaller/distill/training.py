@@ -121,12 +121,16 @@ class Training:
         # A short window stands anywhere, so that every position learns from the first step on.
         starts = rng.integers(self.recipe.positions // window, size=(rows, 1)) * window
         positions = torch.from_numpy(starts + np.arange(window)).to(self.device)
-        with torch.no_grad():
-            wanted = self._log_probabilities(self.teacher, ids[:, :-1], positions)
-        found = self._log_probabilities(self.student, ids[:, :-1], positions)
-        kl = kl_div(found, wanted, reduction="batchmean", log_target=True)
+        learned = torch.from_numpy(self.corpus.learned(rows, window)).to(self.device)
+        found = self._log_probabilities(self.student, ids[:, :-1], positions)[learned]
+        text = nll_loss(found, ids[:, 1:].flatten()[learned])
         share = self.recipe.text_share
-        return (1 - share) * kl + share * nll_loss(found, ids[:, 1:].reshape(-1))
+        if share == 1:
+            return text
+        with torch.no_grad():
+            wanted = self._log_probabilities(self.teacher, ids[:, :-1], positions)[learned]
+        kl = kl_div(found, wanted, reduction="batchmean", log_target=True)
+        return (1 - share) * kl + share * text
 
     def _log_probabilities(self, model: Any, ids: Any, positions: Any) -> Any:
         """[rows, window] -> [rows * window, vocab]."""
@@ -138,7 +142,8 @@ class Training:
 
     def _measure(self) -> None:
         pieces = self.corpus.pieces(self.recipe.positions, MEASURED)
-        self.measured = measure(self.student, self.teacher, pieces, self.device)
+        given = self.corpus.given
+        self.measured = measure(self.student, self.teacher, pieces, self.device, given)
         share = self.recipe.text_share
         loss = (1 - share) * self.measured.kl
         loss += share * self.measured.nats / self.measured.tokens

@@ -33,7 +33,7 @@ def test_options_reach_the_library(run: Run, monkeypatch: pytest.MonkeyPatch, te
     texts = ("--text", text, text, "--held-out", text)
     numbers = ("--layers", 1, "--width", 8, "--hours", 0.5, "--tokens", 9, "--window", 3)
     more = ("--learning-rate", 0.1, "--text-share", 0, "--seed", 4, "--device", "cpu")
-    run("distill", "a/b", "out", *texts, *numbers, *more, "--resume", "--no-time")
+    run("distill", "a/b", "out", *texts, *numbers, *more, "--greedy", "--resume", "--no-time")
     (teacher, given), (other, also_given) = calls
     assert (teacher, other) == ((CHECKPOINT, "out"), ("a/b", "out"))
     assert given.keys() == also_given.keys() == {*OPTIONS, "texts", "held_out", "progress"}
@@ -41,6 +41,7 @@ def test_options_reach_the_library(run: Run, monkeypatch: pytest.MonkeyPatch, te
         "layers": 2,
         "width": None,
         "samples": None,
+        "greedy": False,
         "hours": None,
         "steps": None,
         "tokens": 4096,
@@ -59,6 +60,7 @@ def test_options_reach_the_library(run: Run, monkeypatch: pytest.MonkeyPatch, te
         "layers": 1,
         "width": 8,
         "samples": None,
+        "greedy": True,
         "hours": 0.5,
         "steps": None,
         "tokens": 9,

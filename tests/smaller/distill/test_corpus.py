@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,13 +49,27 @@ def test_batches_are_windows_of_the_stream() -> None:
     assert np.array_equal(batch, corpus(3).batch(np.random.default_rng(0), 40, 8))
 
 
+def test_of_what_a_teacher_wrote_only_that_is_learned() -> None:
+    texts = [np.array([-1, -1, -1, *range(10 * n, 10 * n + 6)]) for n in range(1, 5)]
+    found = replace(of_ids(texts, [np.arange(3)], 1), stride=9, given=3)
+    for window in (8, 20):
+        batch = found.batch(np.random.default_rng(0), 30, window)
+        assert (batch[:, 0] == -1).all()
+        assert (batch[:, 3] % 10 == 0).all()
+        assert set(batch[:, 3].tolist()) == ({10, 20, 30, 40} if window == 8 else {10, 20})
+        predicted = batch[:, 1:].ravel()
+        learned = found.learned(30, window)
+        assert sorted(learned) == np.flatnonzero(predicted != -1).tolist()
+    assert of_ids([np.arange(50)], [], 1).learned(2, 3).tolist() == [0, 1, 2, 3, 4, 5]
+
+
 def test_it_is_kept(tmp_path: Path) -> None:
-    before = corpus(6, 3)
+    before = replace(corpus(6, 3), stride=5, given=2)
     before.save(tmp_path / "corpus.npz")
     after = Corpus.load(tmp_path / "corpus.npz")
     for name in ("stream", "held_out", "ends"):
         assert np.array_equal(getattr(after, name), getattr(before, name))
-    assert after.held_out_bytes == 7
+    assert (after.held_out_bytes, after.stride, after.given) == (7, 5, 2)
 
 
 def test_too_little_text(checkpoint: Path) -> None:

@@ -28,7 +28,9 @@ from gpt2onnx.smaller.distill.corpus import of_ids
 from gpt2onnx.smaller.distill.distill import Distilled, distill
 from gpt2onnx.smaller.distill.measures import measure
 from gpt2onnx.smaller.distill.recipe import Recipe
+from gpt2onnx.smaller.distill.samples import behind
 from gpt2onnx.smaller.distill.training import steps_in
+from gpt2onnx.staging import work_folder
 from tests.checkpoints import make_checkpoint
 from tests.export.logits import load_reference, reference_logits
 
@@ -172,6 +174,37 @@ def test_a_teacher_writes_where_there_is_no_text(checkpoint: Path, tmp_path: Pat
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
 
 
+@pytest.mark.parametrize("greedy", [False, True])
+def test_a_teacher_goes_on_from_texts(checkpoint: Path, tmp_path: Path, greedy: bool) -> None:
+    options = {"samples": 40, "greedy": greedy, "text_share": 1.0, "steps": 60}
+    made = run(checkpoint, tmp_path / "a", **options)
+    assert made.worth.measure.tokens == 2 * 9  # of two texts what the teacher wrote
+    again = tmp_path / "b"
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint, again, **options, progress=Stop(3))
+    assert run(checkpoint, again, **options, resume=True).worth == made.worth
+    assert digest(tmp_path / "a") == digest(again)
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint, tmp_path / "c", **options, progress=Stop(1))
+    with pytest.raises(ParameterError, match=f"greedy={not greedy}: the run in .* with {greedy}"):
+        run(checkpoint, tmp_path / "c", **{**options, "greedy": not greedy}, resume=True)
+
+
+def test_what_it_writes_greedily_is_its_own_choice(checkpoint: Path) -> None:
+    from gpt2onnx.export.exporter import export
+
+    texts = of_ids([np.arange(200) % 256], [np.arange(90) % 256], 90)
+    with work_folder("distill") as folder:
+        model = export(checkpoint, folder / "model", precision="fp32", verify=False).folder
+        found = behind(model, texts, 20, 16, True, 0, lambda *_, **__: None)
+    assert (found.stride, found.given) == (17, 8)
+    teacher = load_reference(checkpoint)
+    for document in [*found.stream.reshape(20, 17), *found.held_out.reshape(1, 17)]:
+        assert (np.diff(document[:8]) % 256 == 1).all()  # a piece of the text
+        chosen = reference_logits(teacher, document[:-1]).argmax(-1)
+        assert chosen[7:].tolist() == document[8:].tolist()
+
+
 def test_the_draft_is_timed(checkpoint: Path, tmp_path: Path) -> None:
     made = run(checkpoint, tmp_path / "student", time_it=True, steps=1)
     assert made.worth.speedup is not None
@@ -216,7 +249,14 @@ def test_the_type_is_the_teacher_s(tmp_path: Path) -> None:
     [
         ({"layers": 3}, ParameterError, "layers=3: expected 1 to 2"),
         ({"texts": [""]}, PromptError, "the 64 of a context, and some held out, found 0 and 0"),
-        ({"samples": 5}, ParameterError, "samples=5 has no effect beside texts"),
+        ({"samples": 5, "held_out": ["abcdef"]}, PromptError, "the 8 that a sample begins with, "),
+        (
+            {"greedy": True},
+            ParameterError,
+            "greedy=True is how the teacher goes on from texts: giv",
+        ),
+        ({"greedy": 1}, ParameterError, "greedy=1: expected True or False"),
+        ({"texts": (), "samples": 5, "greedy": True}, ParameterError, "greedy=True is how"),
         ({"texts": (), "samples": 1}, ParameterError, "samples=1: expected an integer of at leas"),
         ({"texts": (), "held_out": ["a"]}, ParameterError, "held_out has no effect where"),
         ({"steps": 0}, ParameterError, "steps=0: expected"),
