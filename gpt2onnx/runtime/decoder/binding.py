@@ -27,6 +27,7 @@ class Binding:
         self._session, self._shape = session, shape
         self._rows: tuple[ref[Arena], int, int] | None = None  # whose memory is the cache's to free
         self._held: dict[str, NDArray[Any]] = {}  # inputs that are bound
+        self._filled: dict[str, ref[NDArray[Any]]] = {}  # outputs that are, to others' memory
 
     def feed(self, name: str, value: NDArray[Any]) -> None:
         """Give the graph an input: into the array that is bound already, where it has that shape.
@@ -41,8 +42,11 @@ class Binding:
             self.raw.bind_cpu_input(name, held)
 
     def fill(self, name: str, to: NDArray[Any]) -> None:
-        """Have an output written to a contiguous array."""
-        self.raw.bind_output(name, "cpu", 0, to.dtype.type, to.shape, to.ctypes.data)
+        """Have an output written to a contiguous array, unless it already is."""
+        filled = self._filled.get(name)
+        if filled is None or filled() is not to:
+            self.raw.bind_output(name, "cpu", 0, to.dtype.type, to.shape, to.ctypes.data)
+            self._filled[name] = ref(to)
 
     def use(self, arena: Arena, first: int, count: int) -> None:
         """Bind past and present to `count` rows from `first` on, unless they already are."""

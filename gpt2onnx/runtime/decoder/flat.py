@@ -8,7 +8,7 @@ the steps of all rows. The cache is an input that the graph writes to. Knows the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import accumulate, islice, pairwise
 from typing import Any, TypeAlias
 from weakref import ref
 
@@ -23,6 +23,7 @@ from gpt2onnx.runtime.decoder.kv_cache import CacheRow, KVCache
 from gpt2onnx.runtime.decoder.protocol import (
     EVERY,
     NO_LOGITS,
+    Ids,
     Logits,
     Read,
     Result,
@@ -65,6 +66,7 @@ class FlatDecoder(CachedRows):
         self.top = int(session.outputs["top_ids"].shape[-1])
         self._binding = _ArenaBinding(session, self.cache.shape)
         self._unread: Logits = NO_LOGITS  # memory for logits that nobody looks at
+        self._top: dict[str, NDArray[Any]] = {}
 
     def gather(self, rows: Sequence[CacheRow]) -> None:
         """Does nothing: a run takes any rows."""
@@ -83,27 +85,29 @@ class FlatDecoder(CachedRows):
     def _run(self, reads: Sequence[Read]) -> list[Result]:
         """One run of all these reads' tokens."""
         counts = [len(each.ids) for each in reads]
-        lengths = np.repeat([each.row.length for each in reads], counts)
-        starts = np.cumsum([0, *counts[:-1]])
-        slots = lengths + np.arange(len(lengths)) - np.repeat(starts, counts)
+        places = [np.arange(start, end) for start, end in pairwise(accumulate(counts, initial=0))]
+        lengths = [each.row.length for each in reads]
+        slots = _end_to_end(
+            [np.arange(n, n + count) for n, count in zip(lengths, counts, strict=True)]
+        )
         positions, attention_mask = slots, NOTHING_HIDDEN
         if reads[0].attention_mask is not None:  # it is alone
             attention_mask = reads[0].attention_mask
-            positions = lengths + attention_mask.sum(axis=1) - 1
+            positions = lengths[0] + attention_mask.sum(axis=1) - 1
         wanted = [
-            start + np.arange(count)[EVERY if each.hidden else each.wanted]
-            for start, count, each in zip(starts, counts, reads, strict=True)
+            each_places[EVERY if each.hidden else each.wanted]
+            for each_places, each in zip(places, reads, strict=True)
         ]
         feeds = {
-            "input_ids": np.concatenate([each.ids for each in reads]),
+            "input_ids": _end_to_end([each.ids for each in reads]),
             "position_ids": positions,
             "rows": np.repeat([each.row.index for each in reads], counts),
             "slots": slots,
-            "logits_index": np.concatenate(wanted),
+            "logits_index": _end_to_end(wanted),
             "attention_mask": attention_mask,
         }
-        ends = np.cumsum([len(places) for places in wanted])
-        spans = [slice(end - len(places), end) for end, places in zip(ends, wanted, strict=True)]
+        ends = list(accumulate(map(len, wanted)))
+        spans = [slice(end - len(some), end) for end, some in zip(ends, wanted, strict=True)]
         outputs = self._outputs({**feeds, **_choices(reads, spans)}, self._logits(reads, ends[-1]))
         for each in reads:
             each.row.length += len(each.ids)
@@ -113,9 +117,9 @@ class FlatDecoder(CachedRows):
         """Where logits go: new memory, unless the largest may settle what all reads need."""
         if any(each.needs >= self.top for each in reads):
             return np.empty((count, self.vocab_size), np.float32)
-        if len(self._unread) < count:
+        if len(self._unread) != count:
             self._unread = np.empty((count, self.vocab_size), np.float32)
-        return self._unread[:count]
+        return self._unread
 
     def _outputs(self, feeds: Arrays, logits: Logits) -> Arrays:
         """Run the graph: its outputs, [wanted, width] or [choices, width]."""
@@ -124,17 +128,23 @@ class FlatDecoder(CachedRows):
         binding.bind(arena)
         for name, value in feeds.items():
             binding.feed(name, value)
-        outputs: dict[str, NDArray[Any]] = {"logits": logits}
-        counts = dict.fromkeys(TOP, len(feeds["top_index"]))
+        outputs = {"logits": logits, **self._top_outputs(len(feeds["top_index"]))}
         if self.hidden_size:
-            counts["hidden_states"] = len(logits)
-        for name, count in counts.items():
-            dtype, shape = self.session.outputs[name]
-            outputs[name] = np.empty((count, int(shape[-1])), dtype)
+            outputs["hidden_states"] = self._output("hidden_states", len(logits))
         for name, output in outputs.items():
             binding.fill(name, output)
         self.session.run(binding.raw)
-        return outputs
+        return outputs | {name: outputs[name].copy() for name in TOP}
+
+    def _top_outputs(self, count: int) -> dict[str, NDArray[Any]]:
+        """Memory that stays bound for as long as runs choose behind as many tokens."""
+        if not self._top or len(self._top[TOP[0]]) != count:
+            self._top = {name: self._output(name, count) for name in TOP}
+        return self._top
+
+    def _output(self, name: str, count: int) -> NDArray[Any]:
+        dtype, shape = self.session.outputs[name]
+        return np.empty((count, int(shape[-1])), dtype)
 
     def _results(
         self, reads: Sequence[Read], spans: Sequence[slice], outputs: Arrays
@@ -161,11 +171,17 @@ def _choices(reads: Sequence[Read], spans: Sequence[slice]) -> Arrays:
         for each, span in zip(reads, spans, strict=True)
         if each.temperature is not None
     ]
+    if not chosen:
+        return {"top_index": NO_PLACES, "temperatures": NO_PLACES}
     places = [place for place, _ in chosen]
     return {
-        "top_index": np.concatenate([NO_PLACES, *places]),
+        "top_index": _end_to_end(places),
         "temperatures": np.repeat([t for _, t in chosen], [len(place) for place in places]),
     }
+
+
+def _end_to_end(parts: Sequence[Ids]) -> Ids:  # [n] each
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _runs(parts: Iterable[tuple[int, Read]]) -> Iterator[list[tuple[int, Read]]]:
