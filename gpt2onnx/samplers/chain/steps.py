@@ -113,6 +113,12 @@ def warper_steps(
         yield _state("mirostat_mode", params, mirostat).warp
 
 
+def draws_each(params: GenerationParams) -> int:
+    """How many random numbers a token takes: the draw's, and those of warpers that draw."""
+    warpings = [PARAMETERS[name].warping for name in params.active_warpers]
+    return 1 + sum(each.draws for each in warpings if each)
+
+
 def raises_any(params: GenerationParams) -> bool:
     """Whether penalties may raise the logit of a token that the history doesn't have."""
     forced = params.forced_bos_token_id is not None or params.forced_eos_token_ids
