@@ -37,11 +37,15 @@ class Asked(NamedTuple):
 
 
 class Served(NamedTuple):
-    """What came of requests: the tokens of each, seconds to the first one, and all in all."""
+    """What came of requests: the tokens of each, seconds to the first one, and all in all.
+
+    `taken` are, of an engine, the seconds until it had a request.
+    """
 
     tokens: list[list[int]]
     first: list[float]
     seconds: float
+    taken: Sequence[float] = ()
 
     @property
     def rate(self) -> float:
@@ -134,15 +138,16 @@ def engine(rows: int) -> Way:
 
         with gpt2onnx.Engine(model, max_rows=rows) as running:
             started = time.monotonic()
-            there, followers = arriving(asked, started), []
+            there, followers, taken = arriving(asked, started), [], list[float]()
             while (number := there.get()) is not None:
                 each = asked[number]
                 handle = running.submit(each.prompt, max_new_tokens=each.new_tokens, **ENDLESS)
+                taken.append(time.monotonic() - started - each.arrival)
                 followers.append(threading.Thread(target=follow, args=(number, handle)))
                 followers[-1].start()
             for follower in followers:
                 follower.join()
-            return Served(tokens, first, time.monotonic() - started)
+            return Served(tokens, first, time.monotonic() - started, taken)
 
     return run
 

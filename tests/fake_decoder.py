@@ -64,6 +64,7 @@ class FakeDecoder:
     """
 
     can_branch = True
+    exact_steps = True
     hidden_size = 0
     chunk = 1 << 20
     top = 0

@@ -141,7 +141,7 @@ class Model:
         parameters: GenerationParams' fields, by transformers' names (docs/parameters.md has them
             all). What isn't given, the model's own generation_config.json says.
 
-        Four of them at more length:
+        Five of them at more length:
 
         - best_of draws that many, and gives the num_return_sequences best of them, by the model's
           own mean log-probability of a token, best first.
@@ -150,6 +150,11 @@ class Model:
         - `stop_fn(sequence_index, history)` is told all tokens of a sequence, prompt and new, after
           each one but an end token and one that completes a stop string or a form. Where it says
           True that token is the last, and finish_reason is "stopped".
+        - prefill_ids are tokens that the text begins with, as if they had been chosen: limits,
+          penalties, stop strings, forms and the seed's random numbers count them in, and what comes
+          behind them is given, bit for bit what a run gives that has chosen them. Where they
+          complete the text nothing follows, and finish_reason says why it ended. best_of compares
+          what follows.
         - regex, json_schema, grammar and choices hold the text to a form. finish_reason is "eos" or
           "stop" where it is complete; otherwise a limit cut it short.
 
@@ -332,7 +337,8 @@ class Model:
             TextSequence(self.tokenizer, params, prompt, index, draw, grammar)
             for index, (prompt, draw) in enumerate(draws)
         ]
-        sequences = [writer.sequence for writer in writers]
+        begun = [writer.sequence for writer in writers]
+        sequences = [each for each in begun if not each.finish_reason]
         tasks: Sequence[Task[Step]]
         if strategy is None:
             tasks = plain_tasks(self.decoder, sequences, whole=top.wanted or entropies)

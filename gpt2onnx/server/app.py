@@ -23,6 +23,7 @@ from gpt2onnx.server.json_answer import JsonAnswer
 from gpt2onnx.server.keys import Keys
 from gpt2onnx.server.metrics import Metrics
 from gpt2onnx.server.openapi import Lookup, document
+from gpt2onnx.server.places import Places
 from gpt2onnx.server.playground import FOLDER, playground, playground_file
 from gpt2onnx.server.schemas import INTEGER, STRING, array_of, constant, record
 from gpt2onnx.server.served import ServedModels
@@ -61,6 +62,7 @@ def make_app(models: ServedModels, rules: Rules) -> Gate:
     metrics = Metrics(models, frozenset(route.path for route in routes))
     gate = Gate(app, rules.keys, rules.hosts, rules.most_of_key, metrics.observe)
     app.state.models, app.state.metrics, app.state.gate = models, metrics, gate
+    app.state.places = Places(models)
     app.state.queue_timeout = rules.queue_timeout
     app.state.document = document(ENDPOINTS, LOOKUPS, rules.keys is not None)
     return gate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from gpt2onnx.runtime.decoding.beams import Observer
@@ -78,11 +78,20 @@ class Options:
 
 @dataclass(frozen=True)
 class AskedPrompt:
-    """A prompt as it is read: its ids [n], and its text where the answer begins with it."""
+    """A prompt as it is read: its ids [n], and its text where the answer begins with it.
+
+    `prefill` are the tokens that stand behind it already, and that the answer doesn't tell.
+    """
 
     ids: list[int]
     text: str = ""
     is_empty: bool = False  # it was given as nothing, and read as BOS
+    prefill: tuple[int, ...] = ()
+
+    @property
+    def context(self) -> list[int]:
+        """All that the answer goes on from."""
+        return [*self.ids, *self.prefill]
 
 
 @dataclass(frozen=True)
@@ -187,11 +196,23 @@ def prepared(
     count = parameters.get("num_return_sequences", 1)
     require_few(parameters.get("best_of", count), len(prompts))
     params = served.model.params(parameters)
-    read = [_prompt(served, each, options, parameters) for each in prompts]
+    _check_prefill(params, options, max_tokens)
+    read = [
+        replace(_prompt(served, each, options, parameters), prefill=params.prefill)
+        for each in prompts
+    ]
     if "negative_prompt" in fields:
         parameters["negative_prompt"] = fields["negative_prompt"]
     priority, only_read = fields.get("priority", 0), max_tokens == 0
     return Prepared(served, options, read, params, parameters, count, priority, only_read)
+
+
+def _check_prefill(params: GenerationParams, options: Options, max_tokens: int | None) -> None:
+    """Raises RequestError for what doesn't go with tokens that the text begins with already."""
+    if params.prefill and options.echo:
+        raise refusal("echo", "with prefill_ids: the text would miss them; leave one of them out")
+    if params.prefill and max_tokens == 0:
+        raise refusal("max_tokens", "is 0 with prefill_ids: expected more than they have")
 
 
 def _prompt(
@@ -218,7 +239,7 @@ def head_schema(kind: str) -> dict[str, Schema]:
 
 def usage(groups: Sequence[Sequence[Generation]]) -> dict[str, int]:
     """How many tokens were read and written."""
-    read = sum(len(group[0].prompt_token_ids) for group in groups)
+    read = sum(len(group[0].prompt_token_ids) + len(group[0].prefill_ids) for group in groups)
     written = sum(len(each.token_ids) for group in groups for each in group)
     return {
         "prompt_tokens": read,

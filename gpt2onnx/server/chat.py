@@ -224,8 +224,26 @@ async def _objects(asked: Asked) -> AsyncGenerator[Mapping[str, Any], None]:
             choice = {"index": token.sequence, "delta": delta, "logprobs": logprobs}
             ended = None if delta else finish_reason(token.finish_reason)
             yield {**head, "choices": [{**choice, "finish_reason": ended}], **more}
+    if len(begun) < asked.count:
+        for choice in _whole_before(asked, await asked.handle, begun):
+            yield {**head, "choices": [choice], **more}
     if asked.options.include_usage:
         yield {**head, "choices": [], "usage": usage(asked.groups(await asked.handle))}
+
+
+def _whole_before(asked: Asked, results: Any, begun: set[int]) -> list[dict[str, Any]]:
+    """The ends of messages that were whole before their first token."""
+    (group,) = asked.groups(results)
+    return [
+        {
+            "index": index,
+            "delta": {"role": "assistant"},
+            "logprobs": None,
+            "finish_reason": finish_reason(each.finish_reason),
+        }
+        for index, each in enumerate(group)
+        if index not in begun
+    ]
 
 
 def _deltas(token: Token, begun: set[int]) -> list[dict[str, str]]:

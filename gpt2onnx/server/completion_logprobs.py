@@ -26,7 +26,7 @@ class Listing:
         """`count` alternatives a token; with `echo` the prompt's tokens are to be among them."""
         self._tokens, self._count, self._prompt = tokens, count, prompt
         self._echo, self._wants_ids = options.echo, options.token_ids
-        self._offsets = tokens.offsets(prompt.ids, len(prompt.text))
+        self._offsets = tokens.offsets(prompt.context, len(prompt.text))
         self._clear()
 
     def _clear(self) -> None:

@@ -127,13 +127,22 @@ async def _objects(asked: Asked) -> AsyncGenerator[Mapping[str, Any], None]:
 
 async def _choices(asked: Asked) -> AsyncGenerator[dict[str, Any], None]:
     """Tokens as they come; all at the end where the prompt's own have log-probabilities."""
-    if asked.only_read or asked.options.scores:
+    told = set[int]()
+    if not (asked.only_read or asked.options.scores):
+        async with aclosing(_told(asked, told)) as choices:
+            async for choice in choices:
+                yield choice
+    if len(told) < len(asked.prompts) * asked.count:
         answer = await to_thread.run_sync(partial(whole, asked, await asked.handle))
         for choice in answer["choices"]:
-            yield choice
-        return
+            if choice["index"] not in told:
+                yield choice
+
+
+async def _told(asked: Asked, begun: set[int]) -> AsyncGenerator[dict[str, Any], None]:
+    """Tokens as they come, and of which texts: a text that was whole before has none."""
     texts = [asked.prompt(index).text for index in range(len(asked.prompts) * asked.count)]
-    listings, begun = _listings(asked), set[int]()
+    listings = _listings(asked)
     async for token in asked.handle:
         index = token.sequence
         listed = listings[index].only(token) if listings else None
@@ -141,7 +150,7 @@ async def _choices(asked: Asked) -> AsyncGenerator[dict[str, Any], None]:
         ids = {"token_ids": [token.id]} if asked.options.token_ids else {}
         if ids and index not in begun:
             ids["prompt_token_ids"] = asked.prompt(index).ids
-            begun.add(index)
+        begun.add(index)
         if text or listed or ids or token.finish_reason:
             yield {
                 "index": index,

@@ -23,6 +23,7 @@ from gpt2onnx.server.body import json_object, read_body
 from gpt2onnx.server.event_stream import EventStream
 from gpt2onnx.server.fields import Form
 from gpt2onnx.server.json_answer import JsonAnswer
+from gpt2onnx.server.places import Place
 from gpt2onnx.server.schemas import Schema
 from gpt2onnx.server.served import Served, ServedModels
 from gpt2onnx.server.watching import watched
@@ -76,14 +77,12 @@ class Endpoint(ABC):
     async def _respond(self, request: Request) -> Response:
         """Answer a request. Raises what its parts raise."""
 
-    def require_place(self, models: ServedModels) -> None:
-        """Raises QueueFullError where nothing takes a request now, before it is understood."""
-        return
-
     async def read(self, request: Request, answer: Answer) -> Any:
         """What `answer` makes of the model that is asked for, and the fields."""
-        body = await read_body(request)
-        self.require_place(request.app.state.models)
+        return await self.understand(request, await read_body(request), answer)
+
+    async def understand(self, request: Request, body: bytes, answer: Answer) -> Any:
+        """The same of a body that was read."""
         return await to_thread.run_sync(partial(self._read, request.app.state.models, body, answer))
 
     def _read(self, models: ServedModels, body: bytes, answer: Answer) -> Any:
@@ -115,20 +114,26 @@ class EngineEndpoint(Endpoint):
     objects: Callable[[Any], AsyncGenerator[Mapping[str, Any], None]] | None = None
     prompt: str = "prompt"
 
-    def require_place(self, models: ServedModels) -> None:
-        models.require_place()
-
     async def _respond(self, request: Request) -> Response:
-        to_do: ToDo = await self.read(request, self.prepare)
-        if to_do.params:
-            await to_do.served.constraints.require_bounded(to_do.params)
-        terms = Terms(request.scope.get("gpt2onnx.tenant"), request.app.state.queue_timeout)
-        work: Any = await to_thread.run_sync(partial(to_do.submit, terms))
+        request.app.state.places.require()
+        body = await read_body(request)
+        with request.app.state.places.take() as place:
+            work: Any = await self._submitted(request, body, place)
         if self.objects and work.options.stream:
             return EventStream(self.objects(work), work.handle)
         async with watched(request.receive, work.handle):
             results = await work.handle
         return await to_thread.run_sync(partial(self._whole, work, results))
+
+    async def _submitted(self, request: Request, body: bytes, place: Place) -> Work:
+        """What an engine took of a body."""
+        to_do: ToDo = await self.understand(request, body, self.prepare)
+        if to_do.params and to_do.params.constraint:
+            place.give_back()  # a new one takes up to seconds, and waits for others of its kind
+            await to_do.served.constraints.require_bounded(to_do.params)
+        terms = Terms(request.scope.get("gpt2onnx.tenant"), request.app.state.queue_timeout)
+        work: Work = await to_thread.run_sync(partial(to_do.submit, terms))
+        return work
 
     def _whole(self, work: Work, results: Any) -> Response:
         return JsonAnswer(self.whole(work, results))

@@ -28,9 +28,9 @@ USUAL = {
 }
 # What the text must be; they stand beside it.
 FORMS = ("regex", "json_schema", "json_layout", "grammar", "choices")
-# The page shows one text, and the server runs no draft.
+# The page shows one text, which begins with what was kept of it; the server runs no draft.
 _LEFT_OUT = (
-    *("num_return_sequences", "return_alternatives"),
+    *("num_return_sequences", "return_alternatives", "prefill_ids"),
     *("num_assistant_tokens", "assistant_confidence_threshold"),
 )
 _HINTS = get_type_hints(ParameterTable)

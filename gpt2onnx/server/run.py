@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ CUT_SHORT = 1
 # What is beside the event loop is Python's work, which more threads do no faster, and malloc gives
 # each of them memory of its own to keep.
 MOST_THREADS = 6
+# Seconds that a thread of these, or the engine's, may keep the interpreter's lock from the event
+# loop, which takes it some ten times for an answer. Python's own 5 ms are for threads that compute.
+SWITCH_INTERVAL = 0.0005
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -73,7 +77,12 @@ class Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         to_thread.current_default_thread_limiter().total_tokens = MOST_THREADS
-        await super().serve(sockets)
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        try:
+            await super().serve(sockets)
+        finally:
+            sys.setswitchinterval(before)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from gpt2onnx.errors import ParameterError, QueueFullError, RequestError, shown
+from gpt2onnx.errors import ParameterError, RequestError, shown
 from gpt2onnx.runtime.model import Model
 from gpt2onnx.samplers import GenerationParams
 from gpt2onnx.samplers.params.rules import DRAFT_EXCLUDES
@@ -68,15 +68,6 @@ class ServedModels:
     def __iter__(self) -> Iterator[Served]:
         return iter(self._models.values())
 
-    def require_place(self) -> None:
-        """Raises QueueFullError where no engine takes another request.
-
-        That costs nothing: whoever can't be served is told so before its body is understood.
-        """
-        full = [error for each in self if (error := _why_full(each.engine))]
-        if full and len(full) == len(self._models):
-            raise full[0]
-
     def find(self, name: str | None) -> Served:
         """The one of a name; the only one without. Raises RequestError."""
         if name is None and len(self._models) == 1:
@@ -90,11 +81,3 @@ class ServedModels:
                 code="model_not_found",
             )
         return self._models[name]
-
-
-def _why_full(engine: Engine) -> QueueFullError | None:
-    try:
-        engine.require_place()
-    except QueueFullError as error:
-        return error
-    return None

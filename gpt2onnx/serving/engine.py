@@ -196,12 +196,16 @@ class Engine:
             self._changed.notify_all()
         return handle
 
-    def require_place(self) -> None:
-        """Raises QueueFullError where as many wait as may, so that nobody prepares a request.
+    @property
+    def room(self) -> int:
+        """How many more prompts it would take now: nobody need prepare a request where it's 0.
 
-        There is a place for one more otherwise, unless another thread takes it.
+        Places in the queue, and free rows where nobody waits for them.
         """
-        self._scheduler.require_place()
+        scheduler = self._scheduler
+        places = max(0, scheduler.max_waiting - scheduler.waiting)
+        is_idle = places and not scheduler.waiting
+        return places + (scheduler.max_rows - scheduler.rows if is_idle else 0)
 
     def load_prefix(self, path: str | Path) -> int:
         """Let every prompt that begins like one which Model.save_prefix kept go on from there.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +30,9 @@ ROOT = Path(__file__).parents[2]
 PROMPTS = 600
 Prompts = Callable[[int], Path]
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs [ray]")
+needs_ray_data = pytest.mark.skipif(
+    find_spec("ray") is None or find_spec("pyarrow") is None, reason="needs ray[data]"
+)
 
 
 def script(name: str, *arguments: object) -> Any:
@@ -62,6 +67,46 @@ def test_a_cluster_of_two_nodes(prompts: Prompts, folder: str, tmp_path: Path) -
 def test_nothing_answers(prompts: Prompts, folder: str, tmp_path: Path) -> None:
     with pytest.raises(BatchError, match=r"Ray at 127\.0\.0\.1:1: nothing answers there"):
         run_batch(prompts(3), tmp_path / "out", model=folder, ray="127.0.0.1:1")
+
+
+@needs_ray_data
+@pytest.mark.slow
+def test_a_pipeline_that_is_cut_goes_on(folder: str, model: Model, tmp_path: Path) -> None:
+    """Killed in its midst and run again: each row is there once, with what its seed draws."""
+    import pyarrow
+    from pyarrow import parquet
+
+    rows = [{"custom_id": f"row {n}", "prompt": f"def f{n}(", "seed": n} for n in range(96)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "prompts.parquet")
+    out, checkpoints = tmp_path / "out", tmp_path / "checkpoints"
+    script = ROOT / "tests" / "batch" / "on_ray_data.py"
+    command = [sys.executable, script, tmp_path / "prompts.parquet", folder, out, checkpoints]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"}
+
+    def kept() -> set[Path]:
+        return {each for each in checkpoints.glob("*.parquet") if "pending" not in each.name}
+
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as first,
+    ):
+        while len(kept()) < 10 and first.poll() is None:
+            time.sleep(0.02)
+        first.kill()
+    assert first.returncode == -signal.SIGKILL, (tmp_path / "log").read_text()[-5000:]
+    before = kept()
+    assert 10 <= len(before) < len(rows)
+    written = [each for path in before for each in out.glob(f"{path.stem}*")]
+    times = {each: each.stat().st_mtime_ns for each in written}
+    assert len(times) == len(before)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert {each: each.stat().st_mtime_ns for each in written} == times
+    found = [row for each in out.glob("*.parquet") for row in parquet.read_table(each).to_pylist()]
+    assert sorted(row["custom_id"] for row in found) == sorted(row["custom_id"] for row in rows)
+    for row in found[::12]:
+        alone = model.generate(row["prompt"], do_sample=True, seed=row["seed"], max_new_tokens=24)
+        assert row["text"] == alone.text
 
 
 def test_ray_is_missing(prompts: Prompts, folder: str, tmp_path: Path, monkeypatch: Any) -> None:

@@ -121,6 +121,18 @@ def test_a_schema(chat: Running) -> None:
     assert json.loads(answer["choices"][0]["message"]["content"]).keys() == {"a"}
 
 
+def test_a_message_goes_on_from_within(chat: Running, model: Model) -> None:
+    written = model.generate(PROMPT, max_new_tokens=12)
+    body = {**GREEDY, "prefill_ids": written.token_ids[:5]}
+    _, answer, _ = chat.ask(PATH, body)
+    rest = model.generate(PROMPT, max_new_tokens=12, prefill_ids=written.token_ids[:5])
+    assert answer["choices"][0]["message"]["content"] == rest.text
+    assert written.text.endswith(rest.text)
+    *frames, _ = chat.frames(PATH, {**body, "max_tokens": 5})
+    assert [each["choices"][0]["delta"] for each in frames] == [{"role": "assistant"}]
+    assert frames[0]["choices"][0]["finish_reason"] == "length"
+
+
 def test_as_long_as_the_model(chat: Running) -> None:
     long = [{"role": "user", "content": "import os\n" * 220}]
     body = {"model": "chat", "messages": long, "temperature": 0, "eos_token_id": []}

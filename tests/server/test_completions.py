@@ -116,6 +116,59 @@ def test_a_mix_that_waits_and_freezes_gives_the_same(model: Model) -> None:
             assert choice["logprobs"]["token_logprobs"] == each.logprobs
 
 
+FORM = {"temperature": 0, "max_tokens": 30, "regex": "[a-z]{3,9}: [0-9]{2,4}!"}
+
+
+def test_a_text_goes_on_from_within(server: Running, model: Model) -> None:
+    body = {**FORM, "prompt": "import os\n", "logprobs": 1, "return_token_ids": True}
+    whole = server.ask(PATH, body)[1]["choices"][0]
+    for cut in (1, 4, len(whole["token_ids"]) - 1):
+        begun = whole["token_ids"][:cut]
+        status, answer, _ = server.ask(PATH, {**body, "prefill_ids": begun})
+        assert status == 200, answer
+        (rest,) = answer["choices"]
+        assert rest["token_ids"] == whole["token_ids"][cut:]
+        assert rest["prompt_token_ids"] == whole["prompt_token_ids"]
+        assert model.tokenizer.decode(begun) + rest["text"] == whole["text"]
+        assert rest["logprobs"]["token_logprobs"] == whole["logprobs"]["token_logprobs"][cut:]
+        assert rest["finish_reason"] == whole["finish_reason"]
+        usage = answer["usage"]
+        assert usage["prompt_tokens"] == len(whole["prompt_token_ids"]) + cut
+        assert usage["completion_tokens"] == len(rest["token_ids"])
+        frames = server.frames(PATH, {**body, "prefill_ids": begun})[:-1]
+        assert "".join(each["choices"][0]["text"] for each in frames) == rest["text"]
+
+
+def test_a_text_that_is_whole_already(server: Running) -> None:
+    body = {**FORM, "prompt": "import os\n", "return_token_ids": True}
+    whole = server.ask(PATH, body)[1]["choices"][0]
+    body["prefill_ids"] = whole["token_ids"]
+    expected = {**whole, "text": "", "token_ids": []}
+    status, answer, _ = server.ask(PATH, body)
+    assert (status, answer["choices"]) == (200, [expected])
+    several = {**body, "prompt": ["a", "b"], "stream_options": {"include_usage": True}}
+    *frames, last, done = server.frames(PATH, several)
+    assert [each["choices"][0]["finish_reason"] for each in frames] == ["stop"] * 2
+    assert [each["choices"][0]["index"] for each in frames] == [0, 1]
+    assert (last["usage"]["completion_tokens"], done) == (0, "[DONE]")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"prefill_ids": [0]}, "prefill_ids"),
+        ({"prefill_ids": ["a"]}, "prefill_ids"),
+        ({"prefill_ids": [10**6]}, "prefill_ids"),
+        ({"prefill_ids": [65], "num_beams": 2, "regex": None}, "prefill_ids"),
+        ({"prefill_ids": [65], "echo": True}, "echo"),
+        ({"prefill_ids": [65], "max_tokens": 0}, "max_tokens"),
+    ],
+)
+def test_beginnings_that_are_refused(server: Running, fields: dict[str, Any], param: str) -> None:
+    status, answer, _ = server.ask(PATH, {**FORM, "prompt": "x", **fields})
+    assert (status, answer["error"]["param"]) == (400, param), answer
+
+
 def test_the_object(server: Running, model: Model) -> None:
     status, answer, _ = server.ask(PATH, {**GREEDY, "prompt": "import os\n"})
     expected = model.generate("import os\n", max_new_tokens=8)

@@ -16,9 +16,9 @@ CONTROLS = re.findall(
     r"(?: data-off='([^']*)')?",
     PAGE,
 )
-# One text is shown, and no draft is served; functions no text can say.
+# One text is shown, whose beginning the page keeps; no draft is served; functions no text can say.
 WITHOUT = {
-    *("num_return_sequences", "return_alternatives"),
+    *("num_return_sequences", "return_alternatives", "prefill_ids"),
     *("num_assistant_tokens", "assistant_confidence_threshold"),
     *("stop_fn", "prefix_allowed_tokens_fn"),
 }

@@ -312,10 +312,52 @@ def test_a_form_stands_beside_the_text(page: Page) -> None:
         ".map((each) => each.getBoundingClientRect()).map(({left, right}) => [left, right])"
     )
     assert places[0][1] < places[1][0]
-    page.js("document.querySelector('#text-a > .t').focus()")
-    page.click("#options-a > :nth-child(2)")  # a form can't be gone on with from within
-    assert page.js("document.querySelector('#options-a > *').ariaDisabled") == "true"
-    assert page.text_of("#status-a").endswith("ended by itself")
+
+
+@needs_chromium
+def test_an_alternative_goes_on_within_a_form(page: Page, model: Model) -> None:
+    """What comes behind it completes what was begun, as the library has it."""
+    name = {"type": "string", "pattern": "^[a-z]{3,12}$"}
+    schema = {"type": "object", "properties": {"name": name, "size": {"enum": [1, 22, 333]}}}
+    closed = {"required": ["name", "size"], "additionalProperties": False}
+    form: Any = {"json_schema": schema | closed}
+    page.fill(form="json_schema", json_schema=json.dumps(form["json_schema"]), max_tokens="60")
+    assert page.write().endswith("ended by itself")
+    before = model.generate(PROMPT, max_new_tokens=60, top_logprobs=8, **form)
+    place, other = next(
+        (place, each)
+        for place, id_ in enumerate(before.token_ids)
+        for each in before.alternatives[place]
+        if place > 2 and each.id != id_
+        if each.id in [allowed.id for allowed in before.processed_alternatives[place]]
+    )
+    page.js(f"document.querySelectorAll('#text-a > .t')[{place}].focus()")
+    page.click(f"#options-a > [data-id='{other.id}']")
+    page.until(f"document.querySelectorAll('#text-a > .t').length > {place + 1}")
+    assert page.ended().endswith("ended by itself")
+    begun = [*before.token_ids[:place], other.id]
+    rest = model.generate(PROMPT, max_new_tokens=60 + len(begun), prefill_ids=begun, **form)
+    written = "".join(page.tokens())
+    assert written == model.tokenizer.decode(begun) + rest.text != before.text
+    assert json.loads(written).keys() == {"name", "size"}
+
+
+@needs_chromium
+def test_what_a_form_forbids_is_told_and_its_end_ends_it(page: Page, model: Model) -> None:
+    page.fill(form="choices", choices="import sys\nimport json", max_tokens="30")
+    page.write()
+    written = model.generate(PROMPT, choices=["import sys", "import json"], top_logprobs=8)
+    page.js("document.querySelectorAll('#text-a > .t')[0].focus()")
+    wrong = next(each.id for each in written.alternatives[0] if each.id != written.token_ids[0])
+    page.click(f"#options-a > [data-id='{wrong}']")
+    assert page.ended().startswith(f"prefill_ids: token {wrong}, number 1 of them, isn't what")
+    page.fill(choices="import sys")
+    page.write()
+    last = len(page.tokens()) - 1
+    page.js(f"document.querySelectorAll('#text-a > .t')[{last}].focus()")
+    page.click("#options-a > .chosen")
+    assert page.ended() == "0 tokens, ended by itself"
+    assert "".join(page.tokens()) == "import sys"
 
 
 @needs_chromium

@@ -213,6 +213,7 @@ def test_priority_freezes(model: Model) -> None:
 
 def test_a_full_queue_and_a_deadline(model: Model) -> None:
     with Engine(model, max_rows=1, max_waiting=1) as engine:
+        assert engine.room == 2  # the row, and a place to wait for it
         running = engine.submit("abc", **LONG)
         next(iter(running))
         late = engine.submit("def", deadline=0.001, **LONG)

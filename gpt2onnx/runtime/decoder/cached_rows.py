@@ -14,6 +14,8 @@ from gpt2onnx.runtime.machine.turns import Turns, in_turn
 class CachedRows:
     """Rows of a KV cache. Threads may share it, each with rows of its own."""
 
+    exact_steps = False
+
     def __init__(self, cache: KVCache) -> None:
         self.turns = Turns()
         self.cache = cache

@@ -54,6 +54,7 @@ class FlatDecoder(CachedRows):
     """
 
     can_branch = True
+    exact_steps = True
     chunk = CHUNK
 
     def __init__(self, session: Session, n_positions: int) -> None:

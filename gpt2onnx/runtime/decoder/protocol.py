@@ -103,6 +103,10 @@ class Decoder(Protocol[AnyRow]):
         """Whether a read may say what each token sees."""
 
     @property
+    def exact_steps(self) -> bool:
+        """Whether a token that is read alone has the bits that it has among several of its row."""
+
+    @property
     def chunk(self) -> int:
         """The most tokens of a row that are read in one run."""
 

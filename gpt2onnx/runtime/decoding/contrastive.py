@@ -17,6 +17,7 @@ import numpy as np
 from gpt2onnx.errors import Advised, Given, ParameterError, PromptTooLongError
 from gpt2onnx.runtime.decoder.protocol import Decoder, Hidden, Ids, Logits, Read, Result
 from gpt2onnx.runtime.decoding.sequence import Step, TokenSequence
+from gpt2onnx.runtime.decoding.task import parts
 from gpt2onnx.samplers import Candidates, Choice, GenerationParams, token_logprobs, top_logprobs
 from gpt2onnx.samplers.candidates import FloatArray
 from gpt2onnx.samplers.contrastive import contrast, unit
@@ -64,7 +65,7 @@ class ContrastiveTask:
         self.rows_needed = contrastive.rows_each
         self.length = len(sequence.prompt) + sequence.params.max_new_tokens
         self._decoder, self._alpha = decoder, contrastive.alpha
-        self._has_read_prompt = False
+        self._unread = parts(decoder, sequence.prompt, sequence.written)
         self._left = Candidates(np.empty(0, np.int64), np.empty(0, np.float32))  # by penalties
         self._ids: Ids = np.empty(0, np.int64)  # [k], the candidates
         self._logprobs: FloatArray = np.empty(0, np.float32)  # [k], after penalties
@@ -79,19 +80,21 @@ class ContrastiveTask:
         """The prompt, then a candidate for each row. Raises PromptTooLongError."""
         if not self.rows:
             self._open()
-        if not self._has_read_prompt:
-            return [Read(self.rows[0], self.sequence.prompt, prompt=True, hidden=True)]
+        if self._unread:
+            return [Read(self.rows[0], self._unread[0], prompt=True, hidden=True)]
         ids = self._candidates()
         pairs = zip(self.rows, ids[:, None])  # noqa: B905, few where constraints are
         return [Read(row, token) for row, token in pairs]
 
     def take(self, results: Sequence[Result], in_time: bool) -> list[Step]:
-        if self._has_read_prompt:
+        if not self._unread:
             return [self._keep_best(results, in_time)]
         (result,), row = results, self.rows[0]
-        self._has_read_prompt = True
+        del self._unread[0]
         self._logits = result.logits[-1]
-        self._states[: row.length] = unit(result.hidden)
+        self._states[row.length - len(result.hidden) : row.length] = unit(result.hidden)
+        if self._unread:
+            return []
         for _ in range(self.rows_needed - 1):
             self.rows.append(self._decoder.fork(row))
         return []
@@ -101,7 +104,7 @@ class ContrastiveTask:
             self._decoder.free(self.rows.pop())
 
     def _open(self) -> None:
-        prompt, n_positions = self.sequence.prompt, self._decoder.n_positions
+        prompt, n_positions = self.sequence.history, self._decoder.n_positions
         if len(prompt) >= n_positions:
             raise PromptTooLongError(
                 f"the prompt has {len(prompt)} tokens, the model {n_positions} positions: "

@@ -9,12 +9,21 @@ from collections.abc import Mapping, Sequence
 
 from gpt2onnx.runtime.decoding import ranking
 from gpt2onnx.runtime.decoding.results import Generation, Token
-from gpt2onnx.runtime.decoding.sequence import Step
+from gpt2onnx.runtime.decoding.sequence import Step, TokenSequence
 from gpt2onnx.runtime.decoding.speculation import SpeculationStats
 from gpt2onnx.runtime.decoding.task import Task
 from gpt2onnx.runtime.decoding.text_sequence import TextSequence
 from gpt2onnx.runtime.decoding.top_tokens import TopTokens
 from gpt2onnx.samplers import GenerationParams, entropy
+
+
+def _begun(sequence: TokenSequence) -> Generation:
+    """A text before its first token, which is all of it where what it begins with ended it."""
+    return Generation(
+        sequence.prompt.tolist(),
+        finish_reason=sequence.finish_reason,
+        prefill_ids=sequence.written.tolist(),
+    )
 
 
 class DrawnTexts:
@@ -33,7 +42,7 @@ class DrawnTexts:
         self.tasks = tasks
         self._writers, self._params, self._top = writers, params, top
         self._stats, self._entropies = stats, entropies
-        self._written = [Generation(writer.sequence.prompt.tolist()) for writer in writers]
+        self._written = [_begun(writer.sequence) for writer in writers]
 
     def token(self, step: Step) -> Token:
         """A step's token, with what it adds to its text."""

@@ -17,7 +17,7 @@ import numpy as np
 from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.runtime.decoder.protocol import Decoder, Ids, Logits, Read, Result
 from gpt2onnx.runtime.decoding.sequence import Step, TokenSequence
-from gpt2onnx.runtime.decoding.task import DrawingTask, by_prompt
+from gpt2onnx.runtime.decoding.task import DrawingTask, by_prompt, parts
 from gpt2onnx.samplers import GenerationParams, token_logprobs
 from gpt2onnx.samplers.guidance import guide
 
@@ -63,7 +63,8 @@ class GuidedTask(DrawingTask):
         self.rows_needed *= 2
         self._scale = guidance.scale
         negative, prompt = guidance.negative, self.live[0].prompt
-        self._negative = prompt[-1:] if negative is None else negative
+        negative = prompt[-1:] if negative is None else negative
+        self._unread_negative = parts(decoder, negative, self.live[0].written)
         self._unconditional: dict[int, Any] = {}  # rows by the sequence's index
         self._without: dict[int, Logits] = {}  # [vocab], of those rows
 
@@ -74,22 +75,26 @@ class GuidedTask(DrawingTask):
     def plan(self) -> list[Read]:
         """The conditional rows' reads, then those of the others."""
         reads = super().plan()
-        if self._unconditional:
+        if not self._unread_negative:
             return reads + [
                 Read(self._unconditional[each.index], each.history[-1:]) for each in self.live
             ]
-        row = self._unconditional[self.live[0].index] = self.decoder.new_row()
-        return [*reads, Read(row, self._negative, prompt=True)]
+        first = self.live[0].index
+        if first not in self._unconditional:
+            self._unconditional[first] = self.decoder.new_row()
+        return [*reads, Read(self._unconditional[first], self._unread_negative[0], prompt=True)]
 
     def take(self, results: Sequence[Result], in_time: bool) -> list[Step]:
         half = len(results) // 2
         first, *others = self.live
-        if half < len(self.live):  # the prompts were read: once for all
+        if self._unread_negative:  # the prompts: they are read once for all
+            del self._unread_negative[0]
+            if self._unread_negative:
+                return super().take(results[:half], in_time)
             for other in others:
                 row = self._unconditional[first.index]
                 self._unconditional[other.index] = self.decoder.fork(row)
             results = [results[0]] + [results[1]] * len(self.live)
-            half = 1
         after = zip(self.live, results[half:], strict=True)
         self._without = {each.index: result.logits[-1] for each, result in after}
         return super().take(results[:half], in_time)

@@ -56,7 +56,8 @@ class Generation:
     `processed_alternatives` are a tuple a token, as a Token's, with the same exception; without
     asking, of nothing. `prompt_logprobs`, where
     they were asked for, are the model's own of each prompt token but the first, and
-    `prompt_alternatives` what was most probable in its place. `score` is a beam
+    `prompt_alternatives` what was most probable in its place. `prefill_ids` are the tokens that
+    were given, between the prompt's and the new ones. `score` is a beam
     search's, transformers' sequences_scores: the log-probabilities after penalties and warpers,
     summed and divided by their count to the power of length_penalty. `speculation` says how well
     drafts did, where they were asked for.
@@ -74,11 +75,15 @@ class Generation:
     prompt_logprobs: list[float] | None = None
     processed_alternatives: list[tuple[Alternative, ...]] = field(default_factory=list)
     prompt_alternatives: list[tuple[Alternative, ...]] = field(default_factory=list)
+    prefill_ids: list[int] = field(default_factory=list)
 
     @property
     def mean_logprob(self) -> float:
-        """The mean of `logprobs`: how likely the text is to the model, whatever its length."""
-        return sum(self.logprobs) / len(self.logprobs)
+        """The mean of `logprobs`: how likely the text is to the model, whatever its length.
+
+        0 where there are none.
+        """
+        return sum(self.logprobs) / max(1, len(self.logprobs))
 
     def add(self, token: Token) -> None:
         """Take in the next token."""

@@ -5,7 +5,7 @@ Knows samplers; knows no decoder and no text: a callback is told each token, and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -77,9 +77,27 @@ class TokenSequence:
         return self._tokens[: self._length]
 
     @property
+    def written(self) -> Ids:
+        """The new tokens alone [n]."""
+        return self.history[len(self.prompt) :]
+
+    @property
     def remaining(self) -> int:
         """How many new tokens max_new_tokens leaves."""
         return self.params.max_new_tokens - (self._length - len(self.prompt))
+
+    def begin_with(self, tokens: Sequence[int]) -> int:
+        """Take tokens as if they had been chosen: how many, until one of them ended the sequence.
+
+        Where the last one does, there is a `finish_reason`.
+        """
+        count = 0
+        while count < len(tokens) and not self.finish_reason:
+            self._append(tokens[count])
+            self.finish_reason = self._judge(tokens[count], has_room=True, in_time=True)
+            count += 1
+        self.sampler.skip(count)
+        return count
 
     def sample_from(self, result: Result, place: int, has_room: bool, in_time: bool) -> Step:
         """Append the next token, given what came of one of the positions that were wanted."""

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any, Protocol, TypeVar
 
-from gpt2onnx.runtime.decoder.protocol import Decoder, Read, Result
+import numpy as np
+
+from gpt2onnx.runtime.decoder.protocol import Decoder, Ids, Read, Result
 from gpt2onnx.runtime.decoding.sequence import Step, TokenSequence
 
 Event = TypeVar("Event")
@@ -63,7 +65,7 @@ class DrawingTask(ABC):
         first = self.live[0]
         self.length = len(first.prompt) + first.params.max_new_tokens
         self._rows: dict[int, Any] = {}  # by the sequence's index
-        self._has_read_prompt = False
+        self._unread = parts(decoder, first.prompt, first.written)
 
     @abstractmethod
     def next_read(self, sequence: TokenSequence) -> Read:
@@ -86,15 +88,19 @@ class DrawingTask(ABC):
         return not self.live
 
     def plan(self) -> list[Read]:
-        if self._has_read_prompt:
+        if not self._unread:
             return [self.next_read(sequence) for sequence in self.live]
         first = self.live[0]
-        self._rows[first.index] = self.decoder.new_row()
+        if first.index not in self._rows:
+            self._rows[first.index] = self.decoder.new_row()
         temperature = first.sampler.temperature
-        return [Read(self.row(first), first.prompt, prompt=True, temperature=temperature)]
+        return [Read(self.row(first), self._unread[0], prompt=True, temperature=temperature)]
 
     def take(self, results: Sequence[Result], in_time: bool) -> list[Step]:
-        if not self._has_read_prompt:
+        if self._unread:
+            del self._unread[0]
+            if self._unread:
+                return []
             results = self._fork(results[0])
         pairs = zip(self.live, results, strict=True)
         steps = [step for each, result in pairs for step in self.sample(each, result, in_time)]
@@ -120,7 +126,6 @@ class DrawingTask(ABC):
 
     def _fork(self, result: Result) -> list[Result]:
         """Give every sequence a row that holds the prompt: what came of reading it, for each."""
-        self._has_read_prompt = True
         first, *others = self.live
         for other in others:
             self._rows[other.index] = self.decoder.fork(self.row(first))
@@ -131,6 +136,17 @@ class DrawingTask(ABC):
         row = self._rows.pop(sequence.index, None)
         if row is not None:
             self.decoder.free(row)
+
+
+def parts(decoder: Decoder[Any], prompt: Ids, written: Ids) -> list[Ids]:  # [n], [m]
+    """A prompt and the tokens that stand behind it already, in the parts that they are read in.
+
+    Each of those tokens has the bits that it has where it was chosen: read alone, or among others
+    where that comes to the same.
+    """
+    if decoder.exact_steps:
+        return [np.concatenate([prompt, written])]
+    return [prompt, *np.split(written, len(written))] if len(written) else [prompt]
 
 
 def by_prompt(sequences: Iterable[TokenSequence]) -> list[list[TokenSequence]]:

@@ -6,9 +6,11 @@ Knows token sequences and detokenization; knows no decoder, and nothing of the o
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import tokenizers
 
+from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.runtime.decoder.protocol import Ids
 from gpt2onnx.runtime.decoding.sequence import TokenSequence
 from gpt2onnx.runtime.structured.grammars import Grammar
@@ -33,6 +35,8 @@ class TextSequence:
         self.sequence = TokenSequence(index, prompt, params, draw, self._push, constraint)
         self._text = TextStream(tokenizer, params.stop_strings or (), prompt.tolist())
         self._pieces: deque[str] = deque()
+        if params.prefill:
+            self._begin_with(params.prefill)
 
     def take(self, last: bool) -> str:
         """What the next token added to the text, and after the last one what was held back.
@@ -41,6 +45,23 @@ class TextSequence:
         """
         piece = self._pieces.popleft()
         return piece + self._text.finish() if last else piece
+
+    def _begin_with(self, tokens: Sequence[int]) -> None:
+        """Go on behind tokens as if they had been chosen. Raises ParameterError for wrong ones."""
+        if self._guide:
+            self._guide.require(tokens)
+        count = self.sequence.begin_with(tokens)
+        if count < len(tokens):
+            raise ParameterError(
+                *(
+                    Given("prefill_ids"),
+                    f" has {len(tokens)} tokens, and the text ends with number ",
+                ),
+                f"{count} of them (finish_reason {self.sequence.finish_reason!r}): expected no "
+                "tokens behind its end",
+            )
+        self._pieces.clear()
+        self._text.follow(self.sequence.history.tolist())
 
     def _push(self, token_id: int) -> bool:
         """Take a token; true where a stop string came up, or nothing may follow."""

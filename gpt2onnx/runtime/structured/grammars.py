@@ -71,6 +71,16 @@ class Guide:
         self._move(history)
         return bool(self._matcher.is_stopped() and self._matcher.is_accepting())
 
+    def require(self, tokens: Sequence[int]) -> None:
+        """Raises ParameterError where the constraint lets no text begin with these tokens."""
+        matcher, ends = self._grammar.start(), self._grammar.eos_token_ids
+        for place, token in enumerate(tokens, 1):
+            with _named_errors("the constraint"):
+                if token in ends and matcher.is_accepting():
+                    return
+                if token in ends or not matcher.try_consume_tokens([token]):
+                    raise self._grammar.not_beginning(token, place)
+
     def _move(self, history: Ids) -> None:
         """Bring the parser to the end of `history`."""
         new: list[int] = history[self._prompt_length :].tolist()
@@ -115,6 +125,17 @@ class Grammar:
         if matcher.is_error() or not allowed.any():
             raise self.stuck(matcher, place)
         return allowed
+
+    def not_beginning(self, token: int, place: int) -> ParameterError:
+        """The error for a text that is given, and that begins otherwise than it may."""
+        return ParameterError(
+            *(Given("prefill_ids"), f": token {token}, number {place} of them, isn't what "),
+            *(
+                Given(self._constraint.name),
+                " lets follow there; expected the beginning of a text ",
+            ),
+            "that it matches",
+        )
 
     def stuck(self, matcher: Any, place: str = "the text so far") -> ParameterError:
         """The error for a text that can't go on, or for llguidance's having given it up."""

@@ -123,8 +123,19 @@ class PromptReader:
         "truncate" keeps the end, short enough for max_new_tokens where that leaves half of the
         positions to the prompt; "slide" keeps what a slide past the last position would have kept.
 
-        Raises PromptTooLongError for a prompt longer than n_positions with overflow="error".
+        Raises PromptTooLongError for a prompt longer than n_positions with overflow="error", and
+        where the tokens that the text begins with already have no room behind it.
         """
+        kept = self._fitting(ids, params)
+        if params.prefill and len(kept) + len(params.prefill) > self.n_positions:
+            raise PromptTooLongError(
+                f"the prompt has {len(kept)} tokens, ",
+                Given("prefill_ids"),
+                f" {len(params.prefill)}, the model {self.n_positions} positions: shorten either",
+            )
+        return kept
+
+    def _fitting(self, ids: Ids, params: GenerationParams) -> Ids:
         if params.overflow == "truncate":
             # max_length counts the prompt: beside it there is to be room for one token.
             new = params.max_new_tokens if params.max_length is None else 1

@@ -50,7 +50,7 @@ class TextStream:
             [stop_strings] if isinstance(stop_strings, str) else stop_strings
         )
         decoding = Decoding(tokenizer)
-        self._special = decoding.special
+        self._decoding, self._special = decoding, decoding.special
         self._shown = Detokenizer(decoding, prompt)
         # Without stop strings, the text with special tokens is of no use to anybody.
         self._searched = Detokenizer(decoding, prompt, False) if self._stops.strings else None
@@ -64,6 +64,14 @@ class TextStream:
         fork._shown, fork._held = self._shown.fork(), self._held.copy()
         fork._searched = self._searched and self._searched.fork()
         return fork
+
+    def follow(self, ids: Sequence[int]) -> None:
+        """Show nothing of the tokens so far, which are `ids` with the prompt's before them.
+
+        It is as if the continuation began here, but that a stop string may reach back.
+        """
+        self._shown = Detokenizer(self._decoding, ids)
+        self._held, self._rest = [(_REST, "".join(text for _, text in self._held))], ""
 
     def push(self, token_id: int) -> str:
         """The text that is safe to show now that this token has come, often "" or several words."""

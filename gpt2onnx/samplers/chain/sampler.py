@@ -16,6 +16,7 @@ from gpt2onnx.samplers.chain.shortcut import AtHand, Shortcut
 from gpt2onnx.samplers.chain.steps import (
     compose_penalties,
     compose_warpers,
+    draws_each,
     given,
     penalty_steps,
     warper_steps,
@@ -82,6 +83,11 @@ class Sampler:
         needs = self._shortcut.needs if self.params.do_sample else 1
         self.needs = ALL if penalties else needs
         self._rng = rng
+
+    def skip(self, tokens: int) -> None:
+        """Go on behind tokens that were given: chance stands where choosing them had left it."""
+        if self.params.do_sample:
+            self._rng.random(tokens * draws_each(self.params))
 
     def fork(self) -> Sampler:
         """A sampler that stands where this one does, and goes its own way from here.

@@ -113,6 +113,12 @@ def warper_steps(
         yield _state("mirostat_mode", params, mirostat).warp
 
 
+def draws_each(params: GenerationParams) -> int:
+    """How many random numbers a token takes: the draw's, and those of warpers that draw."""
+    warpings = [PARAMETERS[name].warping for name in params.active_warpers]
+    return 1 + sum(each.draws for each in warpings if each)
+
+
 def _breaker_ids(params: GenerationParams) -> IntArray:  # [k]
     texts = [breaker for breaker in params.dry_breakers if isinstance(breaker, str)]
     if texts:

@@ -111,6 +111,11 @@ class GenerationParams(ParameterTable):
         return as_tuple(self.forced_eos_token_id)
 
     @property
+    def prefill(self) -> tuple[int, ...]:
+        """The tokens that the text begins with already, if any."""
+        return as_tuple(self.prefill_ids)
+
+    @property
     def forced_phrases(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
         """For each of force_words_ids, the phrases of which one must come."""
         return self.force_words_ids or ()  # type: ignore[return-value]
@@ -174,6 +179,7 @@ class GenerationParams(ParameterTable):
         yield "begin_suppress_tokens", self.begin_suppress_tokens or ()
         yield "forced_bos_token_id", as_tuple(self.forced_bos_token_id)
         yield "forced_eos_token_id", self.forced_eos_token_ids
+        yield "prefill_ids", self.prefill
 
     def _max_new_tokens(self, prompt_length: int) -> int:
         if self.max_length is None:

@@ -80,6 +80,7 @@ class GenerationKeywords(TypedDict, total=False):
     begin_suppress_tokens: Sequence[int] | None
     forced_bos_token_id: int | None
     forced_eos_token_id: int | Sequence[int] | None
+    prefill_ids: Sequence[int] | None
     prefix_allowed_tokens_fn: AllowedTokens | None
     regex: str | None
     json_schema: str | Mapping[str, Any] | None

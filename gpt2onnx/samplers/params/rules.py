@@ -81,6 +81,14 @@ EXCLUDES: Final = (
         },
     ),
     Exclusion("return_alternatives", {"best_of": "both say which texts come"}),
+    Exclusion(
+        "prefill_ids",
+        {
+            "num_beams": "beams begin with the text, and each with tokens of its own",
+            "return_alternatives": "both say how the text begins",
+            "mirostat_mode": "mirostat goes by how surprising each token was when it was chosen",
+        },
+    ),
     Exclusion("do_sample", {"penalty_alpha": "contrastive search draws nothing"}, "other"),
     Exclusion(
         "penalty_alpha",

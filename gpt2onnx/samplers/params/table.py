@@ -6,8 +6,8 @@ generation_config.json may hold are read from here.
 Names, meanings and ranges are those of transformers' GenerationConfig; frequency_penalty,
 presence_penalty, logit_bias, seed and best_of are OpenAI's; the names of dynatemp, top_n_sigma,
 tfs_z, xtc and dry are llama.cpp's, those of top_a, smoothing and mirostat text-generation-webui's,
-that of return_alternatives CTranslate2's; sampler_order, overflow and stop_fn are this package's.
-Knows nothing of models.
+that of return_alternatives CTranslate2's; prefill_ids, sampler_order, overflow and stop_fn are this
+package's. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -399,6 +399,9 @@ class ParameterTable:
     )
     forced_eos_token_id: int | Sequence[int] | None = tokens(
         "end with one of these tokens at the length limit"
+    )
+    prefill_ids: Sequence[int] | None = tokens(
+        "the text begins with these tokens, as if they had been written; what follows them is given"
     )
     prefix_allowed_tokens_fn: AllowedTokens | None = parameter(
         values.function("allowed token ids"),

@@ -2,18 +2,12 @@
 // by focus, and one of its items goes on from there.
 import { percent, shownToken } from "./signs.js";
 
-const NOTES = {
-  open: "One of them goes on from there.",
-  formed: "What must be of a form can't go on from within: it begins anew at each request.",
-};
-
 export class Card {
   // `chosen(place, option)` is told which alternative is taken; `left(place)` that Escape was hit.
   constructor(box, chosen, left) {
     Object.assign(this, { box, chosen, left, place: null });
-    [this.title, this.figure, this.options, this.note] =
-      ["card-title", "card-figure", "options", "card-note"].map((id) =>
-        box.querySelector(`[id^=${id}]`));
+    [this.title, this.figure, this.options] = ["card-title", "card-figure", "options"].map((id) =>
+      box.querySelector(`[id^=${id}]`));
     box.addEventListener("keydown", (event) => this.#key(event));
   }
 
@@ -21,14 +15,12 @@ export class Card {
     return !this.box.hidden;
   }
 
-  // Show a token's alternatives below it, or above where there is no room. `isFormed` says that
-  // none of them can be taken.
-  open(place, token, anchor, isFormed) {
+  // Show a token's alternatives below it, or above where there is no room.
+  open(place, token, anchor) {
     this.place = place;
     this.title.textContent = `token ${place + 1}: alternatives`;
     this.figure.textContent = percent(token.logprob);
-    this.note.textContent = NOTES[isFormed ? "formed" : "open"];
-    this.options.replaceChildren(...token.top.map((each) => this.#item(token, each, isFormed)));
+    this.options.replaceChildren(...token.top.map((each) => this.#item(token, each)));
     this.box.hidden = false;
     this.#put(anchor);
   }
@@ -43,7 +35,7 @@ export class Card {
     (this.options.querySelector(".chosen") ?? this.options.firstElementChild)?.focus();
   }
 
-  #item(token, option, isFormed) {
+  #item(token, option) {
     const item = document.createElement("button");
     const isChosen = option.id === token.id;
     item.type = "button";
@@ -51,8 +43,7 @@ export class Card {
     item.tabIndex = -1;
     item.className = isChosen ? "row chosen" : "row";
     item.dataset.id = option.id;
-    if (isFormed) item.ariaDisabled = "true";
-    else item.addEventListener("click", () => this.chosen(this.place, option));
+    item.addEventListener("click", () => this.chosen(this.place, option));
     const [bar, filled, figure, said] = [1, 2, 3, 4].map(() => document.createElement("span"));
     bar.className = "bar";
     bar.append(filled);

@@ -75,7 +75,7 @@ export class Settings {
     this.refresh();
   }
 
-  // Whether the text must be of some form, which holds from its beginning.
+  // Whether the text must be of some form.
   get isFormed() {
     return this.form.value !== "";
   }

@@ -6,6 +6,7 @@ import { Tree } from "./tree.js";
 import { textOf } from "./signs.js";
 
 const ALTERNATIVES = 8;
+const MAX_TOKENS = 16; // the server's, where nothing is said
 const REASONS = { stop: "ended by itself", length: "cut short by a limit" };
 
 export class Side {
@@ -66,9 +67,7 @@ export class Side {
     this.run = run;
     this.#begin();
     try {
-      const fields = this.settings.fields();
-      this.text.isFormed = this.settings.isFormed;
-      await this.#ask(fields, mine.signal);
+      await this.#ask(this.settings.fields(), mine.signal);
     } catch (error) {
       if (this.asking !== mine) return;
       if (error.name === "AbortError") this.#end("stopped");
@@ -100,7 +99,7 @@ export class Side {
     run.model ??= fields.model;
     const body = {
       ...fields, model: run.model, logprobs: ALTERNATIVES, return_token_ids: true,
-      prompt: run.kept.length ? [...run.promptIds, ...run.kept.map(({ id }) => id)] : run.prompt,
+      ...(run.kept.length ? goingOn(run, fields, this.settings.isFormed) : { prompt: run.prompt }),
     };
     if (beams) return this.#search(await ask("v1/beams", body, signal), signal);
     if (fields.best_of > 1) {
@@ -137,7 +136,7 @@ export class Side {
         this.run.promptIds ??= choice.prompt_token_ids;
         this.tree.finish(choice.token_ids);
         const place = this.text.focused;
-        this.text.begin(this.run.prompt, this.run.kept, this.text.isFormed);
+        this.text.begin(this.run.prompt, this.run.kept);
         this.text.add(tokensOf(choice), choice.text);
         this.text.focus(place);
         this.#end(REASONS[choice.finish_reason]);
@@ -202,6 +201,17 @@ export class Side {
 
 function shown(seconds) {
   return seconds < 1 ? `${(1000 * seconds).toFixed(0)} ms` : `${seconds.toFixed(2)} s`;
+}
+
+// The fields that say what a text goes on from: its own beginning, and as many tokens more as the
+// settings say of a whole text. Beams and mirostat can't begin within a text: to them it is prompt,
+// unless it must be of a form, which the server then refuses by name.
+function goingOn({ promptIds, kept }, fields, isFormed) {
+  const ids = kept.map(({ id }) => id);
+  if (!isFormed && (fields.num_beams > 1 || fields.mirostat_mode)) return { prompt: [...promptIds, ...ids] };
+  const length = "max_length" in fields
+    ? {} : { max_tokens: (fields.max_tokens ?? MAX_TOKENS) + ids.length };
+  return { prompt: promptIds, prefill_ids: ids, ...length };
 }
 
 // A choice's tokens. Its lists are by name, and in no order: JavaScript puts "1" before "a".

@@ -22,8 +22,7 @@ export class Text {
   }
 
   // A prompt, and tokens that are kept of an earlier run: {id, name, logprob, top, text}.
-  // `isFormed` says that no alternative can be taken.
-  begin(prompt, kept, isFormed = false) {
+  begin(prompt, kept) {
     const shown = document.createElement("span");
     shown.className = "prompt";
     shown.textContent = flowing(endOf(prompt));
@@ -33,7 +32,6 @@ export class Text {
     this.stop = 0; // which of them the Tab key reaches
     this.points = []; // of what was written since
     this.kept = this.settled = kept.length;
-    this.isFormed = isFormed;
     this.box.replaceChildren(shown);
     kept.forEach((token) => this.#append(token, token.text));
   }
@@ -112,7 +110,7 @@ export class Text {
     if (this.card.isOpen) this.#shut();
     if (!token.top.length) return;
     this.spans[place].ariaExpanded = "true";
-    this.card.open(place, token, this.spans[place], this.isFormed);
+    this.card.open(place, token, this.spans[place]);
   }
 
   #shut() {

@@ -144,8 +144,8 @@ class _Guesses:
         self.tree = DraftTree()
         self._sequence, self._ngram_size = sequence, sizes.ngram
         self._pool = NgramPool(sizes.guess_set)
-        self._pool.add_text(sequence.prompt, sizes.ngram)
-        self._window = JacobiWindow(sizes.window, sizes.ngram - 1, sequence.prompt)
+        self._pool.add_text(sequence.history, sizes.ngram)
+        self._window = JacobiWindow(sizes.window, sizes.ngram - 1, sequence.history)
         self._has_window = False
 
     def plan(self, free: int) -> None:
