@@ -99,10 +99,11 @@ class Provider:
             here = ", ".join(map(short_name, ort.get_available_providers()))
             raise ProviderError(
                 f"{self.short} can't run here: {ort.package_name} {ort.__version__} is built with "
-                f"{here}{self._hint(ort.package_name)}"
+                f"{here}{self._hint(ort.package_name)}",
+                name=self.short,
             )
         if obstacle := self.obstacle(ort):
-            raise ProviderError(f"{self.short} can't run here: {obstacle}")
+            raise ProviderError(f"{self.short} can't run here: {obstacle}", name=self.short)
 
     def _hint(self, installed: str) -> str:
         """What would bring it."""
