@@ -186,7 +186,8 @@ def find_provider(provider: str) -> Provider:
     full = {short_name(name): name for name in (*plugin_providers(), *names)}
     if wanted not in full:
         here = ", ".join(map(short_name, providers_here()))
-        raise ProviderError(f"unknown provider {shown(provider)}: this ONNX Runtime has {here}")
+        unknown = f"unknown provider {shown(provider)}: this ONNX Runtime has {here}"
+        raise ProviderError(unknown, name=wanted)
     return (KNOWN.get(wanted) or Provider(full[wanted])).as_installed()
 
 

@@ -153,7 +153,8 @@ def defaults_from_generation_config(config: Mapping[str, Any], file: str = FILE)
     """
     for key, value in config.items():
         if wrong := _unsupported(key, value):
-            raise ParameterError(f"{file} has {wrong}; remove it from {file} to decode without it")
+            said = f"{file} has {wrong}; remove it from {file} to decode without it"
+            raise ParameterError(said, path=file, name=key)
     defaults = {key: value for key, value in config.items() if _is_parameter(key)}
     if defaults.get("max_length") == _TRANSFORMERS_MAX_LENGTH:
         del defaults["max_length"]
