@@ -172,7 +172,8 @@ def require_known(name: str) -> None:
         raise ParameterError("transformers' ", Given(name), " has no effect here: leave it out")
     if name in NEUTRAL:
         raise ParameterError("transformers' ", Given(name), " isn't supported: leave it out")
-    raise ParameterError(f"unknown parameter {shown(name)}: {nearest(name, PARAMETERS)}")
+    unknown = f"unknown parameter {shown(name)}: {nearest(name, PARAMETERS)}"
+    raise ParameterError(unknown, name=name)
 
 
 def problem(key: str, value: object) -> str:
