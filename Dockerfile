@@ -2,7 +2,7 @@
 #
 #   docker build -t gpt2onnx .
 #   docker run --rm -v "$PWD/gpt2-int8:/model:ro" gpt2onnx generate "Once upon a time" --model /model
-#   docker run --rm -p 127.0.0.1:8000:8000 -v "$PWD/gpt2-int8:/model:ro" gpt2onnx serve /model --host 0.0.0.0
+#   docker run --init --rm -p 127.0.0.1:8000:8000 -v "$PWD/gpt2-int8:/model:ro" gpt2onnx serve /model --host 0.0.0.0
 FROM python:3.12-slim AS build
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE requirements-tested.txt ./
