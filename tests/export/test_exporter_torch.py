@@ -274,7 +274,7 @@ def test_a_wrong_graph_leaves_the_place_alone(
 ) -> None:
     monkeypatch.setattr(Gpt2Config, "scale", lambda self, layer: 1.0)
     before = tree(out.parent)
-    with pytest.raises(VerificationError, match="the fp32 model doesn't match PyTorch"):
+    with pytest.raises(VerificationError):
         export(checkpoint, out, precision="fp32", force=True)
     assert tree(out.parent) == before
 

@@ -140,7 +140,7 @@ def test_nothing_else_is_replaced(tmp_path: Path) -> None:
 
 
 def test_no_place_to_write_to(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="No such file or directory; free some space or choose"):
+    with pytest.raises(StorageError):
         save(tmp_path / "none" / "prefix")
     with raises(ParameterError, name="path"):
         save("a\0b")  # type: ignore[arg-type]

@@ -350,7 +350,7 @@ def test_a_text_that_the_tokenizer_cannot_read(folder: Path) -> None:
     change_json(folder / "tokenizer.json", model=model, added_tokens=[])
     opened = gpt2onnx.load(folder)
     assert opened.generate([0], max_new_tokens=1).token_ids
-    with pytest.raises(PromptError, match=r"the model's tokenizer can't read the text: .*Missing"):
+    with pytest.raises(PromptError, match="Missing"):
         opened.generate("b")
 
 
