@@ -36,10 +36,12 @@ machine or the network failed.
 
 from __future__ import annotations
 
+import os
 import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 
 class _Alone:
@@ -76,13 +78,25 @@ class Gpt2OnnxError(Exception):
     The message is one line: what was expected, what came, and what to do. Whatever a file's name, a
     tensor's or a library's own message brings along, a terminal gets nothing but text: line breaks
     become spaces, other control characters their escapes.
+
+    What a program may want to know of it needn't be read from the message: `path` is the file or
+    folder that it is about, `name` what in there, or which one of many (a tensor, a setting, a
+    token, a package, a provider); `named` and `parameters` are what was given. Each is None, or
+    empty, where there is no such thing.
     """
 
     exit_status: ClassVar[int] = 2
 
-    def __init__(self, *parts: str | Given) -> None:
+    def __init__(
+        self,
+        *parts: str | Given,
+        path: str | os.PathLike[str] | None = None,
+        name: str | None = None,
+    ) -> None:
         """`parts` are the message in pieces: text, and the parameters that it names."""
         self.parts = parts
+        self.path = None if path is None else Path(path)
+        self.name = name
         super().__init__(self.told())
 
     def told(self, naming: Callable[[Given], str] = str) -> str:
@@ -90,13 +104,19 @@ class Gpt2OnnxError(Exception):
         return one_line("".join(p if isinstance(p, str) else naming(p) for p in self.parts))
 
     @property
+    def named(self) -> tuple[str, ...]:
+        """The parameters that the message names, in its order; not what it advises."""
+        given = (p for p in self.parts if isinstance(p, Given) and not isinstance(p, Advised))
+        return tuple(dict.fromkeys(each.name for each in given))
+
+    @property
     def parameters(self) -> dict[str, object]:
         """The parameters that the message names with the values that came."""
         named = (p for p in self.parts if isinstance(p, Given) and not isinstance(p, Advised))
         return {each.name: each.value for each in named if not each.alone}
 
-    def __reduce__(self) -> tuple[type[Gpt2OnnxError], tuple[str | Given, ...]]:
-        return type(self), self.parts
+    def __reduce__(self) -> tuple[type[Gpt2OnnxError], tuple[str | Given, ...], dict[str, Any]]:
+        return type(self), self.parts, vars(self)
 
 
 def one_line(text: str) -> str:

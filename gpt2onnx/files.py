@@ -42,14 +42,15 @@ def as_path(value: object, what: str, error: type[Gpt2OnnxError]) -> Path:
     Raises `error` for what is no path, and for names that no file can have.
     """
     if not isinstance(value, str | os.PathLike):
-        raise error(f"{what}: expected a path, got {shown(value)}")
+        raise error(f"{what}: expected a path, got {shown(value)}", name=what)
     name = os.fspath(value)
     try:
         valid = isinstance(name, str) and name != "" and b"\0" not in os.fsencode(name)
     except UnicodeEncodeError:
         valid = False
     if not valid:
-        raise error(f"{what}: expected a path, got {shown(name)}, a name that no file can have")
+        said = f"{what}: expected a path, got {shown(name)}, a name that no file can have"
+        raise error(said, name=what)
     return Path(name)
 
 
@@ -68,8 +69,9 @@ def path_errors(
     except OSError as cause:
         if cause.errno is None:  # a library's own, not the system's
             raise
-        said = f"{_shortened(cause.filename or path)}: {cause.strerror}"
-        raise error(said, *(("; ", *advice) if advice else ())) from cause
+        where = _text(cause.filename or path)
+        said = f"{_shortened(where)}: {cause.strerror}"
+        raise error(said, *(("; ", *advice) if advice else ()), path=where) from cause
 
 
 @contextmanager
@@ -86,7 +88,7 @@ def open_regular(path: Path, error: type[Gpt2OnnxError]) -> Iterator[BufferedRea
         if not stat.S_ISREG(mode):
             os.close(descriptor)
             kind = _KINDS.get(stat.S_IFMT(mode), "something else")
-            raise error(f"{_shortened(path)}: expected a file, found {kind}")
+            raise error(f"{_shortened(path)}: expected a file, found {kind}", path=path)
         with os.fdopen(descriptor, "rb") as file:
             yield file
 
@@ -103,7 +105,8 @@ def read_bytes(path: Path, error: type[Gpt2OnnxError], most: int = MAX_TEXT_BYTE
         size = os.fstat(file.fileno()).st_size
         content = file.read(most + 1) if size <= most else b""
         if max(size, len(content)) > most:
-            raise error(f"{_shortened(path)}: expected at most {most:,} bytes, found {size:,}")
+            found = f"expected at most {most:,} bytes, found {size:,}"
+            raise error(f"{_shortened(path)}: {found}", path=path)
         return content
 
 
@@ -120,7 +123,7 @@ def decoded(content: bytes, name: object, error: type[Gpt2OnnxError]) -> str:
     except UnicodeDecodeError as cause:
         byte = f"something else: byte {cause.start} is 0x{content[cause.start]:02x}"
         found = "UTF-16; save it as UTF-8" if content.startswith(_UTF16) else byte
-        raise error(f"{_shortened(name)}: expected UTF-8, found {found}") from cause
+        raise unusable(error, name, f"expected UTF-8, found {found}") from cause
 
 
 def read_text(path: Path, error: type[Gpt2OnnxError], most: int = MAX_TEXT_BYTES) -> str:
@@ -137,26 +140,35 @@ def read_json(path: Path, error: type[Gpt2OnnxError], most: int = MAX_TEXT_BYTES
 def json_object(content: bytes, name: object, error: type[Gpt2OnnxError]) -> dict[str, Any]:
     """The JSON object in UTF-8. Raises `error`; `name` says where the text is from."""
     try:
-        found = json.loads(decoded(content, name, error))
+        value = json.loads(decoded(content, name, error))
         if _SURROGATE.search(content):
-            json.dumps(found, ensure_ascii=False).encode()
+            json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as cause:
         place = f"line {cause.lineno}, column {cause.colno}"
-        raise error(
-            f"{_shortened(name)}: expected JSON, found a mistake at {place}: {cause.msg}"
-        ) from cause
+        found = f"expected JSON, found a mistake at {place}: {cause.msg}"
+        raise unusable(error, name, found) from cause
     except UnicodeEncodeError as cause:
-        raise error(f"{_shortened(name)}: expected Unicode, found half a surrogate pair") from cause
+        raise unusable(error, name, "expected Unicode, found half a surrogate pair") from cause
     except RecursionError as cause:
-        raise error(f"{_shortened(name)}: expected JSON, found it nested too deeply") from cause
+        raise unusable(error, name, "expected JSON, found it nested too deeply") from cause
     except ValueError as cause:  # a number of thousands of digits
-        raise error(f"{_shortened(name)}: expected JSON, found something else: {cause}") from cause
-    if not isinstance(found, dict):
-        raise error(f"{_shortened(name)}: expected a JSON object, found a {type(found).__name__}")
-    return found
+        raise unusable(error, name, f"expected JSON, found something else: {cause}") from cause
+    if not isinstance(value, dict):
+        raise unusable(error, name, f"expected a JSON object, found a {type(value).__name__}")
+    return value
+
+
+def unusable(error: type[Gpt2OnnxError], name: object, said: str) -> Gpt2OnnxError:
+    """The error for a file's text; `name` is the path, or says where else the text is from."""
+    path = name if isinstance(name, Path) else None
+    return error(f"{_shortened(name)}: {said}", path=path)
 
 
 def _shortened(name: object) -> str:
     """A path as a message shows it: of a very long one the beginning and the end."""
-    text = os.fsdecode(name) if isinstance(name, bytes) else str(name)
+    text = _text(name)
     return text if len(text) <= 300 else f"{text[:140]}…{text[-140:]}"
+
+
+def _text(name: object) -> str:
+    return os.fsdecode(name) if isinstance(name, bytes) else str(name)

@@ -29,7 +29,8 @@ def cache_folder() -> Path:
         place = f"GPT2ONNX_CACHE={own}" if own else "the cache folder"
         raise StorageError(
             f"{place}: no such user's home is known; set GPT2ONNX_CACHE to a folder that can be "
-            "written"
+            "written",
+            name="GPT2ONNX_CACHE",
         ) from error
 
 

@@ -12,7 +12,17 @@ from typing import Any
 import pytest
 
 from gpt2onnx import errors
-from gpt2onnx.errors import Advised, Given, Gpt2OnnxError, ParameterError, Plain
+from gpt2onnx.errors import (
+    Advised,
+    CheckpointError,
+    Given,
+    Gpt2OnnxError,
+    ParameterError,
+    Plain,
+    RequestError,
+    WeightsError,
+)
+from tests.raising import raises
 
 ROOT = Path(__file__).parent.parent
 ERRORS = [
@@ -74,8 +84,32 @@ def test_a_message_is_text_and_parameters() -> None:
 def test_the_values_that_came_are_fields() -> None:
     """Not what is advised, and not what is named alone."""
     assert told().parameters == {"top_k": 0, "out": "a/b"}
+    assert told().named == ("top_k", "out", "seed")
 
 
-def test_an_error_goes_through_a_pipe_whole() -> None:
-    again = pickle.loads(pickle.dumps(told()))
-    assert (type(again), str(again), again.parts) == (ParameterError, str(told()), told().parts)
+def test_a_file_and_what_in_it_are_fields() -> None:
+    error = WeightsError("a/b: expected x", path="a/b", name="x")
+    assert (error.path, error.name) == (Path("a/b"), "x")
+    assert (told().path, told().name) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [told(), WeightsError("a/b", path="a/b", name="x"), RequestError("no", 429, retry_after=3)],
+    ids=repr,
+)
+def test_an_error_goes_through_a_pipe_whole(error: Gpt2OnnxError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+def test_a_test_says_which_error_it_expects() -> None:
+    with raises(WeightsError, path=Path("a"), name="x"):
+        raise WeightsError("a: x", path="a", name="x")
+    for other in (WeightsError("a: y", path="a", name="y"), WeightsError("x")):
+        with pytest.raises(AssertionError), raises(WeightsError, path=Path("a"), name="x"):
+            raise other
+    with pytest.raises(AssertionError), raises(CheckpointError, name="x"):
+        raise WeightsError("a", name="x")  # of a kind below
+    with pytest.raises(AssertionError, match="say which"), raises(WeightsError):
+        raise WeightsError("a")

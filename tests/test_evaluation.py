@@ -11,6 +11,7 @@ from gpt2onnx import Model
 from gpt2onnx.errors import ModelFolderError, ParameterError, PromptError
 from gpt2onnx.evaluation import evaluate
 from gpt2onnx.runtime.decoder.protocol import Result
+from tests.raising import raises
 
 TEXT = "Wer reitet so spät durch Nacht und Wind? Es ist der Vater mit seinem Kind. " * 3
 
@@ -68,11 +69,11 @@ def test_an_interrupted_evaluation_gives_its_rows_back(model: Model) -> None:
 
 
 def test_mistakes(model: Model) -> None:
-    with pytest.raises(PromptError, match="the text is empty"):
+    with pytest.raises(PromptError, match="empty"):
         evaluate(model, "")
-    with pytest.raises(ParameterError, match="max_tokens=0: expected an integer of at least 1"):
+    with raises(ParameterError, parameters={"max_tokens": 0}):
         evaluate(model, TEXT, max_tokens=0)
-    with pytest.raises(ParameterError, match="stride=65: expected 1 to 64"):
+    with raises(ParameterError, parameters={"stride": 65}):
         evaluate(model, TEXT, stride=65)
 
 

@@ -3,11 +3,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 import gpt2onnx
 from gpt2onnx.errors import CorruptModelError
 from gpt2onnx.reference import open_reference
+from tests.raising import raises
 
 
 def test_a_model_folder_is_opened_as_asked(models: Callable[[str], Path]) -> None:
@@ -24,5 +23,5 @@ def test_a_model_folder_is_opened_as_asked(models: Callable[[str], Path]) -> Non
 
 def test_a_broken_model_folder_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(CorruptModelError, match=r"manifest\.json"):
+    with raises(CorruptModelError, path=tmp_path / "manifest.json"):
         open_reference(tmp_path)

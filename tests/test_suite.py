@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,3 +43,24 @@ def test_what_needs_pytorch_is_named_so(file: Path) -> None:
 def test_what_takes_long_is_there(name: str) -> None:
     """A file that was moved would run with --fast."""
     assert (TESTS / name).exists()
+
+
+def test_the_words_of_a_message_are_compared_in_one_file() -> None:
+    """Five in a row. Other files ask for the error's type and its fields: tests/raising.py."""
+    compared: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for file in TESTS.rglob("test_*.py"):
+        for text in patterns(ast.parse(file.read_text(encoding="utf-8"))):
+            words = re.findall(r"[A-Za-z_']+", text.replace("\\", ""))
+            for at in range(len(words) - 4):
+                compared[tuple(words[at : at + 5])].add(str(file.relative_to(TESTS)))
+    assert {" ".join(words): files for words, files in compared.items() if len(files) > 1} == {}
+
+
+def patterns(tree: ast.AST) -> Iterator[str]:
+    """The text that stands behind `match=`."""
+    for call in ast.walk(tree):
+        for keyword in call.keywords if isinstance(call, ast.Call) else ():
+            if keyword.arg == "match":
+                for part in ast.walk(keyword.value):
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                        yield part.value

@@ -133,6 +133,7 @@ class JobFolder:
                 f"{self.path}: an unfinished job is there; ",
                 *(Advised("resume", True), " goes on with it, ", Advised("force", True)),
                 " begins anew",
+                path=self.path,
             )
         elif not manifest.replaces and (self.path / ANSWERS).exists():
             self._require_free(" since the job was begun; move it away")
@@ -144,7 +145,7 @@ class JobFolder:
             why = (", and no unfinished job is beside it; ", Advised("force", True), " replaces it")
         for path in (self.places.output, self.places.errors):
             if path.exists() and not self._force:
-                raise OutputExistsError(f"{path}: exists", *why)
+                raise OutputExistsError(f"{path}: exists", *why, path=path)
 
     def _locked(self) -> int:
         """The descriptor of the folder's lock, held."""
@@ -162,7 +163,8 @@ class JobFolder:
                 if time.monotonic() > end:
                     os.close(lock)
                     raise OutputExistsError(
-                        f"{self.path}: another process is at work on this job; wait for its end"
+                        f"{self.path}: another process is at work on this job; wait for its end",
+                        path=self.path,
                     ) from None
                 time.sleep(0.1)
             os.close(lock)

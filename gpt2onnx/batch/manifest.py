@@ -74,6 +74,7 @@ class Manifest:
                 raise OutputExistsError(
                     f"{folder}: the unfinished job there {told}; ",
                     *(Advised("force", True), " begins anew"),
+                    path=folder,
                 )
 
 
@@ -90,6 +91,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise OutputExistsError(
             f"{folder / NAME}: no manifest of this gpt2onnx; ",
             *(Advised("force", True), " begins the job anew"),
+            path=folder / NAME,
         ) from None
 
 

@@ -92,7 +92,8 @@ class Merger:
             failed += record.kind is Kind.ERROR
         if count != shard.lines:
             raise BatchError(
-                f"{path}: {count} records of {shard.lines} lines; a bug, please tell us"
+                f"{path}: {count} records of {shard.lines} lines; a bug, please tell us",
+                path=path,
             )
         for file in (self._answers, self._errors):
             _sync(file)

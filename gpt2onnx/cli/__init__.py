@@ -57,12 +57,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _take_the_process() -> None:
-    """SIGINT and standard streams are ours: this process runs nothing but this call."""
+    """Signals and standard streams are ours: this process runs nothing but this call."""
+    import os
     import signal
 
     # Until a command runs there is nothing to close: it ends the process, without a traceback.
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if os.getpid() == 1:  # a container's first process, for which SIG_DFL is SIG_IGN
+        from gpt2onnx.cli.signals import ENDING, end_at_once
+
+        for each in ENDING:
+            if signal.getsignal(each) == signal.SIG_DFL:
+                signal.signal(each, end_at_once)
     from gpt2onnx.cli.streams import open_closed
 
     open_closed()

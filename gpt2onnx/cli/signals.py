@@ -1,7 +1,8 @@
 """SIGINT, SIGTERM and SIGHUP: close what is open, remove temporary files, exit.
 
-Before a command runs there is nothing to close, and each of them ends the process at once. While it
-runs they are exceptions: KeyboardInterrupt, and SystemExit with the status that a shell says of
+Before a command runs there is nothing to close, and each of them ends the process at once, also the
+first one of a container, for which the system's own handling of them does nothing. While it runs
+they are exceptions: KeyboardInterrupt, and SystemExit with the status that a shell says of
 them. Within an import an exception would be lost, or taken for a package that can't be imported; so
 there they remove what is temporary, and end the process at once.
 """
@@ -24,10 +25,17 @@ from gpt2onnx.staging import remove_open
 ENDING = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
-# What Python itself has them do.
-DEFAULT = (signal.SIG_DFL, signal.default_int_handler)
 # A terminal or a supervisor may say it twice. Who says it again after this many seconds means it.
 TWICE = 1.0
+
+
+def end_at_once(number: int, frame: FrameType | None = None) -> None:
+    """End the process with the status that a shell says of one that the signal ended."""
+    os._exit(128 + number)
+
+
+# What they do before a command runs: Python's own, and what `main` has them do.
+DEFAULT = (signal.SIG_DFL, signal.default_int_handler, end_at_once)
 
 
 @contextmanager
@@ -86,6 +94,7 @@ def _exit_now(status: int) -> None:
 def _die_of(number: int) -> None:
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)
+    end_at_once(number)  # the first process of a container doesn't die of it
 
 
 def _imports(frame: FrameType | None) -> bool:

@@ -19,7 +19,8 @@ try:
     import tqdm  # noqa: F401
 except ImportError as error:
     raise InstallationError(
-        f"exporting needs {error.name}, which isn't installed: pip install 'gpt2onnx[export]'"
+        f"exporting needs {error.name}, which isn't installed: pip install 'gpt2onnx[export]'",
+        name=error.name,
     ) from error
 
 from gpt2onnx.export.exporter import Export, export

@@ -65,7 +65,8 @@ def export_once(source: Path, out: Path, **options: Any) -> Path:
     except OSError as error:
         raise StorageError(
             f"{cache_folder()}: no cache can be made there: {error.strerror}; set "
-            "GPT2ONNX_CACHE to a folder that can be written"
+            "GPT2ONNX_CACHE to a folder that can be written",
+            path=cache_folder(),
         ) from error
     with contextlib.suppress(OutputExistsError):  # another process was faster
         export(source, out, verify=False, **options)

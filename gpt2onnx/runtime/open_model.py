@@ -118,6 +118,7 @@ def _require_cache_in_place(provider: Provider) -> None:
             f"{provider.short} can't keep the cache of this graph on its device: use one of "
             f"{provider.wants}, or ",
             Advised("provider", CPU.short),
+            name=provider.short,
         )
 
 

@@ -55,7 +55,8 @@ class Candidates(NamedTuple):
         if not highest < np.inf:
             raise ParameterError(
                 f"the logits' maximum is {highest}: expected finite logits; check the model's "
-                "weights and precision, and that no penalty is extreme"
+                "weights and precision, and that no penalty is extreme",
+                name="logits",
             )
         everything = cls(_vocabulary(len(logits)), logits)
         return everything if lowest > -np.inf else everything.where(logits > -np.inf)

@@ -62,6 +62,7 @@ def _stored(
     if dtype == "F16" and not is_finite(stored):
         raise WeightsError(
             f"{name}: its numbers leave the range of {dtype}, in which the checkpoint is stored;"
-            " save the checkpoint in float32 first"
+            " save the checkpoint in float32 first",
+            name=name,
         )
     return stored

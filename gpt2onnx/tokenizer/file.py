@@ -9,7 +9,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from gpt2onnx.errors import Gpt2OnnxError
-from gpt2onnx.files import json_object, read_text
+from gpt2onnx.files import json_object, read_text, unusable
 from gpt2onnx.tokenizer.library import library_errors
 from gpt2onnx.tokenizer.parts import is_plain, require_bounded, template_ids
 
@@ -24,7 +24,8 @@ def read_tokenizer_json(path: Path, error: type[Gpt2OnnxError]) -> str:
 
 def tokenizer_of(text: str, name: object, error: type[Gpt2OnnxError]) -> Tokenizer:
     """The Tokenizer of a tokenizer.json, which neither cuts nor pads. Raises `error`."""
-    with library_errors(error, f"{name}: can't be read as a tokenizer"):
+    path = name if isinstance(name, Path) else None
+    with library_errors(error, f"{name}: can't be read as a tokenizer", path):
         tokenizer = Tokenizer.from_str(text)
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -43,7 +44,7 @@ def require_harmless(text: str, name: object, error: type[Gpt2OnnxError]) -> Non
     from gpt2onnx.tokenizer.trial import failure  # few need it
 
     if wrong := failure(text):
-        raise error(f"{name}: expected a tokenizer that can be used, but {wrong}")
+        raise unusable(error, name, f"expected a tokenizer that can be used, but {wrong}")
 
 
 def largest_id(tokenizer: Tokenizer) -> tuple[int, str]:
@@ -71,10 +72,11 @@ def require_ids(
     """
     index, token = largest
     if index < 0:
-        raise error(f"{name}: expected a vocabulary, found a tokenizer without any token")
+        raise unusable(error, name, "expected a vocabulary, found a tokenizer without any token")
     if index >= vocab_size:
         raise error(
             f"{name}: the tokenizer's id {index}, {token!r:.100}, is beyond the model's vocab_size"
             f" {vocab_size}; take that token out of the tokenizer's files, or give the model a row"
-            " for it by resize_token_embeddings()"
+            " for it by resize_token_embeddings()",
+            name=token,
         )

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gpt2onnx.errors import Gpt2OnnxError
+from gpt2onnx.files import unusable
 
 # How many parts one tokenizer may have, and how many times longer they may make a text together.
 MOST_PARTS = 100
@@ -38,13 +39,12 @@ def require_bounded(tokenizer: Mapping[str, Any], name: object, error: type[Gpt2
     for place in _PLACES:
         parts = list(_within(tokenizer.get(place), name, error))
         if len(parts) > MOST_PARTS:
-            raise error(f"{name}: expected a {place} of at most {MOST_PARTS} parts, found more")
+            found = f"expected a {place} of at most {MOST_PARTS} parts, found more"
+            raise unusable(error, name, found)
         growth = math.prod(map(_growth, parts))
         if growth > MOST_GROWTH:
-            raise error(
-                f"{name}: its {place} can make a text {growth:.3g} times longer: expected at most "
-                f"{MOST_GROWTH:.0f} times"
-            )
+            longer = f"its {place} can make a text {growth:.3g} times longer"
+            raise unusable(error, name, f"{longer}: expected at most {MOST_GROWTH:.0f} times")
 
 
 def is_plain(tokenizer: Mapping[str, Any]) -> bool:
@@ -80,7 +80,7 @@ def _within(
     if not isinstance(part, Mapping):
         return
     if depth > _DEEPEST:
-        raise error(f"{name}: its parts are nested more than {_DEEPEST} deep")
+        raise unusable(error, name, f"its parts are nested more than {_DEEPEST} deep")
     members = [part[key] for key in _MEMBERS if isinstance(part.get(key), list)]
     if not members:
         yield part

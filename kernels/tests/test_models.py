@@ -158,7 +158,7 @@ def test_what_there_is_decides_and_says_so(folders: dict[str, Path], tmp_path: P
     checkpoint = make_checkpoint(tmp_path / "checkpoint")
     dynamic = exported(checkpoint, tmp_path / "dynamic", precision="int8-dynamic")
     assert not isinstance(opened(dynamic, "auto").decoder, FlatDecoder)
-    with pytest.raises(ModelFolderError, match=r"has no model\.kernels\.onnx"):
+    with pytest.raises(ModelFolderError, match="kernels"):
         opened(dynamic, "kernels")
     with pytest.raises(ParameterError, match="graph='fast'"):
         opened(dynamic, "fast")

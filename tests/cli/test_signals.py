@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gpt2onnx import cli
 from gpt2onnx.cli import signals
 from gpt2onnx.cli.signals import ENDING, ending_signals
 from gpt2onnx.staging import stage
@@ -100,3 +102,42 @@ def test_signals_are_as_before_behind_the_block() -> None:
     finally:
         signal.signal(signal.SIGHUP, before)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The statuses with which the process would have ended at once."""
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    return ended
+
+
+def test_the_first_process_of_a_container_ends_too(
+    ended: list[int], interrupted_module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system takes no signal there that has no handler, and its own handling does nothing."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    assert cli.main([]) == 2  # a call within a process of somebody else's leaves it as it is
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    monkeypatch.setattr(sys, "argv", ["gpt2onnx", "--version"])
+    with pytest.raises(SystemExit):
+        sys.exit(cli.main())
+    for number in ENDING:
+        signal.raise_signal(number)
+    assert ended == [128 + number for number in ENDING]
+
+
+def test_a_signal_that_kills_nobody_ends_the_process(
+    ended: list[int], interrupted_module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As within an import of a container's first process."""
+    really = signal.raise_signal
+
+    def unless_deadly(number: int) -> None:
+        if signal.getsignal(number) != signal.SIG_DFL:
+            really(number)
+
+    monkeypatch.setattr(signal, "raise_signal", unless_deadly)
+    with pytest.raises(KeyboardInterrupt), ending_signals():
+        __import__(interrupted_module)
+    assert ended == [128 + signal.SIGINT]

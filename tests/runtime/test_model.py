@@ -18,6 +18,7 @@ from gpt2onnx.errors import ModelFolderError, ParameterError, PromptError, Token
 from gpt2onnx.runtime.open_model import open_decoder
 from gpt2onnx.runtime.ort.session import TensorSpec
 from tests.checkpoints import END_OF_TEXT_ID
+from tests.raising import raises
 
 SAMPLING = {"do_sample": True, "seed": 7, "max_new_tokens": 12}
 
@@ -314,13 +315,11 @@ def test_all_alternatives(model: Model) -> None:
     assert sorted(a.id for a in alternatives) == list(range(257))
     assert sum(np.exp([a.logprob for a in alternatives])) == pytest.approx(1, abs=1e-5)
     for wrong in (258, -1, True, "3", 1.0):
-        with pytest.raises(
-            ParameterError, match=r"top_logprobs=.*: expected an integer from 0 to 257"
-        ):
+        with raises(ParameterError, parameters={"top_logprobs": wrong}):
             model.generate("a", top_logprobs=wrong)  # type: ignore[call-overload]
     (alternatives,) = model.generate("a", top_logprobs=np.int64(2), max_new_tokens=1).alternatives
     assert len(alternatives) == 2
-    with pytest.raises(ParameterError, match="entropies='yes': expected True or False"):
+    with raises(ParameterError, parameters={"entropies": "yes"}):
         model.stream("a", entropies="yes")  # type: ignore[arg-type]
 
 
@@ -397,17 +396,17 @@ def test_the_start_token(
 
 def test_a_model_without_a_start_token(reopened: Callable[..., Model]) -> None:
     for bos in (None, "missing"):  # GPT-2's 50256 isn't in this vocabulary
-        with pytest.raises(PromptError, match="no BOS token to start from"):
+        with pytest.raises(PromptError, match="BOS"):
             reopened({"bos_token_id": bos}, None).generate("")
 
 
 def test_unknown_parameters(model: Model) -> None:
-    with pytest.raises(ParameterError, match="unknown parameter 'temprature': did you mean temp"):
+    with raises(ParameterError, name="temprature"):
         model.generate("a", temprature=1.0)
 
 
 def test_an_unsupported_generation_config(reopened: Callable[..., Model]) -> None:
-    with pytest.raises(ParameterError, match="dola_layers='low', which isn't supported"):
+    with raises(ParameterError, name="dola_layers"):
         reopened({}, {"dola_layers": "low"})
 
 
@@ -438,7 +437,7 @@ def test_a_flag_is_true_or_false(model: Model, value: Any) -> None:
     if value is not None:
         calls["do_sample"] = lambda: model.generate("a", do_sample=value)
     for name, call in calls.items():
-        with pytest.raises(ParameterError, match=f"{name}=.*: expected True or False"):
+        with raises(ParameterError, parameters={name: value}):
             call()
 
 

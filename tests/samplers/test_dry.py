@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers import GenerationParams, Sampler, generator
 from gpt2onnx.samplers.dry import dry
+from tests.raising import raises
 
 VOCAB = 12
 
@@ -170,5 +171,5 @@ def test_sampler_knows_no_texts(given: dict[str, Any]) -> None:
 
 
 def test_breakers_beyond_the_vocabulary_are_an_error() -> None:
-    with pytest.raises(ParameterError, match="dry_sequence_breakers holds token 12"):
+    with raises(ParameterError, named=("dry_sequence_breakers",)):
         sampler(dry_sequence_breakers=[VOCAB])(np.array([0]), np.zeros(VOCAB, np.float32))

@@ -21,6 +21,7 @@ from gpt2onnx.errors import (
     RequestCancelledError,
     RequestExpiredError,
 )
+from tests.raising import raises
 
 PROMPTS = ["def read(path):\n", "import os\n" * 40, "class A:", "x", "# a list of\n" * 12]
 SAMPLED = {"do_sample": True, "top_k": 20, "temperature": 1.1}
@@ -149,7 +150,7 @@ def test_a_fault_of_one_is_nobody_elses(model: Model, engine: Engine) -> None:
 
     alone = model.generate("abc", **LONG)
     good, bad = engine.submit("abc", **LONG), engine.submit("abc", stop_fn=failing, **LONG)
-    with pytest.raises(Exception, match="in stop_fn"):
+    with pytest.raises(ZeroDivisionError):
         bad.result(30)
     assert good.result(30) == alone
     assert engine.stats().failed == 1
@@ -167,7 +168,7 @@ def test_a_fault_of_one_prompt_ends_its_siblings(model: Model, engine: Engine) -
     for _ in range(3):
         good = engine.submit("abc", **LONG)
         bad = engine.submit(["a", "b", "c"], stop_fn=failing, **LONG)
-        with pytest.raises(Exception, match="in stop_fn"):
+        with pytest.raises(ZeroDivisionError):
             bad.result(30)
         assert good.result(30) == alone
     assert rows_of(model) == 0
@@ -217,7 +218,7 @@ def test_a_full_queue_and_a_deadline(model: Model) -> None:
         running = engine.submit("abc", **LONG)
         next(iter(running))
         late = engine.submit("def", deadline=0.001, **LONG)
-        with pytest.raises(QueueFullError, match="1 requests are waiting"):
+        with pytest.raises(QueueFullError):
             engine.submit("ghi", **LONG)
         with pytest.raises(RequestExpiredError):
             late.result(30)
@@ -271,7 +272,7 @@ def test_a_prefix_from_a_file(model: Model, tmp_path: Path) -> None:
         assert (prefixes.hits, prefixes.misses) == (2, 0)
     with Engine(model) as engine, pytest.raises(ParameterError, match="prefix_cache"):
         engine.load_prefix(path)
-    with pytest.raises(ParameterError, match="has 1 tokens: expected at least 64"):
+    with raises(ParameterError, named=("prompt",)):
         model.save_prefix(path, "x")
     path.write_bytes(b"other")
     with Engine(model, prefix_cache="8M") as engine, pytest.raises(PrefixFileError):
@@ -290,7 +291,7 @@ def test_a_prefix_from_a_file(model: Model, tmp_path: Path) -> None:
     ],
 )
 def test_bad_settings(model: Model, given: dict[str, Any]) -> None:
-    with pytest.raises(ParameterError, match=next(iter(given))):
+    with raises(ParameterError, named=tuple(given)):
         Engine(model, **given)
 
 

@@ -20,6 +20,7 @@ from gpt2onnx.smaller.checkpoint import (
     with_options,
 )
 from tests.checkpoints import make_checkpoint
+from tests.raising import raises
 
 
 def copied(source: Path) -> NewCheckpoint:
@@ -81,7 +82,7 @@ def test_an_existing_place_is_left_alone(tmp_path: Path) -> None:
     source = make_checkpoint(tmp_path / "source")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("mine")
-    with pytest.raises(OutputExistsError, match="exists already; choose another place"):
+    with raises(OutputExistsError, path=tmp_path / "out"):
         copied(source).write(tmp_path / "out")
     assert files(tmp_path / "out") == {"mine": b"mine"}
     assert {path.name for path in tmp_path.iterdir()} == {"source", "out"}

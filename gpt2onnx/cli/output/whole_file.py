@@ -41,7 +41,7 @@ class WholeFile:
                     part.chmod(stat.S_IMODE(self._path.stat().st_mode))
                 part.replace(self._path)
         except OSError as error:
-            raise StorageError(f"{self._path}: {error.strerror}") from error
+            raise StorageError(f"{self._path}: {error.strerror}", path=self._path) from error
 
 
 def _problem(path: Path) -> str | None:

@@ -54,7 +54,8 @@ class Asked:
                 raise ParameterError(
                     f"the record to go on with is another's: its {name} is "
                     f"{_short(getattr(before, name))}, here {_short(getattr(self, name))}; ask for "
-                    "the same, or give another out=DIR"
+                    "the same, or give another out=DIR",
+                    name=name,
                 )
 
 

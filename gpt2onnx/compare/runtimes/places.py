@@ -43,7 +43,8 @@ class Installed:
         if importlib.util.find_spec(runtime.module) is None:
             pip = f"python -m venv {own} && {own / BIN / 'pip'}" if own else "pip"
             packages = " ".join(runtime.packages)
-            raise UnavailableError(f"{runtime.name} isn't installed: {pip} install {packages}")
+            said = f"{runtime.name} isn't installed: {pip} install {packages}"
+            raise UnavailableError(said, name=runtime.name)
         return Path(sys.executable)
 
     def modules(self, runtime: Runtime) -> Path:
@@ -52,7 +53,8 @@ class Installed:
         if not (found / runtime.module).is_dir():
             packages = " ".join(runtime.packages)
             raise UnavailableError(
-                f"{runtime.name} isn't installed: npm install --prefix {beside} {packages}"
+                f"{runtime.name} isn't installed: npm install --prefix {beside} {packages}",
+                name=runtime.name,
             )
         return found
 

@@ -36,7 +36,7 @@ class CalibrationText:
             [] if file is None else encode(checkpoint.tokenizer, _read(file), TokenizerError)
         )
         if file is not None and not self._ids:
-            raise ParameterError(f"{file}: expected a text, found no token in it")
+            raise ParameterError(f"{file}: expected a text, found no token in it", path=file)
 
     def windows(self, tokens: int = TOKENS) -> Ids:
         """At least that many: ids [texts, n_positions], which fill all positions.

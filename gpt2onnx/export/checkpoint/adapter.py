@@ -138,7 +138,11 @@ class Adapter:
         return f"; the adapter was made for {shown(self.config.base)}" if self.config.base else ""
 
     def _wrong(self, stored: str, wanted: str) -> AdapterError:
-        return AdapterError(f"{self.tensors.file(stored)}: {stored:.100}: expected {wanted}")
+        return AdapterError(
+            f"{self.tensors.file(stored)}: {stored:.100}: expected {wanted}",
+            path=self.tensors.file(stored),
+            name=stored,
+        )
 
     def _read(self, module: str, part: str) -> NDArray[np.float32] | None:
         stored = self._names.get((module, part))
@@ -157,14 +161,18 @@ def open_adapter(given: object) -> Adapter:
     folder = as_path(given, "adapter", AdapterError)
     with path_errors(folder, AdapterError):
         if not folder.is_dir():
-            raise AdapterError(f"{folder}: expected an adapter's folder, found none; download it")
+            raise AdapterError(
+                f"{folder}: expected an adapter's folder, found none; download it", path=folder
+            )
         if not (folder / ADAPTER_CONFIG).exists():
             raise AdapterError(
-                f"{folder}: expected an adapter that PEFT saved, found no {ADAPTER_CONFIG}"
+                f"{folder}: expected an adapter that PEFT saved, found no {ADAPTER_CONFIG}",
+                path=folder,
+                name=ADAPTER_CONFIG,
             )
         file = next((folder / name for name in FILES if (folder / name).exists()), None)
     if file is None:
-        raise AdapterError(f"{folder}: expected {' or '.join(FILES)}, found neither")
+        raise AdapterError(f"{folder}: expected {' or '.join(FILES)}, found neither", path=folder)
     config = read_adapter_config(folder)
     tensors = open_weights(file, FILES[file.name])
     names, paths = _named(tensors, file)
@@ -183,13 +191,19 @@ def _named(tensors: Tensors, file: Path) -> tuple[dict[Part, str], dict[str, str
         if not parts:
             raise AdapterError(
                 f"{file}: expected LoRA's tensors of GPT-2, such as"
-                f" base_model.model.transformer.h.0.attn.c_attn.lora_A.weight, found {stored:.100}"
+                f" base_model.model.transformer.h.0.attn.c_attn.lora_A.weight, found {stored:.100}",
+                path=file,
+                name=stored,
             )
         paths[parts["module"]] = parts["path"]
         if names.setdefault((parts["module"], parts["part"]), stored) != stored:
-            raise AdapterError(f"{file}: {stored:.100} comes twice, with and without transformer.")
+            raise AdapterError(
+                f"{file}: {stored:.100} comes twice, with and without transformer.",
+                path=file,
+                name=stored,
+            )
     if not names:
-        raise AdapterError(f"{file}: expected LoRA's tensors, found none")
+        raise AdapterError(f"{file}: expected LoRA's tensors, found none", path=file)
     return names, paths
 
 

@@ -121,14 +121,22 @@ class _Reader:
         initial = self._options.get("init_lora_weights", True)
         if not isinstance(initial, bool | str) or initial not in KEPT_BASE:
             said = f"init_lora_weights {shown(initial)} means training from changed weights"
-            raise AdapterError(f"{self._path}: {said}, not from the base model's; {MERGE_IT}")
+            raise AdapterError(
+                f"{self._path}: {said}, not from the base model's; {MERGE_IT}",
+                path=self._path,
+                name="init_lora_weights",
+            )
         for name in sorted(name for name, value in self._options.items() if value):
             if name in REFUSED:
                 said = f"{name} {shown(self._options[name])} means {REFUSED[name]}"
-                raise AdapterError(f"{self._path}: {said}, which isn't merged here; {MERGE_IT}")
+                raise AdapterError(
+                    f"{self._path}: {said}, which isn't merged here; {MERGE_IT}",
+                    path=self._path,
+                    name=name,
+                )
             if name not in HEEDED | PASSED_OVER:
                 said = f"{name:.100} {shown(self._options[name])} is no option that is known here"
-                raise AdapterError(f"{self._path}: {said}; {MERGE_IT}")
+                raise AdapterError(f"{self._path}: {said}; {MERGE_IT}", path=self._path, name=name)
 
     def _rank(self, name: str, value: Any) -> int:
         if type(value) is int and value > 0:
@@ -167,7 +175,9 @@ class _Reader:
     def _wrong(self, name: str, wanted: str, value: object, advice: str = "") -> AdapterError:
         more = f"; {advice}" if advice else ""
         return AdapterError(
-            f"{self._path}: expected {name} to be {wanted}, not {shown(value)}{more}"
+            f"{self._path}: expected {name} to be {wanted}, not {shown(value)}{more}",
+            path=self._path,
+            name=name,
         )
 
 

@@ -46,7 +46,9 @@ def _text(folder: Path) -> str | None:
         return found
     raise TokenizerError(
         f"{settings}: expected chat_template to be a text, or a list of named ones, found"
-        f" {found!r:.100}"
+        f" {found!r:.100}",
+        path=settings,
+        name="chat_template",
     )
 
 

@@ -125,7 +125,9 @@ class Checkpoint:
         if not is_finite(values):
             raise WeightsError(
                 f"{self.tensors.file(stored)}: expected finite numbers in {stored}, found NaN or"
-                " infinity; no logits can come of that"
+                " infinity; no logits can come of that",
+                path=self.tensors.file(stored),
+                name=stored,
             )
         return values
 
@@ -153,13 +155,17 @@ class Checkpoint:
         if stored not in self.tensors.names():
             raise WeightsError(
                 f"{self.folder}: expected {stored} of shape {list(shape)}, found only"
-                f" {_some(self.tensors.names())}"
+                f" {_some(self.tensors.names())}",
+                path=self.folder,
+                name=stored,
             )
         found = self.tensors.shape(stored)
         if found != shape:
             raise WeightsError(
                 f"{self.tensors.file(stored)}: expected {stored} of shape {list(shape)}, as"
-                f" config.json has it, found {list(found)}"
+                f" config.json has it, found {list(found)}",
+                path=self.tensors.file(stored),
+                name=stored,
             )
 
     def _check_layers(self) -> None:
@@ -168,9 +174,17 @@ class Checkpoint:
         expected = f"expected {shown(self.config.n_layer)} layers, as config.json has it in n_layer"
         for layer, name in sorted(layers.items()):
             if layer >= self.config.n_layer:
-                raise WeightsError(f"{self.tensors.file(name)}: {expected}, found {name:.100}")
+                raise WeightsError(
+                    f"{self.tensors.file(name)}: {expected}, found {name:.100}",
+                    path=self.tensors.file(name),
+                    name=name,
+                )
         if len(layers) < self.config.n_layer:
-            raise WeightsError(f"{self.folder}: {expected}, found tensors of {len(layers)}")
+            raise WeightsError(
+                f"{self.folder}: {expected}, found tensors of {len(layers)}",
+                path=self.folder,
+                name="n_layer",
+            )
 
     def _layer_names(self) -> Iterator[tuple[str, re.Match[str]]]:
         for name in sorted(self.tensors.names(), reverse=True):
@@ -190,7 +204,9 @@ class Checkpoint:
             raise WeightsError(
                 f"{self.tensors.file(HEAD)}: expected {HEAD} to equal wte.weight, as config.json"
                 " has it in tie_word_embeddings, found other values; set that to false if they are"
-                f" meant, or take {HEAD} out"
+                f" meant, or take {HEAD} out",
+                path=self.tensors.file(HEAD),
+                name=HEAD,
             )
 
     def _digest(self, stored: str) -> bytes:
@@ -214,10 +230,14 @@ def _open(folder: Path, source: str, commit: str | None) -> Checkpoint:
             f"{folder}: {ADAPTER_CONFIG} makes it an adapter to another model; export that one,"
             " with ",
             Advised("adapter", str(folder)),
+            path=folder,
+            name=ADAPTER_CONFIG,
         )
     if not (folder / "config.json").exists():
         raise CheckpointError(
-            f"{folder}: expected a checkpoint of transformers, found no config.json"
+            f"{folder}: expected a checkpoint of transformers, found no config.json",
+            path=folder,
+            name="config.json",
         )
     config_json = read_json(folder / "config.json", CheckpointError, MAX_CONFIG)
     config = Gpt2Config.from_json(config_json)
@@ -244,15 +264,19 @@ def _locate(source: str | Path, folder: Path, revision: str | None) -> tuple[Pat
         if revision is not None:
             raise CheckpointError(
                 f"{folder} is a folder, which has no revision {shown(revision)}; leave the revision"
-                " out"
+                " out",
+                path=folder,
+                name="revision",
             )
         return folder, None
     if folder.exists():
-        raise CheckpointError(f"{folder} is a file; give the folder that it lies in")
+        raise CheckpointError(f"{folder} is a file; give the folder that it lies in", path=folder)
     if isinstance(source, str) and HUB_ID.fullmatch(source):
         snapshot = fetch(source, revision)
         return snapshot.folder, snapshot.commit
-    raise CheckpointError(f"{folder}: no such folder, nor can it be the id of a hub's model")
+    raise CheckpointError(
+        f"{folder}: no such folder, nor can it be the id of a hub's model", path=folder
+    )
 
 
 def _some(names: frozenset[str]) -> str:

@@ -129,7 +129,8 @@ class Gpt2Config:
         n_embd, n_head = _size(options, "n_embd"), _size(options, "n_head")
         if n_embd % n_head:
             raise UnsupportedConfigError(
-                f"config.json: n_embd {shown(n_embd)} must be a multiple of n_head {shown(n_head)}"
+                f"config.json: n_embd {shown(n_embd)} must be a multiple of n_head {shown(n_head)}",
+                name="n_embd",
             )
         return cls(
             vocab_size=_size(options, "vocab_size"),
@@ -159,7 +160,8 @@ def _refuse_other_models(options: Mapping[str, Any]) -> None:
         if options.get(name):
             raise UnsupportedConfigError(
                 f"config.json: {name} {shown(options[name])} means {meaning}, which can't be"
-                " exported"
+                " exported",
+                name=name,
             )
 
 
@@ -215,5 +217,6 @@ def _is_token(value: object) -> bool:
 
 def _wrong(options: Mapping[str, Any], name: str, wanted: str) -> UnsupportedConfigError:
     return UnsupportedConfigError(
-        f"config.json: {name} must be {wanted}, not {shown(options[name])}"
+        f"config.json: {name} must be {wanted}, not {shown(options[name])}",
+        name=name,
     )

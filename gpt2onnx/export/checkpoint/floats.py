@@ -34,7 +34,7 @@ def mapped(path: Path, name: str, begin: int, shape: tuple[int, ...]) -> NDArray
         with path_errors(path, WeightsError):
             return np.asarray(np.memmap(path, FLOATS[name], "r", begin, shape))
     except ValueError as error:  # it has become shorter since its header was read
-        raise WeightsError(f"{path}: can't be mapped into memory: {error}") from error
+        raise WeightsError(f"{path}: can't be mapped into memory: {error}", path=path) from error
 
 
 def as_float32(stored: NDArray[Any], name: str) -> NDArray[np.float32]:

@@ -55,14 +55,16 @@ def fetch(repo_id: str, revision: str | None = None) -> Snapshot:
     """
     if revision is not None and not _is_revision(revision):
         raise HubError(
-            f"revision={shown(revision)}: expected the name of a branch or a tag, or a commit"
+            f"revision={shown(revision)}: expected the name of a branch or a tag, or a commit",
+            name="revision",
         )
     try:
         from huggingface_hub import HfApi, constants, errors
     except ImportError as error:
         raise InstallationError(
             f"{repo_id!r} is no folder here, and downloading it needs huggingface_hub;"
-            " install it: pip install 'gpt2onnx[export]'"
+            " install it: pip install 'gpt2onnx[export]'",
+            name="huggingface_hub",
         ) from error
     if constants.HF_HUB_OFFLINE:
         return _cached(repo_id, revision, "HF_HUB_OFFLINE is set")
@@ -79,7 +81,7 @@ def fetch(repo_id: str, revision: str | None = None) -> Snapshot:
         errors.RepositoryNotFoundError,
         errors.RevisionNotFoundError,
     ) as error:
-        raise HubError(_refusal(error, repo_id, revision, api.endpoint)) from error
+        raise HubError(_refusal(error, repo_id, revision, api.endpoint), name=repo_id) from error
     except Exception as error:  # HTTP, TLS and disk: the types depend on huggingface_hub's version
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return _cached(repo_id, revision, f"{api.endpoint} gave none: {reason}")
@@ -88,14 +90,17 @@ def fetch(repo_id: str, revision: str | None = None) -> Snapshot:
 def _download(api: HfApi, repo_id: str, revision: str | None, names: Collection[str]) -> Snapshot:
     """The weights come last, so that a cache that holds them holds all."""
     if "config.json" not in names:
-        raise HubError(f"{repo_id!r} has no config.json, so it is no checkpoint of transformers")
+        raise HubError(
+            f"{repo_id!r} has no config.json, so it is no checkpoint of transformers", name=repo_id
+        )
     config = Path(api.hf_hub_download(repo_id, "config.json", revision=revision))
     Gpt2Config.from_json(read_json(config, CheckpointError))
     weights = _weights(names)
     if not weights:
         raise HubError(
             f"{repo_id!r} has none of {', '.join(WEIGHTS_FILES)}; load its weights in transformers,"
-            " save_pretrained() them and export that folder"
+            " save_pretrained() them and export that folder",
+            name=repo_id,
         )
     snapshot = Snapshot(config.parent, commit=config.parent.name)
     for name in [*(name for name in SMALL_FILES if name in names), *weights]:
@@ -110,12 +115,13 @@ def _cached(repo_id: str, revision: str | None, reason: str) -> Snapshot:
     try:
         config = try_to_load_from_cache(repo_id, "config.json", revision=revision)
     except errors.HFValidationError as error:
-        raise HubError(_refusal(error, repo_id, revision, "")) from error
+        raise HubError(_refusal(error, repo_id, revision, ""), name=repo_id) from error
     folder = Path(config).parent if isinstance(config, str) else None
     if folder is None or not _weights([path.name for path in folder.iterdir()]):
         raise HubError(
             f"{repo_id!r} is no folder here, the cache has no whole checkpoint of that name, and"
-            f" {reason}; mend that, or give a checkpoint's folder"
+            f" {reason}; mend that, or give a checkpoint's folder",
+            name=repo_id,
         )
     return Snapshot(folder, commit=folder.name)
 
@@ -170,14 +176,16 @@ def check_answer(answer: Any, *_: Any, **__: Any) -> None:
     if not COMMIT.fullmatch(commit):
         raise HubError(
             f"{answer.request.url}: expected a commit of 40 hexadecimal digits, found"
-            f" {shown(commit)}; is this a model hub?"
+            f" {shown(commit)}; is this a model hub?",
+            name="X-Repo-Commit",
         )
     etag = answer.headers.get("X-Linked-Etag") or answer.headers.get("ETag")
     # Of a HEAD's answer alone the library makes a file's name.
     if answer.request.method == "HEAD" and etag is not None and not ETAG.fullmatch(etag):
         raise HubError(
             f"{answer.request.url}: expected an ETag that can be a file's name, found"
-            f" {shown(etag)}; is this a model hub?"
+            f" {shown(etag)}; is this a model hub?",
+            name="ETag",
         )
 
 

@@ -51,19 +51,22 @@ class SafetensorsFile:
             if size < start:
                 raise WeightsError(
                     f"{path}: truncated, or not in the safetensors format: expected a header of"
-                    f" {start} bytes, found {size} bytes in all; get the file again"
+                    f" {start} bytes, found {size} bytes in all; get the file again",
+                    path=path,
                 )
             if start > MAX_HEADER:
                 raise WeightsError(
                     f"{path}: expected a safetensors header of at most {MAX_HEADER:,} bytes, found"
-                    f" {start:,}"
+                    f" {start:,}",
+                    path=path,
                 )
             self._entries = _read_entries(path, file.read(start - LENGTH_BYTES))
         expected = start + _check_places(path, self._entries)
         if size != expected:
             raise WeightsError(
                 f"{path}: truncated or corrupt: expected {expected} bytes, found {size};"
-                " get the file again"
+                " get the file again",
+                path=path,
             )
         self._start = start
 
@@ -83,7 +86,9 @@ class SafetensorsFile:
         dtype, shape, begin, _ = self._entries[name]
         if dtype not in FLOATS:
             raise WeightsError(
-                f"{self._path}: expected {name:.100} in {', '.join(FLOATS)}, found {dtype:.100}"
+                f"{self._path}: expected {name:.100} in {', '.join(FLOATS)}, found {dtype:.100}",
+                path=self._path,
+                name=name,
             )
         return as_float32(mapped(self._path, dtype, self._start + begin, shape), dtype)
 
@@ -96,7 +101,8 @@ def _read_entries(path: Path, header: bytes) -> dict[str, Entry]:
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
             f"{path}: expected a safetensors header, found a corrupt one ({error!s:.200});"
-            " get the file again"
+            " get the file again",
+            path=path,
         ) from error
 
 
@@ -134,7 +140,9 @@ def _check_places(path: Path, entries: Mapping[str, Entry]) -> int:
             what = "overlapping tensors" if entry.begin < at else "a hole"
             raise WeightsError(
                 f"{path}: corrupt, with {what}: expected {name:.100} to begin at byte {at}, where"
-                f" {before:.100} ends, found byte {entry.begin}; get the file again"
+                f" {before:.100} ends, found byte {entry.begin}; get the file again",
+                path=path,
+                name=name,
             )
         at, before = entry.end, name
     return at

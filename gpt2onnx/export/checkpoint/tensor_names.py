@@ -72,7 +72,9 @@ def without_prefix(tensors: Tensors) -> Tensors:
     raise WeightsError(
         f"{tensors.file(embedding[0])}: expected GPT-2's names, such as"
         f" {embedding[0].removeprefix(prefix)}, found the prefix {shown(prefix)} before {having} of"
-        f" {len(names)} names{_such_as(others)}; {advice} and save GPT-2's weights alone"
+        f" {len(names)} names{_such_as(others)}; {advice} and save GPT-2's weights alone",
+        path=tensors.file(embedding[0]),
+        name=embedding[0],
     )
 
 

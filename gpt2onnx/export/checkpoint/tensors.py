@@ -70,7 +70,9 @@ class Shards:
         for name in sorted(lacking):
             if not dispensable or not f".{name}".endswith(f".{dispensable}"):
                 raise WeightsError(
-                    f"{index}: expected {name:.100} in {weight_map[name]}, which lacks it"
+                    f"{index}: expected {name:.100} in {weight_map[name]}, which lacks it",
+                    path=index,
+                    name=name,
                 )
         self._files = {name: opened[f] for name, f in weight_map.items() if name not in lacking}
         self.as_saved = all(file.as_saved for file in opened.values())
@@ -114,7 +116,8 @@ def open_tensors(folder: Path, dispensable: str = "") -> Tensors:
     found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
     raise WeightsError(
         f"{folder}: expected weights in {' or '.join(WEIGHTS_FILES)}, found {found:.500};"
-        " load weights of another kind in transformers and save them by save_pretrained()"
+        " load weights of another kind in transformers and save them by save_pretrained()",
+        path=folder,
     )
 
 
@@ -122,11 +125,17 @@ def read_weight_map(index: Path) -> dict[str, str]:
     """The file, beside the index, of each tensor. Raises WeightsError."""
     weight_map = read_json(index, WeightsError, MAX_INDEX).get("weight_map")
     if not isinstance(weight_map, dict):
-        raise WeightsError(f"{index}: expected a weight_map from tensors to files, found none")
+        raise WeightsError(
+            f"{index}: expected a weight_map from tensors to files, found none",
+            path=index,
+            name="weight_map",
+        )
     for file in weight_map.values():
         if not isinstance(file, str) or not file or file != Path(file).name:
             raise WeightsError(
-                f"{index}: expected the name of a file beside it, found {shown(file)}"
+                f"{index}: expected the name of a file beside it, found {shown(file)}",
+                path=index,
+                name="weight_map",
             )
         as_path(file, f"{index}", WeightsError)
     return weight_map
@@ -137,5 +146,7 @@ def open_weights(path: Path, open_file: OpenFile) -> Tensors:
     with open_regular(path, WeightsError) as file:
         start = file.read(len(LFS_POINTER))
     if start == LFS_POINTER:
-        raise WeightsError(f"{path}: expected weights, found a Git LFS pointer; run: git lfs pull")
+        raise WeightsError(
+            f"{path}: expected weights, found a Git LFS pointer; run: git lfs pull", path=path
+        )
     return open_file(path)

@@ -46,7 +46,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     Raises TokenizerError where there is no tokenizer, or an unreadable one.
     """
     settings = TokenizerSettings(folder)
-    with library_errors(TokenizerError, f"{folder}: the tokenizer can't be read"):
+    with library_errors(TokenizerError, f"{folder}: the tokenizer can't be read", folder):
         tokenizer = _read_tokenizer(folder, settings)
         _add_tokens(tokenizer, settings)
         if hasattr(tokenizer.pre_tokenizer, "add_prefix_space"):
@@ -74,12 +74,15 @@ def _read_tokenizer(folder: Path, settings: TokenizerSettings) -> Tokenizer:
     if not parts:
         raise TokenizerError(
             f"{folder}: expected tokenizer.json, or vocab.json and merges.txt, found {found:.300};"
-            f" {advice}"
+            f" {advice}",
+            path=folder,
         )
     if not settings.is_gpt2:
         raise TokenizerError(
             f"{folder}: expected a tokenizer.json for {settings.tokenizer_class}, found none;"
-            f" {advice}"
+            f" {advice}",
+            path=folder,
+            name="tokenizer.json",
         )
     return _byte_level_bpe(vocab, merges, settings)
 
@@ -95,7 +98,9 @@ def _byte_level_bpe(vocab: Path, merges: Path, settings: TokenizerSettings) -> T
         if bos is None or tokenizer.token_to_id(bos) is None:
             raise TokenizerError(
                 f"{vocab}: the tokenizer's settings have add_bos_token, but bos_token {bos!r} isn't"
-                " in the vocabulary; set add_bos_token to false"
+                " in the vocabulary; set add_bos_token to false",
+                path=vocab,
+                name="bos_token",
             )
         tokenizer.post_processor = TemplateProcessing(
             single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]
@@ -109,7 +114,8 @@ def _read_vocab(path: Path) -> dict[str, int]:
     for token, index in vocab.items():
         if type(index) is not int or not 0 <= index < 2**32:
             raise TokenizerError(
-                f"{path}: expected token ids from 0 up, found {index!r:.50} for {token!r:.100}"
+                f"{path}: expected token ids from 0 up, found {index!r:.50} for {token!r:.100}",
+                path=path,
             )
     return vocab
 
@@ -124,7 +130,8 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
         first, *rest = line.split(" ")
         if len(rest) != 1:
             raise TokenizerError(
-                f"{path}: expected two tokens on line {number}, found {line!r:.100}"
+                f"{path}: expected two tokens on line {number}, found {line!r:.100}",
+                path=path,
             )
         merges.append((first, rest[0]))
     return merges
@@ -153,5 +160,6 @@ def _require_id(tokenizer: Tokenizer, token: AddedToken, index: int) -> None:
     if found != index:
         raise TokenizerError(
             f"the added token {token.content!r} has id {index} in the tokenizer's settings, but"
-            f" {found} in its vocabulary; save it anew in transformers by save_pretrained()"
+            f" {found} in its vocabulary; save it anew in transformers by save_pretrained()",
+            name=token.content,
         )

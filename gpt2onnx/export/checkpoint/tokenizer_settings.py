@@ -104,7 +104,9 @@ class TokenizerSettings:
         if settings.get("split_special_tokens"):
             raise TokenizerError(
                 f"{self._folder}: tokenizer_config.json sets split_special_tokens, which the"
-                " exported tokenizer.json can't hold; set it to false"
+                " exported tokenizer.json can't hold; set it to false",
+                path=self._folder,
+                name="split_special_tokens",
             )
         if not settings.get("tokenizer_class"):
             settings["tokenizer_class"] = self._optional("config.json").get("tokenizer_class")
@@ -173,5 +175,7 @@ class TokenizerSettings:
     def _wrong(self, name: str, wanted: str, value: Any) -> TokenizerError:
         return TokenizerError(
             f"{self._folder}: the tokenizer's settings have {name}: expected {wanted}, found"
-            f" {value!r:.100}"
+            f" {value!r:.100}",
+            path=self._folder,
+            name=name,
         )

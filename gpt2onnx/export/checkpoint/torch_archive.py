@@ -48,13 +48,15 @@ def read_content(path: Path) -> Content:
         except ForeignObjectError as error:
             raise WeightsError(
                 f"{path}: can't be loaded: expected tensors alone, found {error!s:.200}, which"
-                " is never run; load the file where it is trusted and save model.state_dict()"
+                " is never run; load the file where it is trusted and save model.state_dict()",
+                path=path,
             ) from error
         except Exception as error:  # a broken file makes zipfile and the unpickler raise anything
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             raise WeightsError(
                 f"{path}: expected a whole file of PyTorch weights, found {size} bytes that can't"
-                f" be loaded ({reason:.200}); get the file again"
+                f" be loaded ({reason:.200}); get the file again",
+                path=path,
             ) from error
 
 

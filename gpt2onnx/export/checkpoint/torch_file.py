@@ -64,7 +64,9 @@ class TorchFile:
         tensor = self._plain(name)
         if tensor.dtype not in NAMES:
             raise WeightsError(
-                f"{self._path}: expected {name:.100} in floats, found torch.{tensor.dtype}"
+                f"{self._path}: expected {name:.100} in floats, found torch.{tensor.dtype}",
+                path=self._path,
+                name=name,
             )
         dtype = FLOATS[NAMES[tensor.dtype]]
         if 0 in tensor.shape:
@@ -81,7 +83,9 @@ class TorchFile:
         if isinstance(tensor, OtherTensor):
             raise WeightsError(
                 f"{self._path}: expected {name:.100} as a plain tensor, found a {tensor.kind} one;"
-                " save it as numbers, by to_dense() or dequantize()"
+                " save it as numbers, by to_dense() or dequantize()",
+                path=self._path,
+                name=name,
             )
         bytes_there = tensor.storage.numbers * ITEM_SIZES[tensor.storage.dtype]
         there = bytes_there // ITEM_SIZES.get(tensor.dtype, 1)
@@ -89,7 +93,9 @@ class TorchFile:
         if max(elements, elements and tensor.offset + _extent(tensor)) > there:
             raise WeightsError(
                 f"{self._path}: expected {name:.100} of shape {list(tensor.shape)} with {elements}"
-                f" numbers, found {there} in its storage; save it by contiguous()"
+                f" numbers, found {there} in its storage; save it by contiguous()",
+                path=self._path,
+                name=name,
             )
         return tensor
 
@@ -111,7 +117,8 @@ def _weights(path: Path, pickled: object) -> tuple[str, dict[str, Tensor]]:
     if len(wrapped) > 1:
         raise WeightsError(
             f"{path}: expected the weights under one name, found tensors under"
-            f" {' and '.join(wrapped)}; save the right ones alone"
+            f" {' and '.join(wrapped)}; save the right ones alone",
+            path=path,
         )
     return wrapped.popitem()
 

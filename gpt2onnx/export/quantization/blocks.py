@@ -186,4 +186,5 @@ def check_range(value: Float, dtype: np.dtype[Any], name: str) -> None:
             f"{name}: expected weights within {dtype}'s range, +-{np.finfo(dtype).max:.6g}, found "
             f"{largest:.6g}; export in fp32, or in int8 for ",
             Advised("device", "cpu"),
+            name=name,
         )

@@ -94,5 +94,6 @@ def _errors(checkpoint: Checkpoint) -> Iterator[None]:
         raise CheckpointError(
             f"{checkpoint.folder}: transformers can't load it ({type(error).__name__}:"
             f" {error!s:.300}); mend config.json, or export without PyTorch's check by"
-            " verify=False (--no-verify)"
+            " verify=False (--no-verify)",
+            path=checkpoint.folder,
         ) from error

@@ -73,6 +73,7 @@ def require_packages() -> None:
             f"verification needs {' and '.join(absent)}: pip install 'gpt2onnx[cpu,verify]', or "
             "leave it out by ",
             Advised("verify", False),
+            name=absent[0],
         )
 
 

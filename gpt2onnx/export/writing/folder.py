@@ -70,7 +70,7 @@ def check_replaceable(out: Path, force: bool | None) -> None:
     with _storage_errors(out):
         there = out.is_symlink() or out.exists()
         if obstacle := _why_not_replace(out, force) if there else _why_not_make(out):
-            raise OutputExistsError(f"{out}: {obstacle}; choose another place")
+            raise OutputExistsError(f"{out}: {obstacle}; choose another place", path=out)
 
 
 def _why_not_make(out: Path) -> str:
@@ -107,9 +107,9 @@ def _storage_errors(out: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:  # a library's own, not the system's
             raise
-        raise StorageError(
-            f"{error.filename or out}: {error.strerror}; free some space or choose another place"
-        ) from error
+        path = error.filename or out
+        advice = "free some space or choose another place"
+        raise StorageError(f"{path}: {error.strerror}; {advice}", path=path) from error
 
 
 def _replace(out: Path, new: Path, old: Path, force: bool | None) -> None:
@@ -124,7 +124,9 @@ def _replace(out: Path, new: Path, old: Path, force: bool | None) -> None:
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
-        raise OutputExistsError(f"{out}: another process has just written there") from error
+        raise OutputExistsError(
+            f"{out}: another process has just written there", path=out
+        ) from error
     finally:
         if old.exists() and not out.exists():
             old.rename(out)

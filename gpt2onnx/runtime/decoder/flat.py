@@ -233,6 +233,7 @@ def _cache_shape(session: Session, n_positions: int) -> CacheShape:
     if len(shape) != 4 or not (isinstance(shape[1], int) and isinstance(shape[3], int)):
         raise ModelFolderError(
             f"past_key_values.0.key has the shape {shape}: expected [rows, heads, capacity, "
-            "head_dim] with numbers for heads and head_dim; export the model again"
+            "head_dim] with numbers for heads and head_dim; export the model again",
+            name="past_key_values.0.key",
         )
     return CacheShape(len(keys), shape[1], shape[3], n_positions, dtype)

@@ -268,7 +268,8 @@ def _size(specs: Mapping[str, TensorSpec], name: str, rank: int, axis: int) -> i
         layout = {2: "[positions, width]", 4: "[batch, heads, capacity, head_dim]"}[rank]
         raise ModelFolderError(
             f"{name} has the shape {shape}: expected {layout} with a number on axis {axis}; "
-            "export the model again"
+            "export the model again",
+            name=name,
         )
     return size
 

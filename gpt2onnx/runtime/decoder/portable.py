@@ -187,7 +187,8 @@ def _names(session: Session) -> tuple[list[str], list[str], list[str]]:
     shape = session.inputs["input_ids"].shape
     if any(isinstance(size, int) for size in shape):
         raise ModelFolderError(
-            f"input_ids has the shape {shape}: expected free sizes; export with dynamic axes"
+            f"input_ids has the shape {shape}: expected free sizes; export with dynamic axes",
+            name="input_ids",
         )
     return fed, past, present
 
@@ -198,7 +199,8 @@ def _size(name: str, spec: TensorSpec, axis: int, layout: str) -> int:
     if isinstance(size, int) and size > 0 and len(spec.shape) == len(layout.split(", ")):
         return size
     raise ModelFolderError(
-        f"{name} has the shape {spec.shape}: expected [{layout}] with a number on axis {axis}"
+        f"{name} has the shape {spec.shape}: expected [{layout}] with a number on axis {axis}",
+        name=name,
     )
 
 

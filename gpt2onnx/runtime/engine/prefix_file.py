@@ -56,7 +56,9 @@ class PrefixFile:
             file.seek(self.offset + number * block.nbytes)
             read = file.readinto(_bytes(block))
         if read != block.nbytes or _sha256(block) != self.checksums[number]:
-            raise PrefixFileError(f"{self.path}: chunk {number} is damaged; {ADVICE}")
+            raise PrefixFileError(
+                f"{self.path}: chunk {number} is damaged; {ADVICE}", path=self.path
+            )
         return block
 
 
@@ -96,15 +98,18 @@ def load_prefix(path: str | Path, model: bytes, shape: CacheShape) -> PrefixFile
         start, size = file.tell(), os.fstat(file.fileno()).st_size
     if header.get("model") != model.hex():
         raise PrefixFileError(
-            f"{source}: of another model, or another KV cache, than this one; {ADVICE}"
+            f"{source}: of another model, or another KV cache, than this one; {ADVICE}",
+            path=source,
         )
     ids, checksums = _ids(header), header.get("sha256")
     if ids is None or not isinstance(checksums, list) or len(ids) != CHUNK * len(checksums):
-        raise PrefixFileError(f"{source}: its header isn't as expected; {ADVICE}")
+        raise PrefixFileError(f"{source}: its header isn't as expected; {ADVICE}", path=source)
     offset = -(-start // ALIGN) * ALIGN
     expected = offset + len(ids) * shape.token_bytes
     if size != expected:
-        raise PrefixFileError(f"{source}: expected {expected:,} bytes, found {size:,}; {ADVICE}")
+        raise PrefixFileError(
+            f"{source}: expected {expected:,} bytes, found {size:,}; {ADVICE}", path=source
+        )
     return PrefixFile(source, ids, shape, checksums, offset)
 
 
@@ -144,7 +149,8 @@ def _require_replaceable(target: Path) -> None:
     with open_regular(target, OutputExistsError) as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise OutputExistsError(
-                f"{target}: exists, and is no prefix that gpt2onnx saved; choose another place"
+                f"{target}: exists, and is no prefix that gpt2onnx saved; choose another place",
+                path=target,
             )
 
 

@@ -37,18 +37,23 @@ def read_manifest(path: Path) -> Mapping[str, Any] | None:
     if version != FORMAT_VERSION:
         raise ModelFolderError(
             f"{path / MANIFEST}: format version {version!r}, this gpt2onnx reads {FORMAT_VERSION}; "
-            "export the model again, or install the gpt2onnx that wrote it"
+            "export the model again, or install the gpt2onnx that wrote it",
+            path=path / MANIFEST,
+            name="format_version",
         )
     files = _listed_files(path / MANIFEST, manifest)
     for name, entry in files.items():
         file = path / name
         if not file.exists():
-            raise CorruptModelError(f"{file}: missing, though the manifest lists it; export again")
+            raise CorruptModelError(
+                f"{file}: missing, though the manifest lists it; export again", path=file
+            )
         require_regular(file, CorruptModelError)
         if name not in SETTINGS and file.stat().st_size != entry["size"]:
             raise CorruptModelError(
                 f"{file}: {file.stat().st_size} bytes, the manifest says {entry['size']}: "
-                "truncated or changed; copy or export the model again"
+                "truncated or changed; copy or export the model again",
+                path=file,
             )
     _require_possible_size(path, sum(entry["size"] for entry in files.values()))
     return manifest
@@ -62,12 +67,15 @@ def _listed_files(path: Path, manifest: Mapping[str, Any]) -> Mapping[str, Mappi
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(map(_is_listing, files.values())):
         raise CorruptModelError(
-            f'{path}: expected "files" with the size and sha256 of each; export the model again'
+            f'{path}: expected "files" with the size and sha256 of each; export the model again',
+            path=path,
+            name="files",
         )
     if elsewhere := [name for name in files if not _is_inside(name)]:
         raise CorruptModelError(
             f"{path}: lists {shown(elsewhere[0])}, expected files of its own folder; export the "
-            "model again"
+            "model again",
+            path=path,
         )
     return files
 
@@ -92,5 +100,6 @@ def _require_possible_size(path: Path, size: int) -> None:
     if memory is not None and size > TIMES_MEMORY * memory:
         raise ModelFolderError(
             f"{path}: {size / 1e9:,.0f} GB, more than {TIMES_MEMORY} times the "
-            f"{memory / 1e9:.0f} GB of this machine's memory: expected a model that can run here"
+            f"{memory / 1e9:.0f} GB of this machine's memory: expected a model that can run here",
+            path=path,
         )

@@ -50,12 +50,16 @@ class ModelFolder:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ModelFolderError(
                 f"{self.path / 'config.json'}: n_positions is {shown(value)}, expected a positive "
-                "number"
+                "number",
+                path=self.path / "config.json",
+                name="n_positions",
             )
         if value > MOST_POSITIONS:
             raise ModelFolderError(
                 f"{self.path / 'config.json'}: n_positions is {shown(value)}, expected at most "
-                f"{MOST_POSITIONS}"
+                f"{MOST_POSITIONS}",
+                path=self.path / "config.json",
+                name="n_positions",
             )
         return value
 
@@ -92,7 +96,9 @@ class ModelFolder:
         """
         if self.manifest is None:
             raise ModelFolderError(
-                f"{self.path}: no {MANIFEST}, so there are no checksums to check"
+                f"{self.path}: no {MANIFEST}, so there are no checksums to check",
+                path=self.path,
+                name=MANIFEST,
             )
         for name, entry in self.manifest["files"].items():
             if name in SETTINGS:
@@ -101,7 +107,8 @@ class ModelFolder:
             if found != entry["sha256"]:
                 raise CorruptModelError(
                     f"{self.path / name}: sha256 is {found[:16]}…, the manifest says "
-                    f"{entry['sha256'][:16]}…: the file was changed; export the model again"
+                    f"{entry['sha256'][:16]}…: the file was changed; export the model again",
+                    path=self.path / name,
                 )
 
     def edited_settings(self) -> list[str]:
@@ -148,7 +155,8 @@ def open_folder(path: str | Path) -> ModelFolder:
         if not path.is_dir():
             what = "is a file" if path.exists() else "doesn't exist"
             raise ModelFolderError(
-                f"{path}: {what}, expected a model folder; `gpt2onnx export SOURCE OUT` makes one"
+                f"{path}: {what}, expected a model folder; `gpt2onnx export SOURCE OUT` makes one",
+                path=path,
             )
         manifest = read_manifest(path)
         graph = _find_graph(path)
@@ -156,7 +164,9 @@ def open_folder(path: str | Path) -> ModelFolder:
         if not (path / "tokenizer.json").exists():
             raise ModelFolderError(
                 f"{path}: no tokenizer.json; transformers' AutoTokenizer.from_pretrained(…)"
-                ".save_pretrained(…) writes it"
+                ".save_pretrained(…) writes it",
+                path=path,
+                name="tokenizer.json",
             )
         require_regular(path / "tokenizer.json", ModelFolderError)
         generation = path / "generation_config.json"
@@ -193,12 +203,12 @@ def _find_graph(path: Path) -> Path:
         if any(path.glob("*.safetensors")) or any(path.glob("*.bin"))
         else f"expected one of {', '.join(GRAPHS)}"
     )
-    raise ModelFolderError(f"{path}: no ONNX model in it; {hint}")
+    raise ModelFolderError(f"{path}: no ONNX model in it; {hint}", path=path)
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     if not path.exists():
-        raise ModelFolderError(f"{path}: missing; every model folder has one")
+        raise ModelFolderError(f"{path}: missing; every model folder has one", path=path)
     return read_json(path, CorruptModelError)
 
 

@@ -26,7 +26,9 @@ def assignment(raw: Any, provider: Provider) -> str:
         return ""
     short = provider.short
     if provider.name not in raw.get_providers():
-        raise ProviderError(f"{short} can't run here: ONNX Runtime left it out, and logged why")
+        raise ProviderError(
+            f"{short} can't run here: ONNX Runtime left it out, and logged why", name=short
+        )
     nodes = Counter(
         (part.ep_name == provider.name, node.op_type)
         for part in raw.get_provider_graph_assignment_info()
@@ -35,12 +37,15 @@ def assignment(raw: Any, provider: Provider) -> str:
     taken = sum(count for (mine, _), count in nodes.items() if mine)
     left = {op: count for (mine, op), count in sorted(nodes.items()) if not mine}
     if not taken:
-        raise ProviderError(f"{short} takes none of the {nodes.total()} nodes of this model")
+        raise ProviderError(
+            f"{short} takes none of the {nodes.total()} nodes of this model", name=short
+        )
     if work := [op for op in left if any(part in op for part in WORK)]:
         raise ProviderError(
             f"{short} can't run this model: it leaves {', '.join(work)} to the CPU; use one of "
             f"{provider.wants}, or ",
             Advised("provider", CPU.short),
+            name=short,
         )
     rest = ", ".join(f"{count} {op}" for op, count in left.items())
     return f": {taken} of {nodes.total()} nodes" + (f", on the CPU {rest}" if rest else "")

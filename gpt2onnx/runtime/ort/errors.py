@@ -59,7 +59,7 @@ def explained(
         )
     if provider.runs_all or "Load model from" in str(error):
         return ModelFolderError(f"{name} can't be run by ONNX Runtime {version}: {text}")
-    return ProviderError(f"{provider.short} can't run {name}: {text}")
+    return ProviderError(f"{provider.short} can't run {name}: {text}", name=provider.short)
 
 
 def out_of_memory(error: Exception, provider: str) -> OutOfMemoryError | None:
@@ -68,7 +68,8 @@ def out_of_memory(error: Exception, provider: str) -> OutOfMemoryError | None:
     if not any(sign in text for sign in NO_MEMORY):
         return None
     return OutOfMemoryError(
-        f"{provider} has no memory left ({text}): take fewer sequences at once, or shorter ones"
+        f"{provider} has no memory left ({text}): take fewer sequences at once, or shorter ones",
+        name=provider,
     )
 
 
@@ -79,7 +80,7 @@ def failed(error: Exception, provider: Provider) -> Gpt2OnnxError:
     text = plain(str(error))
     if provider.runs_all:
         return ModelFolderError(f"the model's graph can't be run: {text}; export the model again")
-    return ProviderError(f"{provider.short} failed to run the model: {text}")
+    return ProviderError(f"{provider.short} failed to run the model: {text}", name=provider.short)
 
 
 def plain(text: str) -> str:

@@ -108,7 +108,7 @@ def require_onnxruntime() -> Package | None:
     """
     packages = installed_packages()
     if not packages and not _importable():
-        raise InstallationError(f"ONNX Runtime is not installed: {INSTALL}")
+        raise InstallationError(f"ONNX Runtime is not installed: {INSTALL}", name="onnxruntime")
     if message := conflict(packages):
         raise InstallationError(message)
     if not packages:
@@ -117,12 +117,14 @@ def require_onnxruntime() -> Package | None:
     if not _importable():
         raise InstallationError(
             f"{package} is listed as installed but its files are gone, as after uninstalling "
-            f"another package of this module: pip install --force-reinstall {package.name}"
+            f"another package of this module: pip install --force-reinstall {package.name}",
+            name=package.name,
         )
     if package.name in OLDEST and _release(package.version) < OLDEST[package.name]:
         wanted = ".".join(map(str, OLDEST[package.name]))
         raise InstallationError(
-            f"{package} is too old, at least {wanted} is wanted: pip install -U {package.name}"
+            f"{package} is too old, at least {wanted} is wanted: pip install -U {package.name}",
+            name=package.name,
         )
     return package
 

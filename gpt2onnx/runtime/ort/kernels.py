@@ -41,19 +41,20 @@ class Kernels(NamedTuple):
 def installed_kernels() -> Kernels:
     """The kernels of this machine. Raises InstallationError, with the reason there are none."""
     if os.environ.get(VARIABLE) == OFF:
-        raise InstallationError(f"{PACKAGE} is switched off by {VARIABLE}={OFF}")
+        raise InstallationError(f"{PACKAGE} is switched off by {VARIABLE}={OFF}", name=PACKAGE)
     try:
         import gpt2onnx_kernels
     except ImportError as error:
         raise InstallationError(
-            f"{PACKAGE} isn't installed; `pip install ./kernels` in the project's folder builds it"
+            f"{PACKAGE} isn't installed; `pip install ./kernels` in the project's folder builds it",
+            name=PACKAGE,
         ) from error
     try:
         library, names = gpt2onnx_kernels.library(), gpt2onnx_kernels.kernels_here()
     except OSError as error:
-        raise InstallationError(f"{PACKAGE} can't be used: {error}") from error
+        raise InstallationError(f"{PACKAGE} can't be used: {error}", name=PACKAGE) from error
     if names[0] == SLOW:
-        raise InstallationError(f"{PACKAGE} has nothing for this processor")
+        raise InstallationError(f"{PACKAGE} has nothing for this processor", name=PACKAGE)
     return Kernels(library, names[0])
 
 
@@ -83,6 +84,8 @@ def chosen_kernels(folder: ModelFolder, graph: str, provider: str) -> Kernels | 
             f"{folder.path}: has no {KERNELS_GRAPH}; export the model again in fp32, int8 or int4 "
             "for the CPU, or use ",
             Advised("graph", "onnx"),
+            path=folder.path,
+            name=KERNELS_GRAPH,
         )
     return installed_kernels()
 

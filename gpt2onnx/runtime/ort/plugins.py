@@ -36,7 +36,8 @@ class Plugin:
         if found := _devices(self):
             return found
         raise ProviderError(
-            f"{self.package} offers no device here; ONNX Runtime sees {_hardware() or 'none'}"
+            f"{self.package} offers no device here; ONNX Runtime sees {_hardware() or 'none'}",
+            name=self.package,
         )
 
     def device(self, options: Mapping[str, str]) -> Any:
@@ -121,7 +122,9 @@ def _devices(plugin: Plugin) -> tuple[Any, ...]:
     try:
         _register(plugin.package, plugin.library)
     except Exception as error:  # ONNX Runtime's errors have no base of their own
-        raise ProviderError(f"{plugin.package} can't be loaded: {error}") from error
+        raise ProviderError(
+            f"{plugin.package} can't be loaded: {error}", name=plugin.package
+        ) from error
     return tuple(each for each in ort.get_ep_devices() if each.ep_name == plugin.provider)
 
 

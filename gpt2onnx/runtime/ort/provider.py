@@ -99,10 +99,11 @@ class Provider:
             here = ", ".join(map(short_name, ort.get_available_providers()))
             raise ProviderError(
                 f"{self.short} can't run here: {ort.package_name} {ort.__version__} is built with "
-                f"{here}{self._hint(ort.package_name)}"
+                f"{here}{self._hint(ort.package_name)}",
+                name=self.short,
             )
         if obstacle := self.obstacle(ort):
-            raise ProviderError(f"{self.short} can't run here: {obstacle}")
+            raise ProviderError(f"{self.short} can't run here: {obstacle}", name=self.short)
 
     def _hint(self, installed: str) -> str:
         """What would bring it."""
@@ -185,7 +186,8 @@ def find_provider(provider: str) -> Provider:
     full = {short_name(name): name for name in (*plugin_providers(), *names)}
     if wanted not in full:
         here = ", ".join(map(short_name, providers_here()))
-        raise ProviderError(f"unknown provider {shown(provider)}: this ONNX Runtime has {here}")
+        unknown = f"unknown provider {shown(provider)}: this ONNX Runtime has {here}"
+        raise ProviderError(unknown, name=wanted)
     return (KNOWN.get(wanted) or Provider(full[wanted])).as_installed()
 
 

@@ -179,7 +179,9 @@ def open_session(
     named = None if short_name(provider) == AUTO else find_provider(provider)
     _check_options(named, provider_options or {})
     if isinstance(model, str | Path) and not Path(model).is_file():
-        raise ModelFolderError(f"{model}: there is no such file, expected an ONNX model")
+        raise ModelFolderError(
+            f"{model}: there is no such file, expected an ONNX model", path=model
+        )
     how = How(
         named or PREFERRED[0].as_installed(),
         "as asked" if named else "chosen because it runs here",
@@ -237,7 +239,8 @@ def _spec(node: Any) -> TensorSpec:
     element = node.type.removeprefix("tensor(").removesuffix(")")
     if element not in DTYPES:
         raise ModelFolderError(
-            f"{node.name} is a {node.type}: expected a tensor that numpy can hold"
+            f"{node.name} is a {node.type}: expected a tensor that numpy can hold",
+            name=node.name,
         )
     shape = node.shape or ()  # nothing of a tensor that the graph gives no shape
     return TensorSpec(np.dtype(DTYPES[element]), tuple("?" if n is None else n for n in shape))

@@ -61,7 +61,7 @@ class Stamp(NamedTuple):
             return self
         if file.stat().st_size == self.size and (now := Stamp.of(file)).sha256 == self.sha256:
             return now
-        raise StorageError(f"{file}: isn't what was written")
+        raise StorageError(f"{file}: isn't what was written", path=file)
 
 
 @dataclass(frozen=True)

@@ -252,7 +252,8 @@ def _llguidance() -> Any:
         import llguidance
     except ImportError as error:
         raise InstallationError(
-            f"structured output needs llguidance ({error}): pip install 'gpt2onnx[structured]'"
+            f"structured output needs llguidance ({error}): pip install 'gpt2onnx[structured]'",
+            name="llguidance",
         ) from error
     return llguidance
 

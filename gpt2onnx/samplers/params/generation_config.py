@@ -153,7 +153,8 @@ def defaults_from_generation_config(config: Mapping[str, Any], file: str = FILE)
     """
     for key, value in config.items():
         if wrong := _unsupported(key, value):
-            raise ParameterError(f"{file} has {wrong}; remove it from {file} to decode without it")
+            said = f"{file} has {wrong}; remove it from {file} to decode without it"
+            raise ParameterError(said, path=file, name=key)
     defaults = {key: value for key, value in config.items() if _is_parameter(key)}
     if defaults.get("max_length") == _TRANSFORMERS_MAX_LENGTH:
         del defaults["max_length"]
@@ -171,7 +172,8 @@ def require_known(name: str) -> None:
         raise ParameterError("transformers' ", Given(name), " has no effect here: leave it out")
     if name in NEUTRAL:
         raise ParameterError("transformers' ", Given(name), " isn't supported: leave it out")
-    raise ParameterError(f"unknown parameter {shown(name)}: {nearest(name, PARAMETERS)}")
+    unknown = f"unknown parameter {shown(name)}: {nearest(name, PARAMETERS)}"
+    raise ParameterError(unknown, name=name)
 
 
 def problem(key: str, value: object) -> str:

@@ -63,12 +63,15 @@ class RunFolder:
             raise OutputExistsError(
                 f"{self.path}: a run that isn't over; go on with it by ",
                 *(Given("resume"), ", or remove it"),
+                path=self.path,
             )
 
     def asked(self) -> dict[str, Any]:
         """What the run that isn't over was asked for. Raises CheckpointError."""
         if not self.is_there:
-            raise CheckpointError(f"{self.path}: expected a run to go on with, found none")
+            raise CheckpointError(
+                f"{self.path}: expected a run to go on with, found none", path=self.path
+            )
         return read_json(self.path / RUN, CheckpointError)
 
     def require_same(self, asked: Mapping[str, Any]) -> None:
@@ -89,7 +92,9 @@ class RunFolder:
             with path_errors(self.path, CheckpointError):
                 return Corpus.load(self.path / CORPUS)
         except (ValueError, KeyError, EOFError) as error:
-            raise CheckpointError(f"{self.path / CORPUS}: damaged: {error!s:.100}") from error
+            raise CheckpointError(
+                f"{self.path / CORPUS}: damaged: {error!s:.100}", path=self.path / CORPUS
+            ) from error
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         import torch
@@ -109,7 +114,9 @@ class RunFolder:
                 self.path / STATE, map_location=device, weights_only=True
             )
         except Exception as error:  # of any type: whatever the file holds
-            raise CheckpointError(f"{self.path / STATE}: damaged: {error!s:.100}") from error
+            raise CheckpointError(
+                f"{self.path / STATE}: damaged: {error!s:.100}", path=self.path / STATE
+            ) from error
         return state
 
     @property

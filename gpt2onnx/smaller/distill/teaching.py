@@ -89,7 +89,8 @@ class Teaching:
                 training.restore(state)
             except (KeyError, ValueError, RuntimeError, TypeError) as error:
                 raise CheckpointError(
-                    f"{self.run.path / STATE}: of another run, or damaged: {error!s:.100}"
+                    f"{self.run.path / STATE}: of another run, or damaged: {error!s:.100}",
+                    path=self.run.path / STATE,
                 ) from error
         return training
 

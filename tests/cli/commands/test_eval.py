@@ -39,8 +39,8 @@ def test_standard_input_and_options(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--stride", 0), "--stride 0: expected 1 to 64, the model's positions"),
-        (("--max-tokens", -1), "--max-tokens -1: expected an integer of at least 1"),
+        (("--stride", 0), "--stride 0: "),
+        (("--max-tokens", -1), "--max-tokens -1: "),
     ],
 )
 def test_mistakes(
@@ -51,22 +51,13 @@ def test_mistakes(
     assert message in err
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "the text is empty"),
-        (b"ab\xff", "expected UTF-8, found something else: byte 2 is 0xff"),
-    ],
-)
-def test_texts_that_are_none(
-    run: Run, folder: str, tmp_path: Path, content: bytes, message: str
-) -> None:
-    file = tmp_path / "text"
-    file.write_bytes(content)
-    status, _, err = run("eval", folder, "--text", file)
-    assert status == 2
-    assert message in err
-    assert "No such file" in run("eval", folder, "--text", tmp_path / "nothing")[2]
+def test_texts_that_are_none(run: Run, folder: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "bytes").write_bytes(b"ab\xff")
+    for name, said in (("empty", "empty"), ("bytes", "bytes: "), ("nothing", "nothing: ")):
+        status, out, err = run("eval", folder, "--text", tmp_path / name)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert said in err
 
 
 def test_a_missing_folder_is_found_before_anything_runs(run: Run, folder: str, text: Path) -> None:

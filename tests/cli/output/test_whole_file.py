@@ -42,7 +42,7 @@ def test_a_name_as_long_as_one_can_be(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("path", ["x" * 256, "a\0b", "x/" * 5000])
 def test_names_that_no_file_can_have(path: str) -> None:
-    with pytest.raises(ParameterError, match=r"File name too long|a name that no file can have"):
+    with pytest.raises(ParameterError, match="name"):
         WholeFile("html", path)
 
 

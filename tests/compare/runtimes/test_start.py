@@ -16,6 +16,7 @@ from gpt2onnx.compare.runtimes.start import require, start
 from gpt2onnx.compare.runtimes.table import RUNTIMES
 from gpt2onnx.demo import CHECKPOINT
 from gpt2onnx.runtime.folder.model_folder import open_folder
+from tests.raising import raises
 
 IDS = [46, 77, 306, 1043, 266, 267, 760]
 COUNT = 8
@@ -76,7 +77,7 @@ def test_what_is_not_installed_says_how_it_is(
         start(asked, Installed(tmp_path))
     with pytest.raises(UnavailableError, match=f"^{runtime} isn't installed: (pip|npm) install "):
         start(asked, Installed())
-    with pytest.raises(UnavailableError, match=told):
+    with raises(UnavailableError, name=runtime):
         require(RUNTIMES[runtime], Installed(tmp_path))
 
 

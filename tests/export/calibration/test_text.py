@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from gpt2onnx.export.calibration.text import CalibrationText
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from gpt2onnx.export.exporter import export
 from tests.checkpoints import make_checkpoint
+from tests.raising import raises
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +50,11 @@ def test_files_that_are_no_texts(checkpoint: Checkpoint, tmp_path: Path) -> None
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "bytes").write_bytes(b"a\xff")
     (tmp_path / "utf-16").write_text("text", encoding="utf-16")
-    for name, message in (
-        ("empty", "expected a text, found no token in it"),
-        ("bytes", "expected UTF-8, found something else: byte 1 is 0xff"),
-        ("utf-16", "expected UTF-8, found UTF-16; save it as UTF-8"),
-        ("missing", "No such file or directory"),
-    ):
-        file = tmp_path / name
-        with pytest.raises(ParameterError, match=re.escape(f"{file}: {message}")):
-            CalibrationText(checkpoint, file)
+    for name in ("bytes", "utf-16", "missing"):
+        with raises(ParameterError, path=tmp_path / name):
+            CalibrationText(checkpoint, tmp_path / name)
+    with pytest.raises(ParameterError, match="empty: expected a text, found no token in it"):
+        CalibrationText(checkpoint, tmp_path / "empty")
 
 
 def test_a_byte_order_mark_is_no_part_of_it(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -81,7 +77,7 @@ def test_a_pipe_is_refused_without_waiting_for_its_writer(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ParameterError, match="pipe: expected a file, found a pipe"):
+    with raises(ParameterError, path=tmp_path / "pipe"):
         CalibrationText(checkpoint, tmp_path / "pipe")
 
 
@@ -101,7 +97,7 @@ def test_the_text_decides_the_grid(tmp_path: Path) -> None:
 def test_an_export_that_can_not_be_calibrated_leaves_nothing(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "checkpoint")
     out, missing = tmp_path / "model", tmp_path / "missing"
-    with pytest.raises(ParameterError, match="No such file"):
+    with raises(ParameterError, path=missing):
         export(folder, out, kv_cache="int8", calibration=missing, verify=False)
     with pytest.raises(ParameterError, match="has no effect on precision='fp32'"):
         export(folder, out, precision="fp32", calibration=missing, verify=False)

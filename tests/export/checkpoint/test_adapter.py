@@ -14,6 +14,7 @@ from gpt2onnx.export.checkpoint.adapter import open_adapter, open_adapters
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from gpt2onnx.export.checkpoint.merging import with_adapters
 from tests.adapters import PREFIX, factors, make_adapter
+from tests.raising import raises
 
 A = "h.0.attn.c_attn.lora_A.weight"
 B = "h.0.attn.c_attn.lora_B.weight"
@@ -138,25 +139,22 @@ def test_folders_that_are_no_adapters(tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match=r"found no adapter_config\.json"):
         open_adapters(tmp_path)
     for wrong in (3, None, "", "a\0b", [None]):
-        with pytest.raises(AdapterError, match="expected a path"):
+        with raises(AdapterError, name="adapter"):
             open_adapters(wrong)
     folder = make_adapter(tmp_path / "adapter")
     (folder / "adapter_model.safetensors").rename(folder / "else")
     with pytest.raises(AdapterError, match=r"or adapter_model\.bin, found neither"):
         open_adapters(folder)
     (folder / "adapter_model.bin").mkdir()
-    with pytest.raises(WeightsError, match="expected a file, found a folder"):
+    with raises(WeightsError, path=folder / "adapter_model.bin"):
         open_adapters(folder)
 
 
 def test_a_damaged_file(tmp_path: Path) -> None:
     folder = make_adapter(tmp_path)
     file = folder / "adapter_model.safetensors"
-    for content, message in (
-        (file.read_bytes()[:-4], "truncated or corrupt"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
-        (b"", "truncated, or not in the safetensors format"),
-    ):
+    pointer = b"version https://git-lfs.github.com/spec/v1\n"
+    for content in (file.read_bytes()[:-4], pointer, b""):
         file.write_bytes(content)
-        with pytest.raises(WeightsError, match=message):
+        with raises(WeightsError, path=file):
             open_adapter(folder)

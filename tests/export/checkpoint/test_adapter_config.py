@@ -10,6 +10,7 @@ import pytest
 from gpt2onnx.errors import AdapterError
 from gpt2onnx.export.checkpoint.adapter_config import LoraConfig, read_adapter_config
 from tests.adapters import write_config
+from tests.raising import raises
 
 
 def read(folder: Path, **options: Any) -> LoraConfig:
@@ -101,16 +102,8 @@ def test_no_pattern_takes_long(tmp_path: Path) -> None:
     assert config.rank("transformer.h.123456789.attn.c_attn") == 4
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "expected JSON, found a mistake at line 1, column 1"),
-        (b"[]", "expected a JSON object, found a list"),
-        (b'{"peft_type": "LORA"', "expected JSON, found a mistake"),
-        (b"\xff", "expected UTF-8"),
-    ],
-)
-def test_a_damaged_file(tmp_path: Path, content: bytes, message: str) -> None:
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"peft_type": "LORA"', b"\xff"])
+def test_a_damaged_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "adapter_config.json").write_bytes(content)
-    with pytest.raises(AdapterError, match=message):
+    with raises(AdapterError, path=tmp_path / "adapter_config.json", name=None):
         read_adapter_config(tmp_path)

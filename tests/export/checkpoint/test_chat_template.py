@@ -12,6 +12,7 @@ from gpt2onnx import export
 from gpt2onnx.errors import TokenizerError
 from gpt2onnx.export.checkpoint.chat_template import read_chat_template
 from tests.checkpoints import make_checkpoint
+from tests.raising import raises
 
 
 def test_none_leaves_no_file(tmp_path: Path) -> None:
@@ -47,5 +48,5 @@ def test_none_that_is_taken(tmp_path: Path, template: Any) -> None:
 
 def test_one_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_bytes(b"\xff")
-    with pytest.raises(TokenizerError, match=r"chat_template\.jinja"):
+    with raises(TokenizerError, path=tmp_path / "chat_template.jinja"):
         read_chat_template(tmp_path)

@@ -19,6 +19,7 @@ from gpt2onnx.errors import (
 from gpt2onnx.export.checkpoint.checkpoint import open_checkpoint
 from tests.checkpoints import make_checkpoint
 from tests.export.fake_hub import COMMIT, serve
+from tests.raising import raises
 
 
 def change_config(folder: Path, **changes: Any) -> None:
@@ -54,24 +55,25 @@ def test_more_layers_than_there_are(tmp_path: Path, n_layer: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "number", "message"),
+    ("name", "number", "contradicted"),
     [
-        ("n_positions", 10**12, "wpe"),
-        ("n_positions", 10**400, "wpe"),
-        ("vocab_size", 10**12, "wte"),
-        ("n_embd", 10**12, "wte"),
-        ("n_embd", 4 * 10**400, "wte"),
-        ("n_inner", 10**12, "c_fc"),
-        ("n_head", 10**12, "must be a multiple of n_head"),
-        ("n_head", 10**400, "must be a multiple of n_head"),
+        ("n_positions", 10**12, "transformer.wpe.weight"),
+        ("n_positions", 10**400, "transformer.wpe.weight"),
+        ("vocab_size", 10**12, "transformer.wte.weight"),
+        ("n_embd", 10**12, "transformer.wte.weight"),
+        ("n_embd", 4 * 10**400, "transformer.wte.weight"),
+        ("n_inner", 10**12, "transformer.h.0.mlp.c_fc.weight"),
+        ("n_head", 10**12, "n_embd"),
+        ("n_head", 10**400, "n_embd"),
     ],
 )
 def test_numbers_that_the_tensors_contradict(
-    tmp_path: Path, name: str, number: int, message: str
+    tmp_path: Path, name: str, number: int, contradicted: str
 ) -> None:
     folder = make_checkpoint(tmp_path)
     change_config(folder, **{name: number})
-    with pytest.raises(CheckpointError, match=message):
+    error = UnsupportedConfigError if name == "n_head" else WeightsError
+    with raises(error, name=contradicted):
         open_checkpoint(folder).check()
 
 
@@ -94,10 +96,10 @@ def test_what_the_system_says_is_an_error_of_the_checkpoint(
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(os, "open", fail)
-    with pytest.raises(CheckpointError, match="Too many open files"):
+    with raises(CheckpointError, path=folder / "config.json"):
         open_checkpoint(folder)
     monkeypatch.setattr(Path, "is_dir", fail)
-    with pytest.raises(CheckpointError, match="Too many open files"):
+    with raises(CheckpointError, path=folder):
         open_checkpoint(folder)
 
 
@@ -108,7 +110,7 @@ def test_a_tensor_of_another_shape(tmp_path: Path) -> None:
     message = r"model\.safetensors: expected transformer\.wpe.* \[32, 32\], .* found \[64, 32\]"
     with pytest.raises(WeightsError, match=message):
         checkpoint.check()
-    with pytest.raises(WeightsError, match=message):
+    with raises(WeightsError, name="transformer.wpe.weight"):
         checkpoint.tensor("wpe.weight")
 
 
@@ -116,7 +118,7 @@ def test_truncated_weights(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    with pytest.raises(WeightsError, match="truncated"):
+    with raises(WeightsError, path=weights, name=None):
         open_checkpoint(folder)
 
 
@@ -147,10 +149,8 @@ def test_revision_of_a_folder(tmp_path: Path) -> None:
 def test_unreadable_config(tmp_path: Path, content: str) -> None:
     folder = make_checkpoint(tmp_path)
     (folder / "config.json").write_bytes(content.encode("latin-1"))
-    with pytest.raises(CheckpointError, match=r"config\.json: expected .*, found") as raised:
+    with raises(CheckpointError, path=folder / "config.json", name=None):
         open_checkpoint(folder)
-    if "n_embd" in content:
-        assert "line 3, column 1" in str(raised.value)
 
 
 def test_from_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

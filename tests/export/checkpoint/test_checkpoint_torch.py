@@ -24,6 +24,7 @@ from gpt2onnx.errors import (
 from gpt2onnx.export.checkpoint.checkpoint import open_checkpoint, tensor_shapes
 from tests.checkpoints import make_checkpoint
 from tests.export.checkpoint.test_checkpoint import change_config
+from tests.raising import raises
 from tests.torch_checkpoints import Format, random_model, save_checkpoint
 
 WTE = "transformer.wte.weight"
@@ -82,7 +83,7 @@ def test_untied_head(tmp_path: Path) -> None:
     np.testing.assert_array_equal(checkpoint.tensor("lm_head.weight"), head)
     assert not np.array_equal(head, checkpoint.tensor("wte.weight"))
     change_tensors(folder, lambda tensors: tensors.pop("lm_head.weight"))
-    with pytest.raises(WeightsError, match=r"expected lm_head\.weight of shape \[257, 32\]"):
+    with raises(WeightsError, path=folder, name="lm_head.weight"):
         open_checkpoint(folder).check()
 
 
@@ -120,7 +121,7 @@ def test_a_missing_tensor(tmp_path: Path) -> None:
         match=r"expected transformer\.h\.1\.mlp\.c_fc\.bias of shape \[128\], found only",
     ):
         checkpoint.check()
-    with pytest.raises(WeightsError, match=r"h\.1\.mlp\.c_fc\.bias"):
+    with raises(WeightsError, name="transformer.h.1.mlp.c_fc.bias"):
         checkpoint.tensor("h.1.mlp.c_fc.bias")
 
 
@@ -210,14 +211,14 @@ def test_a_tied_head_that_an_index_lists_in_vain(tmp_path: Path) -> None:
     index.write_text(json.dumps(content))
     open_checkpoint(folder).check()
     change_config(folder, tie_word_embeddings=False)
-    with pytest.raises(WeightsError, match=r"index\.json: expected lm_head\.weight in .* lacks it"):
+    with raises(WeightsError, path=index, name="lm_head.weight"):
         open_checkpoint(folder)
 
 
 def test_a_tied_head_of_another_shape(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path)
     change_tensors(folder, lambda t: t.update({"lm_head.weight": t[WTE].T.contiguous()}))
-    with pytest.raises(WeightsError, match=r"lm_head\.weight to equal wte\.weight"):
+    with raises(WeightsError, path=folder / "model.safetensors", name="lm_head.weight"):
         open_checkpoint(folder).check()
 
 
@@ -233,7 +234,7 @@ def test_numbers_of_other_types(
         (folder / "model.safetensors").unlink()
     checkpoint = open_checkpoint(folder)
     checkpoint.check()
-    with pytest.raises(WeightsError, match=rf"expected {re.escape(WTE)} in "):
+    with raises(WeightsError, name=WTE):
         checkpoint.tensor("wte.weight")
 
 
@@ -264,8 +265,9 @@ def test_what_is_no_regular_file_is_refused_at_once(
         else:
             monkeypatch.chdir(folder)
             made.bind(name)
-        with pytest.raises(CheckpointError, match=re.escape(name)):
+        with pytest.raises(CheckpointError) as raised:
             open_checkpoint(folder)
+    assert raised.value.path == folder / name
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -275,12 +277,12 @@ def test_a_tensor_that_is_not_finite(tmp_path: Path, value: float) -> None:
     checkpoint = open_checkpoint(folder)
     checkpoint.check()
     checkpoint.tensor("ln_f.weight")
-    with pytest.raises(WeightsError, match=r"finite numbers in transformer\.ln_f\.bias"):
+    with raises(WeightsError, path=folder / "model.safetensors", name="transformer.ln_f.bias"):
         checkpoint.tensor("ln_f.bias")
 
 
 def test_no_tokenizer_or_one_that_is_too_large(tmp_path: Path) -> None:
-    with pytest.raises(TokenizerError, match=r"expected tokenizer\.json"):
+    with raises(TokenizerError, path=tmp_path / "none"):
         open_checkpoint(save_checkpoint(tmp_path / "none", tokenizer=False))
-    with pytest.raises(TokenizerError, match="vocab_size 256"):
+    with raises(TokenizerError, name="<|endoftext|>"):
         open_checkpoint(make_checkpoint(tmp_path / "large", vocab_size=256))

@@ -22,6 +22,7 @@ from gpt2onnx.export.checkpoint.merging import with_adapters
 from gpt2onnx.export.verification.torch_model import TorchModel
 from tests.checkpoints import make_checkpoint
 from tests.export.logits import exported_logits, load_reference, open_exported, reference_logits
+from tests.raising import raises
 
 IDS = np.arange(3, 60)
 ATTENTION: dict[str, Any] = {"target_modules": ["c_attn"]}
@@ -244,7 +245,7 @@ def test_another_base_of_the_adapter(checkpoint: Path, tmp_path: Path) -> None:
         AdapterError, match=r"expected the shape \[8, 32\].* \[8, 64\]; .* was made"
     ):
         merged(checkpoint, wide)
-    with pytest.raises(AdapterError, match=r"h\.2\.attn.*: expected a tensor of the checkpoint's"):
+    with raises(AdapterError, name="base_model.model.transformer.h.2.attn.c_attn.lora_A.weight"):
         merged(checkpoint, deep)
 
 
@@ -252,10 +253,8 @@ def test_damaged_weights(checkpoint: Path, tmp_path: Path) -> None:
     folder = train(checkpoint, tmp_path, **ATTENTION)
     file = folder / "adapter_model.safetensors"
     file.write_bytes(file.read_bytes()[:-8])
-    with pytest.raises(WeightsError, match="truncated or corrupt"):
+    with raises(WeightsError, path=file):
         open_adapters(folder)
     file.unlink()
-    with pytest.raises(
-        AdapterError, match=r"expected adapter_model\.safetensors or .*found neither"
-    ):
+    with raises(AdapterError, path=folder):
         open_adapters(folder)

@@ -12,6 +12,7 @@ from gpt2onnx.errors import TokenizerError
 from gpt2onnx.export.checkpoint.config import Gpt2Config
 from gpt2onnx.export.checkpoint.tokenizer import check_size, load_tokenizer
 from tests.checkpoints import write_tokenizer
+from tests.raising import raises
 
 TEXTS = [
     "",
@@ -95,27 +96,37 @@ def test_none_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("name", "content"),
     [
-        ("tokenizer.json", "{", "line 1, column 2"),
-        ("tokenizer.json", "{}", "can't be read"),
-        ("tokenizer_config.json", '{"a":}', "line 1, column 6"),
-        ("tokenizer_config.json", "[]", "expected a JSON object, found a list"),
-        ("tokenizer_config.json", '{"added_tokens_decoder": {"256": {}}}', "expected a token"),
-        ("tokenizer_config.json", '{"split_special_tokens": true}', "split_special_tokens"),
+        ("tokenizer.json", "{"),
+        ("tokenizer.json", "{}"),
+        ("tokenizer_config.json", '{"a":}'),
+        ("tokenizer_config.json", "[]"),
     ],
 )
-def test_unreadable(bytes_folder: Path, name: str, content: str, message: str) -> None:
+def test_unreadable(bytes_folder: Path, name: str, content: str) -> None:
     (bytes_folder / name).write_text(content)
-    with pytest.raises(TokenizerError, match=message) as raised:
+    with raises(TokenizerError, path=bytes_folder / name, name=None):
         load_tokenizer(bytes_folder)
-    assert str(bytes_folder) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "setting"),
+    [
+        ('{"added_tokens_decoder": {"256": {}}}', "token 256"),
+        ('{"split_special_tokens": true}', "split_special_tokens"),
+    ],
+)
+def test_settings_that_are_none(bytes_folder: Path, content: str, setting: str) -> None:
+    (bytes_folder / "tokenizer_config.json").write_text(content)
+    with raises(TokenizerError, path=bytes_folder, name=setting):
+        load_tokenizer(bytes_folder)
 
 
 def test_merges_of_another_vocabulary(bytes_folder: Path) -> None:
     only_vocab_and_merges(bytes_folder)
     (bytes_folder / "merges.txt").write_text("#version: 0.2\nq u\n")
-    with pytest.raises(TokenizerError, match="can't be read"):
+    with raises(TokenizerError, path=bytes_folder):
         load_tokenizer(bytes_folder)
 
 
@@ -177,7 +188,7 @@ def test_template_tokens_beyond_the_vocabulary(
     change_json(bytes_folder / "tokenizer.json", post_processor=sequence if nested else template)
     tokenizer = load_tokenizer(bytes_folder)
     assert tokenizer.encode("a").ids[0] == index
-    with pytest.raises(TokenizerError, match=rf"id {index}, '<t>', is beyond .* 257;"):
+    with raises(TokenizerError, name="<t>"):
         check_size(tokenizer, Gpt2Config.from_json({"vocab_size": 257}))
 
 
@@ -187,7 +198,7 @@ def test_a_sparse_vocabulary(bytes_folder: Path, index: int) -> None:
     change_json(bytes_folder / "vocab.json", far=index)
     tokenizer = load_tokenizer(bytes_folder)
     assert tokenizer.get_vocab_size() == 258
-    with pytest.raises(TokenizerError, match=rf"id {index}, 'far', is beyond .*"):
+    with raises(TokenizerError, name="far"):
         check_size(tokenizer, Gpt2Config.from_json({"vocab_size": 257 if index == 257 else 300}))
 
 
@@ -233,6 +244,5 @@ def test_no_file_that_can_be_read(bytes_folder: Path, name: str, kind: str) -> N
     else:
         with (bytes_folder / name).open("wb") as file:
             file.truncate(2**40)
-    message = {"pipe": "found a pipe", "folder": "found a folder", "large": "at most 1?.*bytes"}
-    with pytest.raises(TokenizerError, match=f"{name}: .*{message[kind]}"):
+    with raises(TokenizerError, path=bytes_folder / name):
         load_tokenizer(bytes_folder)

@@ -18,6 +18,7 @@ from gpt2onnx.runtime.decoding.sequence import TokenSequence
 from gpt2onnx.samplers import GenerationParams, log_softmax
 from gpt2onnx.samplers.contrastive import contrast, unit
 from tests.fake_decoder import FakeDecoder, by_history
+from tests.raising import raises
 from tests.runtime.decoding.running import run_strategy
 
 VOCAB = 12
@@ -114,7 +115,7 @@ def test_ends_with_the_last_position() -> None:
     assert sequence.finish_reason == "context"
     assert len(sequence.history) == 5
     decoder = Hiding(RULE, n_positions=3)
-    with pytest.raises(PromptTooLongError, match="has 3 tokens, the model 3 positions: contrast"):
+    with pytest.raises(PromptTooLongError, match="contrastive search"):
         list(run_strategy(Contrastive(0.6, 4), decoder, continuations([[1], [1, 2, 3]])))
     assert decoder.rows == []
 
@@ -167,7 +168,7 @@ def test_as_far_as_the_positions_reach(hiding: Model) -> None:
 
 
 def test_a_folder_without_hidden_states_says_what_to_do(model: Model) -> None:
-    with pytest.raises(ParameterError, match="export the model again with with_hidden_states=Tr"):
+    with raises(ParameterError, named=("penalty_alpha",)):
         model.stream("hello", **ON)
 
 
@@ -206,7 +207,7 @@ def test_the_manifest_tells(hiding: Model, models: Callable[[str], Path]) -> Non
 
 
 def test_the_portable_graph_has_none(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match="with_hidden_states=True: the portable graph can't"):
+    with raises(ParameterError, parameters={"with_hidden_states": True}):
         gpt2onnx.export(
             checkpoint, tmp_path / "x", precision="fp32", graph="portable", with_hidden_states=True
         )

@@ -15,6 +15,7 @@ from gpt2onnx.runtime.decoding.sequence import TokenSequence
 from gpt2onnx.samplers import GenerationParams, log_softmax
 from gpt2onnx.samplers.guidance import guide
 from tests.fake_decoder import FakeDecoder, by_history
+from tests.raising import raises
 from tests.runtime.decoding.running import run_strategy
 
 VOCAB = 12
@@ -133,13 +134,13 @@ def test_draws_are_reproducible(model: Model) -> None:
 
 
 def test_mistakes(model: Model) -> None:
-    with pytest.raises(ParameterError, match="negative_prompt has no effect without guidance_sc"):
+    with raises(ParameterError, named=("negative_prompt", "guidance_scale")):
         model.generate("a", negative_prompt="b")
-    with pytest.raises(ParameterError, match="negative_prompt has no effect without guidance_sc"):
+    with raises(ParameterError, named=("negative_prompt", "guidance_scale")):
         model.generate("a", negative_prompt="b", draft=model)
-    with pytest.raises(ParameterError, match=r"draft with guidance_scale=2\.0"):
+    with raises(ParameterError, parameters={"guidance_scale": 2.0}):
         model.generate("a", guidance_scale=2, draft=model)
     with pytest.raises(PromptError, match="negative_prompt is a list: expected one"):
         model.generate(["a"], guidance_scale=2, negative_prompt=["b"])
-    with pytest.raises(PromptTooLongError, match="has 65 tokens"):
+    with pytest.raises(PromptTooLongError):
         model.stream("a", guidance_scale=2, negative_prompt="b" * 65)

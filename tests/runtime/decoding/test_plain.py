@@ -18,6 +18,7 @@ from gpt2onnx.runtime.decoding.sequence import Step, TokenSequence
 from gpt2onnx.runtime.engine import loop
 from gpt2onnx.samplers import GenerationParams
 from tests.fake_decoder import FakeDecoder, Rule, by_history, by_last_token
+from tests.raising import raises
 from tests.runtime.decoding.running import run_plain
 
 VOCAB = 12
@@ -217,7 +218,7 @@ def test_rows_are_freed_when_sampling_fails() -> None:
         return [3] if len(history) < 4 else []
 
     decoder = FakeDecoder(by_history(VOCAB))
-    with pytest.raises(Exception, match="prefix_allowed_tokens_fn returned \\[\\]"):
+    with raises(ParameterError, named=("prefix_allowed_tokens_fn",)):
         list(run_plain(decoder, continuations([[0], [1, 2]], prefix_allowed_tokens_fn=allowed)))
     assert decoder.rows == []
 
@@ -233,7 +234,9 @@ def test_alternatives_begin_with_the_most_probable_tokens() -> None:
     ]
     assert decoder.calls[0] == ("prefill", [1, 0])
     assert [name for name, _ in decoder.calls].count("prefill") == 1
-    with pytest.raises(ParameterError, match="only 3 tokens may come first"):
+    with raises(
+        ParameterError, parameters={"num_return_sequences": 4, "return_alternatives": True}
+    ):
         write(decoder, [[0]], **{**several, "num_return_sequences": 4})
     assert decoder.rows == []
 

@@ -14,6 +14,7 @@ from gpt2onnx.runtime.decoding import scoring
 from gpt2onnx.runtime.engine.score import score
 from tests.checkpoints import END_OF_TEXT_ID
 from tests.fake_decoder import FakeDecoder, by_history, by_last_token
+from tests.raising import raises
 
 TEXT = "Wer reitet so spät durch Nacht und Wind? "  # 42 bytes, and as many tokens
 IDS = np.random.default_rng(1).integers(0, 256, 500)
@@ -55,7 +56,7 @@ def test_worked_by_hand() -> None:
 @pytest.mark.parametrize("stride", [-1, 0, 6])
 def test_a_stride_out_of_range(stride: int) -> None:
     decoder = FakeDecoder(by_history(12), n_positions=5)
-    with pytest.raises(ParameterError, match=f"stride={stride}: expected 1 to 5"):
+    with raises(ParameterError, parameters={"stride": stride}):
         score(decoder, np.arange(10), stride)
     assert decoder.rows == []
 
@@ -92,7 +93,7 @@ def test_a_text_that_begins_with_bos_gets_no_other(model: Model) -> None:
 
 def test_token_ids_are_checked(model: Model) -> None:
     assert model.score([1, 2, 3]).token_ids == [1, 2, 3]
-    with pytest.raises(TokenRangeError, match="token id 257"):
+    with pytest.raises(TokenRangeError):
         model.score([1, 257])
-    with pytest.raises(PromptError, match="expected a text, or token ids"):
+    with pytest.raises(PromptError, match="token ids"):
         model.score(["one text", "another"])  # type: ignore[list-item]

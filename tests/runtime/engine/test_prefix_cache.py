@@ -18,6 +18,7 @@ from gpt2onnx.runtime.decoder.protocol import Ids
 from gpt2onnx.runtime.engine import prefix_cache as prefix_cache_module
 from gpt2onnx.runtime.engine.prefix_cache import PrefixCache, PrefixStats
 from gpt2onnx.runtime.engine.prefix_chunks import CHUNK, Chunk, model_digest
+from tests.raising import raises
 
 SHAPE = CacheShape(layers=2, heads=3, head_dim=2, n_positions=1024, dtype=np.dtype(np.float32))
 MODEL = model_digest({"model.onnx": "0123"}, SHAPE)
@@ -166,7 +167,7 @@ def test_a_row_that_has_no_room_is_left_as_it_was() -> None:
 
 @pytest.mark.parametrize("size", ["12 apples", -1, None])
 def test_a_size_that_is_none(size: Any) -> None:
-    with pytest.raises(ParameterError, match=r"prefix_cache=.*: expected a size such as 500M"):
+    with raises(ParameterError, parameters={"prefix_cache": size}):
         opened(size=size)
 
 
@@ -331,5 +332,5 @@ def test_of_a_file_that_goes_away_stays_what_was_read(saved: Path, chunks: int, 
 def test_another_models_file(saved: Path) -> None:
     other = model_digest({"model.onnx": "4567"}, SHAPE)
     _, prefixes = opened(model=other)
-    with pytest.raises(PrefixFileError, match="of another model, or another KV cache"):
+    with raises(PrefixFileError, path=saved):
         prefixes.load(saved)

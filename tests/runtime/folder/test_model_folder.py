@@ -23,6 +23,7 @@ from gpt2onnx.errors import (
 from gpt2onnx.runtime.folder import model_folder as folder_module
 from gpt2onnx.runtime.folder.manifest import MANIFEST
 from gpt2onnx.runtime.folder.model_folder import open_folder
+from tests.raising import raises
 
 
 @pytest.fixture
@@ -164,7 +165,7 @@ def test_edited_settings_are_used(folder: Path, hashed: list[str]) -> None:
 def test_doing_what_the_error_says_of_a_setting_works(folder: Path, key: str, value: Any) -> None:
     file = folder / "generation_config.json"
     change_json(file, **{key: value})
-    with pytest.raises(ParameterError, match=f"{file} has .*{key}.*; remove it from {file}"):
+    with raises(ParameterError, name=key):
         gpt2onnx.load(folder)
     change_json(file, **{key: None})
     assert gpt2onnx.load(folder).generate("a", max_new_tokens=1).token_ids
@@ -172,7 +173,7 @@ def test_doing_what_the_error_says_of_a_setting_works(folder: Path, key: str, va
 
 def test_edited_settings_that_are_no_json(folder: Path) -> None:
     (folder / "generation_config.json").write_text("{'max_new_tokens': 3}")
-    with pytest.raises(ModelFolderError, match=r"generation_config\.json: expected JSON, found"):
+    with raises(ModelFolderError, path=folder / "generation_config.json"):
         gpt2onnx.load(folder)
 
 
@@ -214,13 +215,19 @@ def test_a_cache_that_cannot_be_read(
 
 
 @pytest.mark.parametrize(
+    "content",
+    [b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"format_version": ' + b"1" * 5000 + b"}"],
+    ids=lambda content: repr(content[:20]),
+)
+def test_manifests_that_are_no_json(folder: Path, content: bytes) -> None:
+    (folder / MANIFEST).write_bytes(content)
+    with raises(CorruptModelError, path=folder / MANIFEST, name=None):
+        gpt2onnx.load(folder)
+
+
+@pytest.mark.parametrize(
     ("content", "error", "message"),
     [
-        ("{", CorruptModelError, "found a mistake at line 1, column 2: Expecting property name"),
-        ("[]", CorruptModelError, "expected a JSON object, found a list"),
-        (b"\xff\xfe", CorruptModelError, "expected UTF-8, found UTF-16; save it as UTF-8"),
-        ("[" * 100_000, CorruptModelError, "nested too deeply"),
-        ('{"format_version": ' + "1" * 5000 + "}", CorruptModelError, "Exceeds the limit"),
         ('{"format_version": 2}', ModelFolderError, "format version 2, this gpt2onnx reads 1;"),
         ('{"name": "an app"}', ModelFolderError, "format version None, this gpt2onnx reads 1;"),
         ('{"format_version": 1}', CorruptModelError, 'expected "files" with the size and sha256'),
@@ -229,10 +236,8 @@ def test_a_cache_that_cannot_be_read(
         ('{"format_version": 1, "files": {"a": {"size": 1}}}', CorruptModelError, "sha256"),
     ],
 )
-def test_manifests(
-    folder: Path, content: str | bytes, error: type[Exception], message: str
-) -> None:
-    (folder / MANIFEST).write_bytes(content if isinstance(content, bytes) else content.encode())
+def test_manifests(folder: Path, content: str, error: type[Exception], message: str) -> None:
+    (folder / MANIFEST).write_text(content)
     with pytest.raises(error, match=message) as raised:
         gpt2onnx.load(folder)
     assert str(folder / MANIFEST) in str(raised.value)
@@ -302,7 +307,7 @@ def test_a_tokenizer_of_another_size(folder: Path) -> None:
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["model"]["vocab"]["more"] = 300
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(ModelFolderError, match=r"id 300, 'more', is beyond .* vocab_size 257"):
+    with raises(ModelFolderError, name="more"):
         gpt2onnx.load(folder)
 
 
@@ -327,7 +332,7 @@ def test_a_template_token_beyond_the_vocabulary(folder: Path, index: int, known:
     else:
         (folder / MANIFEST).unlink()
     for _ in range(2):
-        with pytest.raises(ModelFolderError, match=rf"json: .*id {index}, '<t>', is beyond"):
+        with raises(ModelFolderError, name="<t>"):
             gpt2onnx.load(folder)
 
 
@@ -335,7 +340,7 @@ def test_a_tokenizer_that_kills_a_process(folder: Path) -> None:
     (folder / MANIFEST).unlink()
     table = {"type": "Precompiled", "precompiled_charsmap": "/////////////w=="}
     change_json(folder / "tokenizer.json", normalizer=table)
-    with pytest.raises(ModelFolderError, match="expected a tokenizer that can be used, but the"):
+    with raises(ModelFolderError, path=folder / "tokenizer.json", name=None):
         gpt2onnx.load(folder)
 
 
@@ -345,14 +350,14 @@ def test_a_text_that_the_tokenizer_cannot_read(folder: Path) -> None:
     change_json(folder / "tokenizer.json", model=model, added_tokens=[])
     opened = gpt2onnx.load(folder)
     assert opened.generate([0], max_new_tokens=1).token_ids
-    with pytest.raises(PromptError, match=r"the model's tokenizer can't read the text: .*Missing"):
+    with pytest.raises(PromptError, match="Missing"):
         opened.generate("b")
 
 
 def test_a_tokenizer_that_is_none(folder: Path) -> None:
     (folder / MANIFEST).unlink()
     (folder / "tokenizer.json").write_text("{}")
-    with pytest.raises(ModelFolderError, match=r"tokenizer\.json: can't be read"):
+    with raises(ModelFolderError, path=folder / "tokenizer.json", name=None):
         gpt2onnx.load(folder)
 
 
@@ -442,7 +447,7 @@ def test_a_manifest_names_no_file_by_a_name_that_none_can_have(folder: Path) -> 
     content = json.loads((folder / MANIFEST).read_text())
     content["files"] = {"x" * 5000: content["files"]["config.json"]}
     (folder / MANIFEST).write_text(json.dumps(content))
-    with pytest.raises(ModelFolderError, match="File name too long"):
+    with raises(ModelFolderError, path=folder / ("x" * 5000)):
         gpt2onnx.load(folder)
 
 
@@ -457,7 +462,7 @@ def test_sizes_and_checksums_of_other_types(folder: Path, entry: dict[str, Any])
     content = json.loads((folder / MANIFEST).read_text())
     content["files"]["config.json"] |= entry
     (folder / MANIFEST).write_text(json.dumps(content))
-    with pytest.raises(CorruptModelError, match='expected "files" with the size and sha256'):
+    with raises(CorruptModelError, path=folder / MANIFEST, name="files"):
         gpt2onnx.load(folder)
 
 
@@ -474,7 +479,7 @@ def test_a_file_of_four_terabytes_is_not_read(folder: Path, hashed: list[str]) -
 def test_a_file_that_is_too_large_to_be_text(folder: Path) -> None:
     (folder / MANIFEST).unlink()
     os.truncate(folder / "config.json", 4 << 40)
-    with pytest.raises(CorruptModelError, match="expected at most 100,000,000 bytes"):
+    with raises(CorruptModelError, path=folder / "config.json"):
         gpt2onnx.load(folder)
 
 
@@ -493,5 +498,5 @@ def test_without_a_home_there_is_no_cache(
     for _ in range(2):
         assert gpt2onnx.load(folder).generate("a", max_new_tokens=2).token_ids
     assert len(hashed) == 2 * len(CHECKED)
-    with pytest.raises(StorageError, match=r"~nosuchuser/cache: .*set GPT2ONNX_CACHE to a folder"):
+    with raises(StorageError, name="GPT2ONNX_CACHE"):
         gpt2onnx.load("demo")

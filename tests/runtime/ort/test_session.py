@@ -25,6 +25,7 @@ from gpt2onnx.runtime.ort import library
 from gpt2onnx.runtime.ort import provider as provider_module
 from gpt2onnx.runtime.ort import session as session_module
 from gpt2onnx.runtime.ort.session import Session, TensorSpec, open_session
+from tests.raising import raises
 
 
 def tiny_model(op: str = "MatMul", domain: str = "", opset: int = 17) -> onnx.ModelProto:
@@ -209,9 +210,9 @@ def test_kernels_that_are_too_old_say_so() -> None:
 
 
 def test_providers_that_cannot_run_say_why(model: Path) -> None:
-    with pytest.raises(ProviderError, match=r"unknown provider 'gpu': this ONNX Runtime has .*cpu"):
+    with raises(ProviderError, name="gpu"):
         open_session(model, "gpu")
-    with pytest.raises(ProviderError, match=r"coreml can't run here: .* is built with .*cpu$"):
+    with raises(ProviderError, name="coreml"):
         open_session(model, "coreml")
 
 
@@ -220,7 +221,7 @@ def test_providers_that_cannot_run_say_why(model: Path) -> None:
     reason="this ONNX Runtime has no provider that takes no nodes",
 )
 def test_a_provider_that_leaves_all_nodes_to_the_cpu_is_refused(model: Path) -> None:
-    with pytest.raises(ProviderError, match="azure takes none of the 1 nodes"):
+    with raises(ProviderError, name="azure"):
         open_session(model, "azure")
 
 

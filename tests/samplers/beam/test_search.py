@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers import BeamSearch, GenerationParams, log_softmax
 from tests.fake_decoder import by_history
+from tests.raising import raises
 from tests.samplers.beam.test_forced_words import constraints, met
 from tests.samplers.searching import assert_ranked, every_sequence, logits, scores, search, written
 
@@ -139,7 +140,7 @@ def test_the_forced_end_token_needs_its_own_place() -> None:
 
 
 def test_phrases_that_other_constraints_forbid() -> None:
-    with pytest.raises(ParameterError, match="the constraints leave no token to any beam"):
+    with pytest.raises(ParameterError, match="leave no token to any beam"):
         search(
             by_history(12),
             [1],
@@ -339,7 +340,7 @@ def test_constraints_that_leave_fewer_sequences_than_were_asked_for() -> None:
 
 
 def test_constraints_that_leave_nothing() -> None:
-    with pytest.raises(ParameterError, match="the constraints leave no token to any beam"):
+    with pytest.raises(ParameterError, match="leave no token to any beam"):
         search(by_history(4), [1], num_beams=2, max_new_tokens=5, suppress_tokens=[0, 1, 2, 3])
 
 
@@ -360,10 +361,10 @@ def test_a_beam_without_continuation_is_left_and_the_others_go_on() -> None:
 def test_logits_that_are_no_numbers(wrong: float) -> None:
     table = np.zeros((1, 6), np.float32)
     table[0, 2] = wrong
-    with pytest.raises(ParameterError, match=f"the logits' maximum is {wrong}"):
+    with raises(ParameterError, name="logits"):
         started(2).advance(table)
 
 
 def test_a_token_that_the_vocabulary_does_not_have() -> None:
-    with pytest.raises(ParameterError, match="force_words_ids holds token 9: expected ids from 0"):
+    with raises(ParameterError, named=("force_words_ids",)):
         started(2, force_words_ids=[[9]]).advance(np.zeros((1, 6), np.float32))

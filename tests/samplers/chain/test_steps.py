@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers import GenerationParams, Sampler, generator
+from tests.raising import raises
 
 VOCAB = 200
 EOS = 7
@@ -130,18 +130,26 @@ def test_constraints_that_leave_nothing_are_an_error() -> None:
     params = GenerationParams(
         prefix_allowed_tokens_fn=lambda index, history: [3], suppress_tokens=[3]
     )
-    with pytest.raises(ParameterError, match="the constraints leave no token"):
+    with raises(
+        ParameterError,
+        named=(
+            "suppress_tokens",
+            "bad_words_ids",
+            "no_repeat_ngram_size",
+            "prefix_allowed_tokens_fn",
+        ),
+    ):
         Sampler(params, 1, 0, generator(0, 0))(np.array([0]), row(0))
 
 
 def test_tokens_beyond_the_vocabulary_are_an_error() -> None:
     sampler = Sampler(GenerationParams(suppress_tokens=[VOCAB]), 1, 0, generator(0, 0))
-    with pytest.raises(ParameterError, match=f"suppress_tokens holds token {VOCAB}"):
+    with raises(ParameterError, named=("suppress_tokens",)):
         sampler(np.array([0]), row(0))
 
 
 def test_parameters_that_a_prompt_makes_impossible_are_an_error() -> None:
-    with pytest.raises(ParameterError, match="max_length=4 leaves nothing"):
+    with raises(ParameterError, parameters={"max_length": 4}):
         Sampler(GenerationParams(max_length=4), 4, 0, generator(0, 0))
 
 

@@ -12,6 +12,7 @@ import pytest
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.samplers import GenerationParams
 from gpt2onnx.samplers.params import PARAMETERS
+from tests.raising import raises
 
 SAMPLE = {"do_sample": True}
 EOS = {"eos_token_id": 9}
@@ -401,7 +402,7 @@ def test_create_drops_sampling_defaults_of_a_greedy_call() -> None:
 
 
 def test_create_refuses_sampling_parameters_given_to_a_greedy_call() -> None:
-    with pytest.raises(ParameterError, match=r"temperature=0\.8 has no effect"):
+    with raises(ParameterError, parameters={"temperature": 0.8}):
         GenerationParams.create({"temperature": 0.8}, {"top_k": 5})
 
 
@@ -409,7 +410,7 @@ def test_create_refuses_sampling_parameters_given_to_a_greedy_call() -> None:
 @pytest.mark.parametrize("value", ["4", [4]])
 def test_create_refuses_what_is_no_number(name: str, value: object) -> None:
     for given, defaults in (({name: value}, {}), ({}, {"num_beams": 2, name: value})):
-        with pytest.raises(ParameterError, match=f"{name}=.*: expected an integer of at least 1"):
+        with raises(ParameterError, parameters={name: value}):
             GenerationParams.create(given, defaults)
 
 
@@ -436,9 +437,7 @@ def test_a_given_length_replaces_a_default_of_either_kind(
 
 
 def test_create_refuses_two_lengths_even_at_their_default() -> None:
-    with pytest.raises(
-        ParameterError, match="max_new_tokens=128 with max_length=50: the second counts the p"
-    ):
+    with raises(ParameterError, parameters={"max_new_tokens": 128, "max_length": 50}):
         GenerationParams.create({"max_new_tokens": 128, "max_length": 50})
 
 

@@ -14,6 +14,7 @@ from gpt2onnx.errors import OutputExistsError, ParameterError, PromptError, Unsu
 from gpt2onnx.smaller.checkpoint import open_source
 from gpt2onnx.smaller.prune.prune import Choice, open_pruning, prune
 from tests.checkpoints import make_checkpoint
+from tests.raising import raises
 from tests.smaller.bpe_checkpoint import TEXT
 from tests.smaller.idle_parts import make_idle_layer, make_idle_units
 
@@ -109,7 +110,7 @@ def test_a_model_of_one_position_foresees_nothing(tmp_path: Path) -> None:
 
 def test_what_is_there_stays(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
-    with pytest.raises(OutputExistsError, match="exists already"):
+    with raises(OutputExistsError, path=tmp_path):
         prune(checkpoint, tmp_path, [SOME], layers=1)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
