@@ -59,9 +59,21 @@ def test_a_cluster_of_two_nodes(prompts: Prompts, folder: str, tmp_path: Path) -
 
 
 @needs_ray
+@pytest.mark.slow
 def test_nothing_answers(prompts: Prompts, folder: str, tmp_path: Path) -> None:
     with pytest.raises(BatchError, match=r"Ray at 127\.0\.0\.1:1: nothing answers there"):
         run_batch(prompts(3), tmp_path / "out", model=folder, ray="127.0.0.1:1")
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_dataset(folder: str, model: Model) -> None:
+    """docs/batch.md's pipeline."""
+    pytest.importorskip("pyarrow", reason="needs ray[data]")
+    found = script("on_ray_data", folder)
+    written = model.generate(list(found), max_new_tokens=4)
+    assert list(found.values()) == [each.text for each in written]
+    assert len(found) == 6
 
 
 def test_ray_is_missing(prompts: Prompts, folder: str, tmp_path: Path, monkeypatch: Any) -> None:
