@@ -65,17 +65,6 @@ def test_nothing_answers(prompts: Prompts, folder: str, tmp_path: Path) -> None:
         run_batch(prompts(3), tmp_path / "out", model=folder, ray="127.0.0.1:1")
 
 
-@needs_ray
-@pytest.mark.slow
-def test_a_dataset(folder: str, model: Model) -> None:
-    """docs/batch.md's pipeline."""
-    pytest.importorskip("pyarrow", reason="needs ray[data]")
-    found = script("on_ray_data", folder)
-    written = model.generate(list(found), max_new_tokens=4)
-    assert list(found.values()) == [each.text for each in written]
-    assert len(found) == 6
-
-
 def test_ray_is_missing(prompts: Prompts, folder: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InstallationError, match=r"pip install 'gpt2onnx\[ray\]'"):
