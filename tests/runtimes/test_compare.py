@@ -77,9 +77,10 @@ def test_answers_hold_and_times_are_there(runtime: str) -> None:
 
 
 def test_openvino_runs_the_fused_graph(tmp_path: Path) -> None:
-    """A row alone, its past as long as it is; of several it fails, or gives one."""
+    """A row alone, its past as long as it is; of several it gives the logits of fewer, or fails."""
     folder = gpt2onnx.export(CHECKPOINT, tmp_path / "m", precision="fp32", verify=False).folder
-    (found,) = compared("openvino", Given([folder]), "fp32", alone="1 rows: expected 3|Reshape")
+    refusal = r"logits of [0-2] rows: expected 3|Reshape|^wrong at batch 3"
+    (found,) = compared("openvino", Given([folder]), "fp32", alone=refusal)
     assert found.program
     assert found.program.graph == "fused"
     assert found.agreement
