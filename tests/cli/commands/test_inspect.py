@@ -8,6 +8,7 @@ import pytest
 
 from tests.cli.conftest import Run
 
+pytestmark = pytest.mark.usefixtures("todays_graph")
 # 2 layers, keys and values of 4 heads of 8 numbers in fp32.
 CACHE = 2 * 2 * 4 * 8 * 4
 
