@@ -1,13 +1,17 @@
-"""Virtual environments, one an engine, made once and kept. Knows pip, and no engine."""
+"""Virtual environments, one an engine, made once and kept. Knows pip, and no engine.
+
+An installation that takes longer than it is given is ended, with all that it started.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -33,21 +37,24 @@ class Environment:
     def python(self, folder: Path) -> Path:
         return folder / self.name / "bin" / "python"
 
-    def make(self, folder: Path) -> None:
-        """Make it under `folder`, unless it is there as described. Raises InstallError."""
+    def make(self, folder: Path, seconds: float | None = None) -> None:
+        """Make it under `folder`, unless it is there as described.
+
+        Raises InstallError, also where one of its commands takes more than `seconds`.
+        """
         if self._record(folder) == self._description():
             return
         place = folder / self.name
         shutil.rmtree(place, ignore_errors=True)
         print(f"bench: making the environment {place}", file=sys.stderr)
-        _run([sys.executable, "-m", "venv", str(place)])
+        run([sys.executable, "-m", "venv", str(place)], seconds)
         bare = folder_size(place)
         variables = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", **self.variables}
         if self.variables:  # what pip has built before, and keeps, it built otherwise
             variables["PIP_CACHE_DIR"] = str((folder / "builds").resolve())
-        _run(self._pip(folder, "install", *self.requirements), variables)
+        run(self._pip(folder, "install", *self.requirements), seconds, variables)
         if self.without:
-            _run(self._pip(folder, "uninstall", "--yes", *self.without), variables)
+            run(self._pip(folder, "uninstall", "--yes", *self.without), seconds, variables)
         made = self._description() | {"bytes": folder_size(place) - bare}
         (place / "made.json").write_text(json.dumps(made))
 
@@ -85,11 +92,31 @@ def folder_size(folder: Path) -> int:
     )
 
 
-def _run(command: list[str], variables: Mapping[str, str] = {}) -> None:
-    """Raises InstallError, with the last lines that the command wrote."""
-    done = subprocess.run(
-        command, env={**os.environ, **variables}, capture_output=True, text=True, check=False
+def run(
+    command: Sequence[str],
+    seconds: float | None = None,
+    variables: Mapping[str, str] = {},
+    cwd: Path | None = None,
+) -> None:
+    """Run what installs. Raises InstallError, with the last lines that the command wrote."""
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        process_group=0,
     )
-    if done.returncode:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise InstallError(" / ".join(lines[-LOG_LINES:]) or f"status {done.returncode}")
+    with process:
+        try:
+            said, _ = process.communicate(timeout=seconds)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise InstallError(f"{command[0]} had not ended after {seconds:g} s") from None
+            raise
+    if process.returncode:
+        lines = [line for line in said.splitlines() if line.strip()]
+        raise InstallError(" / ".join(lines[-LOG_LINES:]) or f"status {process.returncode}")

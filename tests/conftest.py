@@ -135,6 +135,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def todays_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what is told of ONNX Runtime's own operators, whatever graph the others run."""
+    monkeypatch.setenv(VARIABLE, OFF)
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of 64 positions with random weights, 257 tokens: bytes and the end token."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.environments import Environment, InstallError
+from benchmarks.environments import Environment, InstallError, run
 from benchmarks.runtimes.rows import NODE, WEB
 from gpt2onnx.compare.runtimes.job import UnavailableError
 from gpt2onnx.compare.runtimes.places import Installed
@@ -37,15 +36,13 @@ class Chosen:
         return Installed(self.folder).modules(runtime)
 
 
-def make_node_modules(folder: Path) -> None:
+def make_node_modules(folder: Path, seconds: float | None = None) -> None:
     """`folder`/node/node_modules with NODE and WEB in it. Raises InstallError, with npm's words."""
     place = folder / "node"
     if (place / "made").is_file():
         return
     place.mkdir(parents=True, exist_ok=True)
     # The installed scripts would fetch CUDA's libraries.
-    npm = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", *NODE, WEB]
-    done = subprocess.run(npm, cwd=place, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise InstallError(done.stderr.strip())
+    npm = ("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", *NODE, WEB)
+    run(npm, seconds, cwd=place)
     (place / "made").touch()

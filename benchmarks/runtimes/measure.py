@@ -38,20 +38,27 @@ PROMPTS = (
 
 @dataclass(frozen=True)
 class Size:
-    """Prompts and tokens behind each; and of what is timed, its prompt's tokens and its steps."""
+    """Prompts and tokens behind each; and of what is timed, its prompt's tokens and its steps.
+
+    batch: rows that share a step, timed as well; None where that would take too long.
+    """
 
     prompts: int
     tokens: int
     context: int
     steps: int
+    batch: int | None
 
 
-USUAL, FEW = Size(len(PROMPTS), 32, 128, 32), Size(2, 6, 16, 5)
+USUAL, FEW = Size(len(PROMPTS), 32, 128, 32, batch=8), Size(2, 6, 16, 5, batch=None)
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a cell shows. equal: tokens of `written` up to where each text first differs."""
+    """What a cell shows. equal: tokens of `written` up to where each text first differs.
+
+    batch_tokens_s: of all rows together, or the reason why there are none; None is not measured.
+    """
 
     version: str
     equal: int
@@ -62,6 +69,7 @@ class Figures:
     prompt_ms: float
     step_ms: float
     memory_mb: float | None
+    batch_tokens_s: float | str | None
 
 
 class Bench:
@@ -79,9 +87,22 @@ class Bench:
         write = partial(start, places=Chosen(self.environments, row.environment))
         candidate = Candidate(runtime, folder, self.threads, write, row.options)
         told = candidate.answers(self.expected(precision, size), self.tokenizer, self.models)
-        (ids,) = prompts_of(self.tokenizer, PROMPTS, 1, size.context)
-        _, speed = candidate.speed(ids, 1 + size.steps)
-        return figures(told, speed, size)
+        _, speed = candidate.speed(self._prompts(1, size), 1 + size.steps, self.models)
+        return figures(told, speed, size, self._batch_speed(candidate, size))
+
+    def _batch_speed(self, candidate: Candidate, size: Size) -> float | str | None:
+        """Tokens a second, or why it can't write several rows together."""
+        if size.batch is None:
+            return None
+        ids = self._prompts(size.batch, size)
+        try:
+            _, speed = candidate.speed(ids, 1 + size.steps, self.models)
+        except UnavailableError as error:
+            return str(error)
+        return speed.tokens_per_s
+
+    def _prompts(self, batch: int, size: Size) -> list[list[int]]:
+        return prompts_of(self.tokenizer, PROMPTS, batch, size.context)
 
     def folder(self, target: str, graph: str, precision: str) -> Path:
         """Exported for a runtime, or where that doesn't take the graph, for ONNX Runtime."""
@@ -121,7 +142,7 @@ class Bench:
         return expectations(work, size.prompts, size.tokens)
 
 
-def figures(told: Told, speed: Speed, size: Size) -> Figures:
+def figures(told: Told, speed: Speed, size: Size, batch: float | str | None) -> Figures:
     came = partings(told.texts)
     held = speed.memory.resident_bytes
     return Figures(
@@ -132,6 +153,7 @@ def figures(told: Told, speed: Speed, size: Size) -> Figures:
         told.agreement.figures.top1_agreement if told.agreement else None,
         *(1e3 * speed.first_token_s, speed.step_ms.median),
         held / 1e6 if held else None,
+        batch,
     )
 
 

@@ -11,7 +11,11 @@ from benchmarks.runtimes.measure import FEW, USUAL, Figures
 from benchmarks.runtimes.rows import Row
 
 Cells = dict[tuple[str, str], Figures | str]
-HEAD = ("graph", "precision", "tokens", "top-1", "prompt, ms", "step, ms", "memory, MB")
+BATCH = f"batch {USUAL.batch}"
+HEAD = (
+    *("graph", "precision", "tokens", "top-1", "prompt, ms", "step, ms", "memory, MB"),
+    f"{BATCH}, tokens/s",
+)
 
 
 def page(found: list[tuple[Row, Cells]], threads: int) -> str:
@@ -32,6 +36,9 @@ measures a model of yours [in the same way](cpu-or-gpu.md#on-other-runtimes).
 - **prompt, step**: milliseconds of {USUAL.context} tokens, and the median of {USUAL.steps} steps
   behind them, in a process of its own with {threads} thread{"s" * (threads > 1)}, once warmed up.
 - **memory**: resident, when all was written; of the browser, the page's process.
+- **{BATCH}**: tokens a second of so many texts together, by as many steps behind prompts of
+  {USUAL.context}. The last text must be what is written of it alone, near-ties apart. The slowest
+  aren't asked.
 
 The bundled model, {here["processor"]}, {here["cores"]} cores, {here["system"]};
 {datetime.now(UTC):%Y-%m-%d}, measured once, at a load of {load():.0f} when it ended. Where that is
@@ -45,15 +52,23 @@ def _section(row: Row, cells: Cells) -> str:
     name = " ".join([row.title, *sorted(versions)]) if versions else row.title
     shown = [(graph, precision, *_cell(each)) for (graph, precision), each in cells.items()]
     refused = [
-        (graph, precision, each)
+        (what, precision, reason)
         for (graph, precision), each in cells.items()
-        if isinstance(each, str)
+        for what, reason in _refusals(graph, each)
     ]
     reasons = "".join(
-        _item(f"- {graph}, {', '.join(precisions)}: {reason}")
-        for (graph, reason), precisions in _grouped(refused).items()
+        _item(f"- {what}, {', '.join(precisions)}: {reason}")
+        for (what, reason), precisions in _grouped(refused).items()
     )
     return f"## {name}\n\n{table(HEAD, shown)}\n{chr(10) + reasons if reasons else ''}"
+
+
+def _refusals(graph: str, cell: Figures | str) -> list[tuple[str, str]]:
+    """What a cell couldn't do, and why."""
+    if isinstance(cell, str):
+        return [(graph, cell)]
+    batch = cell.batch_tokens_s
+    return [(f"{graph} at {BATCH}", batch)] if isinstance(batch, str) else []
 
 
 def _item(line: str) -> str:
@@ -64,21 +79,28 @@ def _item(line: str) -> str:
 
 def _grouped(refused: list[tuple[str, str, str]]) -> dict[tuple[str, str], list[str]]:
     found: dict[tuple[str, str], list[str]] = {}
-    for graph, precision, reason in refused:
-        found.setdefault((graph, f"`{reason.replace('`', chr(39))}`"), []).append(precision)
+    for what, precision, reason in refused:
+        found.setdefault((what, f"`{reason.replace('`', chr(39))}`"), []).append(precision)
     return found
 
 
 def _cell(each: Figures | str) -> tuple[str, ...]:
     if isinstance(each, str):
-        return ("can't run it", "", "", "", "")
+        return ("can't run it", "", "", "", "", "")
     return (
         _verdict(each),
         "" if each.top1 is None else f"{each.top1:.1%}",
         f"{each.prompt_ms:.1f}",
         f"{each.step_ms:.2f}",
         "" if each.memory_mb is None else f"{each.memory_mb:.0f}",
+        _batch(each.batch_tokens_s),
     )
+
+
+def _batch(speed: float | str | None) -> str:
+    if isinstance(speed, str):
+        return "can't"
+    return "" if speed is None else f"{speed:.0f}"
 
 
 def _verdict(each: Figures) -> str:

@@ -72,9 +72,9 @@ class Theirs:
         if answers.reason is not None:
             return Missing(cell, answers.reason)
         try:
-            (ids,) = prompts_of(self._tokenizer, self._prompts, cell.batch, cell.context)
+            ids = prompts_of(self._tokenizer, self._prompts, cell.batch, cell.context)
             candidate = self._candidate(cell.configuration)
-            program, speed = candidate.speed(ids, self._grid.new_tokens)
+            program, speed = candidate.speed(ids, self._grid.new_tokens, self._work)
         except Gpt2OnnxError as error:
             return Missing(cell, str(error))
         return Run(cell, speed, placement=None, program=program, agreement=None, cost=Cost())

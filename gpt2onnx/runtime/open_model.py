@@ -22,9 +22,9 @@ from gpt2onnx.runtime.decoder.flat import FlatDecoder
 from gpt2onnx.runtime.decoder.fused import FusedDecoder
 from gpt2onnx.runtime.decoder.portable import PortableDecoder
 from gpt2onnx.runtime.decoder.protocol import Decoder
-from gpt2onnx.runtime.folder.model_folder import KERNELS_GRAPH, ModelFolder, open_folder
+from gpt2onnx.runtime.folder.model_folder import ModelFolder, open_folder
 from gpt2onnx.runtime.machine.memory import give_back_memory
-from gpt2onnx.runtime.ort.kernels import chosen_kernels
+from gpt2onnx.runtime.ort.kernels import with_graph
 from gpt2onnx.runtime.ort.provider import CPU, Provider
 from gpt2onnx.runtime.ort.session import Session, create, open_session
 from gpt2onnx.runtime.ort.startup_cache import StartupCache
@@ -65,10 +65,8 @@ def open_model(
 
     `beside` is something else to do while ONNX Runtime is at work.
     """
-    opened = open_folder(folder)
-    kernels = chosen_kernels(opened, graph, provider)
-    if kernels:  # they pack for themselves
-        opened, startup_cache = replace(opened, graph=opened.path / KERNELS_GRAPH), False
+    opened, kernels = with_graph(open_folder(folder), graph, provider)
+    startup_cache = startup_cache and not kernels  # they pack for themselves
     tokenizer = cache(partial(open_tokenizer, opened))
     largest = opened.check_once(lambda: largest_token_id(opened, tokenizer))
     startup = StartupCache(opened, partial(first_logits, opened))

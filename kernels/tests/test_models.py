@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import gpt2onnx_kernels
 import numpy as np
 import pytest
 import torch
 from transformers import GPT2LMHeadModel
 
 import gpt2onnx
+from gpt2onnx.cli import main
 from gpt2onnx.errors import CacheFullError, ModelFolderError, ParameterError
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.flat import FlatDecoder
 from gpt2onnx.runtime.decoder.protocol import EVERY, Read
+from gpt2onnx.runtime.folder.model_folder import open_folder
+from gpt2onnx.runtime.profiling import roofline
+from gpt2onnx.runtime.profiling.profile import Work, profile
 from tests.checkpoints import make_checkpoint
 
 IDS = np.random.default_rng(0).integers(0, 257, 60)
@@ -162,3 +168,24 @@ def test_what_there_is_decides_and_says_so(folders: dict[str, Path], tmp_path: P
         opened(dynamic, "kernels")
     with pytest.raises(ParameterError, match="graph='fast'"):
         opened(dynamic, "fast")
+
+
+def test_profile_and_inspect_show_them(
+    folders: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A profile by the operators' names; of as many weights as today's graph reads."""
+    monkeypatch.setattr(roofline, "ROUND", 1 << 20)
+    folder, work = open_folder(folders["int8 float"]), Work(20, 10, 2)
+    today, found = (
+        profile(folder, work, "cpu", threads=1, graph=graph) for graph in ("onnx", "kernels")
+    )
+    name = gpt2onnx_kernels.kernels_here()[0]
+    assert (today.kernels, found.kernels) == (None, name)
+    calls = {each.operator: each.calls for each in found.decode.operators}
+    ours = {"Linear": 4 * 2 + 1, "Attention": 2, "Embed": 1, "TopLogits": 1}
+    assert {name: calls[name] for name in ours} == ours  # hidden states are two more
+    assert found.cache_bytes_per_token == today.cache_bytes_per_token
+    assert found.weight_bytes == pytest.approx(today.weight_bytes, rel=0.02)
+    main(["inspect", str(folder.path), "--json"])
+    kernels = {"graph": "model.kernels.onnx", "name": name, "reason": None}
+    assert json.loads(capsys.readouterr().out)["kernels"] == kernels

@@ -64,6 +64,7 @@ def test_a_cluster_of_two_nodes(prompts: Prompts, folder: str, tmp_path: Path) -
 
 
 @needs_ray
+@pytest.mark.slow
 def test_nothing_answers(prompts: Prompts, folder: str, tmp_path: Path) -> None:
     with pytest.raises(BatchError, match=r"Ray at 127\.0\.0\.1:1: nothing answers there"):
         run_batch(prompts(3), tmp_path / "out", model=folder, ray="127.0.0.1:1")

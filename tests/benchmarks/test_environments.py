@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -20,7 +21,19 @@ def _no_index(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_cannot_be_installed_is_said_in_pips_words() -> None:
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "there-is-no-such-engine==1.0"]
     with pytest.raises(InstallError, match=r"No matching distribution .*there-is-no-such-engine"):
-        environments._run(command)
+        environments.run(command)
+
+
+def test_what_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    """A pipe that has nobody left to write into it is at its end."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(InstallError, match=r"sh had not ended after 0\.5 s"):
+        environments.run(["sh", "-c", f"sleep 1000 > {pipe} & wait"], 0.5)
+    os.set_blocking(reading, True)
+    with os.fdopen(reading, "rb") as written:
+        assert written.read() == b""
 
 
 def test_one_that_was_made_is_kept_and_one_that_changed_is_made_again(
@@ -34,7 +47,7 @@ def test_one_that_was_made_is_kept_and_one_that_changed_is_made_again(
     assert not environment.python(tmp_path).exists()
     assert environment.installed_mb(tmp_path) == 2.5
     ran: list[list[str]] = []
-    monkeypatch.setattr(environments, "_run", lambda command, *_: ran.append(command))
+    monkeypatch.setattr(environments, "run", lambda command, *_: ran.append(command))
     with pytest.raises(FileNotFoundError):  # since nobody made the venv
         Environment("here", ("engine==2.0",)).make(tmp_path)
     assert [command[-1] for command in ran] == [str(record.parent), "engine==2.0"]

@@ -35,16 +35,22 @@ class FakeRuntimes:
         return Written(version=VERSION, load_s=0.5, texts=texts, **memory)
 
     def wrote(self, model: gpt2onnx.Model, text: Text) -> Wrote:
-        """Each token takes a millisecond, the first four."""
+        """Each step takes a millisecond, the first four."""
         times = [4e-3] + [1e-3] * (text.count - 1)
         if text.given is None:
             written = model.generate(text.ids, max_new_tokens=text.count, do_sample=False)
-            return Wrote(list(written.token_ids), times)
-        ids = np.array([*text.ids, *text.given][: text.count])
-        logits = self.logits(reads.extend(model.decoder, model.decoder.new_row(), ids))
-        assert text.logits is not None
+            tokens = [list(each.token_ids) for each in written]
+        else:
+            tokens = [text.given[: text.count]]
+        if text.logits is None:
+            return Wrote(tokens, times)
+        (prompt,) = text.ids
+        ids = np.array([*prompt, *tokens[0]])[: len(prompt) + text.count - 1]
+        row = model.decoder.new_row()
+        logits = self.logits(reads.extend(model.decoder, row, ids)[len(prompt) - 1 :])
+        model.decoder.free(row)
         logits.tofile(Path(text.logits))
-        return Wrote(logits.argmax(-1).tolist(), times)
+        return Wrote([logits.argmax(-1).tolist()], times)
 
     def logits(self, right: np.ndarray) -> np.ndarray:
         """[n, vocab], as they come out."""

@@ -63,11 +63,10 @@ def test_one_that_is_right(models: Callable[[str], Path]) -> None:
     assert theirs.configuration == Configuration("cpu", "fp32", "node")
     assert (theirs.program, theirs.placement) == (Program(VERSION, "fused"), None)
     assert theirs.agreement == ours.agreement  # all logits, and all texts
-    # Other runtimes write one text at a time.
     assert [(str(run.cell.configuration), run.cell.batch) for run in record.runs] == [
-        *(("cpu fp32", 1), ("cpu fp32", 2), ("node fp32", 1)),
+        *(("cpu fp32", 1), ("cpu fp32", 2), ("node fp32", 1), ("node fp32", 2)),
     ]
-    run = record.runs[-1]
+    run, both = record.runs[2:]
     assert isinstance(run, Run)
     assert theirs.agreement
     assert (run.program, run.placement) == (theirs.program, None)
@@ -78,10 +77,15 @@ def test_one_that_is_right(models: Callable[[str], Path]) -> None:
     assert speed.tokens_per_s == pytest.approx(1000)
     assert speed.memory.resident_bytes == 1_000_000
     # Answers and speed are jobs of their own, and what is timed was done before.
-    answers, timed = write.asked
+    answers, timed, rows = write.asked
     assert len(answers.texts) == 2 * len(PROMPTS)
     assert timed.texts[0] == timed.texts[1]
-    assert (len(timed.texts[0].ids), timed.texts[0].count) == (8, NEW)
+    assert (np.shape(timed.texts[0].ids), timed.texts[0].count) == ((1, 8), NEW)
+    # A step of two rows writes two tokens; the last row is written alone as well.
+    assert isinstance(both, Run)
+    assert both.speed.tokens_per_s == pytest.approx(2000)
+    assert [np.shape(text.ids) for text in rows.texts] == [(2, 8), (2, 8), (1, 8)]
+    assert rows.texts[2].ids == rows.texts[0].ids[1:]
     assert {(job.runtime, job.graph, job.threads) for job in write.asked} == {
         ("node", "model.onnx", 1)
     }
@@ -90,11 +94,12 @@ def test_one_that_is_right(models: Callable[[str], Path]) -> None:
 def test_one_that_is_not_installed_is_a_row_that_says_so(models: Callable[[str], Path]) -> None:
     write = FakeRuntimes("openvino")
     record = compared(grid("openvino", "node"), models("fp32"), write)
-    missing = record.runs[2]
+    missing, never, *there = record.runs[2:]
     assert isinstance(missing, Missing)
     assert (missing.reason, record.answers[1].reason) == (MISSING, MISSING)
     assert to_json(missing)["runtime"] == "openvino"
-    assert isinstance(record.runs[3], Run)
+    assert isinstance(never, Missing)
+    assert [run.status for run in there] == ["ok", "ok"]
     # Installed since, it is tried again, and it alone.
     later, asked = FakeRuntimes(), []
 
@@ -104,8 +109,8 @@ def test_one_that_is_not_installed_is_a_row_that_says_so(models: Callable[[str],
 
     after = compared(grid("openvino", "node"), models("fp32"), later, record, asking)
     assert asked == ["reference"]
-    assert [job.runtime for job in later.asked] == ["openvino"] * 2
-    assert [run.status for run in after.runs] == ["ok"] * 4
+    assert [job.runtime for job in later.asked] == ["openvino"] * 3
+    assert [run.status for run in after.runs] == ["ok"] * 6
 
 
 def test_resuming_goes_on_with_all_that_went_well(models: Callable[[str], Path]) -> None:
@@ -123,7 +128,7 @@ class Shuffled(FakeRuntimes):
 
     def wrote(self, model: Any, text: Text) -> Wrote:
         made = super().wrote(model, text)
-        return Wrote([token + 1 for token in made.tokens], made.times)
+        return Wrote([[token + 1 for token in row] for row in made.tokens], made.times)
 
 
 class NotANumber(FakeRuntimes):
@@ -139,7 +144,7 @@ class Short(FakeRuntimes):
 class Ended(FakeRuntimes):
     def wrote(self, model: Any, text: Text) -> Wrote:
         made = super().wrote(model, text)
-        return Wrote(made.tokens[:-1], made.times)
+        return Wrote([row[:-1] for row in made.tokens], made.times)
 
 
 class Silent(FakeRuntimes):
@@ -172,8 +177,29 @@ def test_answers_that_cannot_be_compared_have_no_times(
 ) -> None:
     record = compared(grid("node"), models("fp32"), write)
     assert reason in (record.answers[1].reason or "")
-    assert reason in record.runs[-1].reason  # type: ignore[union-attr]
+    for run in record.runs[2:]:
+        assert isinstance(run, Missing)
+        assert reason in run.reason
     assert len(write.asked) == 1
+
+
+class FirstRowTwice(FakeRuntimes):
+    """Of a batch it knows the first row alone."""
+
+    def wrote(self, model: Any, text: Text) -> Wrote:
+        made = super().wrote(model, text)
+        return Wrote(made.tokens[:1] * len(made.tokens), made.times)
+
+
+def test_a_batch_whose_rows_are_wrong_has_no_times(models: Callable[[str], Path]) -> None:
+    record = compared(grid("node"), models("fp32"), FirstRowTwice())
+    alone, wrong = record.runs[2:]
+    assert isinstance(alone, Run)
+    assert isinstance(wrong, Missing)
+    assert wrong.reason == "wrong at batch 2: row 2 isn't what it writes of it alone"
+    (rows,) = (table.rows for table in tables(record) if table.title == "Side by side")
+    assert (rows[0][-1], rows[2][-1]) == ("tokens/s at batch 2", "not there")
+    assert float(rows[1][-1]) > 0
 
 
 def test_without_a_reference_there_is_none(models: Callable[[str], Path]) -> None:
@@ -236,7 +262,8 @@ def test_the_report_has_agreement_beside_times(models: Callable[[str], Path]) ->
     assert float(theirs[5]) == pytest.approx(first.first_token_s / 4e-3, rel=0.01)
     assert float(theirs[7]) == pytest.approx(first.step_ms.median, rel=0.01)
     assert by_title["Which runtimes?"][1:] == [["node fp32", VERSION, "fused"]]
-    assert ["openvino fp32", "answers, 1 at 8", MISSING] in by_title["Not there"]
+    assert theirs[9] == "2000"
+    assert ["openvino fp32", "answers, 1 at 8, 2 at 8", MISSING] in by_title["Not there"]
     assert [row[0] for row in by_title["Where did it run?"][1:]] == ["cpu fp32"]
     text, page = markdown(record), render(record)
     assert text.startswith("# On which runtime?\n")

@@ -135,31 +135,3 @@ def test_openvino_multiplies_out_what_was_rounded(
     expected = json.loads(said(sys.executable, "-c", LOOP, graph, ids, "exact", cwd=tmp_path))
     found = said(python_of("openvino"), "-c", exact, cwd=folder)
     assert found.removesuffix("\n") == tokenizer.decode(expected)
-
-
-def test_transformers_js_takes_prompts_of_unequal_length(
-    exported: Callable[..., Path], tmp_path: Path
-) -> None:
-    folder = exported("transformers.js", "fp32", "masked")
-    prompts = [PROMPT, "def", "class Stack:\n    def push(self, item):"]
-    code = f"""
-import {{ env, AutoTokenizer, AutoModelForCausalLM }} from "@huggingface/transformers";
-env.allowRemoteModels = false;
-env.localModelPath = "models/";
-const tokenizer = await AutoTokenizer.from_pretrained("m");
-const model = await AutoModelForCausalLM.from_pretrained("m", {{ dtype: "fp32" }});
-const inputs = tokenizer({json.dumps(prompts)}, {{ padding: true }});
-const made = await model.generate({{
-  ...inputs, max_new_tokens: {TOKENS}, min_new_tokens: {TOKENS}, do_sample: false,
-}});
-console.log(JSON.stringify(made.tolist().map((row) => row.slice(-{TOKENS}).map(Number))));
-"""
-    (tmp_path / "node_modules").symlink_to(node_modules())
-    shutil.copytree(folder, tmp_path / "models" / "m")
-    (tmp_path / "run.mjs").write_text(code)
-    model = gpt2onnx.load(folder, startup_cache=False)
-    expected = [
-        list(model.generate(prompt, max_new_tokens=TOKENS, min_new_tokens=TOKENS).token_ids)
-        for prompt in prompts
-    ]
-    assert json.loads(said("node", "run.mjs", cwd=tmp_path)) == expected

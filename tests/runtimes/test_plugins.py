@@ -8,18 +8,10 @@ from pathlib import Path
 import pytest
 
 import gpt2onnx
-from benchmarks.environments import Environment, InstallError
 from gpt2onnx.demo import CHECKPOINT
-from tests.runtimes.environments import FOLDER, ROOT, said
+from tests.runtimes.environments import ROOT, python_of, said
 
 pytestmark = pytest.mark.slow
-PLUGINS = Environment(
-    "plugins",
-    (
-        *("onnxruntime==1.31.1", "numpy==2.4.6", "tokenizers==0.22.2"),
-        *("onnxruntime-ep-openvino==1.8.1", "onnxruntime-ep-webgpu==0.4.0"),
-    ),
-)
 CODE = """
 import sys
 sys.path.insert(0, sys.argv[3])
@@ -36,13 +28,10 @@ except ProviderError as error:
 @pytest.mark.parametrize("provider", ["openvino", "webgpu"])
 def test_it_writes_our_text_or_says_which_devices_there_are(provider: str, tmp_path: Path) -> None:
     """OpenVINO's wants a processor of Intel's, WebGPU's a GPU."""
-    try:
-        PLUGINS.make(FOLDER)
-    except InstallError as error:
-        pytest.skip(f"the plugins can't be installed here: {error}")
+    python = python_of("plugins")
     options = {"graph": "portable", "verify": False}
     folder = gpt2onnx.export(CHECKPOINT, tmp_path / "m", **options).folder
-    python, run = PLUGINS.python(FOLDER), ("-c", CODE, folder)
+    run = ("-c", CODE, folder)
     found = said(python, *run, provider, str(ROOT), cwd=tmp_path)
     if found.startswith("refused:"):
         begins = f"refused: onnxruntime-ep-{provider} offers no device here; ONNX Runtime sees CPU"

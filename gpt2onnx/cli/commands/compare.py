@@ -53,7 +53,7 @@ be run; the verdicts don't change it."""
 EXAMPLES = [
     "gpt2onnx compare demo --providers cpu --batch 1,8 --context 32,256",
     "gpt2onnx compare openai-community/gpt2 --cpu-price 0.17 --gpu-price 1.20",
-    "gpt2onnx compare demo --runtimes onnxruntime,openvino,genai,node,web --batch 1",
+    "gpt2onnx compare demo --runtimes onnxruntime,openvino,genai,node,web",
     "gpt2onnx compare gpt2-fp32 gpt2-int8 --providers cpu --out gpt2-report",
 ]
 PRECISIONS = ("fp32", "int8")

@@ -13,8 +13,10 @@ from typing import Any
 from gpt2onnx.cli.options.model import find_model
 from gpt2onnx.cli.output.table import table
 from gpt2onnx.cli.parser import Parser
+from gpt2onnx.errors import InstallationError
 from gpt2onnx.runtime.decoder.cache_size import cache_bytes_per_token
-from gpt2onnx.runtime.folder.model_folder import ModelFolder, open_folder
+from gpt2onnx.runtime.folder.model_folder import KERNELS_GRAPH, ModelFolder, open_folder
+from gpt2onnx.runtime.ort.kernels import installed_kernels
 from gpt2onnx.runtime.ort.session import TensorSpec, open_session
 
 DESCRIPTION = """\
@@ -50,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         "runtimes": _runtimes(folder, session.inputs),
         "config": folder.config,
         "kv_cache": _cache(session.inputs, folder.n_positions),
+        "kernels": _kernels(folder),
         "inputs": _specs(session.inputs),
         "outputs": _specs(session.outputs),
         "files": _files(folder.path),
@@ -74,6 +77,16 @@ def _runtimes(folder: ModelFolder, inputs: Mapping[str, TensorSpec]) -> list[str
 def _cache(inputs: Mapping[str, TensorSpec], n_positions: int) -> dict[str, int]:
     token = cache_bytes_per_token(inputs)
     return {"bytes_per_token": token, "bytes_at_full_length": token * n_positions}
+
+
+def _kernels(folder: ModelFolder) -> dict[str, str | None] | None:
+    """The graph of gpt2onnx-kernels' operators, and the kernels here or why there are none."""
+    if not (folder.path / KERNELS_GRAPH).is_file():
+        return None
+    try:
+        return {"graph": KERNELS_GRAPH, "name": installed_kernels().name, "reason": None}
+    except InstallationError as error:
+        return {"graph": KERNELS_GRAPH, "name": None, "reason": str(error)}
 
 
 def _specs(specs: Mapping[str, TensorSpec]) -> dict[str, dict[str, Any]]:
@@ -101,6 +114,7 @@ def _as_text(found: Mapping[str, Any]) -> str:
             f"{cache['bytes_per_token']:,} bytes a token, "
             f"{cache['bytes_at_full_length'] / 1e6:,.1f} MB at full length",
         ),
+        *([("kernels", _kernels_words(kernels))] if (kernels := found["kernels"]) else []),
     ]
     files = [(name, f"{size:,} bytes") for name, size in found["files"].items()]
     sections = {"inputs": _tensors(found["inputs"]), "outputs": _tensors(found["outputs"])}
@@ -110,6 +124,11 @@ def _as_text(found: Mapping[str, Any]) -> str:
             *(f"\n{title}\n{table(rows)}" for title, rows in {**sections, "files": files}.items()),
         ]
     )
+
+
+def _kernels_words(kernels: Mapping[str, str | None]) -> str:
+    runs = f"{kernels['name']} here" if kernels["name"] else f"not here: {kernels['reason']}"
+    return f"{kernels['graph']}, {runs}"
 
 
 def _checked(edited: list[str]) -> str:

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from gpt2onnx.cli.options.model import add_provider, find_model
+from gpt2onnx.cli.options.model import add_graph, add_provider, find_model
 from gpt2onnx.cli.output.table import table
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.errors import printable
@@ -47,7 +47,9 @@ def parser() -> Parser:
     parser.add_argument(
         "--steps", type=int, default=STEPS, metavar="N", help=f"steps to take (default: {STEPS})"
     )
-    add_provider(parser.add_argument_group("model"))
+    model = parser.add_argument_group("model")
+    add_provider(model)
+    add_graph(model)
     group = parser.add_argument_group("output")
     group.add_argument("--json", action="store_true", help="all of it as one JSON object")
     return parser
@@ -61,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         context=min(LENGTH, longest - 1) if args.context is None else args.context,
         steps=args.steps,
     )
-    found = profile(folder, work, args.provider, args.provider_options, args.threads)
+    found = profile(folder, work, args.provider, args.provider_options, args.threads, args.graph)
     about = {"model": args.folder, **_made(folder)}
     print(_as_json(about, found) if args.json else _as_text(about, found))
     return 0
@@ -82,7 +84,8 @@ def _as_json(about: dict[str, Any], found: Profile) -> str:
 
 
 def _as_text(about: dict[str, Any], found: Profile) -> str:
-    kind = ", ".join(str(value) for value in (about["precision"], about["graph"]) if value)
+    graph = f"{found.kernels} kernels" if found.kernels else about["graph"]
+    kind = ", ".join(str(value) for value in (about["precision"], graph) if value)
     threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
     lines = [
         f"{about['model']}: {printable(kind or 'another exporter')}; {found.provider}, {threads}; "

@@ -19,7 +19,7 @@ def add_grid(parser: Parser) -> None:
     group = parser.add_argument_group("grid")
     for name, kind, default, text in (
         ("providers", _names, None, "providers (default: cpu,cuda; cpu beside --runtimes)"),
-        ("runtimes", _names, None, f"other runtimes, at batch 1: {', '.join(COMPARABLE)}"),
+        ("runtimes", _names, None, f"other runtimes: {', '.join(COMPARABLE)}"),
         ("precisions", _names, None, "precisions of a checkpoint's exports (default: fp32,int8)"),
         ("batch", _numbers, "1,8", "sequences that share a step"),
         ("context", _numbers, "32,512", "tokens of each prompt"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import log
 
 import numpy as np
@@ -14,6 +15,19 @@ from gpt2onnx.runtime.decoder.protocol import Ids, Logits
 # Being of its logits alone, it can't be had by answering wrongly.
 NEAR_TIE = log(2)
 BEFORE, AFTER = 12, 12  # tokens that are shown
+
+
+def same_but_for_a_near_tie(
+    expected: Sequence[int], written: Sequence[int], logits: Logits | None
+) -> bool:
+    """Whether two texts of as many tokens are one, up to where `expected` could be another as well.
+
+    `logits` are those that expected tokens are of, [count, vocab]; without them nothing else is.
+    """
+    at = next((at for at, each in enumerate(expected) if each != written[at]), None)
+    if at is None:
+        return True
+    return logits is not None and _margin(logits[at], expected[at], written[at]) <= NEAR_TIE
 
 
 def compared(
@@ -29,9 +43,7 @@ def compared(
     if not different.size:
         return Same()
     at = int(different[0])
-    ours, theirs = int(expected[at]), int(written[at])
-    after = logits[prompt + at - 1]
-    margin = float(after[ours] - after[theirs])
+    margin = _margin(logits[prompt + at - 1], int(expected[at]), int(written[at]))
     shown = slice(at, at + AFTER)
     return Parting(
         parts_at=at,
@@ -41,3 +53,8 @@ def compared(
         margin=margin,
         near_tie=margin <= NEAR_TIE,
     )
+
+
+def _margin(logits: Logits, own: int, other: int) -> float:
+    """By how much logits [vocab] prefer their own token."""
+    return float(logits[own] - logits[other])

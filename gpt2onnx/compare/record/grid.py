@@ -18,7 +18,6 @@ Item = TypeVar("Item")
 CPU = "cpu"
 # What no machine is asked for in earnest: larger numbers are mistakes, and would take its memory.
 MOST_BATCH, MOST_THREADS = 10_000, 1024
-ALONE = 1  # the batch of other runtimes
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,7 @@ class Grid:
     """All of it. `new_tokens` are written by each run, by each sequence; `threads` are the CPU's.
 
     `tf32` and `cuda_graph` are CUDA's: fp32 products of 10 bits, and decode steps that are captured
-    as CUDA graphs. `runtimes` are other ones, by name, with the provider that each computes on;
-    they write one text at a time.
+    as CUDA graphs. `runtimes` are other ones, by name, with the provider that each computes on.
     Raises ParameterError for what can't be run, or would have no effect.
     """
 
@@ -98,12 +96,6 @@ class Grid:
             )
         if max(self.batch) > MOST_BATCH:
             raise refusal("batch", max(self.batch), f"at most {MOST_BATCH:,}")
-        if self.runtimes and ALONE not in self.batch:
-            raise ParameterError(
-                Given("batch", Plain(",".join(map(str, self.batch)))),
-                f": other runtimes write one text at a time; have {ALONE} among them, or leave ",
-                *(Given("runtimes"), " out"),
-            )
         for asked, name in ((self.tf32, "tf32"), (self.cuda_graph, "cuda_graph")):
             if asked and CUDA.short not in self.providers:
                 raise ParameterError(
@@ -123,7 +115,7 @@ class Grid:
         ]
 
     def cells(self, configuration: Configuration) -> Iterator[Cell]:
-        for batch in (ALONE,) if configuration.runtime else self.batch:
+        for batch in self.batch:
             for context in self.context:
                 yield Cell(configuration, batch, context)
 

@@ -6,18 +6,25 @@ Knows a record's runs; measures nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from gpt2onnx.compare.record.grid import ALONE
 from gpt2onnx.compare.record.record import Record
-from gpt2onnx.compare.record.runs import Run
+from gpt2onnx.compare.record.runs import Missing, Run
 from gpt2onnx.compare.report.words import NOTHING, VERDICTS, Table, number
 
 
 def runtime_tables(record: Record) -> list[Table]:
-    runs = [run for run in record.measured if run.cell.batch == ALONE]
+    smallest, *larger = sorted(record.asked.grid.batch)
+    runs = [run for run in record.measured if run.cell.batch == smallest]
     head = [
         *("configuration", "context", "verdict", "top-1", "first token ms", "of first"),
         *("step ms", "of first", "resident MB"),
+        *(f"tokens/s at batch {batch}" for batch in larger),
+    ]
+    by_cell = {run.cell: run for run in record.runs}
+    rows = [
+        _row(run, runs) + [_speed(by_cell.get(replace(run.cell, batch=each))) for each in larger]
+        for run in runs
     ]
     programs = [
         [str(each.configuration), each.program.version, each.program.graph or NOTHING]
@@ -27,10 +34,11 @@ def runtime_tables(record: Record) -> list[Table]:
     return [
         Table(
             "Side by side",
-            "At batch 1. Of first: how many times as fast as the first row of its precision and "
-            f"context. {' and '.join(record.asked.grid.providers)}: gpt2onnx itself, tokens to "
-            "text included; the others are timed in a bare greedy loop.",
-            [head, *(_row(run, runs) for run in runs)],
+            f"At batch {smallest}{', but for the last columns' * bool(larger)}. Of first: how many "
+            "times as fast as the first row of its precision and context. "
+            f"{' and '.join(record.asked.grid.providers)}: gpt2onnx itself, tokens to text "
+            "included; the others are timed in a bare greedy loop.",
+            [head, *rows],
         ),
         Table(
             "Which runtimes?",
@@ -53,6 +61,13 @@ def _row(run: Run, runs: Sequence[Run]) -> list[str]:
         number(_times_as_fast(run, runs, lambda each: each.speed.step_ms.median)),
         number(speed.memory.resident_bytes, 1e6),
     ]
+
+
+def _speed(run: Run | Missing | None) -> str:
+    """Tokens a second; the reason why there are none is in a table of its own."""
+    if isinstance(run, Missing):
+        return "not there"
+    return number(run.speed.tokens_per_s if run else None)
 
 
 def _times_as_fast(run: Run, runs: Sequence[Run], time: Callable[[Run], float]) -> float | None:

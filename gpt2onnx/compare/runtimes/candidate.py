@@ -22,6 +22,7 @@ from gpt2onnx.compare.measure.answers import (
     require_finite,
 )
 from gpt2onnx.compare.measure.speed import speed_of
+from gpt2onnx.compare.measure.texts import same_but_for_a_near_tie
 from gpt2onnx.compare.record.answers import Agreement, Parting, Program, Same
 from gpt2onnx.compare.record.runs import Energy, Memory, Speed
 from gpt2onnx.compare.runtimes.job import Job, Text, UnavailableError, Written, Wrote, graph_of
@@ -70,12 +71,30 @@ class Candidate:
             agreement = agreement_of(tokenizer, map(Answered, expected, logits, wrote))
         return Told(self._program(made), texts, agreement)
 
-    def speed(self, ids: list[int], count: int) -> tuple[Program, Speed]:
-        """Of the prompt ids [n] and `count` tokens behind it; all of it is written once before."""
-        made = self._made([Text(ids, count)] * 2)
-        first, *steps = made.texts[-1].times
+    def speed(self, ids: list[list[int]], count: int, work: Path) -> tuple[Program, Speed]:
+        """Of prompts ids [batch, n] and `count` tokens behind each; all is written once before.
+
+        The last of several rows must be what is written of it alone, near-ties apart.
+        """
+        batch, kept = len(ids), work / f"{self.runtime.name}-alone.f4"
+        timed = Text(ids, count)
+        alone = Text(ids[-1:], count, logits=str(kept) if self.runtime.gives_logits else None)
+        made = self._made([timed, timed] if batch == 1 else [timed, timed, alone])
+        if batch > 1:
+            self._check_row(made, kept)
+        first, *steps = made.texts[1].times
         held = Memory(made.resident_bytes, made.anonymous_bytes, device_bytes=None)
-        return self._program(made), speed_of(made.load_s, first, steps, 1, held, NO_ENERGY)
+        return self._program(made), speed_of(made.load_s, first, steps, batch, held, NO_ENERGY)
+
+    def _check_row(self, made: Written, kept: Path) -> None:
+        """Raise UnavailableError where a batch's last row isn't that row alone, sure of itself."""
+        batch, alone = made.texts[1].tokens, made.texts[2].tokens[0]
+        logits = np.fromfile(kept, np.float32).reshape(len(alone), -1) if kept.exists() else None
+        kept.unlink(missing_ok=True)
+        if not same_but_for_a_near_tie(alone, batch[-1], logits):
+            raise UnavailableError(
+                f"wrong at batch {len(batch)}: row {len(batch)} isn't what it writes of it alone"
+            )
 
     def _made(self, texts: list[Text]) -> Written:
         graph, data = graph_of(self.folder)
@@ -123,17 +142,17 @@ class Candidate:
 
 def _free(expected: Expected) -> Text:
     """The runtime's own tokens behind the prompt, as many as the reference wrote."""
-    return Text(expected.text[: expected.prompt].tolist(), len(expected.written))
+    return Text([expected.text[: expected.prompt].tolist()], len(expected.written))
 
 
 def _along(expected: Expected, kept: Path) -> Text:
     """The reference's whole text, token by token, with the logits after each."""
     first, *rest = expected.text.tolist()
-    return Text([first], len(expected.text), rest, str(kept))
+    return Text([[first]], len(expected.text), rest, str(kept))
 
 
 def _ids(expected: Expected, text: Wrote) -> Ids:
-    count = len(expected.written)
-    if len(text.tokens) != count:
-        raise UnavailableError(f"it wrote {len(text.tokens)} tokens: expected {count}")
-    return np.array(text.tokens, np.int64)
+    count, (tokens,) = len(expected.written), text.tokens
+    if len(tokens) != count:
+        raise UnavailableError(f"it wrote {len(tokens)} tokens: expected {count}")
+    return np.array(tokens, np.int64)

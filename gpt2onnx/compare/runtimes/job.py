@@ -21,12 +21,13 @@ class UnavailableError(Gpt2OnnxError):
 
 @dataclass(frozen=True)
 class Text:
-    """Write `count` tokens behind ids [n], the runtime's own, or go on from each given one.
+    """Write `count` tokens behind each row of ids [rows, n], the runtime's own.
 
-    With a path, the logits float32 [count, vocab] that the tokens are of are kept there.
+    Or go on from each given one, in every row. With a path, the logits float32 [count, rows, vocab]
+    that the tokens are of are kept there.
     """
 
-    ids: list[int]
+    ids: list[list[int]]
     count: int
     given: list[int] | None = None
     logits: str | None = None
@@ -50,15 +51,15 @@ class Job:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        capacity = max(len(text.ids) + text.count for text in self.texts)
+        capacity = max(len(text.ids[0]) + text.count for text in self.texts)
         return json.dumps({**asdict(self), "capacity": capacity})
 
 
 @dataclass(frozen=True)
 class Wrote:
-    """A text's tokens, each with its seconds; the first one's are those of the prompt as well."""
+    """A text's tokens [rows, count], and each step's seconds; the first's are the prompt's too."""
 
-    tokens: list[int]
+    tokens: list[list[int]]
     times: list[float]
 
 

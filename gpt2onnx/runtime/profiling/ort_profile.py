@@ -21,7 +21,7 @@ MAX_EVENTS = 1_000_000
 # Their time is that of the operators inside, which are in the record, too.
 CONTROL_FLOW = {"If", "Loop", "Scan"}
 # They read the rows that are asked for, not the whole of their tables.
-LOOKUPS = ("Gather", "Slice")
+LOOKUPS = ("Gather", "Slice", "Embed")
 
 
 class Call(NamedTuple):

@@ -23,6 +23,7 @@ from gpt2onnx.runtime.decoder.protocol import Decoder, Ids
 from gpt2onnx.runtime.folder.model_folder import ModelFolder
 from gpt2onnx.runtime.machine.threads import default_threads
 from gpt2onnx.runtime.open_model import open_decoder
+from gpt2onnx.runtime.ort.kernels import with_graph
 from gpt2onnx.runtime.ort.session import Session, open_session
 from gpt2onnx.runtime.ort.session_options import Profiler
 from gpt2onnx.runtime.profiling.ort_profile import (
@@ -63,9 +64,13 @@ class Phase:
 
 @dataclass(frozen=True)
 class Profile:
-    """A model's profile; `bandwidth`, bytes a second, is None on a device."""
+    """A model's profile; `bandwidth`, bytes a second, is None on a device.
+
+    `kernels` names gpt2onnx-kernels' where their graph ran, and is None where model.onnx did.
+    """
 
     provider: str
+    kernels: str | None
     threads: int
     weight_bytes: int
     cache_bytes_per_token: int
@@ -111,14 +116,19 @@ def profile(
     provider: str = "auto",
     provider_options: Mapping[str, object] | None = None,
     threads: int | None = None,
+    graph: str = "auto",
 ) -> Profile:
     """Do the work with and without ONNX Runtime's profiler, whose files are gone at the end.
 
-    Raises as `open_session` does; ParameterError for work that the model has no room for, or more
-    operators than the profiler holds.
+    Raises as `open_session` and `chosen_kernels` do; ParameterError for work that the model has no
+    room for, or more operators than the profiler holds.
     """
     work.check(folder.n_positions)
-    open_ = partial(open_session, folder.graph, provider, provider_options, threads)
+    folder, kernels = with_graph(folder, graph, provider)
+    library = kernels and kernels.library
+    open_ = partial(
+        open_session, folder.graph, provider, provider_options, threads, operators=library
+    )
     session = open_()
     runs_on, cache = session.runs_on, cache_bytes_per_token(session.inputs)
     decoder = open_decoder(folder, session)
@@ -140,6 +150,7 @@ def profile(
     steps = [[run] for run in recorded(work.decode)]
     return Profile(
         provider=runs_on.short,
+        kernels=kernels and kernels.name,
         threads=threads,
         weight_bytes=weights,
         cache_bytes_per_token=cache,

@@ -8,6 +8,7 @@ import pytest
 
 from tests.cli.conftest import Run
 
+pytestmark = pytest.mark.usefixtures("todays_graph")
 # 2 layers, keys and values of 4 heads of 8 numbers in fp32.
 CACHE = 2 * 2 * 4 * 8 * 4
 
@@ -24,6 +25,8 @@ def test_json(run: Run, folder: str) -> None:
     assert found["inputs"]["seqlens_k"] == {"dtype": "int32", "shape": ["batch"]}
     assert found["inputs"]["past_key_values.1.value"]["shape"][1] == 4
     assert found["outputs"]["logits"]["shape"][-1] == 257
+    reason = "gpt2onnx-kernels is switched off by GPT2ONNX_KERNELS=off"
+    assert found["kernels"] == {"graph": "model.kernels.onnx", "name": None, "reason": reason}
     assert found["files"] == {p.name: p.stat().st_size for p in Path(folder).iterdir()}
 
 
@@ -38,6 +41,7 @@ def test_text(run: Run, folder: str) -> None:
     assert "n_layer 2, n_head 4, n_embd 32, n_positions 64, vocab_size 257" in lines["model"]
     assert lines["kv"] == f"cache {CACHE} bytes a token, 0.0 MB at full length"
     assert "checked" not in lines
+    assert lines["kernels"].startswith("model.kernels.onnx, not here: gpt2onnx-kernels is ")
     assert "past_key_values.N.key    float32 [batch, 4, capacity, 8], 2 layers" in inputs
     assert inputs.count("past_key_values") == 2
     assert "logits           float32 [count, 257]" in outputs

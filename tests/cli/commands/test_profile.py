@@ -7,6 +7,8 @@ import pytest
 from gpt2onnx.runtime.profiling import roofline
 from tests.cli.conftest import Run
 
+pytestmark = pytest.mark.usefixtures("todays_graph")
+
 
 @pytest.fixture(autouse=True)
 def _short_rounds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from gpt2onnx.runtime.model import Model
 from tests.compare.jobs import a_job
 
 
+@pytest.mark.usefixtures("todays_graph")
 def test_nothing_is_timed_that_was_not_done_before(
     models: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,30 +39,38 @@ def test_onnxruntime_writes_gpt2onnxs_tokens_and_logits(folder: Path, tmp_path: 
     expected = list(model.generate(IDS, max_new_tokens=COUNT).token_ids)
     given, kept = [5, 6, 7], tmp_path / "logits"
     made = start(
-        job("onnxruntime", folder, Text(IDS, COUNT), Text(IDS, 4, given, str(kept))), Installed()
+        job("onnxruntime", folder, Text([IDS], COUNT), Text([IDS], 4, given, str(kept))),
+        Installed(),
     )
     free, forced = made.texts
-    assert free.tokens == expected
+    assert free.tokens == [expected]
     assert len(free.times) == COUNT
     logits = np.fromfile(kept, np.float32).reshape(4, -1)
-    assert forced.tokens == logits.argmax(-1).tolist()
+    assert forced.tokens == [logits.argmax(-1).tolist()]
     # The row behind [*IDS, 5, 6, 7] is what a prompt of them has.
-    (whole,) = start(job("onnxruntime", folder, Text([*IDS, *given], 1)), Installed()).texts
-    assert forced.tokens[-1] == whole.tokens[0]
+    (whole,) = start(job("onnxruntime", folder, Text([[*IDS, *given]], 1)), Installed()).texts
+    assert forced.tokens[0][-1] == whole.tokens[0][0]
+
+
+def test_rows_of_a_batch_are_what_they_are_alone(folder: Path) -> None:
+    rows = [IDS, IDS[::-1], [7] * len(IDS)]
+    alone, batch = [Text([ids], COUNT) for ids in rows], Text(rows, COUNT)
+    *apart, together = start(job("onnxruntime", folder, *alone, batch, Text(rows[:1], 1))).texts[:4]
+    assert together.tokens == [text.tokens[0] for text in apart]
 
 
 def test_the_standards_evaluator_writes_them_too(tmp_path: Path) -> None:
     folder = gpt2onnx.export(CHECKPOINT, tmp_path / "m", graph="portable", verify=False).folder
     model = gpt2onnx.load(folder, startup_cache=False)
     expected = list(model.generate(IDS, max_new_tokens=3).token_ids)
-    (made,) = start(job("reference", folder, Text(IDS, 3)), Installed()).texts
-    assert made.tokens == expected
+    (made,) = start(job("reference", folder, Text([IDS], 3)), Installed()).texts
+    assert made.tokens == [expected]
 
 
 def test_a_graph_that_a_runtime_cannot_run_gives_its_reason(tmp_path: Path) -> None:
     folder = gpt2onnx.export(CHECKPOINT, tmp_path / "m", verify=False).folder
     with pytest.raises(UnavailableError, match=r"com\.microsoft|GroupQueryAttention"):
-        start(job("reference", folder, Text(IDS, 1)), Installed())
+        start(job("reference", folder, Text([IDS], 1)), Installed())
 
 
 @pytest.mark.parametrize("runtime", ["tract", "node", "web"])
@@ -70,7 +78,9 @@ def test_what_is_not_installed_says_how_it_is(
     runtime: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    asked = Job(runtime=runtime, folder="m", graph="g", data=None, threads=1, texts=[Text(IDS, 1)])
+    asked = Job(
+        runtime=runtime, folder="m", graph="g", data=None, threads=1, texts=[Text([IDS], 1)]
+    )
     own = tmp_path / runtime
     told = f"^{runtime} isn't installed: (python -m venv {own} && {own}/bin/pip|npm) install "
     with pytest.raises(UnavailableError, match=told):
@@ -96,7 +106,7 @@ def test_a_process_that_dies_is_a_reason(tmp_path: Path) -> None:
     python.chmod(0o755)
     names = {"runtime": "openvino", "folder": "m", "graph": "g", "data": None}
     with pytest.raises(UnavailableError, match=r"^no such thing$"):
-        start(Job(**names, threads=1, texts=[Text(IDS, 1)]), Installed(tmp_path))
+        start(Job(**names, threads=1, texts=[Text([IDS], 1)]), Installed(tmp_path))
 
 
 def test_reasons_are_a_line_without_a_stack() -> None:
@@ -106,5 +116,5 @@ def test_reasons_are_a_line_without_a_stack() -> None:
 
 def test_a_job_says_how_long_its_longest_text_is() -> None:
     names = {"runtime": "node", "folder": "m", "graph": "g", "data": None}
-    texts = [Text([1, 2], 5), Text([1, 2, 3], 2)]
+    texts = [Text([[1, 2]], 5), Text([[1, 2, 3]] * 2, 2)]
     assert json.loads(Job(**names, threads=1, texts=texts).to_json())["capacity"] == 7

@@ -17,6 +17,7 @@ from gpt2onnx.runtime.profiling import roofline
 from gpt2onnx.runtime.profiling.profile import Profile, Work, profile
 from tests.conftest import WIDE
 
+pytestmark = pytest.mark.usefixtures("todays_graph")
 PROMPT, CONTEXT, STEPS = 200, 150, 4
 LAYERS = 2
 

@@ -3,20 +3,22 @@
 
 const ARRAYS = { float32: Float32Array, float16: Uint16Array, int8: Int8Array };
 
-function row(ort, values) {
-  return new ort.Tensor("int64", BigInt64Array.from(values, BigInt), [1, values.length]);
+// int64 [rows, n]
+function rows(ort, values) {
+  const flat = BigInt64Array.from(values.flat(), BigInt);
+  return new ort.Tensor("int64", flat, [values.length, values[0].length]);
 }
 
 function range(from, to) {
   return Array.from({ length: to - from }, (_, i) => from + i);
 }
 
-// Each layer's keys and values, of `length` zeros.
-function caches(ort, session, length) {
+// Each layer's keys and values, of `length` zeros a row.
+function caches(ort, session, batch, length) {
   const found = session.inputMetadata.filter(({ name }) => name.startsWith("past_key_values"));
   return Object.fromEntries(found.map(({ name, type, shape: [, heads, , size] }) => {
-    const zeros = new ARRAYS[type](heads * length * size);
-    return [name, new ort.Tensor(type, zeros, [1, heads, length, size])];
+    const zeros = new ARRAYS[type](batch * heads * length * size);
+    return [name, new ort.Tensor(type, zeros, [batch, heads, length, size])];
   }));
 }
 
@@ -27,17 +29,18 @@ function presentAsPast(past, outputs) {
 }
 
 // With attention_mask: each run's present is the next one's past.
-function growing(ort, session) {
-  let past = caches(ort, session, 0);
+function growing(ort, session, batch) {
+  let past = caches(ort, session, batch, 0);
   let length = 0;
   return async (ids) => {
+    const total = length + ids[0].length;
     const outputs = await session.run({
-      input_ids: row(ort, ids),
-      attention_mask: row(ort, new Array(length + ids.length).fill(1)),
-      position_ids: row(ort, range(length, length + ids.length)),
+      input_ids: rows(ort, ids),
+      attention_mask: rows(ort, ids.map(() => new Array(total).fill(1))),
+      position_ids: rows(ort, ids.map(() => range(length, total))),
       ...past,
     });
-    length += ids.length;
+    length = total;
     for (const tensor of Object.values(past)) tensor.dispose();
     past = presentAsPast(past, outputs);
     return outputs.logits;
@@ -45,22 +48,23 @@ function growing(ort, session) {
 }
 
 // The fused graph: past and present are one memory where the package writes into given outputs
-// (WebAssembly's doesn't), and the last token alone has logits.
-function fused(ort, session, capacity, inPlace) {
-  let past = caches(ort, session, capacity);
+// (WebAssembly's doesn't), and each row's last token alone has logits.
+function fused(ort, session, batch, capacity, inPlace) {
+  let past = caches(ort, session, batch, capacity);
   let length = 0;
   return async (ids) => {
-    const total = length + ids.length;
+    const total = length + ids[0].length;
+    const last = ids.map((row, at) => BigInt((at + 1) * row.length - 1));
     const fetches = { logits: null };
     for (const [name, tensor] of Object.entries(past)) {
       fetches[present(name)] = inPlace ? tensor : null;
     }
     const outputs = await session.run({
-      input_ids: row(ort, ids),
-      position_ids: row(ort, range(length, total)),
-      seqlens_k: new ort.Tensor("int32", Int32Array.of(total - 1), [1]),
+      input_ids: rows(ort, ids),
+      position_ids: rows(ort, ids.map(() => range(length, total))),
+      seqlens_k: new ort.Tensor("int32", new Int32Array(batch).fill(total - 1), [batch]),
       total_sequence_length: new ort.Tensor("int32", Int32Array.of(total), []),
-      logits_index: new ort.Tensor("int64", BigInt64Array.of(BigInt(ids.length - 1)), [1]),
+      logits_index: new ort.Tensor("int64", BigInt64Array.from(last), [batch]),
       ...past,
     }, fetches);
     length = total;
@@ -75,26 +79,34 @@ function argmax(logits) {
   return best;
 }
 
-// A token behind the text's ids and one behind each given one, or `count` of the model's own.
+// The logits after each row's last token.
+function lastLogits(tensor, batch) {
+  const [rows] = tensor.dims;
+  if (rows !== batch) throw new Error(`it gives logits of ${rows} rows: expected ${batch}`);
+  const vocab = tensor.dims[tensor.dims.length - 1];
+  const each = tensor.data.length / batch;
+  return range(1, batch + 1).map((row) => tensor.data.slice(row * each - vocab, row * each));
+}
+
+// A token behind each row and behind each given one, or `count` of the model's own.
 async function write(read, text, save) {
-  const tokens = [];
-  const rows = [];
+  const tokens = text.ids.map(() => []);
+  const kept = [];
   const times = [];
   let ids = text.ids;
   let before = performance.now();
   for (let at = 0; at < text.count; at++) {
     const tensor = await read(ids);
-    const vocab = tensor.dims[tensor.dims.length - 1];
-    const logits = tensor.data.slice(tensor.data.length - vocab);
+    const logits = lastLogits(tensor, ids.length);
     tensor.dispose();
-    tokens.push(argmax(logits));
+    logits.forEach((each, row) => tokens[row].push(argmax(each)));
     const now = performance.now();
     times.push((now - before) / 1e3);
     before = now;
-    ids = [text.given?.[at] ?? tokens[at]];
-    if (text.logits) rows.push(logits);
+    ids = tokens.map((row) => [text.given?.[at] ?? row[at]]);
+    if (text.logits) kept.push(...logits);
   }
-  if (text.logits) await save(text.logits, rows);
+  if (text.logits) await save(text.logits, kept);
   return { tokens, times };
 }
 
@@ -105,7 +117,10 @@ export async function greedy(ort, open, job, save, inPlace) {
   const isFused = session.inputNames.includes("seqlens_k");
   const texts = [];
   for (const text of job.texts) {
-    const read = isFused ? fused(ort, session, job.capacity, inPlace) : growing(ort, session);
+    const batch = text.ids.length;
+    const read = isFused
+      ? fused(ort, session, batch, job.capacity, inPlace)
+      : growing(ort, session, batch);
     texts.push(await write(read, text, save));
   }
   return { version: ort.env.versions.common, load_s, texts };

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+Rows = list[list[int]]  # of equal length
 # Of caches, by ONNX Runtime's name.
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
 
@@ -40,39 +41,40 @@ class Growing:
         """Outputs by name."""
         raise NotImplementedError
 
-    def start(self) -> None:
+    def start(self, rows: int) -> None:
         self.length = 0
         self.past = {
-            name: np.zeros((1, heads, 0, size), dtype)
+            name: np.zeros((rows, heads, 0, size), dtype)
             for name, (heads, size, dtype) in self.caches.items()
         }
 
-    def read(self, ids: list[int]) -> Any:
-        """Append tokens: the logits [vocab] after the last."""
+    def read(self, ids: Rows) -> Any:
+        """Append tokens [rows, n]: the logits [rows, vocab] after each row's last."""
         outputs = self.call({**self.feeds(ids), **self.past})
-        self.length += len(ids)
+        self.length += len(ids[0])
         self.past = {name: outputs[present(name)] for name in self.past}
-        return outputs["logits"].reshape(-1, outputs["logits"].shape[-1])[-1]
+        return outputs["logits"] if self.fused else outputs["logits"][:, -1]
 
-    def feeds(self, ids: list[int]) -> dict[str, Any]:
+    def feeds(self, ids: Rows) -> dict[str, Any]:
         """All but the past."""
-        length = self.length + len(ids)
-        new = {
-            "input_ids": np.array([ids]),
-            "position_ids": np.arange(self.length, length)[None],
+        rows, new = len(ids), len(ids[0])
+        length = self.length + new
+        given = {
+            "input_ids": np.array(ids),
+            "position_ids": np.tile(np.arange(self.length, length), (rows, 1)),
         }
         if not self.fused:
-            return {**new, "attention_mask": np.ones((1, length), np.int64)}
+            return {**given, "attention_mask": np.ones((rows, length), np.int64)}
         return {
-            **new,
-            "seqlens_k": np.array([length - 1], np.int32),
+            **given,
+            "seqlens_k": np.full(rows, length - 1, np.int32),
             "total_sequence_length": np.array(length, np.int32),
-            "logits_index": np.array([len(ids) - 1]),
+            "logits_index": np.arange(1, rows + 1) * new - 1,
         }
 
 
 class Onnxruntime(Growing):
-    """ONNX Runtime, whatever its version. A fused graph's cache is bound once, in place."""
+    """ONNX Runtime, whatever its version. A fused graph's cache is bound in place, and kept."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         import onnxruntime
@@ -93,12 +95,23 @@ class Onnxruntime(Growing):
         }
         self.names = [value.name for value in self.session.get_outputs()]
         self.fused = "seqlens_k" in inputs
+        self.rows, self.capacity = 0, job["capacity"]
+
+    def start(self, rows: int) -> None:
+        if not self.fused:
+            super().start(rows)
+            return
+        if rows != self.rows:
+            self.bind(rows)
+        self.rows, self.length = rows, 0
+
+    def bind(self, rows: int) -> None:
         self.binding = self.session.io_binding()
         self.binding.bind_output("logits", "cpu")  # the first one bound is the first one got
         self.bound = []  # 1.20 doesn't hold them itself
-        for name, (heads, size, dtype) in self.caches.items() if self.fused else ():
-            room = np.zeros((1, heads, job["capacity"], size), dtype)
-            value = onnxruntime.OrtValue.ortvalue_from_numpy(room)
+        for name, (heads, size, dtype) in self.caches.items():
+            room = np.zeros((rows, heads, self.capacity, size), dtype)
+            value = self.api.OrtValue.ortvalue_from_numpy(room)
             self.bound.append(value)
             self.binding.bind_ortvalue_input(name, value)
             self.binding.bind_ortvalue_output(present(name), value)
@@ -106,15 +119,15 @@ class Onnxruntime(Growing):
     def call(self, feeds: dict[str, Any]) -> dict[str, Any]:
         return dict(zip(self.names, self.session.run(self.names, feeds), strict=True))
 
-    def read(self, ids: list[int]) -> Any:
+    def read(self, ids: Rows) -> Any:
         if not self.fused:
             return super().read(ids)
         for name, value in self.feeds(ids).items():
             self.binding.bind_cpu_input(name, value)
         self.binding.bind_output("logits", "cpu")
         self.session.run_with_iobinding(self.binding)
-        self.length += len(ids)
-        return self.binding.get_outputs()[0].numpy()[0]
+        self.length += len(ids[0])
+        return self.binding.get_outputs()[0].numpy()
 
 
 class Openvino(Growing):
@@ -191,7 +204,10 @@ class Reference(Growing):
 
 
 class Genai:
-    """onnxruntime-genai, which keeps the cache itself."""
+    """onnxruntime-genai, which keeps the cache itself.
+
+    One row goes on from whatever token; several go on from their own, as it chose them.
+    """
 
     def __init__(self, job: dict[str, Any]) -> None:
         import onnxruntime_genai
@@ -203,14 +219,19 @@ class Genai:
         config.overlay(json.dumps({"model": {"decoder": session}}))
         self.model, self.capacity = onnxruntime_genai.Model(config), job["capacity"]
 
-    def start(self) -> None:
+    def start(self, rows: int) -> None:
         params = self.api.GeneratorParams(self.model)
-        params.set_search_options(max_length=self.capacity)
+        params.set_search_options(max_length=self.capacity, batch_size=rows)
         self.generator = self.api.Generator(self.model, params)
+        self.prompted = False
 
-    def read(self, ids: list[int]) -> Any:
-        self.generator.append_tokens(np.array([ids], np.int32))
-        return self.generator.get_logits()[0, -1]
+    def read(self, ids: Rows) -> Any:
+        if self.prompted and len(ids) > 1:
+            self.generator.generate_next_token()
+        else:
+            self.generator.append_tokens(np.array(ids, np.int32))
+        self.prompted = True
+        return self.generator.get_logits()[:, -1]
 
 
 class Optimum:
@@ -228,19 +249,19 @@ class Optimum:
             job["folder"], session_options=options
         )
 
-    def start(self) -> None:
+    def start(self, rows: int) -> None:
         self.length, self.past = 0, None
 
-    def read(self, ids: list[int]) -> Any:
-        self.length += len(ids)
+    def read(self, ids: Rows) -> Any:
+        self.length += len(ids[0])
         output = self.model(
-            input_ids=self.torch.tensor([ids]),
-            attention_mask=self.torch.ones(1, self.length, dtype=self.torch.int64),
+            input_ids=self.torch.tensor(ids),
+            attention_mask=self.torch.ones(len(ids), self.length, dtype=self.torch.int64),
             past_key_values=self.past,
             use_cache=True,
         )
         self.past = output.past_key_values
-        return output.logits[0, -1].numpy()
+        return output.logits[:, -1].numpy()
 
 
 ENGINES: dict[str, Any] = {
@@ -254,23 +275,24 @@ ENGINES: dict[str, Any] = {
 
 
 def write(engine: Any, text: dict[str, Any]) -> dict[str, Any]:
-    """A token behind text's ids and one behind each given one, or `count` of the engine's own."""
-    tokens: list[int] = []
-    rows = []
+    """A token behind each row and behind each given one, or `count` of the engine's own."""
+    tokens: list[list[int]] = []
+    kept = []
     times = [time.perf_counter()]
-    engine.start()
-    given = text["given"]
-    ids = text["ids"]
+    ids, given = text["ids"], text["given"]
+    engine.start(len(ids))
     for at in range(text["count"]):
         logits = engine.read(ids)
-        tokens.append(int(logits.argmax()))
+        if len(logits) != len(ids):
+            raise ValueError(f"it gives logits of {len(logits)} rows: expected {len(ids)}")
+        tokens.append(logits.argmax(-1).tolist())
         times.append(time.perf_counter())
-        ids = [given[at] if given and at < len(given) else tokens[-1]]
+        ids = [[given[at] if given and at < len(given) else token] for token in tokens[-1]]
         if text["logits"]:
-            rows.append(logits.astype(np.float32))
+            kept.append(logits.astype(np.float32))
     if text["logits"]:
-        np.stack(rows).tofile(text["logits"])
-    return {"tokens": tokens, "times": np.diff(times).tolist()}
+        np.stack(kept).tofile(text["logits"])
+    return {"tokens": np.transpose(tokens).tolist(), "times": np.diff(times).tolist()}
 
 
 def memory() -> dict[str, int | None]:

@@ -19,7 +19,8 @@ export async function greedy(library, root, name, job) {
 }
 
 async function write(model, Tensor, ids, count) {
-  const row = (values) => new Tensor("int64", BigInt64Array.from(values, BigInt), [1, ids.length]);
+  const rows = (values) =>
+    new Tensor("int64", BigInt64Array.from(values.flat(), BigInt), [ids.length, ids[0].length]);
   const times = [];
   let before = performance.now();
   let prompt = true; // what generate gives a streamer first
@@ -33,13 +34,12 @@ async function write(model, Tensor, ids, count) {
     end() {},
   };
   const made = await model.generate({
-    input_ids: row(ids),
-    attention_mask: row(ids.map(() => 1)),
+    input_ids: rows(ids),
+    attention_mask: rows(ids.map((row) => row.map(() => 1))),
     max_new_tokens: count,
     min_new_tokens: count,
     do_sample: false,
     streamer,
   });
-  const [all] = made.tolist();
-  return { tokens: all.slice(ids.length).map(Number), times };
+  return { tokens: made.tolist().map((row) => row.slice(ids[0].length).map(Number)), times };
 }
