@@ -118,8 +118,9 @@ class Training:
         rows = max(1, self.recipe.tokens // window)
         rng = np.random.default_rng([self.recipe.seed, self.step])
         ids = torch.from_numpy(self.corpus.batch(rng, rows, window)).to(self.device)
-        # A short window stands anywhere, so that every position learns from the first step on.
-        starts = rng.integers(self.recipe.positions // window, size=(rows, 1)) * window
+        # A short window stands anywhere: every position learns from the first step on, and none has
+        # always the same part of a window.
+        starts = rng.integers(self.recipe.positions - window + 1, size=(rows, 1))
         positions = torch.from_numpy(starts + np.arange(window)).to(self.device)
         learned = torch.from_numpy(self.corpus.learned(rows, window)).to(self.device)
         found = self._log_probabilities(self.student, ids[:, :-1], positions)[learned]

@@ -29,7 +29,7 @@ from gpt2onnx.smaller.distill.distill import Distilled, distill
 from gpt2onnx.smaller.distill.measures import measure
 from gpt2onnx.smaller.distill.recipe import Recipe
 from gpt2onnx.smaller.distill.samples import behind
-from gpt2onnx.smaller.distill.training import steps_in
+from gpt2onnx.smaller.distill.training import Training, steps_in
 from gpt2onnx.staging import work_folder
 from tests.checkpoints import make_checkpoint
 from tests.export.logits import load_reference, reference_logits
@@ -210,6 +210,21 @@ def test_the_draft_is_timed(checkpoint: Path, tmp_path: Path) -> None:
     assert made.worth.speedup is not None
     assert made.worth.speedup > 0
     assert str(made).endswith(f"greedy tokens, {made.worth.speedup:.2f} times as fast as without")
+
+
+def test_short_windows_stand_anywhere(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[tuple[int, int]] = set()
+    compute = Training._log_probabilities
+
+    def watched(training: Training, model: Any, ids: Any, positions: Any) -> Any:
+        seen.update((len(row), row[0]) for row in positions.tolist())
+        return compute(training, model, ids, positions)
+
+    monkeypatch.setattr(Training, "_log_probabilities", watched)
+    run(checkpoint, tmp_path / "out", steps=100)
+    assert seen == {(64, 0), *((16, start) for start in range(64 - 16 + 1))}
 
 
 def test_steps_of_both_windows_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
