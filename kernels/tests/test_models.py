@@ -14,6 +14,8 @@ from transformers import GPT2LMHeadModel
 
 import gpt2onnx
 from gpt2onnx.cli import main
+from gpt2onnx.compare.measure.placement import measure as measure_placement
+from gpt2onnx.compare.record.answers import Ran
 from gpt2onnx.errors import CacheFullError, ModelFolderError, ParameterError
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.flat import FlatDecoder
@@ -22,6 +24,7 @@ from gpt2onnx.runtime.folder.model_folder import open_folder
 from gpt2onnx.runtime.profiling import roofline
 from gpt2onnx.runtime.profiling.profile import Work, profile
 from tests.checkpoints import make_checkpoint
+from tests.compare.jobs import a_job
 
 IDS = np.random.default_rng(0).integers(0, 257, 60)
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -189,3 +192,10 @@ def test_profile_and_inspect_show_them(
     main(["inspect", str(folder.path), "--json"])
     kernels = {"graph": "model.kernels.onnx", "name": name, "reason": None}
     assert json.loads(capsys.readouterr().out)["kernels"] == kernels
+
+
+def test_a_comparison_tells_where_they_ran(folders: dict[str, Path]) -> None:
+    found = measure_placement(a_job("placement", folder=str(folders["int8 float"])))
+    assert found.ran == Ran("cpu", share=1.0, copies=0, captured=False)
+    assert found.nodes["cpu"]["Attention"] == 2  # its layers
+    assert "GroupQueryAttention" not in found.nodes["cpu"]

@@ -24,6 +24,7 @@ from gpt2onnx.errors import ProviderError
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.folder.model_folder import open_folder
 from gpt2onnx.runtime.open_model import open_decoder
+from gpt2onnx.runtime.ort.kernels import with_graph
 from gpt2onnx.runtime.ort.provider import short_name
 from gpt2onnx.runtime.ort.session import open_session
 from gpt2onnx.runtime.ort.session_options import Profiler
@@ -37,7 +38,7 @@ def measure(job: Job) -> Placement:
 
     Raises as opening a model does; ProviderError where CUDA graphs are asked for and none is made.
     """
-    folder = open_folder(job.folder)
+    folder, kernels = with_graph(open_folder(job.folder), "auto", job.provider)
     with tempfile.TemporaryDirectory(dir=job.work) as place:
         session = open_session(
             folder.graph,
@@ -45,6 +46,7 @@ def measure(job: Job) -> Placement:
             provider_options(job),
             job.threads,
             profiler=Profiler(Path(place) / "profile", packed=True),
+            operators=kernels and kernels.library,
         )
         decoder = open_decoder(folder, session)
         row = decoder.new_row()
