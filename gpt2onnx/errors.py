@@ -379,8 +379,10 @@ class RequestError(Gpt2OnnxError):
         param: str | None = None,
         code: str | None = None,
         retry_after: int | None = None,
+        path: str | os.PathLike[str] | None = None,
+        name: str | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, path=path, name=name)
         self.status, self.param, self.code = status, param, code
         self.retry_after = retry_after  # seconds
 
