@@ -67,10 +67,11 @@ class AtHand(NamedTuple):
         total = self.top.total(temperature)
         if total is None or not len(self.moved):
             return total
-        before, after = (
-            float(np.exp((some - self.top.logits[0]) / temperature).sum(dtype=np.float64))
-            for some in (self.logits[self.moved], self.changed[self.moved])
-        )
+        with np.errstate(over="ignore"):  # what penalties raised may have all there is
+            before, after = (
+                float(np.exp((some - self.top.logits[0]) / temperature, dtype=np.float64).sum())
+                for some in (self.logits[self.moved], self.changed[self.moved])
+            )
         left = total - before + after
         return left if _LEAST_LEFT * (total + after) < left < np.inf else None
 
@@ -174,7 +175,7 @@ def _top_p(
         return None
     top = at_hand.top
     falling = np.sort(heated.logits)[::-1]
-    reached = np.cumsum(np.exp(falling - top.logits[0] / temperature), dtype=np.float64)
+    reached = np.exp(falling - top.logits[0] / temperature, dtype=np.float64).cumsum()
     last = int(np.searchsorted(reached, p * total))
     if last == len(falling) or np.count_nonzero(falling == falling[last]) > 1:
         return None  # of equals the lowest ids stay: temperature may have made others equal, too
