@@ -29,7 +29,7 @@ def places(*rooms: int) -> Places:
 def test_as_many_as_there_is_room_for() -> None:
     found = places(2)
     with found.take(), found.take():
-        with pytest.raises(QueueFullError, match="^9 "):
+        with pytest.raises(QueueFullError, match=r"^9 "):
             found.require()
         with pytest.raises(QueueFullError):
             found.take()
