@@ -73,6 +73,16 @@ class Candidates(NamedTuple):
         return weights
 
 
+def as_candidates(left: Candidates | FloatArray) -> Candidates:  # candidates, or a row [vocab]
+    """What may still be drawn. Raises as `Candidates.of`."""
+    return left if isinstance(left, Candidates) else Candidates.of(left)
+
+
+def first_of_each(ascending: IntArray) -> BoolArray:  # [n] -> [n]
+    """Where each id comes first: for few ids np.unique takes three times as long."""
+    return np.append(True, ascending[1:] != ascending[:-1])
+
+
 @lru_cache(maxsize=4)
 def _vocabulary(size: int) -> IntArray:  # [size]
     """0, 1, … size - 1: made once, shared by every row, hence read-only."""

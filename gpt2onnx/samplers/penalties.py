@@ -14,7 +14,7 @@ import numpy as np
 
 from gpt2onnx.errors import Given, ParameterError, shown
 from gpt2onnx.samplers.callbacks import ask
-from gpt2onnx.samplers.candidates import FloatArray, IntArray, bounded
+from gpt2onnx.samplers.candidates import FloatArray, IntArray, bounded, first_of_each
 
 Penalty = Callable[[IntArray, FloatArray], FloatArray]
 AllowedTokens = Callable[[int, IntArray], Sequence[int] | IntArray]
@@ -55,8 +55,7 @@ def frequency_presence_penalty(
     generated = np.sort(history[prompt_length:])
     if not len(generated):
         return logits
-    # np.unique's answer, in a third of its time.
-    first = np.append(True, generated[1:] != generated[:-1]).nonzero()[0]
+    first = first_of_each(generated).nonzero()[0]
     counts = np.diff(first, append=len(generated))
     ids = generated[first]
     penalized = logits.copy()

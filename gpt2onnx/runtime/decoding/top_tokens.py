@@ -10,6 +10,7 @@ import tokenizers
 from gpt2onnx.runtime.decoder.protocol import Ids, Logits
 from gpt2onnx.runtime.decoding.results import Alternative
 from gpt2onnx.samplers import Candidates, top_logprobs
+from gpt2onnx.samplers.candidates import as_candidates
 from gpt2onnx.samplers.params.values import integer_where
 from gpt2onnx.tokenizer.codec import decode
 
@@ -38,7 +39,7 @@ class TopTokens:
         """The same of what penalties and warpers left; fewer where that is fewer."""
         if not self.count:
             return ()
-        candidates = left if isinstance(left, Candidates) else Candidates.of(left)
+        candidates = as_candidates(left)
         count = min(self.count, len(candidates.ids))
         places, logprobs = top_logprobs(candidates.logits, count)
         return self.named(candidates.ids[places], logprobs)

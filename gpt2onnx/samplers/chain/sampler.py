@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gpt2onnx.errors import Given, ParameterError
-from gpt2onnx.samplers.candidates import Candidates, FloatArray, IntArray
+from gpt2onnx.samplers.candidates import Candidates, FloatArray, IntArray, as_candidates
 from gpt2onnx.samplers.chain.shortcut import AtHand, Shortcut
 from gpt2onnx.samplers.chain.steps import (
     compose_penalties,
@@ -40,7 +40,7 @@ class Choice(NamedTuple):
     @property
     def candidates(self) -> Candidates:
         """What penalties and warpers left."""
-        return self.left if isinstance(self.left, Candidates) else Candidates.of(self.left)
+        return as_candidates(self.left)
 
 
 class Sampler:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpt2onnx.samplers import warpers
-from gpt2onnx.samplers.candidates import LARGEST, Candidates, FloatArray, IntArray
+from gpt2onnx.samplers.candidates import LARGEST, Candidates, FloatArray, IntArray, first_of_each
 from gpt2onnx.samplers.chain.steps import compose_warpers
 from gpt2onnx.samplers.top_logits import ALL, TopLogits
 from gpt2onnx.samplers.warpers import Warper
@@ -55,7 +55,7 @@ class AtHand(NamedTuple):
         if not len(self.moved):
             return self.top.candidates()
         ids = np.sort(np.concatenate([self.top.ids, self.moved]))
-        ids = ids[np.append(True, ids[1:] != ids[:-1])]
+        ids = ids[first_of_each(ids)]
         candidates = Candidates(ids, self.changed[ids])
         return candidates.where(candidates.logits > -np.inf)
 
