@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 import gpt2onnx
-from gpt2onnx.demo import CHECKPOINT
 from tests.runtimes.environments import node_modules, python_of, said
 
 pytestmark = pytest.mark.slow
@@ -148,19 +147,6 @@ while not generator.is_done():
 rows = [generator.get_sequence(row)[ids.shape[1] :].tolist() for row in range(len(ids))]
 print(json.dumps(rows))
 """
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """The bundled model for a runtime, `runtime-graph-precision`."""
-    root = tmp_path_factory.mktemp("models")
-
-    def make(runtime: str, graph: str, precision: str) -> Path:
-        options = {"runtime": runtime, "graph": graph, "precision": precision, "verify": False}
-        out = root / f"{runtime}-{graph}-{precision}"
-        return out if out.exists() else gpt2onnx.export(CHECKPOINT, out, **options).folder
-
-    return make
 
 
 def texts(folder: Path, prompts: list[str] | list[list[int]]) -> list[list[int]]:

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 import gpt2onnx
-from gpt2onnx.demo import CHECKPOINT
 from tests.runtimes.environments import node_modules, python_of, said
 
 pytestmark = pytest.mark.slow
@@ -34,19 +33,6 @@ FOLDERS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """The bundled model for a runtime."""
-    root = tmp_path_factory.mktemp("models")
-
-    def make(runtime: str, precision: str, graph: str) -> Path:
-        options = {"runtime": runtime, "precision": precision, "graph": graph, "verify": False}
-        out = root / f"{runtime}-{precision}-{graph}"
-        return out if out.exists() else gpt2onnx.export(CHECKPOINT, out, **options).folder
-
-    return make
-
-
 def our_text(folder: Path) -> str:
     model = gpt2onnx.load(folder, startup_cache=False)
     return model.generate(PROMPT, max_new_tokens=TOKENS).text
@@ -62,7 +48,7 @@ def code_of(folder: Path) -> str:
 def test_the_readmes_code_writes_our_text(
     runtime: str, precision: str, graph: str, exported: Callable[..., Path], tmp_path: Path
 ) -> None:
-    folder = exported(runtime, precision, graph)
+    folder = exported(runtime, graph, precision)
     if runtime == "transformers.js":
         (tmp_path / "node_modules").symlink_to(node_modules())
         shutil.copytree(folder, tmp_path / "models" / "gpt2")
@@ -115,7 +101,7 @@ def test_the_oldest_onnx_runtime_writes_our_text(
     graph: str, precision: str, exported: Callable[..., Path], tmp_path: Path
 ) -> None:
     """1.20's MatMulNBits has 4 bits alone: it multiplies out 8, and rounds no activations."""
-    graph_file = str(exported("onnxruntime", precision, graph) / "model.onnx")
+    graph_file = str(exported("onnxruntime", graph, precision) / "model.onnx")
     ids = "[46, 77, 306, 1043, 266, 267, 760]"
     exact = ["exact"] if precision == "int8" else []
     expected = said(sys.executable, "-c", LOOP, graph_file, ids, *exact, cwd=tmp_path)
@@ -126,7 +112,7 @@ def test_openvino_multiplies_out_what_was_rounded(
     exported: Callable[..., Path], tmp_path: Path
 ) -> None:
     """Unless it rounds activations as well, as ONNX Runtime does, each in its own way."""
-    folder = exported("openvino", "int8", "portable")
+    folder = exported("openvino", "portable", "int8")
     hint = '"INFERENCE_PRECISION_HINT": "f32"'
     exact = code_of(folder).replace(hint, f'{hint}, "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"')
     tokenizer = gpt2onnx.load(folder, startup_cache=False).tokenizer
