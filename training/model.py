@@ -1,4 +1,4 @@
-"""The demo models: what differs between the target and the draft, and how good one is on a text."""
+"""The bundled target: its size and its training, and how good a model is on a text."""
 
 from __future__ import annotations
 
@@ -18,14 +18,8 @@ POSITIONS = 1024
 
 @dataclass(frozen=True)
 class Recipe:
-    """What differs between the target and the draft, and what their cards say of it.
+    """Every head is 64 wide, as in every GPT-2."""
 
-    Every head is 64 wide, as in every GPT-2.
-    """
-
-    name: str
-    purpose: str
-    objective: str
     width: int
     layers: int
     heads: int
@@ -33,28 +27,7 @@ class Recipe:
     learning_rate: float
 
 
-TARGET = Recipe(
-    name="target",
-    purpose="A small GPT-2 that has read Python's standard library, so that everything in\n"
-    "gpt2onnx runs with no download.",
-    objective="Next-token cross-entropy.",
-    width=256,
-    layers=4,
-    heads=4,
-    steps=3600,
-    learning_rate=1.5e-3,
-)
-DRAFT = Recipe(
-    name="draft",
-    purpose="A tenth of the target in `../model`, with the same tokenizer: it proposes tokens for\n"
-    "speculative decoding.",
-    objective="Cross-entropy against the target's distribution, whose entropy is its floor.",
-    width=64,
-    layers=2,
-    heads=1,
-    steps=2000,
-    learning_rate=4e-3,
-)
+TARGET = Recipe(width=256, layers=4, heads=4, steps=3600, learning_rate=1.5e-3)
 
 
 def build_model(recipe: Recipe) -> GPT2LMHeadModel:
@@ -118,15 +91,3 @@ def measure(model: GPT2LMHeadModel, documents: list[np.ndarray]) -> Measure:
         nats += cross_entropy(piece_logits(model, ids), targets, reduction="sum").item()
         tokens += len(targets)
     return Measure(nats, tokens)
-
-
-def acceptance(
-    target: GPT2LMHeadModel, draft: GPT2LMHeadModel, documents: list[np.ndarray]
-) -> float:
-    """The chance that a sampled proposal is accepted: sum(min(p, q)) (arXiv 2211.17192)."""
-    total, tokens = 0.0, 0
-    for ids in pieces(documents):
-        p, q = piece_logits(target, ids).softmax(-1), piece_logits(draft, ids).softmax(-1)
-        total += torch.minimum(p, q).sum().item()
-        tokens += len(p)
-    return total / tokens

@@ -1,10 +1,10 @@
-"""How a demo model is trained: batches, losses, steps, and the log that its card shows."""
+"""How the bundled target is trained: batches, losses, steps, and the log that its card shows."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -46,19 +46,8 @@ def batches(stream: np.ndarray, window: int, rng: np.random.Generator) -> Iterat
             yield Batch(torch.from_numpy(ids), torch.from_numpy(offsets))
 
 
-Loss = Callable[[GPT2LMHeadModel, Batch], torch.Tensor]
-
-
 def next_token_loss(model: GPT2LMHeadModel, batch: Batch) -> torch.Tensor:
     return cross_entropy(forward(model, batch.inputs, batch.offsets), batch.targets)
-
-
-def distillation_loss(
-    model: GPT2LMHeadModel, batch: Batch, *, teacher: GPT2LMHeadModel
-) -> torch.Tensor:
-    with torch.no_grad():
-        wanted = forward(teacher, batch.inputs, batch.offsets).softmax(-1)
-    return cross_entropy(forward(model, batch.inputs, batch.offsets), wanted)
 
 
 def make_optimizer(model: GPT2LMHeadModel, learning_rate: float) -> torch.optim.AdamW:
@@ -111,7 +100,7 @@ class Log:
 
 
 def train(
-    recipe: Recipe, stream: np.ndarray, held_out: list[np.ndarray], loss_of: Loss, seed: int
+    recipe: Recipe, stream: np.ndarray, held_out: list[np.ndarray], seed: int
 ) -> tuple[GPT2LMHeadModel, Log]:
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -126,7 +115,7 @@ def train(
         model.set_attn_implementation(attention)  # the faster one for this window
         for batch in islice(batches(stream, window, rng), steps):
             step += 1
-            log.progress(step, take_step(model, optimizer, loss_of(model, batch)))
+            log.progress(step, take_step(model, optimizer, next_token_loss(model, batch)))
             schedule.step()
             if step % max(1, recipe.steps // 8) == 0 or step == recipe.steps:
                 log.measured(step, measure(model, held_out).loss)

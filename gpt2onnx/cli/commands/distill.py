@@ -11,7 +11,7 @@ from typing import Any
 
 from gpt2onnx.cli.options.checkpoint import add_checkpoint, add_revision
 from gpt2onnx.cli.options.text import read_file
-from gpt2onnx.cli.output.bar import Bar
+from gpt2onnx.cli.output.bar import Bars
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.streams import say
 from gpt2onnx.demo import BUNDLED
@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
     from gpt2onnx.smaller.distill.distill import distill
 
     texts, held_out = ([read_file(name) for name in some] for some in (args.texts, args.held_out))
-    with _Bars() as bars, _warnings(), _kept(args.out):
+    with Bars() as bars, _warnings(), _kept(args.out):
         made = distill(
             BUNDLED.get(args.teacher, args.teacher),
             args.out,
@@ -147,25 +147,6 @@ def run(args: argparse.Namespace) -> int:
         )
     print(made)
     return 0
-
-
-class _Bars:
-    """A bar for each part of the work, one after the other."""
-
-    def __init__(self) -> None:
-        self._label, self._bar = "", Bar("")
-
-    def __enter__(self) -> _Bars:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.__exit__(*error)
-
-    def __call__(self, label: str, done: int, total: int, note: str = "", before: int = 0) -> None:
-        if label != self._label:
-            self._bar.__exit__()
-            self._label, self._bar = label, Bar(label)
-        self._bar(done, total, note, before)
 
 
 @contextmanager

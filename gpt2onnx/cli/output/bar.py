@@ -1,4 +1,4 @@
-"""A progress bar on standard error, where that is a terminal."""
+"""Progress bars on standard error, where that is a terminal."""
 
 from __future__ import annotations
 
@@ -40,3 +40,22 @@ class Bar:
         line += note
         print("\r" + line.ljust(self._length), end="", file=sys.stderr, flush=True)
         self._length = max(self._length, len(line))
+
+
+class Bars:
+    """A bar for each part of the work, one after the other."""
+
+    def __init__(self) -> None:
+        self._label, self._bar = "", Bar("")
+
+    def __enter__(self) -> Bars:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.__exit__(*error)
+
+    def __call__(self, label: str, done: int, total: int, note: str = "", before: int = 0) -> None:
+        if label != self._label:
+            self._bar.__exit__()
+            self._label, self._bar = label, Bar(label)
+        self._bar(done, total, note, before)
