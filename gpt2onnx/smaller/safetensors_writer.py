@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import WeightsError
-from gpt2onnx.export.checkpoint.floats import FLOATS, from_float32, is_finite
+from gpt2onnx.export.checkpoint.floats import FLOATS, as_float32, from_float32, is_finite
 from gpt2onnx.export.checkpoint.safetensors_file import LENGTH_BYTES
 from gpt2onnx.export.writing.progress import Track, silent
 
@@ -59,7 +59,7 @@ def _stored(
     if values.shape != shape:
         raise ValueError(f"{name}: expected the shape {shape}, got {values.shape}")
     stored = np.ascontiguousarray(from_float32(values, dtype))
-    if dtype == "F16" and not is_finite(stored):
+    if is_finite(values) and not is_finite(as_float32(stored, dtype)):
         raise WeightsError(
             f"{name}: its numbers leave the range of {dtype}, in which the checkpoint is stored;"
             " save the checkpoint in float32 first",

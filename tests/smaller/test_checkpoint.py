@@ -88,14 +88,15 @@ def test_an_existing_place_is_left_alone(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"source", "out"}
 
 
-def test_numbers_beyond_the_type_leave_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("dtype", "value"), [("F16", 1e5), ("BF16", 3.4e38)])
+def test_numbers_beyond_the_type_leave_nothing(tmp_path: Path, dtype: str, value: float) -> None:
     checkpoint = open_source(make_checkpoint(tmp_path / "source"))
     tensors = {name: checkpoint.tensor(name) for name in checkpoint._shapes}
-    tensors["ln_f.bias"] = np.full(32, 1e5, np.float32)
+    tensors["ln_f.bias"] = np.full(32, value, np.float32)
     made = NewCheckpoint(
-        Arrays(checkpoint.config, tensors), "F16", checkpoint.config_json, None, {"a": b""}
+        Arrays(checkpoint.config, tensors), dtype, checkpoint.config_json, None, {"a": b""}
     )
-    with pytest.raises(WeightsError, match=r"ln_f\.bias: its numbers leave the range of F16"):
+    with pytest.raises(WeightsError, match=rf"ln_f\.bias: its numbers leave the range of {dtype}"):
         made.write(tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ pytest.importorskip("transformers", reason="training needs [verify]")
 
 import torch
 
-from gpt2onnx.demo import BUNDLED, HELD_OUT
-from training import corpus, model, training
-from training.__main__ import move_into_place
+from gpt2onnx.demo import BUNDLED, CHECKPOINT, HELD_OUT
+from training import corpus, draft, model, training
+from training.__main__ import main, move_into_place
 
 
 def test_what_was_held_out_is_what_the_hash_says() -> None:
@@ -64,12 +65,29 @@ def test_every_token_but_the_first_is_predicted_once() -> None:
     assert max(map(len, pieces)) == model.POSITIONS + 1
 
 
-@pytest.mark.parametrize(("recipe", "name"), [(model.TARGET, "demo"), (model.DRAFT, "demo-draft")])
-def test_the_recipes_are_the_bundled_models(recipe: model.Recipe, name: str) -> None:
-    made = model.build_model(recipe).config
-    kept = type(made).from_pretrained(BUNDLED[name])
+def test_the_recipes_are_the_bundled_models() -> None:
+    made = model.build_model(model.TARGET).config
+    kept, student = (type(made).from_pretrained(BUNDLED[name]) for name in ("demo", "demo-draft"))
     for field in ("n_embd", "n_layer", "n_head", "n_positions", "vocab_size", "eos_token_id"):
         assert getattr(made, field) == getattr(kept, field)
+    assert (student.n_layer, student.n_embd) == (draft.DRAFT["layers"], draft.DRAFT["width"])
+
+
+def test_the_draft_alone_is_a_student_of_the_target_that_stands_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = corpus.load_corpus()
+    few = corpus.Corpus(library.training[:8], library.held_out[:2])
+    monkeypatch.setattr("training.__main__.load_corpus", lambda: few)
+    monkeypatch.setitem(draft.DRAFT, "samples", 8)
+    monkeypatch.setattr("sys.argv", ["training", "--draft", "--draft-steps=2", f"--out={tmp_path}"])
+    copytree(CHECKPOINT, tmp_path / "model")
+    assert main() == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["draft", "model"]
+    made = model.GPT2LMHeadModel.from_pretrained(tmp_path / "draft")
+    assert f"| parameters | {made.num_parameters():,}, stored as float16 |" in (
+        tmp_path / "draft" / "README.md"
+    ).read_text(encoding="utf-8")
 
 
 def test_an_earlier_run_is_replaced_and_nothing_else(tmp_path: Path) -> None:

@@ -91,8 +91,11 @@ class Adapter:
         a, b = self._read(module, first), self._read(module, second)  # [r, in], [out, r]
         if a is None or b is None:
             return None
-        product = b @ a
-        return (product if module == LINEAR else product.T) * np.float32(scale)
+        with np.errstate(over="ignore", invalid="ignore"):
+            product = (b @ a) * np.float32(scale)
+        if not is_finite(product):
+            raise self._wrong(self._names[module, first], "a product in float32's range")
+        return product if module == LINEAR else product.T
 
     def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """See that it fits a model with tensors of these shapes, and holds numbers.

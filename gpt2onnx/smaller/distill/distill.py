@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from gpt2onnx.errors import (
     InstallationError,
     ParameterError,
 )
-from gpt2onnx.export.checkpoint.checkpoint import Checkpoint
+from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, tensor_shapes
 from gpt2onnx.export.exporter import export
 from gpt2onnx.export.verification.torch_model import missing
 from gpt2onnx.export.writing.folder import check_replaceable
@@ -123,9 +123,9 @@ def distill(
         seed=seed,
     )
     asked = recipe.described() | {
-        "teacher": _digest(checkpoint.tensor("wte.weight")),
-        "texts": _digest(*texts),
-        "held_out": _digest(*held_out),
+        "teacher": _digest(map(checkpoint.tensor, tensor_shapes(checkpoint.config))),
+        "texts": _digest(texts),
+        "held_out": _digest(held_out),
         "layers": layers,
         "width": width,
         "samples": samples,
@@ -177,7 +177,7 @@ def _first_token(teacher: Checkpoint) -> int | None:
     return first if isinstance(first, int) and 0 <= first < config.vocab_size else None
 
 
-def _digest(*parts: Any) -> str:
+def _digest(parts: Iterable[Any]) -> str:
     """Of texts or arrays."""
     digest = hashlib.sha256()
     for part in parts:

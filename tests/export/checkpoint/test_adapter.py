@@ -114,6 +114,14 @@ def test_tensors_that_don_t_fit(
     assert str(raised.value).startswith(f"{folder}/adapter_model.safetensors: ")
 
 
+@pytest.mark.filterwarnings("error")
+def test_factors_whose_product_no_float32_holds(checkpoint: Path, tmp_path: Path) -> None:
+    huge = {PREFIX + A: np.full((4, 32), 1e30, "f4"), PREFIX + B: np.full((96, 4), 1e30, "f4")}
+    folder = make_adapter(tmp_path, tensors=huge)
+    with raises(AdapterError, path=folder / "adapter_model.safetensors", name=PREFIX + A):
+        merged(checkpoint, folder).tensor(C_ATTN)
+
+
 def test_names_of_other_models(tmp_path: Path) -> None:
     for name in ("base_model.model.model.layers.0.q_proj.lora_A.weight!", "lm_head.weight", "x"):
         folder = make_adapter(tmp_path, tensors={name: NAN})
