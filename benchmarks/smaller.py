@@ -1,12 +1,13 @@
 """What smaller checkpoints of the bundled model cost and bring, on modules that it has not seen.
 
-    python -m benchmarks.smaller [--write FILE] [--quick]
+    python -m benchmarks.smaller [--write FILE] [--distill STEPS] [--folder FOLDER] [--quick]
 
 Trims and prunes the bundled model by some modules of Python's standard library that it has learned
-from, exports each in INT8 as well as the original, and prints a table in Markdown; --write puts it
-into a file, between its markers. Perplexities can't be compared where the tokens differ: bits a
-byte can. KL is over the tokens that both have, on pieces of text that hold no other. Times are
-medians; the models take turns.
+from, distils it on all of those with --distill, exports each in INT8 as well as the original, and
+prints a table in Markdown; --write puts it into a file, between its markers. --folder keeps the
+checkpoints, and takes those that are there. Perplexities can't be compared where the tokens differ:
+bits a byte can. KL is over the tokens that both have, on pieces of text that hold no other. Times
+are medians; the models take turns.
 """
 
 from __future__ import annotations
@@ -24,17 +25,20 @@ import numpy as np
 from benchmarks.markdown_table import table
 from benchmarks.quality import Exported, circumstances, held_out_modules, replace
 from gpt2onnx.agreement import Agreement
+from gpt2onnx.cli.output.bar import Bars
 from gpt2onnx.demo import CHECKPOINT
 from gpt2onnx.evaluation import Evaluation, evaluate
 from gpt2onnx.runtime.engine.score import walk
 from gpt2onnx.runtime.machine.threads import default_threads
+from gpt2onnx.smaller.distill.distill import distill
 from gpt2onnx.smaller.prune.prune import prune
 from gpt2onnx.smaller.trim.trim import TABLE, trim
-from training.corpus import END_OF_TEXT, load_corpus
+from training.corpus import END_OF_TEXT, Corpus, load_corpus
 
 # The bundled model's sizes are 4,096 tokens, 4 layers, 1,024 hidden units.
 SIZES = 3072, 2048
 CHOICES = {"inner": 768}, {"inner": 512}, {"layers": 3}
+STUDENT_LAYERS = 2
 EVERY = 8  # of the modules that it has learned from
 SHARE, QUICK_SHARE = 0.1, 0.01  # of each held-out module
 ROUNDS, QUICK_ROUNDS = 5, 1
@@ -67,11 +71,15 @@ class Smaller:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", type=Path, metavar="FILE")
+    parser.add_argument("--distill", type=int, metavar="STEPS", help="a student of so many steps")
+    parser.add_argument("--folder", type=Path, help="where the checkpoints are kept")
     parser.add_argument("--quick", action="store_true", help="less text, one round of times")
     parser.add_argument("--threads", type=int, default=default_threads())
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        made = list(checkpoints(Path(folder)))
+        kept = arguments.folder or Path(folder)
+        kept.mkdir(parents=True, exist_ok=True)
+        made = list(checkpoints(kept, arguments.distill))
         exports = [
             Exported(
                 each.folder, Path(folder, f"int8-{at}"), {"precision": "int8"}, arguments.threads
@@ -89,18 +97,22 @@ def main() -> None:
         replace(arguments.write, "smaller", shown, "benchmarks.smaller")
 
 
-def checkpoints(folder: Path) -> Iterator[Smaller]:
+def checkpoints(folder: Path, steps: int | None) -> Iterator[Smaller]:
     """The original and what is made of it."""
-    texts = [document.text for document in load_corpus().training[::EVERY]]
+    corpus = load_corpus()
+    texts = [document.text for document in corpus.training[::EVERY]]
     original = Smaller("the bundled model", CHECKPOINT)
     trims = [trimmed(folder, size, texts) for size in SIZES]
     prunes = [pruned(folder, original, choice, texts) for choice in CHOICES]
-    yield from (original, *trims, *prunes, pruned(folder, trims[0], CHOICES[0], texts))
+    students = [distilled(folder, steps, corpus)] if steps else []
+    both = pruned(folder, trims[0], CHOICES[0], texts)
+    yield from (original, *trims, *prunes, *students, both)
 
 
 def trimmed(folder: Path, size: int, texts: Sequence[str]) -> Smaller:
     made = Smaller(f"`trim --size {size}`", folder / f"trim-{size}")
-    trim(CHECKPOINT, made.folder, texts, size=size)
+    if not made.folder.exists():
+        trim(CHECKPOINT, made.folder, texts, size=size)
     return made
 
 
@@ -112,9 +124,31 @@ def pruned(
     is_original = source.folder == CHECKPOINT
     name = command if is_original else f"{source.command}, {command}"
     made = Smaller(name, folder / f"{source.folder.name}-{option}-{count}")
-    prune(source.folder, made.folder, texts, **choice)
-    if not is_original:
-        (made.folder / TABLE).write_bytes((source.folder / TABLE).read_bytes())
+    if not made.folder.exists():
+        prune(source.folder, made.folder, texts, **choice)
+        if not is_original:
+            (made.folder / TABLE).write_bytes((source.folder / TABLE).read_bytes())
+    return made
+
+
+def distilled(folder: Path, steps: int, corpus: Corpus) -> Smaller:
+    command = f"`distill --layers {STUDENT_LAYERS} --steps {steps}`"
+    made = Smaller(command, folder / f"distill-{STUDENT_LAYERS}-{steps}")
+    if not made.folder.exists():
+        texts, held_out = (
+            [document.text for document in some] for some in (corpus.training, corpus.held_out)
+        )
+        with Bars() as bars:
+            distill(
+                CHECKPOINT,
+                made.folder,
+                layers=STUDENT_LAYERS,
+                texts=texts,
+                held_out=held_out,
+                steps=steps,
+                time_it=False,
+                progress=bars,
+            )
     return made
 
 
