@@ -19,7 +19,7 @@ from gpt2onnx.export.checkpoint.generation_settings import kept_settings
 from gpt2onnx.export.checkpoint.merging import with_adapters
 from gpt2onnx.export.graph import kernels as kernels_graph
 from gpt2onnx.export.graph.fused import Extras, build
-from gpt2onnx.export.graph.kv_cache import calibrate
+from gpt2onnx.export.graph.kv_cache import calibrate, require_half_range
 from gpt2onnx.export.plan import Plan
 from gpt2onnx.export.quantization.moments import MOMENT_TOKENS, Moments
 from gpt2onnx.export.quantization.smoothquant import smooth
@@ -101,8 +101,9 @@ def export(
     search goes by.
     with_attention_bias: let the fused graph be told what each token sees, which lookahead decoding
     needs.
-    kv_cache: "float", the type of the activations; or "int8", for the CPU: a quarter of the memory
-    and faster steps behind long contexts, for slower prompts.
+    kv_cache: "float", the type of the activations; "float16", half the memory and faster steps
+    behind long contexts where gpt2onnx-kernels run it (the graph without them keeps "float"); or
+    "int8", a quarter of the memory with either graph, for less exact answers. Both are for the CPU.
     calibration: a file with a text like those to come, which tells what is rounded where it matters
     (int8, int8-dynamic and int4, an int8 cache); random tokens do without.
     verify: compare with PyTorch; by default where torch, transformers and onnxruntime are there.
@@ -182,6 +183,8 @@ def _write_model(plan: Plan, checkpoint: Checkpoint, folder: Path, track: Track)
             moments = Moments(weights, text.windows(MOMENT_TOKENS))
             recipe = choose(plan.precision, plan.device, moments)
     grids = calibrate(weights, text.windows(), track) if plan.rounds_cache else []
+    if plan.extras.kv_cache == "float16":
+        require_half_range(weights, text.windows(), track)
     file = folder / plan.place.file
     file.parent.mkdir(exist_ok=True)
     with (file.parent / plan.place.data).open("wb") as data:
@@ -189,7 +192,7 @@ def _write_model(plan: Plan, checkpoint: Checkpoint, folder: Path, track: Track)
         model = build(weights, recipe, op, track, plan.extras, grids, kind)
     file.write_bytes(model.SerializeToString())
     if plan.has_kernels:
-        flat = kernels_graph.build(model, checkpoint.config)
+        flat = kernels_graph.build(model, checkpoint.config, plan.extras.kv_cache)
         (folder / KERNELS_MODEL).write_bytes(flat.SerializeToString())
 
 

@@ -13,6 +13,7 @@ import torch
 from transformers import GPT2LMHeadModel
 
 import gpt2onnx
+from gpt2onnx.agreement import Agreement
 from gpt2onnx.cli import main
 from gpt2onnx.compare.measure.placement import measure as measure_placement
 from gpt2onnx.compare.record.answers import Ran
@@ -63,7 +64,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             **extras,
         )
         for precision in ("fp32", "int8", "int4")
-        for cache in ("float", "int8")
+        for cache in ("float", "float16", "int8")
     }
 
 
@@ -80,7 +81,9 @@ def test_fp32_is_transformers(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=4e-5 * size)
 
 
-@pytest.mark.parametrize("kind", ["fp32 float", "int8 float", "int4 float", "int8 int8"])
+@pytest.mark.parametrize(
+    "kind", ["fp32 float", "int8 float", "int4 float", "int8 float16", "int8 int8"]
+)
 def test_logits_are_near_todays_graph(kind: str, folders: dict[str, Path]) -> None:
     found, today = (opened(folders[kind], graph).decoder for graph in ("kernels", "onnx"))
     (ours,), (theirs,) = (each.read([Read(each.new_row(), IDS, EVERY)]) for each in (found, today))
@@ -91,7 +94,8 @@ def test_logits_are_near_todays_graph(kind: str, folders: dict[str, Path]) -> No
 
 
 @pytest.mark.parametrize(
-    "kind", ["fp32 float", "int8 float", "int4 float", "fp32 int8", "int8 int8"]
+    "kind",
+    ["fp32 float", "int8 float", "int4 float", "int8 float16", "fp32 int8", "int8 int8"],
 )
 def test_steps_and_chunks_have_the_prompts_bits(kind: str, folders: dict[str, Path]) -> None:
     decoder = opened(folders[kind]).decoder
@@ -102,6 +106,18 @@ def test_steps_and_chunks_have_the_prompts_bits(kind: str, folders: dict[str, Pa
     assert np.concatenate(parts).tobytes() == whole.tobytes()
     last = decoder.new_row()
     assert reads.prefill(decoder, last, IDS).tobytes() == whole[-1].tobytes()
+
+
+def test_a_cache_of_halves_is_half_as_large_and_hardly_seen(folders: dict[str, Path]) -> None:
+    whole, halves = (opened(folders[f"fp32 {cache}"]).decoder for cache in ("float", "float16"))
+    assert halves.cache.shape.dtype == np.float16
+    assert 2 * halves.cache.shape.token_bytes == whole.cache.shape.token_bytes
+    expected, found = (reads.extend(each, each.new_row(), IDS) for each in (whole, halves))
+    agreement = Agreement()
+    agreement.add(expected, found)
+    assert 0 < agreement.kl_mean < 1e-5
+    today = opened(folders["fp32 float16"], "onnx").decoder
+    assert today.cache.shape.dtype == np.float32
 
 
 def test_rows_do_not_meet_and_keep_no_order(folders: dict[str, Path]) -> None:

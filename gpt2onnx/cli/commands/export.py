@@ -92,8 +92,9 @@ def parser() -> Parser:
         "--kv-cache",
         metavar="NAME",
         default="float",
-        help="float, the type of the activations (default), or int8: a quarter of the memory and "
-        "faster steps behind long contexts, for slower prompts",
+        help="float, the type of the activations (default); float16: half the memory and faster "
+        "steps behind long contexts, with gpt2onnx-kernels; or int8: a quarter of the memory, for "
+        "less exact answers",
     )
     parser.add_argument(
         "--calibration",

@@ -66,16 +66,17 @@ BY_BLOCK = (8, BLOCK_SIZE)
 ROUNDING = {".attn.": (16, 0), "": BY_BLOCK}
 
 
-def build(fused: onnx.ModelProto, config: Gpt2Config) -> onnx.ModelProto:
+def build(fused: onnx.ModelProto, config: Gpt2Config, kv_cache: str = "float") -> onnx.ModelProto:
     """The same model as a fused one, whose external tensors it shares."""
-    return _Writer(fused, config).model()
+    return _Writer(fused, config, kv_cache).model()
 
 
 class _Writer:
     """Writes the nodes; collects the initializers that they read."""
 
-    def __init__(self, fused: onnx.ModelProto, config: Gpt2Config) -> None:
+    def __init__(self, fused: onnx.ModelProto, config: Gpt2Config, kv_cache: str) -> None:
         self.config = config
+        self.kv_cache = kv_cache
         self.fused = fused
         self.there = {tensor.name: tensor for tensor in fused.graph.initializer}
         self.read: dict[str, onnx.TensorProto] = {}
@@ -218,6 +219,8 @@ class _Writer:
                 own = onnx.ValueInfoProto()
                 own.CopyFrom(past)
                 own.type.tensor_type.shape.dim[0].dim_param = "rows"
+                if self.kv_cache == "float16":
+                    own.type.tensor_type.elem_type = TensorProto.FLOAT16
                 made.append(own)
         return made
 

@@ -1,4 +1,7 @@
-"""The KV cache of a graph: in the activations' type, or in int8 with a scale per channel.
+"""The KV cache of a graph: in the activations' type, in float16, or in int8 with a scale a channel.
+
+float16 is for gpt2onnx-kernels' graph alone: ONNX Runtime's operator has the cache in the
+activations' type, and so has the graph beside it.
 
 GroupQueryAttention rounds what it appends to an int8 cache to whole steps, of one size for all
 (`PER_TENSOR`) or of one for each channel (`PER_CHANNEL`), which is slower
@@ -15,13 +18,14 @@ Knows attention's weights and what ONNX Runtime's kernels take; nothing of the g
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import Advised, Given, ParameterError, Plain
+from gpt2onnx.errors import Advised, Given, ParameterError, Plain, WeightsError
 from gpt2onnx.export.calibration.forward_pass import watch_layers
 from gpt2onnx.export.checkpoint.checkpoint import Weights
 from gpt2onnx.export.checkpoint.floats import require_finite
@@ -32,10 +36,11 @@ from gpt2onnx.flags import one_of
 Float = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
-KV_CACHES = ("float", "int8")
+KV_CACHES = ("float", "float16", "int8")
 # GroupQueryAttention's own for each.
 ATTRIBUTES: dict[str, dict[str, Any]] = {
     "float": {},
+    "float16": {},
     "int8": {"k_quant_type": "PER_TENSOR", "v_quant_type": "PER_TENSOR", "kv_cache_bit_width": 8},
 }
 LEVELS = 127
@@ -77,33 +82,52 @@ class CacheGrid:
 
 def calibrate(weights: Weights, windows: Ids, track: Track = silent) -> list[CacheGrid]:
     """A grid for each layer, from what windows of ids [windows, tokens] put into the cache."""
+    return [CacheGrid.of(keys, values) for keys, values in _held(weights, windows, track)]
+
+
+def require_half_range(weights: Weights, windows: Ids, track: Track = silent) -> None:
+    """Raise WeightsError where what the windows put into the cache leaves float16's range."""
+    for layer, held in enumerate(_held(weights, windows, track)):
+        reached = max(float(np.abs(part).max()) for part in held)
+        most = float(np.finfo(np.float16).max) / MARGIN
+        if not reached <= most:
+            raise WeightsError(
+                Given("kv_cache", "float16"),
+                f": keys and values of layer {layer} reach {reached:,.0f}: expected {most:,.0f} at"
+                " most, so that half precision holds those of other texts; use ",
+                Advised("kv_cache", "float"),
+            )
+
+
+def _held(weights: Weights, windows: Ids, track: Track) -> Iterator[tuple[Float, Float]]:
+    """Each layer's keys and values [tokens, heads * head_dim] of windows of ids."""
     told: dict[str, list[Float]] = defaultdict(list)
 
     def watcher(name: str, x: Float) -> None:
         if name.endswith((".key", ".value")):
             told[name].append(x.reshape(len(x), -1))
 
-    grids, layers = [], watch_layers(weights, windows, watcher)
+    layers = watch_layers(weights, windows, watcher)
     for layer in track(range(weights.config.n_layer), "calibrating"):
         next(layers)
         keys, values = (told.pop(f"h.{layer}.attn.{part}") for part in ("key", "value"))
-        grids.append(CacheGrid.of(np.concatenate(keys), np.concatenate(values)))
-    return grids
+        yield np.concatenate(keys), np.concatenate(values)
 
 
 def check_kv_cache(kv_cache: str, graph: str, precision: str, device: str) -> None:
     """See that there are kernels for a cache. Raises ParameterError."""
     one_of("kv_cache", kv_cache, KV_CACHES)
-    if kv_cache != "int8":
+    if kv_cache == "float":
         return
+    precisions = those(lambda each: each.int8_cache if kv_cache == "int8" else each.kernels)
     for option, value, wanted in (
         ("graph", graph, ("fused",)),
         ("device", device, ("cpu",)),
-        ("precision", precision, those(lambda each: each.int8_cache)),
+        ("precision", precision, precisions),
     ):
         if value not in wanted:
             raise ParameterError(
-                *(Given("kv_cache", "int8"), " needs "),
+                *(Given("kv_cache", kv_cache), " needs "),
                 Advised(option, Plain(" or ".join(map(repr, wanted)))),
                 *(f", got {value!r}; use ", Advised("kv_cache", "float")),
             )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import ParameterError, WeightsError
 from gpt2onnx.export.exporter import export
 from gpt2onnx.export.graph.kv_cache import ATTRIBUTES, MARGIN, CacheGrid
 from gpt2onnx.export.writing.onnx_builder import GraphBuilder
@@ -31,6 +33,7 @@ from tests.export.rounded_attention import (
     rounding,
 )
 from tests.export.small_graph import run
+from tests.raising import raises
 
 Float = NDArray[np.float32]
 
@@ -159,13 +162,17 @@ def test_the_operator_rounds_to_the_nearest_level_and_clips(tmp_path: Path, head
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kv_cache": "int4"}, "kv_cache='int4': expected one of float, int8"),
+        ({"kv_cache": "int4"}, "kv_cache='int4': expected one of float, float16, int8"),
         ({"graph": "portable"}, "kv_cache='int8' needs graph='fused', got 'portable'; use "),
         ({"device": "cuda"}, "kv_cache='int8' needs device='cpu', got 'cuda'; use kv_cache="),
         (
             {"precision": "fp16"},
             "kv_cache='int8' needs precision='fp32' or 'int8' or 'int8-dynamic' or 'int4', "
             "got 'fp16'; use kv_cache='float'",
+        ),
+        (
+            {"kv_cache": "float16", "precision": "int8-dynamic"},
+            "kv_cache='float16' needs precision='fp32' or 'int8' or 'int4', got 'int8-dynamic'",
         ),
     ],
 )
@@ -175,4 +182,15 @@ def test_what_there_are_no_kernels_for(
     with pytest.raises(ParameterError, match=re.escape(message)) as raised:
         export("nowhere", tmp_path / "model", **{"kv_cache": "int8", **options})
     assert "\n" not in str(raised.value)
+    assert not (tmp_path / "model").exists()
+
+
+def test_keys_beyond_half_precision_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    folder = copytree(checkpoint, tmp_path / "large")
+    tensors = load_file(folder / "model.safetensors")
+    (name,) = (name for name in tensors if name.endswith("h.1.attn.c_attn.bias"))
+    tensors[name][32:64] = 6e4  # the keys' part of 32, 32, 32
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with raises(WeightsError, named=("kv_cache",)):
+        export(folder, tmp_path / "model", kv_cache="float16", verify=False)
     assert not (tmp_path / "model").exists()
