@@ -97,8 +97,8 @@ speculative decoding.
 ## How it learned
 
 A draft for greedy decoding is to foresee what its target writes. So the target wrote
-{samples:,} texts, each behind 128 tokens of the training documents: its 129 most likely tokens, one
-after the other. The draft learned from those alone, by their cross-entropy; it began with layers of
+{samples:,} texts of 257 tokens, each behind a piece of the training documents of up to 128: its
+most likely tokens, one after the other. The draft learned from those alone, by their cross-entropy; it began with layers of
 the target, narrowed. It is measured on what the target writes behind pieces of the held-out
 modules. AdamW, peak learning rate {rate}, warm-up and cosine, weight decay 0.1.
 

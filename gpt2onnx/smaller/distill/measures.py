@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from gpt2onnx.smaller.distill.corpus import Text
 
 LARGEST = 700  # nats, whose exp a float still holds
 
@@ -49,29 +50,26 @@ def _exp(nats: float) -> float:
     return math.exp(nats) if nats < LARGEST else math.inf
 
 
-def measure(
-    student: Any, teacher: Any, pieces: Iterable[NDArray[np.int64]], device: str, given: int = 0
-) -> Measure:
-    """Of models of transformers', over pieces [n + 1] of a text, each at the first positions.
-
-    The first `given` tokens of each piece aren't judged.
-    """
+def measure(student: Any, teacher: Any, pieces: Iterable[Text], device: str) -> Measure:
+    """Of models of transformers', over pieces [n + 1] of a text, each at the first positions."""
     import torch
     from torch.nn.functional import kl_div, nll_loss
 
-    sums, tokens, first = np.zeros(4), 0, max(given - 1, 0)
+    sums, tokens = np.zeros(4), 0
     student.eval()
     with torch.inference_mode():
         for piece in pieces:
-            ids = torch.from_numpy(piece).to(device)
-            wanted, found = (_logprobs(model, ids)[first:] for model in (teacher, student))
+            ids = torch.from_numpy(piece.ids).to(device)
+            judged = torch.from_numpy(np.flatnonzero(piece.own[1:])).to(device)
+            wanted, found = (_logprobs(model, ids)[judged] for model in (teacher, student))
+            text = ids[1:][judged]
             sums += [
-                nll_loss(found, ids[first + 1 :], reduction="sum").item(),
-                nll_loss(wanted, ids[first + 1 :], reduction="sum").item(),
+                nll_loss(found, text, reduction="sum").item(),
+                nll_loss(wanted, text, reduction="sum").item(),
                 kl_div(found, wanted, reduction="sum", log_target=True).item(),
                 (found.argmax(-1) == wanted.argmax(-1)).sum().item(),
             ]
-            tokens += len(ids) - 1 - first
+            tokens += len(text)
     nats, teacher_nats, kl_nats, foreseen = sums
     return Measure(tokens, float(nats), float(teacher_nats), float(kl_nats), int(foreseen))
 

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from gpt2onnx.errors import Given, ParameterError, PromptError
 from gpt2onnx.serving.engine import Engine
 from gpt2onnx.serving.handle import Handle
-from gpt2onnx.smaller.distill.corpus import HELD_OUT_SHARE, Corpus, Ids, of_ids
+from gpt2onnx.smaller.distill.corpus import HELD_OUT_SHARE, Corpus, Ids, Text, end_to_end
 from gpt2onnx.smaller.distill.training import Progress
 
 ROWS = 32
+Asked: TypeAlias = tuple[Ids, dict[str, Any]]  # a prompt and its parameters
 AS_IT_IS: dict[str, Any] = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
 
 
@@ -38,12 +39,11 @@ def on_its_own(
             *(Given("texts"), " to learn from"),
         )
     with Engine(model, max_rows=ROWS) as engine:
-        most = engine.model.decoder.n_positions - 1
-        prompts = [np.array([first])] * samples
-        given = {"max_new_tokens": most, **AS_IT_IS, "seed": seed}
-        texts = list(_written(engine, prompts, given, progress))
+        given = {"max_new_tokens": engine.model.decoder.n_positions - 1, **AS_IT_IS}
+        asked = [(np.array([first]), {**given, "seed": seed + n}) for n in range(samples)]
+        texts = list(_written(engine, asked, progress))
         learned = samples - _measured(samples)
-        return _corpus(engine, texts[:learned], texts[learned:], 1)
+        return _corpus(engine, texts[:learned], texts[learned:])
 
 
 def behind(
@@ -55,24 +55,26 @@ def behind(
     seed: int,
     progress: Progress,
 ) -> Corpus:
-    """So many texts of `window` tokens and one, the first half of each a piece of other texts.
+    """So many texts of `window` tokens and one, each beginning with a piece of other texts.
 
+    A piece is up to half a window long, so that a student learns to go on from little as well.
     Those to learn from go on from what is to be learned of `texts`, a few others from what is held
     out of them. Raises ParameterError, PromptError, and as `Engine` does.
     """
     _check(samples)
-    half, rng = max(window // 2, 1), np.random.default_rng(seed)
-    measured = _measured(samples)
+    longest, rng = max(window // 2, 1), np.random.default_rng(seed)
     prompts = [
-        *_pieces(texts.stream, half, samples, rng),
-        *_pieces(texts.held_out, half, measured, rng),
+        *_pieces(texts.stream, longest, samples, rng),
+        *_pieces(texts.held_out, longest, _measured(samples), rng),
     ]
-    given = {"max_new_tokens": window + 1 - half, "eos_token_id": ()}
-    given |= {} if greedy else {**AS_IT_IS, "seed": seed}
+    asked: list[Asked] = []
+    for number, prompt in enumerate(prompts):
+        drawn = {} if greedy else {**AS_IT_IS, "seed": seed + number}
+        given = {"max_new_tokens": window + 1 - len(prompt), "eos_token_id": (), **drawn}
+        asked.append((prompt, given))
     with Engine(model, max_rows=ROWS) as engine:
-        found = list(_written(engine, prompts, given, progress))
-        corpus = _corpus(engine, found[:samples], found[samples:], half)
-    return replace(corpus, stride=window + 1, given=half)
+        found = list(_written(engine, asked, progress))
+        return _corpus(engine, found[:samples], found[samples:], window + 1)
 
 
 def _check(samples: int) -> None:
@@ -86,40 +88,35 @@ def _measured(samples: int) -> int:
 
 
 def _pieces(stream: Ids, size: int, count: int, rng: np.random.Generator) -> list[Ids]:
-    """Pieces of a text from anywhere in it."""
+    """Pieces of a text from anywhere in it, of 1 to `size` tokens."""
     if len(stream) <= size:
         raise PromptError(
             f"the texts: expected more tokens than the {size:,} that a sample begins with, to learn"
             f" from and held out, found {len(stream):,}; give more"
         )
-    return [stream[start : start + size] for start in rng.integers(len(stream) - size, size=count)]
+    starts = rng.integers(len(stream) - size, size=count)
+    sizes = rng.integers(1, size, size=count, endpoint=True)
+    return [stream[start : start + size] for start, size in zip(starts, sizes, strict=True)]
 
 
-def _written(
-    engine: Engine,
-    prompts: Sequence[Ids],
-    given: dict[str, Any],
-    progress: Progress,
-) -> Iterator[Ids]:
-    """Each prompt with what the teacher writes behind it, by a seed of its own."""
+def _written(engine: Engine, asked: Sequence[Asked], progress: Progress) -> Iterator[Text]:
+    """Each prompt with what the teacher writes behind it, which is its own."""
     waiting: deque[tuple[Ids, Handle]] = deque()
-    unasked = iter(enumerate(prompts))
-    for done in range(1, len(prompts) + 1):
-        while len(waiting) < 2 * ROWS:  # no row is ever without one
-            index, prompt = next(unasked, (0, None))
-            if prompt is None:
-                break
-            own = {"seed": given["seed"] + index} if "seed" in given else {}
-            handle = engine.submit(prompt.tolist(), **{**given, **own})
-            waiting.append((prompt, handle))
+    unasked = iter(asked)
+    for done in range(1, len(asked) + 1):
+        for prompt, given in islice(unasked, 2 * ROWS - len(waiting)):  # no row is without one
+            waiting.append((prompt, engine.submit(prompt.tolist(), **given)))
         prompt, handle = waiting.popleft()
         text: Any = handle.result()
-        progress("writing texts", done, len(prompts))
-        yield np.array([*prompt, *text.token_ids], np.int64)
+        progress("writing texts", done, len(asked))
+        ids = np.array([*prompt, *text.token_ids], np.int64)
+        yield Text(ids, np.arange(len(ids)) >= len(prompt))
 
 
-def _corpus(engine: Engine, learned: Sequence[Ids], measured: Sequence[Ids], given: int) -> Corpus:
-    """Of texts of which the first `given` tokens weren't written."""
+def _corpus(
+    engine: Engine, learned: Sequence[Text], measured: Sequence[Text], stride: int = 1
+) -> Corpus:
+    """The length is of what was written."""
     decode = engine.model.tokenizer.decode
-    size = sum(len(decode(ids[given:].tolist()).encode()) for ids in measured)
-    return of_ids(learned, measured, size)
+    size = sum(len(decode(text.ids[text.own].tolist()).encode()) for text in measured)
+    return end_to_end(learned, measured, size, stride)

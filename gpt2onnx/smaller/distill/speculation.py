@@ -21,7 +21,7 @@ def speedup(teacher: Path, student: Path, corpus: Corpus) -> float:
     """
     model, draft = load(teacher, "cpu"), load(student, "cpu")
     size = model.decoder.n_positions // 4
-    prompts = [ids[:-1].tolist() for ids in corpus.pieces(min(size, 64))]
+    prompts = [piece.ids[:-1].tolist() for piece in corpus.pieces(min(size, 64))]
     chosen = [prompts[i] for i in np.linspace(0, len(prompts) - 1, TEXTS).astype(int)]
     given: dict[str, Any] = {"max_new_tokens": min(NEW, 2 * size), "eos_token_id": ()}
     plain: list[float] = []

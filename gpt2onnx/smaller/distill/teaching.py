@@ -103,7 +103,7 @@ class Teaching:
             )
         model = self._model(open_source(best))
         pieces = training.corpus.pieces(training.recipe.positions)
-        found = measure(model, training.teacher, pieces, self.device, training.corpus.given)
+        found = measure(model, training.teacher, pieces, self.device)
         faster = self._speedup(best, training.corpus) if time_it else None
         self._checkpoint(model).write(out)
         self.run.remove()

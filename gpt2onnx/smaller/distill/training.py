@@ -117,12 +117,12 @@ class Training:
         window = self.recipe.window_at(self.step)
         rows = max(1, self.recipe.tokens // window)
         rng = np.random.default_rng([self.recipe.seed, self.step])
-        ids = torch.from_numpy(self.corpus.batch(rng, rows, window)).to(self.device)
+        batch = self.corpus.batch(rng, rows, window)
+        ids, learned = (torch.from_numpy(part).to(self.device) for part in batch)
         # A short window stands anywhere: every position learns from the first step on, and none has
         # always the same part of a window.
         starts = rng.integers(self.recipe.positions - window + 1, size=(rows, 1))
         positions = torch.from_numpy(starts + np.arange(window)).to(self.device)
-        learned = torch.from_numpy(self.corpus.learned(rows, window)).to(self.device)
         found = self._log_probabilities(self.student, ids[:, :-1], positions)[learned]
         text = nll_loss(found, ids[:, 1:].flatten()[learned])
         share = self.recipe.text_share
@@ -143,8 +143,7 @@ class Training:
 
     def _measure(self) -> None:
         pieces = self.corpus.pieces(self.recipe.positions, MEASURED)
-        given = self.corpus.given
-        self.measured = measure(self.student, self.teacher, pieces, self.device, given)
+        self.measured = measure(self.student, self.teacher, pieces, self.device)
         share = self.recipe.text_share
         loss = (1 - share) * self.measured.kl
         loss += share * self.measured.nats / self.measured.tokens

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +7,13 @@ import pytest
 
 from gpt2onnx.errors import PromptError
 from gpt2onnx.export.checkpoint.checkpoint import open_checkpoint
-from gpt2onnx.smaller.distill.corpus import Corpus, of_ids, of_texts
+from gpt2onnx.smaller.distill.corpus import Corpus, Text, end_to_end, of_texts
 
 
 def corpus(*lengths: int) -> Corpus:
     """0, 1, 2 … to learn from, and documents of these lengths held out."""
-    documents = [np.arange(length) + 100 * n for n, length in enumerate(lengths)]
-    return of_ids([np.arange(50)], documents, 7)
+    documents = [Text.whole(np.arange(length) + 100 * n) for n, length in enumerate(lengths)]
+    return end_to_end([Text.whole(np.arange(50))], documents, 7)
 
 
 def test_the_end_of_the_texts_is_held_out(checkpoint: Path) -> None:
@@ -36,40 +35,44 @@ def test_a_text_of_its_own_is_held_out(checkpoint: Path) -> None:
 
 
 def test_every_token_but_a_document_s_first_is_predicted_once() -> None:
-    pieces = [piece.tolist() for piece in corpus(6, 1, 3).pieces(2)]
+    pieces = [piece.ids.tolist() for piece in corpus(6, 1, 3).pieces(2)]
     assert pieces == [[0, 1, 2], [2, 3, 4], [4, 5], [200, 201, 202]]
     assert len(list(corpus(6, 1, 3).pieces(2, most=3))) == 2
 
 
 def test_batches_are_windows_of_the_stream() -> None:
-    batch = corpus(3).batch(np.random.default_rng(0), 40, 8)
+    batch, learned = corpus(3).batch(np.random.default_rng(0), 40, 8)
     assert batch.shape == (40, 9)
     assert (np.diff(batch) == 1).all()
     assert batch.max() < 50
-    assert np.array_equal(batch, corpus(3).batch(np.random.default_rng(0), 40, 8))
+    assert learned.tolist() == list(range(40 * 8))
+    assert np.array_equal(batch, corpus(3).batch(np.random.default_rng(0), 40, 8)[0])
+
+
+def written(number: int) -> Text:
+    """A text of 9 tokens, the first ones given, which are -1 here."""
+    given = 1 + number % 3
+    ids = np.array([-1] * given + [10 * number + place for place in range(9 - given)])
+    return Text(ids, ids != -1)
 
 
 def test_of_what_a_teacher_wrote_only_that_is_learned() -> None:
-    texts = [np.array([-1, -1, -1, *range(10 * n, 10 * n + 6)]) for n in range(1, 5)]
-    found = replace(of_ids(texts, [np.arange(3)], 1), stride=9, given=3)
+    found = end_to_end(map(written, range(1, 5)), [written(1)], 1, 9)
     for window in (8, 20):
-        batch = found.batch(np.random.default_rng(0), 30, window)
-        assert (batch[:, 0] == -1).all()
-        assert (batch[:, 3] % 10 == 0).all()
-        assert set(batch[:, 3].tolist()) == ({10, 20, 30, 40} if window == 8 else {10, 20})
-        predicted = batch[:, 1:].ravel()
-        learned = found.learned(30, window)
-        assert sorted(learned) == np.flatnonzero(predicted != -1).tolist()
-    assert of_ids([np.arange(50)], [], 1).learned(2, 3).tolist() == [0, 1, 2, 3, 4, 5]
+        batch, learned = found.batch(np.random.default_rng(0), 30, window)
+        assert (batch[:, 0] == -1).all()  # each begins with a text
+        assert len(set(batch[:, 8].tolist())) == (4 if window == 8 else 2)
+        assert learned.tolist() == np.flatnonzero(batch[:, 1:] != -1).tolist()
+    assert [piece.own.tolist() for piece in found.pieces(20)] == [written(1).own.tolist()]
 
 
 def test_it_is_kept(tmp_path: Path) -> None:
-    before = replace(corpus(6, 3), stride=5, given=2)
+    before = end_to_end([written(1), written(2)], [written(3)], 7, 9)
     before.save(tmp_path / "corpus.npz")
     after = Corpus.load(tmp_path / "corpus.npz")
-    for name in ("stream", "held_out", "ends"):
+    for name in ("stream", "learned", "held_out", "judged", "ends"):
         assert np.array_equal(getattr(after, name), getattr(before, name))
-    assert (after.held_out_bytes, after.stride, after.given) == (7, 5, 2)
+    assert (after.held_out_bytes, after.stride) == (7, 9)
 
 
 def test_too_little_text(checkpoint: Path) -> None:
