@@ -30,7 +30,7 @@ def reaching(
     float64; `share` is from 0 to below 1.
     """
     if len(weights) <= BLOCK:
-        sums = weights.cumsum(dtype=np.float64)
+        sums = weights.astype(np.float64).cumsum()  # faster than to convert while summing
         return _place(sums, share * sums.item(-1), side)
     blocks = np.add.reduceat(weights, np.arange(0, len(weights), BLOCK), dtype=np.float64)
     return reaching_by_blocks(
@@ -48,7 +48,7 @@ def reaching_by_blocks(
     reached = np.cumsum(blocks, dtype=np.float64)
     target = share * reached[-1]
     block = int(np.searchsorted(reached, target, side))
-    sums = np.cumsum(weights_of(block), dtype=np.float64)
+    sums = weights_of(block).astype(np.float64).cumsum()
     return block * BLOCK + _place(sums, target - (reached[block - 1] if block else 0.0), side)
 
 

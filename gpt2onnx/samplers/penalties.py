@@ -52,14 +52,15 @@ def frequency_presence_penalty(
 
     OpenAI's definition (API reference, "frequency and presence penalties"), and vLLM's.
     """
-    ids, counts = history[prompt_length:], np.ones(1, np.int64)
+    ids = history[prompt_length:]
     if not len(ids):
         return None
-    if frequency:  # presence takes the same from all, however often they come
-        ascending = np.sort(ids)
-        first = first_of_each(ascending).nonzero()[0]
-        counts = np.concatenate([first[1:], [len(ids)]]) - first
-        ids = ascending[first]
+    if not frequency:  # presence takes the same, however often they come
+        return Change(ids, logits[ids] - logits.dtype.type(presence))
+    ascending = np.sort(ids)
+    first = first_of_each(ascending).nonzero()[0]
+    counts = np.concatenate([first[1:], [len(ids)]]) - first
+    ids = ascending[first]
     return Change(ids, logits[ids] - (counts * frequency + presence).astype(logits.dtype))
 
 

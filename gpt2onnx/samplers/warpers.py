@@ -218,7 +218,7 @@ def _furthest(distances: FloatArray, weights: FloatArray, p: float) -> float:  #
         inside, missing = _border(distances, weights, p)
         distances, weights = distances[inside], weights[inside]
     order = distances.argsort()
-    last = weights[order].cumsum(dtype=np.float64).searchsorted(missing)
+    last = weights[order].astype(np.float64).cumsum().searchsorted(missing)
     return float(distances[order[min(int(last), len(order) - 1)]])
 
 

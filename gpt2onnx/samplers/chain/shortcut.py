@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from gpt2onnx.samplers import warpers
-from gpt2onnx.samplers.candidates import LARGEST, Candidates, FloatArray, distinct
+from gpt2onnx.samplers.candidates import LARGEST, Candidates, FloatArray, IntArray, distinct
 from gpt2onnx.samplers.chain.penalized import Penalized
 from gpt2onnx.samplers.chain.steps import compose_warpers
 from gpt2onnx.samplers.top_logits import ALL, TopLogits
@@ -34,16 +34,14 @@ class AtHand:
     """What is known of a row [vocab] without looking closely at all of it.
 
     `candidates` are the `top` and whatever else penalties may have moved, with what they made of
-    them: no other token has more than the last of the top. `moved` says whether any logit is
-    another.
+    them: no other token has more than the last of the top.
     """
 
     def __init__(
         self, top: TopLogits, candidates: Candidates, before: FloatArray, after: FloatArray
     ) -> None:
-        """Of what moved: the logits before and after penalties, both [moved]."""
+        """Of what penalties may have moved: the logits before and after, both [n]."""
         self.top, self.candidates = top, candidates
-        self.moved = len(before) > 0
         self._before, self._after = before, after
 
     @classmethod
@@ -60,10 +58,14 @@ class AtHand:
             if len(touched[0]) > _MOST_MOVED:
                 return None
         ids = distinct(np.concatenate([top.ids, *touched]))
-        before, after = logits[ids], changed[ids]
-        moved = (before != after).nonzero()[0]
-        candidates = Candidates(ids, after)
-        return cls(top, candidates.where(after > -np.inf), before[moved], after[moved])
+        after = changed[ids]
+        return cls(top, Candidates(ids, after).where(after > -np.inf), logits[ids], after)
+
+    @cached_property
+    def moved(self) -> IntArray:  # [moved]
+        """Where among those penalties did."""
+        moved: IntArray = (self._before != self._after).nonzero()[0]
+        return moved
 
     def total(self, temperature: float) -> float | None:
         """The sum of exp((logit - the top's largest) / temperature) over all tokens, if known.
@@ -71,12 +73,12 @@ class AtHand:
         `temperature` is the one that the top's sums are of.
         """
         total = self.top.total(temperature)
-        if total is None or not self.moved:
+        if total is None or not len(self.moved):
             return total
         with np.errstate(over="ignore"):  # what penalties raised may have all there is
             before, after = (
                 float(np.exp((some - self.top.logits[0]) / temperature, dtype=np.float64).sum())
-                for some in (self._before, self._after)
+                for some in (self._before[self.moved], self._after[self.moved])
             )
         left = total - before + after
         return left if _LEAST_LEFT * (total + after) < left < np.inf else None
@@ -178,6 +180,6 @@ def _top_p(
     last = int(reached.searchsorted(p * total))
     if last == len(falling) or np.count_nonzero(falling == falling[last]) > 1:
         return None  # of equals the lowest ids stay: temperature may have made others equal, too
-    if at_hand.moved and falling[last] - top.logits[-1] / temperature < _MARGIN:
+    if len(at_hand.moved) and falling[last] - top.logits[-1] / temperature < _MARGIN:
         return None
     return heated.where(heated.logits >= falling[last])
