@@ -7,7 +7,6 @@ whatever follows costs almost nothing. Knows nothing of parameters, of history o
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,11 +30,18 @@ def bounded(changed: FloatArray, logits: FloatArray) -> FloatArray:  # [n], [n] 
     return near
 
 
-class Candidates(NamedTuple):
-    """Token ids in ascending order, each with its logit. Never empty, never changed in place."""
+class Candidates:
+    """Token ids in ascending order, each with its logit. Never empty, never changed in place.
 
-    ids: IntArray  # [n]
-    logits: FloatArray  # [n]
+    What several steps of a chain ask for is computed once, when it is first asked for.
+    """
+
+    __slots__ = ("_below", "_weights", "ids", "logits")
+
+    def __init__(self, ids: IntArray, logits: FloatArray) -> None:  # [n], [n]
+        self.ids, self.logits = ids, logits
+        self._below: FloatArray | None = None
+        self._weights: FloatArray | None = None
 
     @classmethod
     def of(cls, logits: FloatArray) -> Candidates:  # [vocab] -> [n]
@@ -64,13 +70,37 @@ class Candidates(NamedTuple):
     def where(self, keep: BoolArray) -> Candidates:  # [n] -> [kept]
         """The candidates at which `keep` is true."""
         index = keep.nonzero()[0]
+        if len(index) == len(keep):
+            return self
         return Candidates(self.ids.take(index), self.logits.take(index))
+
+    @property
+    def below(self) -> FloatArray:  # [n]
+        """Each logit less the largest."""
+        if self._below is None:
+            self._below = self.logits - self.logits.max()
+        return self._below
+
+    @property
+    def weights(self) -> FloatArray:  # [n]
+        """In proportion to the probabilities, the largest 1."""
+        if self._weights is None:
+            self._weights = np.exp(self.below)
+        return self._weights
 
     def probabilities(self) -> FloatArray:  # [n]
         """Softmax over the candidates alone."""
-        weights: FloatArray = np.exp(self.logits - self.logits.max())
-        weights /= weights.sum()
-        return weights
+        probabilities: FloatArray = self.weights / self.weights.sum()
+        return probabilities
+
+    def logprobs(self) -> FloatArray:  # [n]
+        """The logarithms of those."""
+        logprobs: FloatArray = self.below - np.log(self.weights.sum())
+        return logprobs
+
+    def logprob(self, place: int) -> float:
+        """The one at `place`."""
+        return float(self.below[place] - np.log(self.weights.sum()))
 
 
 def as_candidates(left: Candidates | FloatArray) -> Candidates:  # candidates, or a row [vocab]
@@ -78,9 +108,18 @@ def as_candidates(left: Candidates | FloatArray) -> Candidates:  # candidates, o
     return left if isinstance(left, Candidates) else Candidates.of(left)
 
 
+def distinct(ids: IntArray) -> IntArray:  # [n] -> [≤ n]
+    """Each id once, in ascending order: for few ids np.unique takes three times as long."""
+    ascending = np.sort(ids)
+    return ascending.take(first_of_each(ascending).nonzero()[0])
+
+
 def first_of_each(ascending: IntArray) -> BoolArray:  # [n] -> [n]
-    """Where each id comes first: for few ids np.unique takes three times as long."""
-    return np.append(True, ascending[1:] != ascending[:-1])
+    """Where each id comes first."""
+    first = np.empty(len(ascending), np.bool_)
+    first[:1] = True
+    np.not_equal(ascending[1:], ascending[:-1], out=first[1:])
+    return first
 
 
 @lru_cache(maxsize=4)

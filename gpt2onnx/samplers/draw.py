@@ -44,20 +44,26 @@ def ranked(candidates: Candidates, rank: int) -> int:  # [n], rank below n
 def categorical(
     candidates: Candidates, rng: np.random.Generator, sums: FloatArray | None = None
 ) -> int:  # [n], [blocks]
-    """A token with the probability that its logit gives it.
+    """A token with the probability that its logit gives it; as `categorical_place`."""
+    return int(candidates.ids[categorical_place(candidates, rng, sums)])
+
+
+def categorical_place(
+    candidates: Candidates, rng: np.random.Generator, sums: FloatArray | None = None
+) -> int:  # [n], [blocks]
+    """Where the token stands among the candidates.
 
     Inverts the cumulative distribution, summed in float64, at one uniform number. Each draw thus
     takes exactly one number from `rng`, and a sequence depends on nothing but its seed. `sums` are
     those of the weights' blocks, where they are known: TopLogits's.
     """
-    most, number = candidates.logits.max(), rng.random()
+    number = rng.random()
     if sums is None:
-        weights = candidates.logits - most
-        np.exp(weights, out=weights)
-        return int(candidates.ids[reaching(weights, number, "right")])
+        return reaching(candidates.weights, number, "right")
+    most = candidates.logits.max()
 
     def weights_of(block: int) -> FloatArray:
         weights: FloatArray = np.exp(candidates.logits[block * BLOCK :][:BLOCK] - most)
         return weights
 
-    return int(candidates.ids[reaching_by_blocks(sums, weights_of, number, "right")])
+    return reaching_by_blocks(sums, weights_of, number, "right")

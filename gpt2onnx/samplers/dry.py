@@ -12,11 +12,13 @@ import math
 import numpy as np
 
 from gpt2onnx.samplers.candidates import BoolArray, FloatArray, IntArray
+from gpt2onnx.samplers.changes import Change, SparsePenalty
 
 # Far beyond any logit, and safe in float32.
 _LARGEST_PENALTY = 1e30
 
 
+@SparsePenalty
 def dry(
     history: IntArray,
     logits: FloatArray,
@@ -26,7 +28,7 @@ def dry(
     base: float = 1.75,
     allowed_length: int = 2,
     last_n: int = -1,
-) -> FloatArray:  # [n], [vocab], [k] -> [vocab]
+) -> Change | None:  # [n], [vocab], [k]
     """Takes multiplier * base ** (length - allowed_length) from tokens that would repeat on.
 
     A token's length is that of the longest end of the history that already stands somewhere before
@@ -35,23 +37,26 @@ def dry(
     never penalized.
     """
     recent = history[::-1] if last_n == -1 else history[: -last_n - 1 : -1]  # the newest first
+    if len(recent) < 2:
+        return None
+    followed = (recent[1:] == recent[0]).nonzero()[0]  # tokens that the newest one precedes
+    if not len(followed):
+        return None
     broken = _among(recent, breakers)
     reach = int(broken.argmax()) if broken.any() else len(recent)
     longest = min(reach, _longest_that_counts(multiplier, base, allowed_length))
     if longest < allowed_length:
-        return logits
-    ends = 1 + np.flatnonzero((recent[1:] == recent[0]) & ~broken[:-1])
-    lengths = _match_lengths(recent, ends, longest)
+        return None
+    followed = followed[~broken[followed]]
+    lengths = _match_lengths(recent, followed + 1, longest)
+    counts = (lengths >= allowed_length).nonzero()[0]
+    if not len(counts):
+        return None
     # A token that occurs twice is written twice, the longer repetition last.
-    order = np.argsort(lengths)
-    order = order[lengths[order] >= allowed_length]
-    if not len(order):
-        return logits
+    order = counts[lengths[counts].argsort()]
     penalty = multiplier * np.power(base, lengths[order] - allowed_length)
-    penalized = logits.copy()
-    repeated = recent[ends[order] - 1]
-    penalized[repeated] -= np.minimum(penalty, _LARGEST_PENALTY).astype(logits.dtype)
-    return penalized
+    ids = recent[followed[order]]
+    return Change(ids, logits[ids] - np.minimum(penalty, _LARGEST_PENALTY).astype(logits.dtype))
 
 
 def _among(ids: IntArray, others: IntArray) -> BoolArray:  # [n], [k] -> [n]
@@ -59,16 +64,20 @@ def _among(ids: IntArray, others: IntArray) -> BoolArray:  # [n], [k] -> [n]
     if not len(others):
         return np.zeros(len(ids), np.bool_)
     ascending = np.sort(others)
-    places = ascending.searchsorted(ids).clip(max=len(ascending) - 1)
+    places = np.minimum(ascending.searchsorted(ids), len(ascending) - 1)
     among: BoolArray = ascending[places] == ids
     return among
 
 
 def _match_lengths(recent: IntArray, ends: IntArray, longest: int) -> IntArray:  # [n], [m] -> [m]
     """How many tokens from each of `ends` on equal those from 0 on, counted up to `longest`."""
-    padded = np.concatenate([recent, np.full(longest, -1)])
-    differs = padded[ends[:, None] + np.arange(longest)] != recent[:longest]  # [m, longest]
-    return np.where(differs.any(axis=1), differs.argmax(axis=1), longest)
+    padded = np.full(len(recent) + longest + 1, -1)
+    padded[: len(recent)] = recent
+    compared = padded[: longest + 1].copy()
+    compared[longest] = -2  # which nothing equals
+    differs = padded[ends[:, None] + np.arange(longest + 1)] != compared  # [m, longest + 1]
+    lengths: IntArray = differs.argmax(axis=1)
+    return lengths
 
 
 def _longest_that_counts(multiplier: float, base: float, allowed_length: int) -> int:

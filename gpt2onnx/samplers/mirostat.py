@@ -11,7 +11,6 @@ import math
 import numpy as np
 
 from gpt2onnx.samplers.candidates import LARGEST, Candidates
-from gpt2onnx.samplers.logprobs import log_softmax
 from gpt2onnx.samplers.warpers import top_k
 
 # m of the paper: how many tokens the exponent of Zipf's law is estimated from.
@@ -35,7 +34,7 @@ class Mirostat:
 
     def warp(self, candidates: Candidates) -> Candidates:  # [n] -> [kept]
         """What the limit leaves, with its log-probabilities among all `candidates` for logits."""
-        logprobs = Candidates(candidates.ids, log_softmax(candidates.logits))
+        logprobs = Candidates(candidates.ids, candidates.logprobs())
         return self._truncate(logprobs, mu=self.mu)
 
     def observe(self, logprob: float) -> None:

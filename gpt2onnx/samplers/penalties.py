@@ -2,8 +2,8 @@
 
 Pure functions `(history, logits, …) -> logits`: history is prompt and generated ids, int64 `[n]`,
 logits one row, float32 `[vocab]`. They return a new row, or the same one where nothing changes, and
-never write to what they get. They know nothing of chance, of parameters, or of each other; `chain`
-puts them in order.
+never write to what they get. Those that change few logits are told by that change. They know
+nothing of chance, of parameters, or of each other; `chain` puts them in order.
 """
 
 from __future__ import annotations
@@ -15,71 +15,72 @@ import numpy as np
 from gpt2onnx.errors import Given, ParameterError, shown
 from gpt2onnx.samplers.callbacks import ask
 from gpt2onnx.samplers.candidates import FloatArray, IntArray, bounded, first_of_each
+from gpt2onnx.samplers.changes import Change, SparsePenalty
 
 Penalty = Callable[[IntArray, FloatArray], FloatArray]
 AllowedTokens = Callable[[int, IntArray], Sequence[int] | IntArray]
 
 
+@SparsePenalty
 def logit_bias(
     history: IntArray, logits: FloatArray, *, ids: IntArray, values: FloatArray
-) -> FloatArray:  # [n], [vocab], [k], [k] -> [vocab]
+) -> Change:  # [n], [vocab], [k], [k]
     """Adds `values` to the logits of `ids`: transformers' sequence_bias for single tokens."""
-    biased = logits.copy()
-    biased[ids] = bounded(logits[ids] + values, logits[ids])
-    return biased
+    before = logits[ids]
+    return Change(ids, bounded(before + values, before))
 
 
+@SparsePenalty
 def repetition_penalty(
     history: IntArray, logits: FloatArray, *, penalty: float
-) -> FloatArray:  # [n], [vocab] -> [vocab]
+) -> Change:  # [n], [vocab]
     """Divides the positive logits of the history's tokens by `penalty`, multiplies negative ones.
 
     CTRL, Keskar et al., 1909.05858.
     """
-    penalized = logits.copy()
     seen = logits[history]
-    # A token that occurs twice is written twice, with the same value.
     with np.errstate(over="ignore"):
         changed = np.where(seen < 0, seen * penalty, seen / penalty)
-    penalized[history] = bounded(changed, seen)
-    return penalized
+    return Change(history, bounded(changed, seen))
 
 
+@SparsePenalty
 def frequency_presence_penalty(
     history: IntArray, logits: FloatArray, *, prompt_length: int, frequency: float, presence: float
-) -> FloatArray:  # [n], [vocab] -> [vocab]
+) -> Change | None:  # [n], [vocab]
     """logit - count * frequency - (count > 0) * presence, counted over the generated tokens alone.
 
     OpenAI's definition (API reference, "frequency and presence penalties"), and vLLM's.
     """
-    generated = np.sort(history[prompt_length:])
-    if not len(generated):
-        return logits
-    first = first_of_each(generated).nonzero()[0]
-    counts = np.diff(first, append=len(generated))
-    ids = generated[first]
-    penalized = logits.copy()
-    penalized[ids] -= (counts * frequency + presence).astype(logits.dtype)
-    return penalized
+    ids = history[prompt_length:]
+    if not len(ids):
+        return None
+    if not frequency:  # presence takes the same, however often they come
+        return Change(ids, logits[ids] - logits.dtype.type(presence))
+    ascending = np.sort(ids)
+    first = first_of_each(ascending).nonzero()[0]
+    counts = np.concatenate([first[1:], [len(ids)]]) - first
+    ids = ascending[first]
+    return Change(ids, logits[ids] - (counts * frequency + presence).astype(logits.dtype))
 
 
+@SparsePenalty
 def no_repeat_ngram(
     history: IntArray, logits: FloatArray, *, size: int
-) -> FloatArray:  # [n], [vocab] -> [vocab]
+) -> Change | None:  # [n], [vocab]
     """Forbids each token that would complete an n-gram of `size` that the history already holds."""
     if len(history) < size:
-        return logits
-    ending = history[len(history) - size + 1 :]
+        return None
     followed = np.arange(size - 1, len(history))  # tokens that `size` - 1 others precede
-    if len(ending):
-        followed = followed[history[followed - 1] == ending[-1]]
-    started = history[followed[:, None] + np.arange(1 - size, 0)] == ending  # [followed, size - 1]
-    return forbid(logits, history[followed[started.all(axis=1)]])
+    for back in range(1, size):
+        followed = followed[history[followed - back] == history[-back]]
+    return forbid(history[followed])
 
 
+@SparsePenalty
 def bad_words(
     history: IntArray, logits: FloatArray, *, words: Sequence[IntArray]
-) -> FloatArray:  # [n], [vocab], of each length L: [words, L] -> [vocab]
+) -> Change | None:  # [n], [vocab], of each length L: [words, L]
     """Forbids the last token of each word whose other tokens end the history.
 
     `words` come from `by_length`. transformers overlooks a word of L tokens while the whole history
@@ -90,7 +91,7 @@ def bad_words(
         for group in words
         if group.shape[1] <= len(history) + 1
     ]
-    return forbid(logits, np.concatenate(banned)) if banned else logits
+    return forbid(np.concatenate(banned)) if banned else None
 
 
 def by_length(words: Sequence[Sequence[int]]) -> list[IntArray]:  # of each length L: [words, L]
@@ -99,31 +100,34 @@ def by_length(words: Sequence[Sequence[int]]) -> list[IntArray]:  # of each leng
     return [np.array([w for w in words if len(w) == length], np.int64) for length in lengths]
 
 
+@SparsePenalty
 def suppress(
     history: IntArray, logits: FloatArray, *, ids: IntArray
-) -> FloatArray:  # [n], [vocab], [k] -> [vocab]
+) -> Change | None:  # [n], [vocab], [k]
     """Forbids `ids` at every step."""
-    return forbid(logits, ids)
+    return forbid(ids)
 
 
+@SparsePenalty
 def suppress_at(
     history: IntArray, logits: FloatArray, *, ids: IntArray, length: int
-) -> FloatArray:  # [n], [vocab], [k] -> [vocab]
+) -> Change | None:  # [n], [vocab], [k]
     """Forbids `ids` at the one step whose history is `length` tokens long."""
-    return forbid(logits, ids) if len(history) == length else logits
+    return forbid(ids) if len(history) == length else None
 
 
+@SparsePenalty
 def min_length(
     history: IntArray, logits: FloatArray, *, length: int, eos_token_ids: IntArray
-) -> FloatArray:  # [n], [vocab], [k] -> [vocab]
+) -> Change | None:  # [n], [vocab], [k]
     """Forbids the end tokens until the history is `length` tokens long.
 
     End tokens that the vocabulary doesn't have are passed over: many fine-tunes keep GPT-2's 50256
     beside a small one.
     """
     if len(history) >= length:
-        return logits
-    return forbid(logits, eos_token_ids[eos_token_ids < len(logits)])
+        return None
+    return forbid(eos_token_ids[eos_token_ids < len(logits)])
 
 
 def force_at(
@@ -167,10 +171,6 @@ def prefix_allowed_tokens(
     return masked
 
 
-def forbid(logits: FloatArray, ids: IntArray) -> FloatArray:  # [vocab], [k] -> [vocab]
-    """The logits with those of `ids` at -inf."""
-    if not len(ids):
-        return logits
-    masked = logits.copy()
-    masked[ids] = -np.inf
-    return masked
+def forbid(ids: IntArray) -> Change | None:  # [k]
+    """The logits of `ids` at -inf."""
+    return Change(ids, -np.inf) if len(ids) else None

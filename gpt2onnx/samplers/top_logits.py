@@ -7,6 +7,7 @@ choice costs. Knows nothing of devices, parameters or chance.
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Final, NamedTuple
 
@@ -32,7 +33,7 @@ class TopLogits(NamedTuple):
     @property
     def is_finite(self) -> bool:
         """False for a row with NaN or infinities: the whole row is needed to say so."""
-        return bool(np.isfinite(self.logprobs[0]))
+        return math.isfinite(self.logprobs[0])
 
     def settles(self, count: int) -> bool:
         """Whether the `count` largest, and all ties with the last of them, are among these."""

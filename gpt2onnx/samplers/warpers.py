@@ -17,7 +17,6 @@ import numpy as np
 
 from gpt2onnx.samplers.candidates import LARGEST, Candidates, FloatArray, IntArray, bounded
 from gpt2onnx.samplers.cumulative import reaching
-from gpt2onnx.samplers.logprobs import log_softmax
 
 Warper = Callable[[Candidates], Candidates]
 
@@ -63,7 +62,7 @@ def dynamic_temperature(
     n = np.count_nonzero(candidates.logits > -np.inf)
     if n == 1:
         return candidates
-    logprobs = log_softmax(candidates.logits)
+    logprobs = candidates.logprobs()
     evenness = min(max(_entropy(np.exp(logprobs), logprobs), 0.0) / math.log(n), 1.0)
     t = low + (high - low) * evenness**exponent
     return temperature(candidates, t=max(t, LOWEST_TEMPERATURE))
@@ -108,6 +107,10 @@ def top_p(candidates: Candidates, *, p: float) -> Candidates:  # [n] -> [kept]
         return candidates
     falling, weights = _falling(candidates.logits)
     last = reaching(weights, p, "left")
+    if last + 1 == len(falling):
+        return candidates
+    if falling[last + 1] < falling[last]:
+        return candidates.where(candidates.logits >= falling[last])
     keep = candidates.logits > falling[last]
     equal = np.flatnonzero(candidates.logits == falling[last])
     keep[equal[: last + 1 - np.count_nonzero(keep)]] = True
@@ -119,7 +122,7 @@ def min_p(candidates: Candidates, *, p: float) -> Candidates:  # [n] -> [kept]
     if p == 0:
         return candidates
     # p_i >= p * p_max, in logarithms: no softmax needed.
-    return candidates.where(candidates.logits - candidates.logits.max() >= math.log(p))
+    return candidates.where(candidates.below >= math.log(p))
 
 
 def typical_p(candidates: Candidates, *, p: float) -> Candidates:  # [n] -> [kept]
@@ -129,7 +132,7 @@ def typical_p(candidates: Candidates, *, p: float) -> Candidates:  # [n] -> [kep
     """
     if p == 1:
         return candidates
-    distance = log_softmax(candidates.logits)
+    distance = candidates.logprobs()
     probabilities = np.exp(distance)
     distance += _entropy(probabilities, distance)
     np.abs(distance, out=distance)
@@ -146,7 +149,7 @@ def eta_cutoff(candidates: Candidates, *, epsilon: float) -> Candidates:  # [n] 
 
     Hewitt et al., 2210.15191.
     """
-    logprobs = log_softmax(candidates.logits)
+    logprobs = candidates.logprobs()
     probabilities = np.exp(logprobs)
     eta = min(epsilon, math.sqrt(epsilon) * math.exp(-_entropy(probabilities, logprobs)))
     return _at_least(candidates, probabilities, eta)
@@ -190,7 +193,7 @@ def top_a(candidates: Candidates, *, a: float) -> Candidates:  # [n] -> [kept]
 
     BlinkDL's (RWKV-LM, "The top-a sampling method"). The better the best one, the stricter.
     """
-    best = 1 / float(np.exp(candidates.logits - candidates.logits.max()).sum())
+    best = 1 / float(candidates.weights.sum())
     return min_p(candidates, p=a * best)
 
 
@@ -210,12 +213,13 @@ def _falling(logits: FloatArray) -> tuple[FloatArray, FloatArray]:  # [n] -> [n]
 
 def _furthest(distances: FloatArray, weights: FloatArray, p: float) -> float:  # [n], [n]
     """The distance up to which the weights reach the share `p` of all."""
-    inside, missing = np.arange(len(distances)), p * float(weights.sum(dtype=np.float64))
+    missing = p * float(weights.sum(dtype=np.float64))
     if len(distances) > _BINS:
         inside, missing = _border(distances, weights, p)
-    inside = inside[distances[inside].argsort()]
-    last = weights[inside].cumsum(dtype=np.float64).searchsorted(missing)
-    return float(distances[inside[min(int(last), len(inside) - 1)]])
+        distances, weights = distances[inside], weights[inside]
+    order = distances.argsort()
+    last = weights[order].astype(np.float64).cumsum().searchsorted(missing)
+    return float(distances[order[min(int(last), len(order) - 1)]])
 
 
 def _border(

@@ -12,6 +12,7 @@ import numpy as np
 
 from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.samplers.candidates import Candidates, FloatArray, IntArray, as_candidates
+from gpt2onnx.samplers.chain.penalized import Penalized
 from gpt2onnx.samplers.chain.shortcut import AtHand, Shortcut
 from gpt2onnx.samplers.chain.steps import (
     compose_penalties,
@@ -21,7 +22,7 @@ from gpt2onnx.samplers.chain.steps import (
     penalty_steps,
     warper_steps,
 )
-from gpt2onnx.samplers.draw import categorical, copied, greedy, ranked
+from gpt2onnx.samplers.draw import categorical_place, copied, greedy, ranked
 from gpt2onnx.samplers.logprobs import token_logprob
 from gpt2onnx.samplers.mirostat import Mirostat
 from gpt2onnx.samplers.params import GenerationParams
@@ -73,7 +74,7 @@ class Sampler:
         self._largest_token = self.params.largest_token
         steps = penalty_steps(self.params, prompt_length, sequence_index)
         penalties = [*steps, constraint] if constraint else [*steps]
-        self._penalize = compose_penalties(penalties)
+        self._penalties = compose_penalties(penalties)
         self._mirostat = _mirostat(self.params)
         warpers = list(warper_steps(self.params, rng, self._mirostat))
         self._warp, self._shortcut = compose_warpers(warpers), Shortcut(warpers)
@@ -116,13 +117,14 @@ class Sampler:
         """
         if top is not None and not top.is_finite:
             top = None  # the whole row says what is wrong
-        changed = self._penalized(history, logits)
+        penalized = self._penalized(history, logits)
         choose = self._drawn if self.params.do_sample else self._greedy
-        return choose(logits, changed, top)
+        return choose(logits, penalized, top)
 
     def _greedy(
-        self, logits: FloatArray, changed: FloatArray, top: TopLogits | None
-    ) -> Choice:  # [vocab], [vocab] after penalties, or both [0]
+        self, logits: FloatArray, penalized: Penalized, top: TopLogits | None
+    ) -> Choice:  # [vocab], or [0] where penalties changed nothing
+        changed = penalized.logits
         if not len(changed) and top:
             best = top.best()
             return Choice(greedy(best), logprob := float(top.logprobs[0]), logprob, best)
@@ -132,7 +134,7 @@ class Sampler:
         logprob = top.logprob(token, logits) if top else token_logprob(logits, token)
         if changed is logits:
             return Choice(token, logprob, logprob, changed)
-        at_hand = AtHand.of(top, logits, changed) if top else None
+        at_hand = AtHand.of(top, logits, penalized) if top else None
         if top and at_hand and (total := at_hand.total(self.temperature)):
             processed = float(changed[token] - top.logits[0]) - math.log(total)
         else:
@@ -140,22 +142,26 @@ class Sampler:
         return Choice(token, logprob, processed, changed)
 
     def _drawn(
-        self, logits: FloatArray, changed: FloatArray, top: TopLogits | None
-    ) -> Choice:  # [vocab], [vocab] after penalties, or both [0]
-        candidates = self._shortcut.candidates(top, logits, changed) if top else None
+        self, logits: FloatArray, penalized: Penalized, top: TopLogits | None
+    ) -> Choice:  # [vocab], or [0] where penalties changed nothing
+        candidates = self._shortcut.candidates(top, logits, penalized) if top else None
         if candidates is None:
-            candidates = self._warp(Candidates.of(changed))
+            candidates = self._warp(Candidates.of(penalized.logits))
         sums = None
         if top and self._takes_all and len(candidates.ids) == len(logits):  # nothing is ruled out
             sums = top.sums
-        token = categorical(candidates, self._rng, sums)
-        place = int(np.searchsorted(candidates.ids, token))
+        place = categorical_place(candidates, self._rng, sums)
+        token = int(candidates.ids[place])
         if self._mirostat:
             self._mirostat.observe(float(candidates.logits[place]))
         logprob = top.logprob(token, logits) if top else token_logprob(logits, token)
         if self._takes_all and self.temperature == 1:
             return Choice(token, logprob, logprob, candidates)
-        return Choice(token, logprob, token_logprob(candidates.logits, place, sums), candidates)
+        if sums is not None:
+            processed = token_logprob(candidates.logits, place, sums)
+        else:
+            processed = candidates.logprob(place)
+        return Choice(token, logprob, processed, candidates)
 
     def alternative(self, history: IntArray, logits: FloatArray, rank: int) -> Choice:
         """The (rank+1)-th most probable token, after penalties, before warpers.
@@ -171,7 +177,7 @@ class Sampler:
             )
         token = ranked(candidates, rank)
         place = int(np.searchsorted(candidates.ids, token))
-        processed = token_logprob(candidates.logits, place)
+        processed = candidates.logprob(place)
         return Choice(token, token_logprob(logits, token), processed, candidates)
 
     def candidates(self, history: IntArray, logits: FloatArray) -> Candidates:
@@ -184,14 +190,12 @@ class Sampler:
 
     def _possible(self, history: IntArray, logits: FloatArray) -> Candidates:  # [n], [vocab]
         """What penalties leave."""
-        return Candidates.of(self._penalized(history, logits))
+        return Candidates.of(self._penalized(history, logits).logits)
 
-    def _penalized(
-        self, history: IntArray, logits: FloatArray
-    ) -> FloatArray:  # [n], [vocab] -> [vocab]
+    def _penalized(self, history: IntArray, logits: FloatArray) -> Penalized:  # [n], [vocab]
         if self._largest_token >= len(logits) > 0:
             self.params.check_vocabulary(len(logits))
-        return self._penalize(history, logits)
+        return self._penalties.on(history, logits)
 
 
 def _check_constraint(params: GenerationParams, constraint: Penalty | None) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
 from gpt2onnx.samplers import warpers
-from gpt2onnx.samplers.candidates import LARGEST, Candidates, FloatArray, IntArray, first_of_each
+from gpt2onnx.samplers.candidates import LARGEST, Candidates, FloatArray, IntArray, distinct
+from gpt2onnx.samplers.chain.penalized import Penalized
 from gpt2onnx.samplers.chain.steps import compose_warpers
 from gpt2onnx.samplers.top_logits import ALL, TopLogits
 from gpt2onnx.samplers.warpers import Warper
@@ -29,35 +30,42 @@ _MOST_MOVED = 2048
 _LEAST_LEFT = 1e-2
 
 
-class AtHand(NamedTuple):
+class AtHand:
     """What is known of a row [vocab] without looking closely at all of it.
 
-    `changed` are the logits after penalties, which are the logits themselves where there are none,
-    and then both may be [0]. `moved` are the tokens whose logits are others: no other token that
-    isn't in the `top` has more than the last of it.
+    `candidates` are the `top` and whatever else penalties may have moved, with what they made of
+    them: no other token has more than the last of the top.
     """
 
-    top: TopLogits
-    logits: FloatArray  # [vocab]
-    changed: FloatArray  # [vocab]
-    moved: IntArray  # [moved]
+    def __init__(
+        self, top: TopLogits, candidates: Candidates, before: FloatArray, after: FloatArray
+    ) -> None:
+        """Of what penalties may have moved: the logits before and after, both [n]."""
+        self.top, self.candidates = top, candidates
+        self._before, self._after = before, after
 
     @classmethod
-    def of(cls, top: TopLogits, logits: FloatArray, changed: FloatArray) -> AtHand | None:
-        """None where penalties moved too many, as what allows only few tokens does."""
-        if changed is logits:
-            return cls(top, logits, changed, _NONE)
-        moved = np.flatnonzero(changed != logits)
-        return cls(top, logits, changed, moved) if len(moved) <= _MOST_MOVED else None
+    def of(cls, top: TopLogits, logits: FloatArray, penalized: Penalized) -> AtHand | None:
+        """None where penalties moved too many, as what allows only few tokens does.
 
-    def candidates(self) -> Candidates:
-        """The largest, and whatever else penalties moved, with what they made of them."""
-        if not len(self.moved):
-            return self.top.candidates()
-        ids = np.sort(np.concatenate([self.top.ids, self.moved]))
-        ids = ids[first_of_each(ids)]
-        candidates = Candidates(ids, self.changed[ids])
-        return candidates.where(candidates.logits > -np.inf)
+        `logits` are those before penalties, [vocab], or [0] where there are no penalties.
+        """
+        changed, touched = penalized
+        if changed is logits:
+            return cls(top, top.candidates(), _NONE, _NONE)
+        if touched is None or sum(map(len, touched)) > _MOST_MOVED:
+            touched = [np.flatnonzero(changed != logits)]
+            if len(touched[0]) > _MOST_MOVED:
+                return None
+        ids = distinct(np.concatenate([top.ids, *touched]))
+        after = changed[ids]
+        return cls(top, Candidates(ids, after).where(after > -np.inf), logits[ids], after)
+
+    @cached_property
+    def moved(self) -> IntArray:  # [moved]
+        """Where among those penalties did."""
+        moved: IntArray = (self._before != self._after).nonzero()[0]
+        return moved
 
     def total(self, temperature: float) -> float | None:
         """The sum of exp((logit - the top's largest) / temperature) over all tokens, if known.
@@ -70,13 +78,13 @@ class AtHand(NamedTuple):
         with np.errstate(over="ignore"):  # what penalties raised may have all there is
             before, after = (
                 float(np.exp((some - self.top.logits[0]) / temperature, dtype=np.float64).sum())
-                for some in (self.logits[self.moved], self.changed[self.moved])
+                for some in (self._before[self.moved], self._after[self.moved])
             )
         left = total - before + after
         return left if _LEAST_LEFT * (total + after) < left < np.inf else None
 
 
-_NONE = np.empty(0, np.int64)
+_NONE = np.empty(0, np.float32)
 
 
 class Shortcut:
@@ -99,19 +107,15 @@ class Shortcut:
         self._rest = compose_warpers(steps[1:])
 
     def candidates(
-        self, top: TopLogits, logits: FloatArray, changed: FloatArray
+        self, top: TopLogits, logits: FloatArray, penalized: Penalized
     ) -> Candidates | None:
-        """What the chain leaves of a row; None where the whole row has to be asked.
-
-        `changed` are the logits [vocab] after penalties.
-        """
-        at_hand = AtHand.of(top, logits, changed) if self._filter else None
+        """What the chain leaves of a row [vocab]; None where the whole row has to be asked."""
+        at_hand = AtHand.of(top, logits, penalized) if self._filter else None
         if self._filter is None or at_hand is None:
             return None
-        candidates = at_hand.candidates()
-        if not len(candidates.ids):  # all of them are forbidden
+        if not len(at_hand.candidates.ids):  # all of them are forbidden
             return None
-        kept = self._filter(at_hand, candidates, self._heat(candidates), self.temperature)
+        kept = self._filter(at_hand, self._heat(at_hand.candidates), self.temperature)
         return None if kept is None else self._rest(kept)
 
 
@@ -128,8 +132,8 @@ def _split(steps: Sequence[Warper]) -> tuple[partial[Candidates] | None, Sequenc
 def _filter(step: Warper) -> partial[Candidates | None] | None:
     """How a chain's first filter works on what is at hand, where it does.
 
-    It takes that, its candidates before and after the temperature, and the temperature; it gives
-    what it keeps, or None where not all of that is at hand.
+    It takes that, its candidates after the temperature, and the temperature; it gives what it
+    keeps, or None where not all of that is at hand.
     """
     ways: dict[Any, Callable[..., Candidates | None]] = {
         warpers.top_k: _top_k,
@@ -142,23 +146,20 @@ def _filter(step: Warper) -> partial[Candidates | None] | None:
 
 
 def _top_k(
-    at_hand: AtHand,
-    candidates: Candidates,
-    heated: Candidates,
-    temperature: float,
-    *,
-    k: int = warpers.DEFAULT_TOP_K,
+    at_hand: AtHand, heated: Candidates, temperature: float, *, k: int = warpers.DEFAULT_TOP_K
 ) -> Candidates | None:
     """The k largest and their equals, where all else is below them."""
-    logits = candidates.logits
+    logits = at_hand.candidates.logits
     if k > len(logits):
         return None
-    smallest = np.partition(logits, len(logits) - k)[len(logits) - k]
-    return warpers.top_k(heated, k=k) if at_hand.top.is_below(smallest) else None
+    smallest = logits.argpartition(len(logits) - k)[len(logits) - k]
+    if not at_hand.top.is_below(logits[smallest]):
+        return None
+    return heated.where(heated.logits >= heated.logits[smallest])
 
 
 def _min_p(
-    at_hand: AtHand, candidates: Candidates, heated: Candidates, temperature: float, *, p: float
+    at_hand: AtHand, heated: Candidates, temperature: float, *, p: float
 ) -> Candidates | None:
     """The tokens near the best one, where all else is further from it."""
     last = at_hand.top.logits[-1] / temperature
@@ -167,7 +168,7 @@ def _min_p(
 
 
 def _top_p(
-    at_hand: AtHand, candidates: Candidates, heated: Candidates, temperature: float, *, p: float
+    at_hand: AtHand, heated: Candidates, temperature: float, *, p: float
 ) -> Candidates | None:
     """The fewest most probable tokens that reach `p` of the whole row, where these do."""
     total = at_hand.total(temperature)
@@ -176,7 +177,7 @@ def _top_p(
     top = at_hand.top
     falling = np.sort(heated.logits)[::-1]
     reached = np.exp(falling - top.logits[0] / temperature, dtype=np.float64).cumsum()
-    last = int(np.searchsorted(reached, p * total))
+    last = int(reached.searchsorted(p * total))
     if last == len(falling) or np.count_nonzero(falling == falling[last]) > 1:
         return None  # of equals the lowest ids stay: temperature may have made others equal, too
     if len(at_hand.moved) and falling[last] - top.logits[-1] / temperature < _MARGIN:

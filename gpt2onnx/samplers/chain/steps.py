@@ -14,7 +14,8 @@ import numpy as np
 
 from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.samplers import penalties
-from gpt2onnx.samplers.candidates import LARGEST, Candidates, FloatArray, IntArray
+from gpt2onnx.samplers.candidates import LARGEST, Candidates, IntArray
+from gpt2onnx.samplers.chain.penalized import Penalties
 from gpt2onnx.samplers.dry import dry
 from gpt2onnx.samplers.mirostat import Mirostat
 from gpt2onnx.samplers.params import PARAMETERS, GenerationParams
@@ -144,16 +145,9 @@ def given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def compose_penalties(steps: Iterable[Penalty]) -> Penalty:
+def compose_penalties(steps: Iterable[Penalty]) -> Penalties:
     """One penalty that applies all in turn."""
-    chain = tuple(steps)
-
-    def penalize(history: IntArray, logits: FloatArray) -> FloatArray:  # [n], [vocab] -> [vocab]
-        for step in chain:
-            logits = step(history, logits)
-        return logits
-
-    return penalize
+    return Penalties(steps)
 
 
 def compose_warpers(steps: Iterable[Warper]) -> Warper:
