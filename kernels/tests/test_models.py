@@ -104,6 +104,13 @@ def test_steps_and_chunks_have_the_prompts_bits(kind: str, folders: dict[str, Pa
     assert reads.prefill(decoder, last, IDS).tobytes() == whole[-1].tobytes()
 
 
+def test_a_text_that_is_scored_has_the_bits_of_writing_it(folders: dict[str, Path]) -> None:
+    model = opened(folders["fp32 float"])
+    written = model.generate("abcabc", max_new_tokens=30, eos_token_id=[])
+    scored = model.score(written.prompt_token_ids + written.token_ids, add_bos=False)
+    assert scored.logprobs[-30:] == written.logprobs
+
+
 def test_rows_do_not_meet_and_keep_no_order(folders: dict[str, Path]) -> None:
     decoder = opened(folders["int8 float"]).decoder
     rows = [decoder.new_row() for _ in range(4)]
