@@ -7,7 +7,6 @@ runs as it does with graph="onnx".
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,16 +88,6 @@ def chosen_kernels(folder: ModelFolder, graph: str, provider: str) -> Kernels | 
             name=KERNELS_GRAPH,
         )
     return installed_kernels()
-
-
-def with_graph(
-    folder: ModelFolder, graph: str, provider: str
-) -> tuple[ModelFolder, Kernels | None]:
-    """A folder with the graph that it is opened with, and what that needs. Raises the same."""
-    kernels = chosen_kernels(folder, graph, provider)
-    if kernels is None:
-        return folder, None
-    return replace(folder, graph=folder.path / KERNELS_GRAPH), kernels
 
 
 def _installed() -> Kernels | None:
