@@ -202,7 +202,9 @@ def test_profile_and_inspect_show_them(
 
 
 def test_a_comparison_tells_where_they_ran(folders: dict[str, Path]) -> None:
-    found = measure_placement(a_job("placement", folder=str(folders["int8 float"])))
+    found = measure_placement(
+        a_job("placement", folder=str(folders["int8 float"]), graph="kernels")
+    )
     assert found.ran == Ran("cpu", share=1.0, copies=0, captured=False)
     assert found.nodes["cpu"]["Attention"] == 2  # its layers
     assert "GroupQueryAttention" not in found.nodes["cpu"]

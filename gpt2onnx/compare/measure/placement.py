@@ -37,7 +37,7 @@ def measure(job: Job) -> Placement:
 
     Raises as opening a model does; ProviderError where CUDA graphs are asked for and none is made.
     """
-    chosen = choose_graph(open_folder(job.folder), "auto", job.provider)
+    chosen = choose_graph(open_folder(job.folder), job.graph, job.provider)
     with tempfile.TemporaryDirectory(dir=job.work) as place:
         session = chosen.open(
             job.provider,

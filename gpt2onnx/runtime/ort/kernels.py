@@ -71,7 +71,7 @@ def chosen_kernels(folder: ModelFolder, graph: str, provider: str) -> Kernels | 
         return None
     there = (folder.path / KERNELS_GRAPH).is_file()
     if graph == "auto":
-        return _installed() if there and first_preferred(provider).runs_kernels else None
+        return usable_kernels() if there and first_preferred(provider).runs_kernels else None
     if not first_preferred(provider).runs_kernels:
         raise ParameterError(
             Given("graph", "kernels"),
@@ -90,7 +90,8 @@ def chosen_kernels(folder: ModelFolder, graph: str, provider: str) -> Kernels | 
     return installed_kernels()
 
 
-def _installed() -> Kernels | None:
+def usable_kernels() -> Kernels | None:
+    """The kernels of this machine, if it has any."""
     try:
         return installed_kernels()
     except InstallationError:  # optional: doctor tells what is missing
