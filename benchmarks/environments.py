@@ -5,6 +5,7 @@ An installation that takes longer than it is given is ended, with all that it st
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -24,7 +25,10 @@ class InstallError(Exception):
 
 @dataclass(frozen=True)
 class Environment:
-    """What to install. `beside` are folders that run from where they are and count as installed."""
+    """What to install. `beside` are folders that run from where they are and count as installed.
+
+    `built` are projects' folders, built into it, and anew where a file in them has changed.
+    """
 
     name: str
     requirements: tuple[str, ...]
@@ -33,6 +37,7 @@ class Environment:
     # To be removed again: what is required by name only, and breaks the rest.
     without: tuple[str, ...] = ()
     beside: tuple[Path, ...] = ()
+    built: tuple[Path, ...] = ()
 
     def python(self, folder: Path) -> Path:
         return folder / self.name / "bin" / "python"
@@ -52,7 +57,8 @@ class Environment:
         variables = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", **self.variables}
         if self.variables:  # what pip has built before, and keeps, it built otherwise
             variables["PIP_CACHE_DIR"] = str((folder / "builds").resolve())
-        run(self._pip(folder, "install", *self.requirements), seconds, variables)
+        projects = map(str, self.built)
+        run(self._pip(folder, "install", *self.requirements, *projects), seconds, variables)
         if self.without:
             run(self._pip(folder, "uninstall", "--yes", *self.without), seconds, variables)
         made = self._description() | {"bytes": folder_size(place) - bare}
@@ -68,10 +74,12 @@ class Environment:
 
     def _description(self) -> dict[str, object]:
         fields = asdict(self)
-        return {name: fields[name] for name in ("requirements", "variables", "without")} | {
+        told: dict[str, object] = {
+            **{name: fields[name] for name in ("requirements", "variables", "without")},
             "requirements": list(self.requirements),
             "without": list(self.without),
         }
+        return told | ({"built": [*map(_digest, self.built)]} if self.built else {})
 
     def _record(self, folder: Path) -> dict[str, object] | None:
         """How it was made; None where it wasn't, or only in part."""
@@ -81,6 +89,13 @@ class Environment:
         made: dict[str, object] = json.loads(file.read_text())
         del made["bytes"]
         return made
+
+
+def _digest(project: Path) -> str:
+    """Changes when a file of a project's folder does."""
+    files = sorted(path for path in project.rglob("*") if path.is_file())
+    told = [(str(path.relative_to(project)), path.read_bytes()) for path in files]
+    return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
 def folder_size(folder: Path) -> int:

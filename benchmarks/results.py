@@ -117,6 +117,21 @@ class Bar:
         return float(variant["figures"][self.figure]["median"])
 
 
+# What is to be reached with gpt2onnx-kernels, on processors with VNNI.
+KERNELS_BARS = (
+    Bar("decode at 32, int8-kernels", "decode_32_ms", ("int8-kernels",), 1.4),
+    Bar("decode at 32, int4-kernels", "decode_32_ms", ("int4-kernels",), 1.4, least_bits=4),
+    Bar("decode at 32, fp32-kernels", "decode_32_ms", ("fp32-kernels",), 1.1, least_bits=32),
+    Bar("decode at 512, int8-kernels", "decode_512_ms", ("int8-kernels",), 1.4),
+    Bar("decode at 900, int8-kernels", "decode_900_ms", ("int8-kernels", "int8-kv8-kernels"), 1.5),
+    Bar("prompt of 512, int8-kernels", "prompt_512_ms", ("int8-kernels",), 1.15),
+    Bar("prompt of 512, fp32-kernels", "prompt_512_ms", ("fp32-kernels",), 1.3, least_bits=32),
+    Bar("batch of 8, int8-kernels", "batch_8_tokens_per_s", ("int8-kernels",), 1.4),
+    Bar("batch of 8, fp32-kernels", "batch_8_tokens_per_s", ("fp32-kernels",), 1.3, least_bits=32),
+    Bar("batch of 32, int8-kernels", "batch_32_tokens_per_s", ("int8-kernels",), 1.4),
+    Bar("process start to first token, int8-kernels", "first_token_s", ("int8-kernels",), 1.0),
+    Bar("resident memory, int8-kernels", "resident_mb", ("int8-kernels",), limit=200.0),
+)
 KV8 = ("int8-kv8", "int8-dynamic-kv8")
 BARS = (
     Bar("decode at 32, int8-dynamic", "decode_32_ms", ("int8-dynamic",), 2.3),
@@ -134,4 +149,5 @@ BARS = (
     Bar("resident memory while generating, int8", "resident_mb", ("int8",), limit=200.0),
     Bar("peak memory, int8", "peak_mb", ("int8",)),
     Bar("installed size, int8", "installed_mb", ("int8",)),
+    *KERNELS_BARS,
 )

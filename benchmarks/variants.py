@@ -10,7 +10,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.environments import Environment
@@ -101,6 +101,7 @@ LLAMA = Environment("llama-cpp", ("llama-cpp-python==0.3.36",), llama_build())
 LLAMA_CONVERT = Environment(
     "llama-cpp-convert", (*LLAMA.requirements, "gguf==0.19.0", "safetensors==0.8.0"), llama_build()
 )
+KERNELS_ENV = replace(OURS_ENV, name=f"{OURS}-kernels", built=(ROOT / "kernels",))
 GENAI = Environment(
     "genai",
     ("onnxruntime-genai==0.18.0", "onnxruntime==1.31.1", "numpy==2.4.6", TOKENIZERS),
@@ -117,23 +118,30 @@ PRECISIONS: dict[str, dict[str, Any]] = {
     "int8-kv8": {"precision": "int8", "kv_cache": "int8"},
     "int8-dynamic-kv8": {"precision": "int8-dynamic", "kv_cache": "int8"},
 }
+# These again, on the graph of gpt2onnx-kernels' operators that their folders have as well.
+KERNELS = "-kernels"
+PRECISIONS |= {name + KERNELS: PRECISIONS[name] for name in ("fp32", "int8", "int4", "int8-kv8")}
 BITS = {"fp32": 32, "fp16": 16, "int4": 4}
 GENERATE = (
     *("-m", OURS, "generate", "{text}", "--model", "{folder}"),
-    *("--max-new-tokens", "1", "--threads", "{threads}", "--provider", "cpu"),
+    *("--max-new-tokens", "1", "--threads", "{threads}", "--provider", "cpu", "--graph"),
 )
 
 
 def ours(name: str) -> Variant:
-    """gpt2onnx in a precision of PRECISIONS."""
+    """gpt2onnx in a precision of PRECISIONS, on one of its folder's graphs."""
+    precision = name.removesuffix(KERNELS)
+    on_kernels = precision != name
+    graph = "kernels" if on_kernels else "onnx"
     return Variant(
         f"{OURS} {name}",
         f"benchmarks.peers.{OURS}",
-        BITS.get(name, 8),
-        OURS_ENV,
+        BITS.get(precision, 8),
+        KERNELS_ENV if on_kernels else OURS_ENV,
         OURS_EXPORT,
         PRECISIONS[name],
-        first_token=GENERATE,
+        options={"graph": graph},
+        first_token=(*GENERATE, graph),
     )
 
 

@@ -98,9 +98,10 @@ speculative decoding.
 
 A draft for greedy decoding is to foresee what its target writes. So the target wrote
 {samples:,} texts of 257 tokens, each behind a piece of the training documents of up to 128: its
-most likely tokens, one after the other. The draft learned from those alone, by their cross-entropy; it began with layers of
-the target, narrowed. It is measured on what the target writes behind pieces of the held-out
-modules. AdamW, peak learning rate {rate}, warm-up and cosine, weight decay 0.1.
+most likely tokens, one after the other. The draft learned from those alone, by their cross-entropy;
+it began with layers of the target, narrowed. It is measured on what the target writes behind
+pieces of the held-out modules. AdamW, peak learning rate {rate}, warm-up and cosine, weight decay
+0.1.
 
 It is a draft, and no model for itself: of what people wrote it knows little. `gpt2onnx distill`
 makes such a student of any GPT-2 (docs/distill.md).

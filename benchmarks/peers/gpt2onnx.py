@@ -22,12 +22,15 @@ def convert(checkpoint: Path, folder: Path, **options: Any) -> None:
 
 
 class Engine(Base):
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int, graph: str) -> None:
         import gpt2onnx
 
-        self.model = gpt2onnx.load(folder, provider="cpu", threads=threads)
+        self.model = gpt2onnx.load(folder, provider="cpu", threads=threads, graph=graph)
         self.decoder = self.model.decoder
         self.rows: list[Any] = []
+
+    def settings(self) -> dict[str, str]:
+        return {"runs on": self.model.session.choice}
 
     def prompt(self, ids: Ids, room: int) -> Logits:
         for row in self.rows:

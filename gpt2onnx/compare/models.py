@@ -15,7 +15,7 @@ from typing import Protocol
 from gpt2onnx.compare.record.grid import CPU, REFERENCE, Configuration
 from gpt2onnx.compare.runtimes.table import RUNTIMES
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.runtime.folder.model_folder import ModelFolder, open_folder
+from gpt2onnx.runtime.folder.model_folder import KERNELS_GRAPH, ModelFolder, open_folder
 from gpt2onnx.runtime.ort.provider import export_device
 
 # What a config.json says of a model's shape, whoever exported it and in whatever precision.
@@ -58,6 +58,7 @@ class Exported:
     identity: str
     export: Export
     reference: Configuration = REFERENCE
+    kernels: tuple[str, ...] = ()  # the precisions whose folders for the CPU have their graph
 
     def folder(self, configuration: Configuration) -> Path:
         precision = configuration.precision
@@ -89,6 +90,12 @@ class Given:
     @property
     def precisions(self) -> tuple[str, ...]:
         return tuple(self._folders)
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """The precisions whose folders have the kernels' graph."""
+        folders = self._folders.items()
+        return tuple(name for name, each in folders if (each.path / KERNELS_GRAPH).is_file())
 
     def folder(self, configuration: Configuration) -> Path:
         return self._folders[configuration.precision].path

@@ -66,6 +66,7 @@ class Ours:
                     kind=kind,
                     folder=str(folder),
                     provider=configuration.provider,
+                    graph=configuration.graph or "onnx",
                     threads=self._grid.threads,
                     tf32=self._grid.tf32,
                     cuda_graph=self._grid.cuda_graph,

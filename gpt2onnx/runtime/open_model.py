@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ import tokenizers
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import Advised, ModelFolderError, ProviderError
+from gpt2onnx.runtime.chosen_graph import choose_graph
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.flat import FlatDecoder
 from gpt2onnx.runtime.decoder.fused import FusedDecoder
@@ -24,9 +24,8 @@ from gpt2onnx.runtime.decoder.portable import PortableDecoder
 from gpt2onnx.runtime.decoder.protocol import Decoder
 from gpt2onnx.runtime.folder.model_folder import ModelFolder, open_folder
 from gpt2onnx.runtime.machine.memory import give_back_memory
-from gpt2onnx.runtime.ort.kernels import with_graph
 from gpt2onnx.runtime.ort.provider import CPU, Provider
-from gpt2onnx.runtime.ort.session import Session, create, open_session
+from gpt2onnx.runtime.ort.session import Session, create
 from gpt2onnx.runtime.ort.startup_cache import StartupCache
 from gpt2onnx.tokenizer.file import (
     largest_id,
@@ -65,8 +64,9 @@ def open_model(
 
     `beside` is something else to do while ONNX Runtime is at work.
     """
-    opened, kernels = with_graph(open_folder(folder), graph, provider)
-    startup_cache = startup_cache and not kernels  # they pack for themselves
+    chosen = choose_graph(open_folder(folder), graph, provider)
+    opened = chosen.folder
+    startup_cache = startup_cache and not chosen.kernels  # they pack for themselves
     tokenizer = cache(partial(open_tokenizer, opened))
     largest = opened.check_once(lambda: largest_token_id(opened, tokenizer))
     startup = StartupCache(opened, partial(first_logits, opened))
@@ -77,17 +77,13 @@ def open_model(
         time.sleep(max(0.0, began + HEAD_START - time.perf_counter()))
         tokenizer()
 
-    session = open_session(
-        opened.graph,
+    session = chosen.open(
         provider,
         provider_options,
         threads,
         meanwhile=meanwhile,
-        operators=kernels and kernels.library,
         create=startup.create if startup_cache else create,
     )
-    if kernels:
-        session = replace(session, choice=f"{session.choice}; {kernels.name} kernels")
     decoder = open_decoder(opened, session)
     if largest >= decoder.vocab_size:
         found = largest_id(tokenizer())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gpt2onnx_kernels
 import onnxruntime
+import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -58,13 +58,11 @@ class Operator:
         options.intra_op_num_threads = threads
         options.log_severity_level = 4
         options.register_custom_ops_library(str(gpt2onnx_kernels.library()))
-        os.environ[gpt2onnx_kernels.KERNELS_VARIABLE] = kernels
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(gpt2onnx_kernels.KERNELS_VARIABLE, kernels)
             self.session = onnxruntime.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
-        finally:
-            del os.environ[gpt2onnx_kernels.KERNELS_VARIABLE]
 
     def __call__(self, **inputs: Array) -> Array:
         """The first output; inputs that aren't given are those that the operator was made with."""

@@ -120,6 +120,13 @@ def test_a_cache_of_halves_is_half_as_large_and_hardly_seen(folders: dict[str, P
     assert today.cache.shape.dtype == np.float32
 
 
+def test_a_text_that_is_scored_has_the_bits_of_writing_it(folders: dict[str, Path]) -> None:
+    model = opened(folders["fp32 float"])
+    written = model.generate("abcabc", max_new_tokens=30, eos_token_id=[])
+    scored = model.score(written.prompt_token_ids + written.token_ids, add_bos=False)
+    assert scored.logprobs[-30:] == written.logprobs
+
+
 def test_rows_do_not_meet_and_keep_no_order(folders: dict[str, Path]) -> None:
     decoder = opened(folders["int8 float"]).decoder
     rows = [decoder.new_row() for _ in range(4)]
@@ -211,7 +218,9 @@ def test_profile_and_inspect_show_them(
 
 
 def test_a_comparison_tells_where_they_ran(folders: dict[str, Path]) -> None:
-    found = measure_placement(a_job("placement", folder=str(folders["int8 float"])))
+    found = measure_placement(
+        a_job("placement", folder=str(folders["int8 float"]), graph="kernels")
+    )
     assert found.ran == Ran("cpu", share=1.0, copies=0, captured=False)
     assert found.nodes["cpu"]["Attention"] == 2  # its layers
     assert "GroupQueryAttention" not in found.nodes["cpu"]

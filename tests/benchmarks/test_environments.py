@@ -64,3 +64,17 @@ def test_packages_that_run_from_where_they_are_count(tmp_path: Path) -> None:
     record.write_text(json.dumps({"bytes": 1000}))
     beside = Environment("here", (), beside=(tmp_path / "package",))
     assert beside.installed_mb(tmp_path) == 0.002
+
+
+def test_what_is_built_from_a_folder_is_made_again_when_the_folder_changed(tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    source = tmp_path / "project" / "a.cpp"
+    source.write_text("int a;")
+    record = tmp_path / "here" / "made.json"
+    record.parent.mkdir()
+    environment = Environment("here", (), built=(source.parent,))
+    record.write_text(json.dumps(environment._description() | {"bytes": 0}))
+    environment.make(tmp_path)
+    assert record.exists()
+    source.write_text("int b;")
+    assert environment._description() != environment._record(tmp_path)

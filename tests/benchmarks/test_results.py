@@ -82,6 +82,16 @@ def test_bars_name_precisions_that_there_are() -> None:
     assert {name for bar in BARS for name in bar.ours} <= set(PRECISIONS)
 
 
+def test_the_kernels_rows_stand_beside_todays() -> None:
+    today, beside = ours("int8"), ours("int8-kernels")
+    assert (today.name, beside.name) == ("gpt2onnx int8", "gpt2onnx int8-kernels")
+    assert (today.options, beside.options) == ({"graph": "onnx"}, {"graph": "kernels"})
+    assert (today.first_token[-1], beside.first_token[-1]) == ("onnx", "kernels")
+    assert (today.convert, today.bits) == (beside.convert, beside.bits)
+    assert today.environment.requirements == beside.environment.requirements
+    assert (ours("fp32-kernels").bits, ours("int4-kernels").bits) == (32, 4)
+
+
 def test_every_variant_has_a_name_and_a_folder_of_its_own() -> None:
     variants: list[Variant] = [*others(), *map(ours, PRECISIONS)]
     assert len({each.slug for each in variants}) == len(variants)

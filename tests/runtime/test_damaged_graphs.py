@@ -16,6 +16,7 @@ from gpt2onnx.errors import ModelFolderError
 
 Damage = Callable[[Any], object]
 KEY = "past_key_values.0.key"
+pytestmark = pytest.mark.usefixtures("todays_graph")  # which is the one that is damaged
 
 
 def named(values: Any, name: str) -> Any:

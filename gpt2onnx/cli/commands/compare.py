@@ -23,7 +23,7 @@ from gpt2onnx.compare.models import Exported
 from gpt2onnx.compare.models import Given as Folders
 from gpt2onnx.compare.record.asked import SCHEMA_VERSION, Asked, ModelName
 from gpt2onnx.compare.record.costs import Prices
-from gpt2onnx.compare.record.grid import Grid
+from gpt2onnx.compare.record.grid import CPU, Grid
 from gpt2onnx.compare.record.record import Record
 from gpt2onnx.compare.record.runs import Run
 from gpt2onnx.compare.report.findings import findings
@@ -35,11 +35,14 @@ from gpt2onnx.errors import Given, ParameterError, Plain, PromptError
 from gpt2onnx.flags import refusal
 from gpt2onnx.runtime.folder.model_folder import is_model_folder, open_folder
 from gpt2onnx.runtime.open_model import open_tokenizer
+from gpt2onnx.runtime.ort.kernels import usable_kernels
 
 DESCRIPTION = """\
 Runs one model on several providers and in several precisions. Compares answers
 with those of the CPU in fp32, and times, memory, cost and, where the machine
 can measure it, energy. A provider that can't run is listed with the reason.
+Where gpt2onnx-kernels runs, a folder with its graph is measured on both graphs
+on the CPU, "cpu int8" and "cpu int8 kernels".
 --runtimes runs it on other runtimes as well, each on the folder that
 `gpt2onnx export --for` writes for it and in a process and environment of its
 own; one that isn't installed is listed with what installs it.
@@ -99,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
         *(providers, precisions, args.batch, args.context),
         *(args.new_tokens, args.threads, args.tf32, args.cuda_graph),
         runtimes=runtimes,
+        kernels=_kernels(models.kernels, providers, precisions),
     )
     before = earlier(Path(args.out), args.resume)
     folder = open_folder(models.folder(models.reference))
@@ -160,13 +164,23 @@ def _models(sources: list[str], precisions: tuple[str, ...] | None) -> Exported 
     # Raises InstallationError where the export's packages are missing.
     from gpt2onnx.export.cached import CachedExports
     from gpt2onnx.export.quantization.table import PRECISIONS as KNOWN
+    from gpt2onnx.export.quantization.table import those
 
     for precision in precisions or ():
         if precision not in KNOWN:
             raise refusal("precisions", Plain(precision), f"some of {', '.join(KNOWN)}")
     (source,) = sources
     exports = CachedExports(demo.CHECKPOINT if source == DEMO else source, is_terminal(sys.stderr))
-    return Exported(source, exports.identity, exports)
+    return Exported(source, exports.identity, exports, kernels=those(lambda each: each.kernels))
+
+
+def _kernels(
+    those: tuple[str, ...], providers: tuple[str, ...], precisions: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """Which of the precisions have a row for the kernels' graph, too, of `those` that have it."""
+    if CPU not in providers or usable_kernels() is None:
+        return None
+    return tuple(precision for precision in precisions if precision in those) or None
 
 
 def _starter(environments: str | None, runtimes: tuple[str, ...] | None) -> Starter:

@@ -34,7 +34,8 @@ GIVES: dict[Kind, Any] = {
 class Job:
     """What a measuring process is asked for. `work` is a folder that a comparison's jobs share.
 
-    `batch` and `context` are those of a job for the speed.
+    `batch` and `context` are those of a job for the speed. `graph` is the folder's, as `load` has
+    it.
     """
 
     kind: Kind
@@ -48,6 +49,7 @@ class Job:
     work: str
     batch: int = 1
     context: int = 1
+    graph: str = "onnx"
 
 
 @dataclass(frozen=True)

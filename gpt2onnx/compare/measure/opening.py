@@ -9,7 +9,7 @@ from gpt2onnx.runtime.ort.provider import find_provider
 
 def open_model(job: Job) -> Model:
     """Greedy, without penalties or an end: whatever generation_config.json has is set aside."""
-    model = load(job.folder, job.provider, provider_options(job), job.threads)
+    model = load(job.folder, job.provider, provider_options(job), job.threads, graph=job.graph)
     model.defaults = {}
     return model
 

@@ -21,12 +21,11 @@ from gpt2onnx.compare.measure.job import Job
 from gpt2onnx.compare.measure.opening import provider_options
 from gpt2onnx.compare.record.answers import Nodes, Placement, Ran
 from gpt2onnx.errors import ProviderError
+from gpt2onnx.runtime.chosen_graph import choose_graph
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.folder.model_folder import open_folder
 from gpt2onnx.runtime.open_model import open_decoder
-from gpt2onnx.runtime.ort.kernels import with_graph
 from gpt2onnx.runtime.ort.provider import short_name
-from gpt2onnx.runtime.ort.session import open_session
 from gpt2onnx.runtime.ort.session_options import Profiler
 from gpt2onnx.runtime.profiling.ort_profile import is_kernel
 
@@ -38,17 +37,15 @@ def measure(job: Job) -> Placement:
 
     Raises as opening a model does; ProviderError where CUDA graphs are asked for and none is made.
     """
-    folder, kernels = with_graph(open_folder(job.folder), "auto", job.provider)
+    chosen = choose_graph(open_folder(job.folder), job.graph, job.provider)
     with tempfile.TemporaryDirectory(dir=job.work) as place:
-        session = open_session(
-            folder.graph,
+        session = chosen.open(
             job.provider,
             provider_options(job),
             job.threads,
             profiler=Profiler(Path(place) / "profile", packed=True),
-            operators=kernels and kernels.library,
         )
-        decoder = open_decoder(folder, session)
+        decoder = open_decoder(chosen.folder, session)
         row = decoder.new_row()
         reads.prefill(decoder, row, np.zeros(2, np.int64))
         for _ in range(2):  # where steps are captured, the second is a replay

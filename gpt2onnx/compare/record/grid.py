@@ -16,6 +16,7 @@ from gpt2onnx.runtime.ort.provider import CUDA
 
 Item = TypeVar("Item")
 CPU = "cpu"
+KERNELS = "kernels"  # a graph
 # What no machine is asked for in earnest: larger numbers are mistakes, and would take its memory.
 MOST_BATCH, MOST_THREADS = 10_000, 1024
 
@@ -24,15 +25,18 @@ MOST_BATCH, MOST_THREADS = 10_000, 1024
 class Configuration:
     """A model's precision on a provider: what has answers of its own.
 
-    `runtime` is somebody else's that runs it there, in place of this package.
+    `runtime` is somebody else's that runs it there, in place of this package. `graph` is "kernels"
+    for the folder's graph of gpt2onnx-kernels' operators, and none for the one of ONNX Runtime's.
     """
 
     provider: str
     precision: str
     runtime: Absent[str] = None
+    graph: Absent[str] = None
 
     def __str__(self) -> str:
-        return f"{self.runtime or self.provider} {self.precision}"
+        graph = f" {self.graph}" if self.graph else ""
+        return f"{self.runtime or self.provider} {self.precision}{graph}"
 
 
 # Every answer is compared with this one's.
@@ -66,6 +70,7 @@ class Grid:
 
     `tf32` and `cuda_graph` are CUDA's: fp32 products of 10 bits, and decode steps that are captured
     as CUDA graphs. `runtimes` are other ones, by name, with the provider that each computes on.
+    `kernels` are the precisions that the CPU runs on the kernels' graph, too.
     Raises ParameterError for what can't be run, or would have no effect.
     """
 
@@ -78,6 +83,7 @@ class Grid:
     tf32: bool = False
     cuda_graph: bool = False
     runtimes: Absent[dict[str, str]] = None
+    kernels: Absent[tuple[str, ...]] = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -109,10 +115,15 @@ class Grid:
         places: list[tuple[str, str | None]] = [(provider, None) for provider in self.providers]
         places += [(provider, runtime) for runtime, provider in (self.runtimes or {}).items()]
         return [
-            Configuration(provider, precision, runtime)
+            Configuration(provider, precision, runtime, graph)
             for provider, runtime in places
             for precision in self.precisions
+            for graph in self._graphs(provider, precision, runtime)
         ]
+
+    def _graphs(self, provider: str, precision: str, runtime: str | None) -> tuple[str | None, ...]:
+        ours = (provider, runtime) == (CPU, None) and precision in (self.kernels or ())
+        return (None, KERNELS) if ours else (None,)
 
     def cells(self, configuration: Configuration) -> Iterator[Cell]:
         for batch in self.batch:

@@ -37,8 +37,9 @@ class Text:
 class Job:
     """A folder and its graph, as the program finds them.
 
-    data: the graph's data file, beside it, which a browser is to be told. capacity: tokens of the
-    longest text. modules: the folder node_modules. options: the runtime's own.
+    data: the graph's data file, beside it, which a browser is to be told. modules: the folder
+    node_modules. options: the runtime's own. In JSON there is its capacity as well: the most tokens
+    that a text reads, which are all but the last one that is written.
     """
 
     runtime: str
@@ -51,7 +52,7 @@ class Job:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        capacity = max(len(text.ids[0]) + text.count for text in self.texts)
+        capacity = max(len(text.ids[0]) + text.count - 1 for text in self.texts)
         return json.dumps({**asdict(self), "capacity": capacity})
 
 

@@ -53,8 +53,8 @@ class Read(NamedTuple):
     prompt: bool = False
     # Of a lone token: how many of the largest logits settle a choice. ALL asks for the whole row.
     needs: int = ALL
-    # The temperature of the choice that follows, of which TopLogits.sums are best; None where none
-    # follows, as where a text is scored.
+    # The temperature of the choice that follows, of which TopLogits.sums are best; 1 where a text's
+    # own tokens are scored, and None where nothing is asked of a row but its logits.
     temperature: float | None = None
     hidden: bool = False  # whether the hidden states of all n are wanted, not of `wanted` alone
     # [n, n]: which of the n each one sees beside what the row held, itself among them and of the
@@ -70,8 +70,8 @@ class Result(NamedTuple):
     hidden: Hidden = (
         NO_LOGITS  # [wanted, hidden_size], where the graph gives the last hidden states
     )
-    # Of each that is wanted, where a choice follows and the graph gives them; without its logits
-    # where these settle what the read needs.
+    # Of each that is wanted, where the read has a temperature and the graph gives them; without its
+    # logits where these settle what the read needs.
     top_logits: Sequence[TopLogits] = ()
 
     def logits_at(self, place: int) -> Logits:  # [vocab], or [0] where there is only the top

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from gpt2onnx.runtime.decoder.protocol import EVERY, NONE, Decoder, Ids, Logits, Read, Result
-from gpt2onnx.samplers import token_logprobs, top_logprobs
+from gpt2onnx.samplers import TopLogits, token_logprobs, top_logprobs
 from gpt2onnx.samplers.params.values import integer_where
 
 # Logits of this many tokens are held at once: 128 of GPT-2's are 26 MB.
@@ -45,6 +45,7 @@ class ScoringTask:
     """
 
     rows_needed = 1
+    temperature: float | None = None  # as a Read's
 
     def __init__(self, decoder: Decoder[Any], inputs: Ids, stride: int | None = None) -> None:
         """Inputs [n]. Raises ParameterError for a stride that isn't 1 to n_positions."""
@@ -64,7 +65,8 @@ class ScoringTask:
         if piece.begins:
             self._decoder.truncate(row, 0)
         wanted = EVERY if piece.is_new else NONE
-        return [Read(row, self._inputs[piece.inputs], wanted, prompt=True)]
+        inputs = self._inputs[piece.inputs]
+        return [Read(row, inputs, wanted, prompt=True, temperature=self.temperature)]
 
     def take(self, results: Sequence[Result], in_time: bool) -> list[Piece]:
         """Which of the inputs were read, and the logits [n, vocab] after each of those."""
@@ -79,7 +81,12 @@ class ScoringTask:
 
 
 class LogprobsTask(ScoringTask):
-    """The log-probability of each of ids[1:], given those before it, and the `top` largest."""
+    """The log-probability of each of ids[1:], given those before it, and the `top` largest.
+
+    A token has the same bits as where it is chosen: where the graph tells a row's sum, of that.
+    """
+
+    temperature = 1.0
 
     def __init__(
         self, decoder: Decoder[Any], ids: Ids, stride: int | None = None, top: int = 0
@@ -94,11 +101,19 @@ class LogprobsTask(ScoringTask):
     def take(self, results: Sequence[Result], in_time: bool) -> list[Piece]:
         pieces = super().take(results, in_time)
         for piece, logits in pieces:
-            self.logprobs[piece] = token_logprobs(logits, self.targets[piece])
+            self.logprobs[piece] = _logprobs(logits, self.targets[piece], results[0].top_logits)
             if self._top:
                 found = top_logprobs(logits, self._top)
                 self.top_ids[piece], self.top_logprobs[piece] = found
         return []
+
+
+def _logprobs(logits: Logits, targets: Ids, known: Sequence[TopLogits]) -> Logits:
+    """Of one token a row: logits [n, vocab], targets [n], the largest of each row where known."""
+    if not (known and all(top.is_finite for top in known)):
+        return token_logprobs(logits, targets)
+    rows = zip(known, targets.tolist(), logits, strict=True)
+    return np.array([top.logprob(token, row) for top, token, row in rows], np.float32)
 
 
 class _Piece(NamedTuple):

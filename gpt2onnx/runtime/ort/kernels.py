@@ -7,7 +7,6 @@ runs as it does with graph="onnx".
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,7 +71,7 @@ def chosen_kernels(folder: ModelFolder, graph: str, provider: str) -> Kernels | 
         return None
     there = (folder.path / KERNELS_GRAPH).is_file()
     if graph == "auto":
-        return _installed() if there and first_preferred(provider).runs_kernels else None
+        return usable_kernels() if there and first_preferred(provider).runs_kernels else None
     if not first_preferred(provider).runs_kernels:
         raise ParameterError(
             Given("graph", "kernels"),
@@ -91,17 +90,8 @@ def chosen_kernels(folder: ModelFolder, graph: str, provider: str) -> Kernels | 
     return installed_kernels()
 
 
-def with_graph(
-    folder: ModelFolder, graph: str, provider: str
-) -> tuple[ModelFolder, Kernels | None]:
-    """A folder with the graph that it is opened with, and what that needs. Raises the same."""
-    kernels = chosen_kernels(folder, graph, provider)
-    if kernels is None:
-        return folder, None
-    return replace(folder, graph=folder.path / KERNELS_GRAPH), kernels
-
-
-def _installed() -> Kernels | None:
+def usable_kernels() -> Kernels | None:
+    """The kernels of this machine, if it has any."""
     try:
         return installed_kernels()
     except InstallationError:  # optional: doctor tells what is missing

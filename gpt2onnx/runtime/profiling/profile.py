@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from gpt2onnx.flags import refusal
+from gpt2onnx.runtime.chosen_graph import choose_graph
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.cache_size import cache_bytes_per_token
 from gpt2onnx.runtime.decoder.protocol import Decoder, Ids
 from gpt2onnx.runtime.folder.model_folder import ModelFolder
 from gpt2onnx.runtime.machine.threads import default_threads
 from gpt2onnx.runtime.open_model import open_decoder
-from gpt2onnx.runtime.ort.kernels import with_graph
-from gpt2onnx.runtime.ort.session import Session, open_session
+from gpt2onnx.runtime.ort.session import Session
 from gpt2onnx.runtime.ort.session_options import Profiler
 from gpt2onnx.runtime.profiling.ort_profile import (
     OperatorTime,
@@ -124,11 +124,8 @@ def profile(
     room for, or more operators than the profiler holds.
     """
     work.check(folder.n_positions)
-    folder, kernels = with_graph(folder, graph, provider)
-    library = kernels and kernels.library
-    open_ = partial(
-        open_session, folder.graph, provider, provider_options, threads, operators=library
-    )
+    chosen = choose_graph(folder, graph, provider)
+    open_ = partial(chosen.open, provider, provider_options, threads)
     session = open_()
     runs_on, cache = session.runs_on, cache_bytes_per_token(session.inputs)
     decoder = open_decoder(folder, session)
@@ -150,7 +147,7 @@ def profile(
     steps = [[run] for run in recorded(work.decode)]
     return Profile(
         provider=runs_on.short,
-        kernels=kernels and kernels.name,
+        kernels=chosen.kernels and chosen.kernels.name,
         threads=threads,
         weight_bytes=weights,
         cache_bytes_per_token=cache,

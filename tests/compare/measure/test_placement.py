@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 import gpt2onnx
-from gpt2onnx.compare.measure import placement
 from gpt2onnx.compare.measure.placement import measure, nodes_by_run, placed
 from gpt2onnx.compare.record.answers import Ran
 from gpt2onnx.errors import ProviderError
+from gpt2onnx.runtime import chosen_graph
 from gpt2onnx.runtime.ort.session import Session, open_session
 from tests.compare.jobs import a_job
 
@@ -61,7 +61,7 @@ def test_steps_that_are_not_captured_though_asked_for(
     def capturing(*arguments: Any, **more: Any) -> Session:
         return replace(open_session(*arguments, **more), captures=True)
 
-    monkeypatch.setattr(placement, "open_session", capturing)
+    monkeypatch.setattr(chosen_graph, "open_session", capturing)
     folder = tmp_path / "model"
     gpt2onnx.export(checkpoint, folder, precision="fp32", with_attention_bias=True, verify=False)
     with pytest.raises(ProviderError, match="aren't captured as CUDA graphs: export it without"):

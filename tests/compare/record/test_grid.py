@@ -26,6 +26,15 @@ def test_other_runtimes_come_behind_in_the_same_sizes() -> None:
     assert list(grid.cells(one)) == [Cell(one, 8, 32), Cell(one, 1, 32)]
 
 
+def test_the_cpu_runs_the_kernels_graph_beside_todays() -> None:
+    named = {"runtimes": {"web": "cpu"}, "kernels": ("int8",)}
+    grid = Grid(("cpu", "cuda"), ("fp32", "int8"), (1,), (32,), **named)
+    assert list(map(str, grid.configurations)) == [
+        *("cpu fp32", "cpu int8", "cpu int8 kernels", "cuda fp32", "cuda int8"),
+        *("web fp32", "web int8"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -114,7 +114,10 @@ def test_reasons_are_a_line_without_a_stack() -> None:
     assert short(said) == "Building node x Caused by: no such thing"
 
 
-def test_a_job_says_how_long_its_longest_text_is() -> None:
+def test_a_job_says_how_many_tokens_its_longest_text_reads() -> None:
+    """A model of six positions holds all of these: nothing reads the last token of a text."""
     names = {"runtime": "node", "folder": "m", "graph": "g", "data": None}
-    texts = [Text([[1, 2]], 5), Text([[1, 2, 3]] * 2, 2)]
-    assert json.loads(Job(**names, threads=1, texts=texts).to_json())["capacity"] == 7
+    free, rows = Text([[1, 2]], 5), Text([[1, 2, 3]] * 2, 4)
+    along = Text([[1]], 6, given=[2, 3, 4, 5, 6])  # a text of six tokens, with logits after each
+    for texts in ([free], [rows], [along], [free, rows, along, Text([[1]], 2)]):
+        assert json.loads(Job(**names, threads=1, texts=texts).to_json())["capacity"] == 6

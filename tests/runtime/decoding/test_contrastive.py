@@ -146,8 +146,14 @@ def hiding(_hiding: Model) -> Iterator[Model]:
 
 
 def test_the_text_isnt_the_greedy_one(hiding: Model, model: Model) -> None:
-    plain = hiding.generate("hello", max_new_tokens=20)
-    assert plain == model.generate("hello", max_new_tokens=20)
+    """The hidden states change no bit of today's graph; the kernels' norms in an operator more."""
+    plain, expected = (
+        gpt2onnx.load(each.folder.path, threads=1, graph="onnx").generate(
+            "hello", max_new_tokens=20
+        )
+        for each in (hiding, model)
+    )
+    assert plain == expected
     assert hiding.generate("hello", max_new_tokens=20, **ON).text != plain.text
 
 

@@ -21,6 +21,9 @@ from gpt2onnx.runtime.ort import startup_cache as startup
 from gpt2onnx.runtime.ort import startup_entries as entries
 from gpt2onnx.runtime.ort.session import How
 
+# The kernels pack for themselves, and aren't in this cache.
+pytestmark = pytest.mark.usefixtures("todays_graph")
+
 # Sizes whose packed matrices come to lie at multiples of 64, as GPT-2's own do.
 ALIGNED = {"n_embd": 128, "vocab_size": 320, "n_positions": 64}
 KINDS: dict[str, dict[str, Any]] = {

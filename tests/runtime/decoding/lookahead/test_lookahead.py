@@ -294,6 +294,8 @@ def test_room_is_made_once(told: Model, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_folder_without_the_bias_says_what_to_do(model: Model) -> None:
+    """Today's graph; the kernels' branches in every folder."""
+    model = gpt2onnx.load(model.folder.path, threads=1, graph="onnx")
     with pytest.raises(ParameterError, match="export the model again with with_attention_bias=Tr"):
         model.stream("hello", lookahead_window_size=2)
 

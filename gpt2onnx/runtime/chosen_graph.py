@@ -1,0 +1,52 @@
+"""The graph that a model folder is opened in: today's, or the kernels' with their library.
+
+Knows which graphs a folder has and how a session is opened; knows no decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from gpt2onnx.runtime.folder.model_folder import KERNELS_GRAPH, ModelFolder
+from gpt2onnx.runtime.ort.kernels import Kernels, chosen_kernels
+from gpt2onnx.runtime.ort.provider import AUTO
+from gpt2onnx.runtime.ort.session import How, Model, Session, create, open_session
+from gpt2onnx.runtime.ort.session_options import Profiler
+
+
+class ChosenGraph(NamedTuple):
+    """A folder whose `graph` is the chosen one, and the kernels where that is theirs."""
+
+    folder: ModelFolder
+    kernels: Kernels | None
+
+    def open(
+        self,
+        provider: str = AUTO,
+        provider_options: Mapping[str, object] | None = None,
+        threads: int | None = None,
+        meanwhile: Callable[[], object] | None = None,
+        profiler: Profiler | None = None,
+        create: Callable[[Model, How], Session] = create,
+    ) -> Session:
+        """A session of it, whose `choice` names the kernels. Parameters and errors as
+        `open_session`'s."""
+        session = open_session(
+            self.folder.graph,
+            *(provider, provider_options, threads, meanwhile, profiler),
+            operators=self.kernels and self.kernels.library,
+            create=create,
+        )
+        if self.kernels is None:
+            return session
+        return replace(session, choice=f"{session.choice}; {self.kernels.name} kernels")
+
+
+def choose_graph(folder: ModelFolder, graph: str, provider: str) -> ChosenGraph:
+    """What a folder is opened in; `graph` and errors as `chosen_kernels`'."""
+    kernels = chosen_kernels(folder, graph, provider)
+    if kernels is not None:
+        folder = replace(folder, graph=folder.path / KERNELS_GRAPH)
+    return ChosenGraph(folder, kernels)
