@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import gpt2onnx
 from gpt2onnx import Engine, Generation, Model
 from gpt2onnx.errors import ParameterError, PromptTooLongError
 from gpt2onnx.models import load
@@ -36,15 +35,6 @@ DRAWN: dict[str, Any] = {"do_sample": True, "seed": 7, "max_new_tokens": 12}
 def demo() -> Model:
     """The bundled model, whose steps haven't the bits of prompts."""
     return load("demo", threads=1)
-
-
-@pytest.fixture(scope="module")
-def able(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """A model that can do everything that a graph must be exported for."""
-    out = tmp_path_factory.mktemp("able") / "model"
-    how: dict[str, Any] = {"with_hidden_states": True, "with_attention_bias": True}
-    gpt2onnx.export(checkpoint, out, precision="fp32", verify=False, **how)
-    return gpt2onnx.load(out, threads=1)
 
 
 def check(model: Model, **parameters: Any) -> Generation:
