@@ -69,7 +69,7 @@ class Given:
 
 
 class Advised(Given):
-    """A parameter with a value that would do, which nobody gave."""
+    """A parameter, or a value of it, that would do and that nobody gave."""
 
 
 class Gpt2OnnxError(Exception):

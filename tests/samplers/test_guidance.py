@@ -33,11 +33,21 @@ def test_on_and_off() -> None:
 
 
 @pytest.mark.parametrize(
+    ("parameters", "named"),
+    [
+        ({"guidance_scale": float("nan")}, ("guidance_scale",)),
+        ({"guidance_scale": 1e30}, ("guidance_scale",)),
+    ],
+)
+def test_refuses(parameters: dict[str, Any], named: tuple[str, ...]) -> None:
+    with raises(ParameterError, named=named):
+        GenerationParams(**parameters)
+
+
+@pytest.mark.parametrize(
     ("parameters", "message"),
     [
         ({"guidance_scale": "2"}, "guidance_scale='2': expected a number within"),
-        ({"guidance_scale": float("nan")}, "guidance_scale=nan: expected a number within"),
-        ({"guidance_scale": 1e30}, "guidance_scale=1e.30: expected a number within"),
         (
             {"guidance_scale": 2, "num_beams": 3},
             "num_beams=3 with guidance_scale=2.0: beams are searched by the",
@@ -52,7 +62,7 @@ def test_on_and_off() -> None:
         ),
     ],
 )
-def test_refuses(parameters: dict[str, Any], message: str) -> None:
+def test_says_why(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         GenerationParams(**parameters)
 
