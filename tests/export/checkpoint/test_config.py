@@ -4,6 +4,7 @@ import pytest
 
 from gpt2onnx.errors import UnsupportedConfigError
 from gpt2onnx.export.checkpoint.config import ARCHITECTURES, Gpt2Config
+from tests.raising import raises
 
 
 def test_head_dim_and_several_end_tokens() -> None:
@@ -54,7 +55,7 @@ def test_accepts_models_whose_logits_are_the_language_models(architecture: str) 
     ],
 )
 def test_refuses_by_name(name: str, value: object) -> None:
-    with pytest.raises(UnsupportedConfigError, match=name) as raised:
+    with raises(UnsupportedConfigError, name=name) as raised:
         Gpt2Config.from_json({name: value})
     assert "\n" not in str(raised.value)
     assert (repr(value) in str(raised.value)) or str(value) in str(raised.value)

@@ -131,5 +131,5 @@ def test_mistakes(model: Model) -> None:
         model.generate("a", guidance_scale=2, draft=model)
     with pytest.raises(PromptError, match="negative_prompt is a list: expected one"):
         model.generate(["a"], guidance_scale=2, negative_prompt=["b"])
-    with pytest.raises(PromptTooLongError):
+    with raises(PromptTooLongError, found=65, expected=64):
         model.stream("a", guidance_scale=2, negative_prompt="b" * 65)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import CacheFullError, ParameterError
 from gpt2onnx.runtime.decoder.protocol import Ids
 from gpt2onnx.runtime.decoding.sequence import Step
 from gpt2onnx.runtime.engine import loop
@@ -195,7 +195,7 @@ def test_rows_are_freed_when_the_decoder_fails(error: BaseException) -> None:
 
 def test_rows_are_freed_when_a_prompt_does_not_fit() -> None:
     decoder = FakeDecoder(CYCLE, n_positions=2)
-    with pytest.raises(Exception, match="2 positions"):
+    with raises(CacheFullError, found=3, expected=2):
         list(run_plain(decoder, continuations([[0], [1, 2, 3]])))
     assert decoder.rows == []
 

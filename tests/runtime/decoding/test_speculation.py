@@ -18,6 +18,7 @@ from gpt2onnx.runtime.decoding.sequence import Step, TokenSequence
 from gpt2onnx.runtime.decoding.speculation import Drafter, Speculation, SpeculationStats
 from gpt2onnx.runtime.engine import loop
 from tests.fake_decoder import FakeDecoder, by_history, by_last_token
+from tests.raising import raises
 from tests.runtime.decoding.running import continuations, run_plain, run_strategy
 
 VOCAB = 12
@@ -261,7 +262,7 @@ def test_an_error_gives_every_row_back(which: str) -> None:
     decoder = FakeDecoder(breaks if which == "model" else CYCLE)
     small = FakeDecoder(breaks if which == "draft" else CYCLE)
     sequences = continuations([[0], [5]], max_new_tokens=50)
-    with pytest.raises(CacheFullError):
+    with raises(CacheFullError, parts=("enough",)):
         collect(sequences, run_strategy(Speculation(DraftModel(small), 3), decoder, sequences))
     assert decoder.rows == small.rows == []
 

@@ -209,7 +209,7 @@ def test_an_error_gives_every_row_back() -> None:
         return CYCLE(tokens)
 
     decoder = FakeDecoder(breaks)
-    with pytest.raises(CacheFullError):
+    with raises(CacheFullError, parts=("enough",)):
         ahead(decoder, PROMPTS, max_new_tokens=50)
     assert decoder.rows == []
 
@@ -283,7 +283,8 @@ def test_room_is_made_once(told: Model, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_folder_without_the_bias_says_what_to_do(model: Model) -> None:
-    with pytest.raises(ParameterError, match="export the model again with with_attention_bias=Tr"):
+    said = "which its graph can't be told: export the model again with with_attention_bias=True"
+    with pytest.raises(ParameterError, match=said):
         model.stream("hello", lookahead_window_size=2)
 
 
