@@ -41,7 +41,6 @@ def test_accepts_models_whose_logits_are_the_language_models(architecture: str) 
         ("n_embd", 768.0),
         ("n_head", True),
         ("n_inner", 0),
-        ("n_head", 7),
         ("activation_function", "prelu"),
         ("activation_function", ["gelu"]),
         ("layer_norm_epsilon", -1e-5),
@@ -59,3 +58,8 @@ def test_refuses_by_name(name: str, value: object) -> None:
         Gpt2Config.from_json({name: value})
     assert "\n" not in str(raised.value)
     assert (repr(value) in str(raised.value)) or str(value) in str(raised.value)
+
+
+def test_heads_share_the_width() -> None:
+    with pytest.raises(UnsupportedConfigError, match="n_embd 768 must be a multiple of n_head 7"):
+        Gpt2Config.from_json({"n_head": 7})
