@@ -69,7 +69,7 @@ class Given:
 
 
 class Advised(Given):
-    """A parameter with a value that would do, which nobody gave."""
+    """A parameter, or a value of it, that would do and that nobody gave."""
 
 
 class Gpt2OnnxError(Exception):
@@ -81,8 +81,9 @@ class Gpt2OnnxError(Exception):
 
     What a program may want to know of it needn't be read from the message: `path` is the file or
     folder that it is about, `name` what in there, or which one of many (a tensor, a setting, a
-    token, a package, a provider); `named` and `parameters` are what was given. Each is None, or
-    empty, where there is no such thing.
+    token, a package, a provider); `named` and `parameters` are what was given; `found` and
+    `expected` are the two numbers that don't go together (a file's bytes, a prompt's tokens, or the
+    most that there may be). Each is None, or empty, where there is no such thing.
     """
 
     exit_status: ClassVar[int] = 2
@@ -92,11 +93,14 @@ class Gpt2OnnxError(Exception):
         *parts: str | Given,
         path: str | os.PathLike[str] | None = None,
         name: str | None = None,
+        found: float | None = None,
+        expected: float | None = None,
     ) -> None:
         """`parts` are the message in pieces: text, and the parameters that it names."""
         self.parts = parts
         self.path = None if path is None else Path(path)
         self.name = name
+        self.found, self.expected = found, expected
         super().__init__(self.told())
 
     def told(self, naming: Callable[[Given], str] = str) -> str:
@@ -379,10 +383,9 @@ class RequestError(Gpt2OnnxError):
         param: str | None = None,
         code: str | None = None,
         retry_after: int | None = None,
-        path: str | os.PathLike[str] | None = None,
-        name: str | None = None,
+        **about: Any,
     ) -> None:
-        super().__init__(message, path=path, name=name)
+        super().__init__(message, **about)
         self.status, self.param, self.code = status, param, code
         self.retry_after = retry_after  # seconds
 

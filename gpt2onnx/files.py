@@ -105,8 +105,12 @@ def read_bytes(path: Path, error: type[Gpt2OnnxError], most: int = MAX_TEXT_BYTE
         size = os.fstat(file.fileno()).st_size
         content = file.read(most + 1) if size <= most else b""
         if max(size, len(content)) > most:
-            found = f"expected at most {most:,} bytes, found {size:,}"
-            raise error(f"{_shortened(path)}: {found}", path=path)
+            raise error(
+                f"{_shortened(path)}: expected at most {most:,} bytes, found {size:,}",
+                path=path,
+                found=size,
+                expected=most,
+            )
         return content
 
 

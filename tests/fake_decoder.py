@@ -6,8 +6,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gpt2onnx.errors import CacheFullError
-from gpt2onnx.runtime.decoder.protocol import LAST, NONE, Ids, Logits, Mask, Read, Result
+from gpt2onnx.runtime.decoder.protocol import (
+    LAST,
+    NONE,
+    Ids,
+    Logits,
+    Mask,
+    Read,
+    Result,
+    require_room,
+)
 from gpt2onnx.samplers import TopLogits, log_softmax
 
 Rule = Callable[[tuple[int, ...]], Logits]
@@ -191,10 +199,7 @@ class FakeDecoder:
         assert ids.ndim == 1
         assert len(ids)
         assert 0 <= ids.min() <= ids.max() < self.vocab_size
-        if row.length + len(ids) > self.n_positions:
-            raise CacheFullError(
-                f"{row.length} + {len(ids)} tokens in {self.n_positions} positions"
-            )
+        require_room(row.length, len(ids), self.n_positions)
         if read.attention_mask is not None and len(ids) > 1:
             row.branches = row.length, read.attention_mask
         row.held.extend(ids.tolist())

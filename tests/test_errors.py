@@ -88,14 +88,19 @@ def test_the_values_that_came_are_fields() -> None:
 
 
 def test_a_file_and_what_in_it_are_fields() -> None:
-    error = WeightsError("a/b: expected x", path="a/b", name="x")
+    error = WeightsError("a/b: expected x", path="a/b", name="x", found=3, expected=4)
     assert (error.path, error.name) == (Path("a/b"), "x")
-    assert (told().path, told().name) == (None, None)
+    assert (error.found, error.expected) == (3, 4)
+    assert (told().path, told().name, told().found, told().expected) == (None, None, None, None)
 
 
 @pytest.mark.parametrize(
     "error",
-    [told(), WeightsError("a/b", path="a/b", name="x"), RequestError("no", 429, retry_after=3)],
+    [
+        told(),
+        WeightsError("a/b", path="a/b", name="x", found=3, expected=4),
+        RequestError("no", 429, retry_after=3, found=5),
+    ],
     ids=repr,
 )
 def test_an_error_goes_through_a_pipe_whole(error: Gpt2OnnxError) -> None:

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "generate": "continue a prompt",
-    "batch": "answer files of prompts, by several workers; killed, it goes on",
+    "batch": "answer files of prompts with several workers; resumable",
     "serve": "serve models over HTTP, to OpenAI's clients",
     "score": "show the log-probability of each token of a text",
     "eval": "measure perplexity, and agreement with a reference",
     "trace": "continue a prompt, and show the alternatives to each token",
     "compare": "compare a model's answers, speed and cost on CPU and GPU",
     "export": "turn a GPT-2 checkpoint into a model folder",
-    "trim": "make a checkpoint of a larger one, with the tokens that texts use",
-    "prune": "make one with fewer layers and hidden units",
+    "trim": "make a smaller checkpoint that keeps the tokens that texts use",
+    "prune": "make a smaller checkpoint with fewer layers or hidden units",
     "distill": "train a smaller student of a checkpoint, for itself or as a draft",
     "profile": "show where a model's time goes, operator by operator",
     "inspect": "show what a model folder holds, and check its files",

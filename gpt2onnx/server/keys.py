@@ -55,12 +55,13 @@ def read_keys(path: Path) -> Keys:
         if len(key) < LEAST_CHARACTERS or not key.isascii() or not key.isprintable():
             raise ServerError(
                 f"{path}, line {number}: expected a key of at least {LEAST_CHARACTERS} ASCII "
-                "characters, alone or behind NAME:"
+                "characters, alone or behind NAME:",
+                path=path,
             )
         digest = _digest(key)
         owners[digest] = owner or digest.hex()[:12]
     if not owners:
-        raise ServerError(f"{path}: no key in it; expected one a line")
+        raise ServerError(f"{path}: no key in it; expected one a line", path=path)
     return Keys(owners)
 
 

@@ -23,7 +23,9 @@ class Places:
         if sum(engine.room for engine in engines) > self.taken:
             return
         waiting = self.taken + sum(engine.stats().waiting for engine in engines)
-        raise QueueFullError(f"{waiting:,} requests are waiting, as many as may: try again later")
+        raise QueueFullError(
+            f"{waiting:,} requests are waiting, as many as may: try again later", found=waiting
+        )
 
     def take(self) -> Place:
         """One of them, until its block ends or it is given back. Raises QueueFullError."""

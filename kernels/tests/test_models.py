@@ -26,6 +26,7 @@ from gpt2onnx.runtime.profiling import roofline
 from gpt2onnx.runtime.profiling.profile import Work, profile
 from tests.checkpoints import make_checkpoint
 from tests.compare.jobs import a_job
+from tests.raising import raises
 
 IDS = np.random.default_rng(0).integers(0, 257, 60)
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -161,7 +162,7 @@ def test_a_full_row_is_refused(folders: dict[str, Path]) -> None:
     decoder = opened(folders["fp32 float"]).decoder
     row = decoder.new_row()
     reads.prefill(decoder, row, IDS)
-    with pytest.raises(CacheFullError):
+    with raises(CacheFullError, found=len(IDS) + 5):
         reads.prefill(decoder, row, IDS[:5])
 
 
@@ -190,9 +191,9 @@ def test_what_there_is_decides_and_says_so(folders: dict[str, Path], tmp_path: P
     checkpoint = make_checkpoint(tmp_path / "checkpoint")
     dynamic = exported(checkpoint, tmp_path / "dynamic", precision="int8-dynamic")
     assert not isinstance(opened(dynamic, "auto").decoder, FlatDecoder)
-    with pytest.raises(ModelFolderError, match="kernels"):
+    with raises(ModelFolderError, path=dynamic, name="model.kernels.onnx"):
         opened(dynamic, "kernels")
-    with pytest.raises(ParameterError, match="graph='fast'"):
+    with raises(ParameterError, parameters={"graph": "fast"}):
         opened(dynamic, "fast")
 
 

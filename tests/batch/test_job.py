@@ -22,6 +22,7 @@ from gpt2onnx.errors import (
     PromptError,
 )
 from tests.batch.conftest import answers
+from tests.raising import raises
 
 Prompts = Callable[[int], Path]
 ONE: dict[str, Any] = {"workers": 1, "threads": 1, "max_new_tokens": 5}
@@ -263,12 +264,8 @@ def test_an_input_that_changes(begun: Path, folder: str, tmp_path: Path) -> None
         ({"output": "none/out"}, ParameterError, "there is no folder .*none; create it first"),
         ({"errors": "out"}, ParameterError, "expected another file"),
         ({"lines": "xml"}, ParameterError, "lines='xml': expected auto, json or text"),
-        ({"workers": 0}, ParameterError, "workers=0: expected an integer of at least 1"),
         ({"resume": True, "force": True}, ParameterError, "leave one out"),
         ({"stop_fn": print}, ParameterError, "a parameter of generate that can be written down"),
-        ({"nothing": 1}, ParameterError, "nothing"),
-        ({"top_k": -1}, ParameterError, "top_k=-1"),
-        ({"max_rows": 0}, ParameterError, "max_rows=0"),
     ],
 )
 def test_wrong_calls(
@@ -284,6 +281,14 @@ def test_wrong_calls(
     call: dict[str, Any] = {"inputs": prompts(3), "output": "out", "model": folder, **given}
     with pytest.raises(error, match=told):
         run_batch(**call)
+
+
+@pytest.mark.parametrize("given", [{"workers": 0}, {"nothing": 1}, {"top_k": -1}, {"max_rows": 0}])
+def test_wrong_parameters(
+    given: dict[str, Any], prompts: Prompts, folder: str, tmp_path: Path
+) -> None:
+    with raises(ParameterError, parameters=given):
+        run_batch(prompts(3), tmp_path / "out", model=folder, **given)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Decoders that can branch."""
+"""A model that every strategy can run on, and decoders that can branch."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ from typing import Any
 import pytest
 
 import gpt2onnx
+from gpt2onnx import Model
 from gpt2onnx.runtime.decoder.fused import FusedDecoder
 from gpt2onnx.runtime.folder.model_folder import open_folder
 from gpt2onnx.runtime.ort.session import open_session
+
+
+@pytest.fixture(scope="module")
+def able(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A model that every strategy can run on."""
+    out = tmp_path_factory.mktemp("able") / "model"
+    how: dict[str, Any] = {"with_hidden_states": True, "with_attention_bias": True}
+    gpt2onnx.export(checkpoint, out, precision="fp32", verify=False, **how)
+    return gpt2onnx.load(out, threads=1)
 
 
 @pytest.fixture(scope="module")

@@ -80,7 +80,7 @@ def test_a_branch_without_room_isnt_begun(decoder: FusedDecoder) -> None:
     row = decoder.new_row()
     reads.prefill(decoder, row, np.resize(PAST, WIDE["n_positions"] - 8))
     text = MASKS["text"]
-    with pytest.raises(CacheFullError):
+    with raises(CacheFullError, found=WIDE["n_positions"] + 1):
         reads.branch(decoder, row, PAST[:9], text, np.arange(9))
     assert row.length == WIDE["n_positions"] - 8
     assert reads.branch(decoder, row, PAST[:8], text[:8, :8], np.arange(8)).shape == (

@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -183,15 +182,6 @@ examples = settings(
 many = settings(examples, max_examples=LONG)
 
 
-@pytest.fixture(scope="module")
-def model(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """A model that every strategy can run on."""
-    out = tmp_path_factory.mktemp("fuzz") / "model"
-    options: dict[str, Any] = {"with_hidden_states": True, "with_attention_bias": True}
-    gpt2onnx.export(checkpoint, out, precision="fp32", verify=False, **options)
-    return gpt2onnx.load(out, threads=1)
-
-
 def tried(call: Callable[[], object]) -> None:
     try:
         call()
@@ -247,14 +237,14 @@ def test_parameters(given: dict[str, Any], defaults: dict[str, Any]) -> None:
 
 @examples
 @given(prompts, parameters, beside)
-def test_generate(model: Model, prompt: Any, given: dict[str, Any], more: dict[str, Any]) -> None:
-    generate(model, prompt, given, more)
+def test_generate(able: Model, prompt: Any, given: dict[str, Any], more: dict[str, Any]) -> None:
+    generate(able, prompt, given, more)
 
 
 @examples
 @given(prompts, flags, values)
-def test_score(model: Model, text: Any, add_bos: Any, stride: Any) -> None:
-    score(model, text, add_bos, stride)
+def test_score(able: Model, text: Any, add_bos: Any, stride: Any) -> None:
+    score(able, text, add_bos, stride)
 
 
 OWN = "the model's own"
@@ -281,15 +271,15 @@ def load(model: Model, arguments: dict[str, Any]) -> None:
 
 @examples
 @given(loads)
-def test_load(model: Model, arguments: dict[str, Any]) -> None:
-    load(model, arguments)
+def test_load(able: Model, arguments: dict[str, Any]) -> None:
+    load(able, arguments)
 
 
 @pytest.mark.slow
 @many
 @given(loads)
-def test_many_loads(model: Model, arguments: dict[str, Any]) -> None:
-    load(model, arguments)
+def test_many_loads(able: Model, arguments: dict[str, Any]) -> None:
+    load(able, arguments)
 
 
 @pytest.mark.slow
@@ -303,13 +293,13 @@ def test_many_parameters(given: dict[str, Any], defaults: dict[str, Any]) -> Non
 @many
 @given(prompts, parameters, beside)
 def test_many_generations(
-    model: Model, prompt: Any, given: dict[str, Any], more: dict[str, Any]
+    able: Model, prompt: Any, given: dict[str, Any], more: dict[str, Any]
 ) -> None:
-    generate(model, prompt, given, more)
+    generate(able, prompt, given, more)
 
 
 @pytest.mark.slow
 @many
 @given(prompts, flags, values)
-def test_many_scores(model: Model, text: Any, add_bos: Any, stride: Any) -> None:
-    score(model, text, add_bos, stride)
+def test_many_scores(able: Model, text: Any, add_bos: Any, stride: Any) -> None:
+    score(able, text, add_bos, stride)

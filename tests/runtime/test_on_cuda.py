@@ -18,6 +18,7 @@ from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.quantization import blocks
 from gpt2onnx.runtime.decoder import reads
 from tests.checkpoints import make_checkpoint
+from tests.raising import raises
 from tests.runtime.ort.test_session import CUDA
 
 pytestmark = pytest.mark.cuda
@@ -212,5 +213,5 @@ def test_a_portable_graph_is_not_captured(wide_checkpoint: Path, tmp_path: Path)
     folder = gpt2onnx.export(
         wide_checkpoint, tmp_path / "model", graph="portable", precision="fp32", verify=False
     ).folder
-    with pytest.raises(ParameterError, match="enable_cuda_graph"):
+    with raises(ParameterError, named=("enable_cuda_graph",)):
         loaded(folder, graphs=True)

@@ -21,6 +21,7 @@ from gpt2onnx.errors import RequestError, ServerError
 from gpt2onnx.server.app import Rules
 from gpt2onnx.server.gate import LOOPBACK, Gate
 from gpt2onnx.server.keys import Keys, read_keys
+from tests.raising import raises
 from tests.server.conftest import Running, serving
 from tests.server.test_leaving import begin
 
@@ -66,7 +67,7 @@ def test_owners(keys: Keys) -> None:
 def test_files_without_a_key(tmp_path: Path, content: str) -> None:
     file = tmp_path / "keys.txt"
     file.write_text(content, encoding="utf-8")
-    with pytest.raises(ServerError, match=re.escape(str(file))):
+    with raises(ServerError, path=file):
         read_keys(file)
 
 

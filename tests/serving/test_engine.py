@@ -218,7 +218,7 @@ def test_a_full_queue_and_a_deadline(model: Model) -> None:
         running = engine.submit("abc", **LONG)
         next(iter(running))
         late = engine.submit("def", deadline=0.001, **LONG)
-        with pytest.raises(QueueFullError):
+        with raises(QueueFullError, expected=1):
             engine.submit("ghi", **LONG)
         with pytest.raises(RequestExpiredError):
             late.result(30)
@@ -270,12 +270,12 @@ def test_a_prefix_from_a_file(model: Model, tmp_path: Path) -> None:
         prefixes = engine.stats().prefixes
         assert prefixes
         assert (prefixes.hits, prefixes.misses) == (2, 0)
-    with Engine(model) as engine, pytest.raises(ParameterError, match="prefix_cache"):
+    with Engine(model) as engine, raises(ParameterError, named=("prefix_cache",)):
         engine.load_prefix(path)
     with raises(ParameterError, named=("prompt",)):
         model.save_prefix(path, "x")
     path.write_bytes(b"other")
-    with Engine(model, prefix_cache="8M") as engine, pytest.raises(PrefixFileError):
+    with Engine(model, prefix_cache="8M") as engine, raises(PrefixFileError, path=path):
         engine.load_prefix(path)
 
 
@@ -296,23 +296,23 @@ def test_bad_settings(model: Model, given: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    ("given", "named"),
     [
-        {"priority": 11},
-        {"deadline": -1},
-        {"num_return_sequences": 10**6, "do_sample": True},
-        {"top_p": 2},
+        ({"priority": 11}, ("priority",)),
+        ({"deadline": -1}, ("deadline",)),
+        ({"num_return_sequences": 10**6, "do_sample": True}, ("max_rows",)),
+        ({"top_p": 2}, ("top_p",)),
     ],
 )
-def test_bad_requests(engine: Engine, given: dict[str, Any]) -> None:
-    with pytest.raises(ParameterError):
+def test_bad_requests(engine: Engine, given: dict[str, Any], named: tuple[str, ...]) -> None:
+    with raises(ParameterError, named=named):
         engine.submit("abc", **given)
     assert engine.stats().accepted == 0
 
 
 def test_beams_have_no_tokens_before_their_end(engine: Engine) -> None:
     handle = engine.submit("abc", num_beams=2, max_new_tokens=3)
-    with pytest.raises(ParameterError, match="num_beams"):
+    with raises(ParameterError, named=("num_beams",)):
         next(iter(handle))
     written = handle.result(30)
     assert engine.stats().tokens_written == len(written.token_ids)

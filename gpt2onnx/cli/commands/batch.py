@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from gpt2onnx.batch.supervisor import BatchProgress
 
 DESCRIPTION = """\
-Answers each line of INPUT into a line of OUTPUT: OpenAI's batch lines,
+Answers each line of INPUT with a line in OUTPUT: OpenAI's batch lines,
 objects with a prompt, or plain text. Files may be compressed with gzip or
 zstd; a pattern such as 'parts/*.jsonl' stands for several, - for standard
-input. Lines that fail go into a file of errors. A job that was ended, however
-it was, goes on with --resume: no answer is lost and none comes twice. The
-exit status is 1 where lines failed. Needs the packages of gpt2onnx[batch]."""
+input. Lines that fail go into a file of errors. A job that was stopped or
+killed goes on with --resume: no answer is lost and none comes twice. The
+exit status is 1 if any line failed. Needs the packages of gpt2onnx[batch]."""
 EXAMPLES = [
     "gpt2onnx batch prompts.txt answers.jsonl --max-new-tokens 40",
     "gpt2onnx batch 'parts/*.jsonl.gz' answers.jsonl --model gpt2-int8 --workers 4",
@@ -44,7 +44,7 @@ def parser() -> Parser:
 def _add_job(parser: Parser) -> None:
     group = parser.add_argument_group("job")
     group.add_argument(
-        "--resume", action="store_true", help="go on with a job that was ended before its end"
+        "--resume", action="store_true", help="go on with a job that was stopped before its end"
     )
     group.add_argument(
         "--force", action="store_true", help="begin the job anew, and replace the output"
@@ -52,7 +52,7 @@ def _add_job(parser: Parser) -> None:
     group.add_argument(
         "--ordered",
         action="store_true",
-        help="answers stand in the input's order (default: as they come)",
+        help="write answers in the input's order (default: as they come)",
     )
     group.add_argument(
         "--lines",
@@ -78,7 +78,7 @@ def _add_workers(parser: Parser) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="processes, each with an engine (default: one a core on the CPU, else one)",
+        help="processes, each with an engine (default: one per core on the CPU, else one)",
     )
     group.add_argument(
         "--ray",

@@ -33,7 +33,7 @@ EXAMPLES = [
 def parser() -> Parser:
     parser = Parser("cache", "", DESCRIPTION, EXAMPLES)
     parser.add_argument("--clear", action="store_true", help="remove all of it")
-    parser.add_argument("--json", action="store_true", help="a JSON object a line")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
     return parser
 
 

@@ -42,7 +42,7 @@ def parser() -> Parser:
         "--width",
         type=int,
         metavar="N",
-        help="numbers in its stream, a multiple of the teacher's heads' size (default: as many)",
+        help="its n_embd, a multiple of the teacher's head size (default: the teacher's)",
     )
     _add_texts(parser)
     _add_training(parser)
@@ -64,47 +64,48 @@ def _add_texts(parser: Parser) -> None:
         metavar="FILE",
         nargs="+",
         default=[],
-        help="texts to measure it on (default: the last 5 %% of the others)",
+        help="texts to measure it on (default: the last 5 %% of the other texts)",
     )
     group.add_argument(
         "--samples",
         type=int,
         metavar="N",
-        help="how many the teacher writes: behind pieces of the others, or on its own where there "
-        "are none (default, then: 2000)",
+        help="texts for the teacher to write: it continues pieces of --text, or writes on its own "
+        "if there are none (default then: 2000)",
     )
     group.add_argument(
         "--greedy",
         action="store_true",
-        help="behind the others it writes its most likely tokens, for a draft to foresee (default: "
-        "drawn as it is)",
+        help="let the teacher continue them with its most likely tokens, which suits a draft "
+        "(default: sampled)",
     )
 
 
 def _add_training(parser: Parser) -> None:
     group = parser.add_argument_group("training")
-    group.add_argument("--hours", type=float, metavar="H", help="about how long it takes")
-    group.add_argument("--steps", type=int, metavar="N", help="how many steps (default: 2000)")
+    group.add_argument("--hours", type=float, metavar="H", help="train for about this long")
+    group.add_argument("--steps", type=int, metavar="N", help="number of steps (default: 2000)")
     group.add_argument(
-        "--tokens", type=int, metavar="N", default=4096, help="tokens of a step (default: 4096)"
+        "--tokens", type=int, metavar="N", default=4096, help="tokens in a step (default: 4096)"
     )
     group.add_argument(
         "--window",
         type=int,
         metavar="N",
         default=256,
-        help="tokens of a row, up to the last fifth of the steps, which have all positions "
+        help="tokens in a row; in the last fifth of the steps, as many as the model has positions "
         "(default: 256)",
     )
     group.add_argument(
-        "--learning-rate", type=float, metavar="X", default=1e-3, help="the largest (default: 1e-3)"
+        "--learning-rate", type=float, metavar="X", default=1e-3, help="its largest (default: 1e-3)"
     )
     group.add_argument(
         "--text-share",
         type=float,
         metavar="X",
         default=0.1,
-        help="how much of the loss is the text's, and not the teacher's logits' (default: 0.1)",
+        help="share of the text's own tokens in the loss, beside the teacher's logits (default: "
+        "0.1)",
     )
     group.add_argument("--seed", type=int, metavar="N", default=0, help="(default: 0)")
     group.add_argument(
@@ -113,14 +114,14 @@ def _add_training(parser: Parser) -> None:
     group.add_argument(
         "--resume",
         action="store_true",
-        help="go on with a run that was stopped, called with the same otherwise",
+        help="go on with a run that was stopped; the other options stay the same",
     )
     group.add_argument(
         "--time",
         dest="time_it",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="time the teacher with the student as its draft, at the end (default)",
+        help="at the end, time the teacher with the student as its draft (default)",
     )
 
 

@@ -74,7 +74,9 @@ def parser() -> Parser:
     add_startup_cache(group)
     add_graph(group)
     group = parser.add_argument_group("output")
-    group.add_argument("--json", action="store_true", help="one JSON object a model, a line each")
+    group.add_argument(
+        "--json", action="store_true", help="one JSON object per model, each on a line"
+    )
     return parser
 
 

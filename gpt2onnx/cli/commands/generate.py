@@ -56,7 +56,7 @@ def parser() -> Parser:
     group.add_argument(
         "--json",
         action="store_true",
-        help="a JSON object a line for each finished text: prompt_token_ids, text, token_ids, "
+        help="one JSON object per line for each finished text: prompt_token_ids, text, token_ids, "
         "logprobs, finish_reason, processed_logprobs (after penalties and warpers) or a beam "
         "search's score. With --stream one for each token: sequence, id, text, logprob, "
         "processed_logprob, finish_reason",

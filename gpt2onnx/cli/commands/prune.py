@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from gpt2onnx.smaller.prune.prune import Choice, Cost, Pruning
 
 DESCRIPTION = """\
-Makes a checkpoint with fewer layers, those that turn the text's stream least,
-or fewer hidden units in every layer, those that add least to it. What is left
-is refitted on the text by least squares; nothing is trained. First a table says
+Makes a checkpoint without the layers that change their input least, or without
+the hidden units of each layer that add least to its output. What is left is
+refitted on the text by least squares; nothing is trained. First a table says
 what each choice costs in perplexity, on parts of the text that are held out.
-Without OUT, that is all; without --layers and --inner, it has several to choose
-from. OUT is an ordinary checkpoint for transformers and `gpt2onnx export`."""
+Without OUT, that is all; without --layers and --inner, the table has several
+choices. OUT is an ordinary checkpoint for transformers and `gpt2onnx export`."""
 EXAMPLES = [
     "gpt2onnx prune openai-community/gpt2 --text corpus.txt",
     "gpt2onnx prune openai-community/gpt2 pruned --text corpus.txt --inner 2048",

@@ -81,7 +81,7 @@ def _add_address(parser: Parser) -> None:
         "--api-key-file",
         type=Path,
         metavar="FILE",
-        help="take requests with one of its keys only: a key a line, alone or behind NAME:",
+        help="take requests with one of its keys only: one per line, alone or behind NAME:",
     )
 
 
@@ -101,13 +101,13 @@ def _add_bounds(parser: Parser) -> None:
         type=int,
         metavar="N",
         default=1024,
-        help="requests that may wait for a row; more are told to come later (default: 1024)",
+        help="requests that may wait for a row; more are told to try later (default: 1024)",
     )
     group.add_argument(
         "--max-requests-per-key",
         type=int,
         metavar="N",
-        help="requests of one key at once; more are told to come later (default: no bound)",
+        help="requests of one key at once; more are told to try later (default: no bound)",
     )
     group.add_argument(
         "--queue-timeout",
@@ -119,7 +119,7 @@ def _add_bounds(parser: Parser) -> None:
         "--prefix-cache",
         default="0",
         metavar="SIZE",
-        help="memory for prompts' beginnings, such as 512M, a model (default: 0, none)",
+        help="memory per model for prompts' beginnings, such as 512M (default: 0, none)",
     )
     group.add_argument(
         "--grace",

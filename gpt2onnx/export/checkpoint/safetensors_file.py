@@ -53,12 +53,16 @@ class SafetensorsFile:
                     f"{path}: truncated, or not in the safetensors format: expected a header of"
                     f" {start} bytes, found {size} bytes in all; get the file again",
                     path=path,
+                    found=size,
+                    expected=start,
                 )
             if start > MAX_HEADER:
                 raise WeightsError(
                     f"{path}: expected a safetensors header of at most {MAX_HEADER:,} bytes, found"
                     f" {start:,}",
                     path=path,
+                    found=start,
+                    expected=MAX_HEADER,
                 )
             self._entries = _read_entries(path, file.read(start - LENGTH_BYTES))
         expected = start + _check_places(path, self._entries)
@@ -67,6 +71,8 @@ class SafetensorsFile:
                 f"{path}: truncated or corrupt: expected {expected} bytes, found {size};"
                 " get the file again",
                 path=path,
+                found=size,
+                expected=expected,
             )
         self._start = start
 

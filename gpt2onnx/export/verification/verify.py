@@ -97,7 +97,10 @@ def verify_folder(
         raise VerificationError(
             f"the {precision} model doesn't match PyTorch: {result}; expected a mean KL of at most "
             f"{kl:g} and a difference of at most {difference:.2g}; please report this with the "
-            "checkpoint's config.json"
+            "checkpoint's config.json",
+            name=precision,
+            found=result.mean_kl,
+            expected=kl,
         )
     return result
 

@@ -25,6 +25,7 @@ from gpt2onnx.runtime.decoder.arena import (
     HostArena,
     Positions,
 )
+from gpt2onnx.runtime.decoder.protocol import require_room
 
 MIN_CAPACITY = 128
 FREED, TAKEN_OUT = -1, -2
@@ -192,13 +193,8 @@ class KVCache:
     def make_room(self, row: CacheRow, tokens: int) -> None:
         """Let `row` take that many more tokens. Raises CacheFullError past n_positions."""
         _require_in_use(row)
-        needed = row.length + tokens
-        if needed > self.shape.n_positions:
-            raise CacheFullError(
-                f"{row.length} tokens and {tokens} more exceed the model's "
-                f"{self.shape.n_positions} positions"
-            )
-        self.reserve(len(self.rows), needed)
+        require_room(row.length, tokens, self.shape.n_positions)
+        self.reserve(len(self.rows), row.length + tokens)
 
     def reserve(self, rows: int, length: int) -> None:
         """Grow the arena, at least doubling what is too small, and move the rows over."""

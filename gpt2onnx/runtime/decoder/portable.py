@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import CacheFullError, ModelFolderError
-from gpt2onnx.runtime.decoder.protocol import Ids, Logits, Read, Result
+from gpt2onnx.errors import ModelFolderError
+from gpt2onnx.runtime.decoder.protocol import Ids, Logits, Read, Result, require_room
 from gpt2onnx.runtime.machine.turns import Turns, in_turn
 from gpt2onnx.runtime.ort.session import Session, TensorSpec
 
@@ -152,11 +152,7 @@ class PortableDecoder:
         return {name: values[name].astype(self.session.inputs[name].dtype) for name in self._fed}
 
     def _require_room(self, row: PortableRow, tokens: int) -> None:
-        if row.length + tokens > self.n_positions:
-            raise CacheFullError(
-                f"{row.length} tokens and {tokens} more exceed the model's "
-                f"{self.n_positions} positions"
-            )
+        require_room(row.length, tokens, self.n_positions)
 
     @in_turn
     def _shortened(self, value: Any, length: int) -> Any:

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2onnx.errors import CacheFullError
 from gpt2onnx.samplers.top_logits import ALL, TopLogits
 
 Ids = NDArray[np.int64]
@@ -153,6 +154,16 @@ class Decoder(Protocol[AnyRow]):
 
         Raises CacheFullError where a row has no room for its tokens.
         """
+
+
+def require_room(length: int, tokens: int, n_positions: int) -> None:
+    """Raises CacheFullError where a row of `length` tokens can't take that many more."""
+    if length + tokens > n_positions:
+        raise CacheFullError(
+            f"{length} tokens and {tokens} more exceed the model's {n_positions} positions",
+            found=length + tokens,
+            expected=n_positions,
+        )
 
 
 def even_chunks(count: int, size: int) -> Iterator[slice]:

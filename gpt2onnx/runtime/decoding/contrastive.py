@@ -111,6 +111,8 @@ class ContrastiveTask:
                 "contrastive search reads each candidate and needs one more; shorten the prompt, "
                 "or set ",
                 *(Advised("overflow", "truncate"), " to keep its end"),
+                found=len(prompt),
+                expected=n_positions - 1,
             )
         self.rows.append(self._decoder.new_row())
 

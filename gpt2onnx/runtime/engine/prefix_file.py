@@ -108,7 +108,10 @@ def load_prefix(path: str | Path, model: bytes, shape: CacheShape) -> PrefixFile
     expected = offset + len(ids) * shape.token_bytes
     if size != expected:
         raise PrefixFileError(
-            f"{source}: expected {expected:,} bytes, found {size:,}; {ADVICE}", path=source
+            f"{source}: expected {expected:,} bytes, found {size:,}; {ADVICE}",
+            path=source,
+            found=size,
+            expected=expected,
         )
     return PrefixFile(source, ids, shape, checksums, offset)
 
@@ -123,15 +126,15 @@ def _write(path: Path, header: bytes, blocks: Sequence[Block]) -> None:
             file.write(_bytes(block))
 
 
-def _header(file: BufferedReader, name: Path) -> Mapping[str, Any]:
+def _header(file: BufferedReader, path: Path) -> Mapping[str, Any]:
     """The header, from the file's beginning on. Raises PrefixFileError."""
     if file.read(len(MAGIC)) != MAGIC:
-        raise PrefixFileError(f"{name}: isn't a prefix that gpt2onnx saved")
+        raise PrefixFileError(f"{path}: isn't a prefix that gpt2onnx saved", path=path)
     length = int.from_bytes(file.read(LENGTH), "little")
     digest, content = file.read(SHA256), file.read(min(length, MOST_HEADER))
     if len(content) != length or hashlib.sha256(content).digest() != digest:
-        raise PrefixFileError(f"{name}: its header is damaged; {ADVICE}")
-    return json_object(content, name, PrefixFileError)
+        raise PrefixFileError(f"{path}: its header is damaged; {ADVICE}", path=path)
+    return json_object(content, path, PrefixFileError)
 
 
 def _ids(header: Mapping[str, Any]) -> Ids | None:

@@ -107,7 +107,9 @@ class Scheduler:
         """Raises QueueFullError where `max_waiting` wait already."""
         if self.waiting >= self.max_waiting:
             raise QueueFullError(
-                f"{self.waiting:,} requests are waiting, as many as may: try again later"
+                f"{self.waiting:,} requests are waiting, as many as may: try again later",
+                found=self.waiting,
+                expected=self.max_waiting,
             )
 
     def require_possible(self, ticket: Ticket) -> None:
@@ -122,7 +124,9 @@ class Scheduler:
             raise OutOfMemoryError(
                 f"a request of {ticket.rows:,} sequences and {ticket.tokens:,} tokens: there is "
                 f"room for {self.max_tokens:,} tokens in all; ask for fewer sequences or shorter "
-                "ones"
+                "ones",
+                found=ticket.tokens,
+                expected=self.max_tokens,
             )
 
     def _expire(self, now: float) -> Iterable[Expire]:

@@ -54,6 +54,8 @@ def read_manifest(path: Path) -> Mapping[str, Any] | None:
                 f"{file}: {file.stat().st_size} bytes, the manifest says {entry['size']}: "
                 "truncated or changed; copy or export the model again",
                 path=file,
+                found=file.stat().st_size,
+                expected=entry["size"],
             )
     _require_possible_size(path, sum(entry["size"] for entry in files.values()))
     return manifest

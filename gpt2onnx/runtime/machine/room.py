@@ -43,5 +43,7 @@ class Room:
             raise OutOfMemoryError(
                 f"{rows:,} sequences of {tokens:,} tokens want {wanted / 1e9:,.1f} GB of memory, "
                 f"{left / 1e9:,.1f} GB are left on this machine, enough for {left // each:,} of "
-                "them: take fewer prompts, sequences or beams at once, or shorter ones"
+                "them: take fewer prompts, sequences or beams at once, or shorter ones",
+                found=wanted,
+                expected=left,
             )

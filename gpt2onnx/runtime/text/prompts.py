@@ -60,7 +60,7 @@ class PromptReader:
         if isinstance(prompt, str) and params.overflow == "error":
             self._check_text(prompt)
             if (fewest := self._texts.fewest(prompt)) > self.n_positions:
-                raise self._too_long(f"at least {fewest}")
+                raise self._too_long(fewest, "at least ")
         return self.fit(self.read(prompt), params)
 
     def read(self, prompt: Prompt) -> Ids:
@@ -132,6 +132,8 @@ class PromptReader:
                 f"the prompt has {len(kept)} tokens, ",
                 Given("prefill_ids"),
                 f" {len(params.prefill)}, the model {self.n_positions} positions: shorten either",
+                found=len(kept) + len(params.prefill),
+                expected=self.n_positions,
             )
         return kept
 
@@ -145,14 +147,16 @@ class PromptReader:
             return ids
         if params.overflow == "slide":
             return ids[-kept_by_slide(self.n_positions) :]
-        raise self._too_long(str(len(ids)))
+        raise self._too_long(len(ids))
 
-    def _too_long(self, tokens: str) -> PromptTooLongError:
+    def _too_long(self, tokens: int, roughly: str = "") -> PromptTooLongError:
         return PromptTooLongError(
-            f"the prompt has {tokens} tokens, the model {self.n_positions} positions: shorten "
-            "it, or set ",
+            f"the prompt has {roughly}{tokens} tokens, the model {self.n_positions} positions: "
+            "shorten it, or set ",
             *(Advised("overflow", "truncate"), " to keep its end, "),
             *(Advised("overflow", "slide"), " to read on past them"),
+            found=tokens,
+            expected=self.n_positions,
         )
 
     def _check_text(self, text: str) -> None:
@@ -164,16 +168,20 @@ class PromptReader:
     def _checked(self, prompt: Sequence[int] | NDArray[np.integer[Any]]) -> Ids:
         if not _are_integers(prompt):
             raise PromptError(
-                f"expected a text, or token ids in a list or an array [n], got {shown(prompt)}"
+                f"expected a text, or token ids in a list or an array [n], got {shown(prompt)}",
+                name="prompt",
             )
         ids = np.asarray(prompt)
         if len(ids) and ids.dtype.kind not in "iu":  # beyond numpy's integers
             ids = np.array(prompt, object)
         wrong = ids[(ids < 0) | (ids >= self.vocab_size)]
         if wrong.size:
+            found = wrong[0].item() if ids.dtype != object else wrong[0]
             raise TokenRangeError(
-                f"token id {shown(wrong[0].item() if ids.dtype != object else wrong[0])}: expected "
-                f"0 to {self.vocab_size - 1}, the model's vocabulary"
+                f"token id {shown(found)}: expected 0 to {self.vocab_size - 1}, the model's "
+                "vocabulary",
+                found=found,
+                expected=self.vocab_size - 1,
             )
         return ids.astype(np.int64)
 

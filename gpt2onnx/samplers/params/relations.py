@@ -88,8 +88,8 @@ def _check_tokens(values: Values) -> None:
         if (eos,) in (values["bad_words_ids"] or ()):
             raise ParameterError(
                 *(Given("bad_words_ids"), f" holds [{eos}], the end token, which transformers "),
-                *("passes over: expected other words; to forbid the end token, put it in "),
-                Given("suppress_tokens"),
+                "passes over: expected other words; to forbid the end token, put it in ",
+                Advised("suppress_tokens"),
             )
     suppressed = set(values["suppress_tokens"] or ())
     for name in ("forced_bos_token_id", "forced_eos_token_id"):

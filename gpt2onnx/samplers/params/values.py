@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gpt2onnx.errors import Given, ParameterError
+from gpt2onnx.errors import Advised, Given, ParameterError
 from gpt2onnx.flags import flag as flag
 from gpt2onnx.flags import refusal as refusal
 
@@ -173,7 +173,7 @@ def biases(name: str, value: Any) -> dict[int, float] | None:
             name,
             value,
             "token ids with finite numbers, such as {50256: -5.0}; to forbid, use ",
-            Given("suppress_tokens"),
+            Advised("suppress_tokens"),
         )
     return {int(key): float(bias) for key, bias in value.items()} or None
 

@@ -12,6 +12,7 @@ from gpt2onnx.compare.report.cost import priced
 from gpt2onnx.compare.report.findings import findings
 from gpt2onnx.errors import ParameterError
 from tests.compare.records import a_record, a_run
+from tests.raising import raises
 
 
 def runs() -> list[Run | Missing]:
@@ -93,5 +94,5 @@ def test_prices_anew() -> None:
 
 @pytest.mark.parametrize("price", [0, -1, 1e-300, 1e300, float("nan"), float("inf")])
 def test_prices_are_above_nothing_and_below_millions(price: float) -> None:
-    with pytest.raises(ParameterError, match="gpu_price="):
+    with raises(ParameterError, parameters={"gpu_price": price}):
         Prices(gpu=price)

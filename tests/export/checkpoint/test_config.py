@@ -4,6 +4,7 @@ import pytest
 
 from gpt2onnx.errors import UnsupportedConfigError
 from gpt2onnx.export.checkpoint.config import ARCHITECTURES, Gpt2Config
+from tests.raising import raises
 
 
 def test_head_dim_and_several_end_tokens() -> None:
@@ -40,7 +41,6 @@ def test_accepts_models_whose_logits_are_the_language_models(architecture: str) 
         ("n_embd", 768.0),
         ("n_head", True),
         ("n_inner", 0),
-        ("n_head", 7),
         ("activation_function", "prelu"),
         ("activation_function", ["gelu"]),
         ("layer_norm_epsilon", -1e-5),
@@ -54,7 +54,12 @@ def test_accepts_models_whose_logits_are_the_language_models(architecture: str) 
     ],
 )
 def test_refuses_by_name(name: str, value: object) -> None:
-    with pytest.raises(UnsupportedConfigError, match=name) as raised:
+    with raises(UnsupportedConfigError, name=name) as raised:
         Gpt2Config.from_json({name: value})
     assert "\n" not in str(raised.value)
     assert (repr(value) in str(raised.value)) or str(value) in str(raised.value)
+
+
+def test_heads_share_the_width() -> None:
+    with pytest.raises(UnsupportedConfigError, match="n_embd 768 must be a multiple of n_head 7"):
+        Gpt2Config.from_json({"n_head": 7})

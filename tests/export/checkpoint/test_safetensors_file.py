@@ -8,6 +8,7 @@ import pytest
 
 from gpt2onnx.errors import WeightsError
 from gpt2onnx.export.checkpoint.safetensors_file import SafetensorsFile
+from tests.raising import raises
 
 
 def write(path: Path, header: object, data: bytes = b"") -> Path:
@@ -64,11 +65,8 @@ def test_bytes_that_no_tensor_claims(tmp_path: Path) -> None:
 )
 def test_corrupt_header(tmp_path: Path, header: object) -> None:
     path = write(tmp_path / "x.safetensors", header, b"\0" * 4)
-    with pytest.raises(
-        WeightsError, match=r"x\.safetensors: expected a safetensors header"
-    ) as raised:
+    with raises(WeightsError, path=path, found=None):
         SafetensorsFile(path)
-    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +78,6 @@ def test_corrupt_header(tmp_path: Path, header: object) -> None:
         ({"b": (0, 8), "a": (4, 12)}, "overlapping tensors: expected a to begin at byte 8"),
         ({"a": (0, 4), "b": (8, 12)}, "a hole: expected b to begin at byte 4"),
         ({"a": (4, 12)}, "a hole: expected a to begin at byte 0, where the header ends"),
-        ({"a": (0, 4), "b": (4, 400)}, "expected .* bytes, found"),
     ],
 )
 def test_each_byte_is_one_tensors(
@@ -103,7 +100,7 @@ def test_empty_tensors_take_no_place(tmp_path: Path) -> None:
 def test_a_name_that_comes_twice(tmp_path: Path) -> None:
     twice = b'{"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
     path = write(tmp_path / "x.safetensors", b'{"x": %b, "x": %b}' % (twice, twice), bytes(4))
-    with pytest.raises(WeightsError, match=r"a corrupt one \(x comes twice"):
+    with pytest.raises(WeightsError, match=r"safetensors header, found a corrupt one \(x comes"):
         SafetensorsFile(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -142,11 +143,19 @@ def test_a_tied_head_is_stored_once(fp32: Path) -> None:
     assert [value.shape for value in tensors(fp32).values() if 257 in value.shape] == [(257, 32)]
 
 
-@pytest.mark.parametrize("options", [{"precision": "int4"}, {"device": "cuda"}])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"precision": "int4"}, "the portable graph has fp32, int8; graph='fused' has them all"),
+        ({"device": "cuda"}, "the portable graph is the same for every device; leave it out"),
+        ({"with_hidden_states": True}, "the portable graph can't give hidden states; use"),
+        ({"with_attention_bias": True}, "the portable graph can't be told what each token sees"),
+    ],
+)
 def test_what_it_has_not_is_refused(
-    options: dict[str, str], checkpoint: Path, tmp_path: Path
+    options: dict[str, Any], said: str, checkpoint: Path, tmp_path: Path
 ) -> None:
-    precision = {"precision": "fp32"} | options
-    with pytest.raises(ParameterError, match=r"the portable graph (has fp32, int8|is the same)"):
-        gpt2onnx.export(checkpoint, tmp_path / "out", graph="portable", **precision)
+    options = {"precision": "fp32"} | options
+    with pytest.raises(ParameterError, match=said):
+        gpt2onnx.export(checkpoint, tmp_path / "out", graph="portable", **options)
     assert not any(tmp_path.iterdir())

@@ -29,6 +29,7 @@ from gpt2onnx.export.verification.verify import (
 )
 from gpt2onnx.export.writing.progress import silent
 from tests.checkpoints import make_checkpoint
+from tests.raising import raises
 
 
 def exported(tmp_path: Path, precision: str = "fp32", **options: Any) -> tuple[Checkpoint, Path]:
@@ -136,7 +137,7 @@ def test_every_precision_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyP
     checkpoint, folder = exported(tmp_path, "int4")
     result = verify_folder(checkpoint, folder, "int4", silent)
     allowed(monkeypatch, "int4", mean_kl=result.mean_kl / 2)
-    with pytest.raises(VerificationError, match=f"mean KL of at most {result.mean_kl / 2:g}"):
+    with raises(VerificationError, name="int4", expected=result.mean_kl / 2):
         verify_folder(checkpoint, folder, "int4", silent)
 
 
@@ -148,10 +149,11 @@ def test_an_int8_cache_has_a_bound_of_its_own(
     assert made.verification is not None
     assert 1e-5 < made.verification.mean_kl < 1e-2
     checked = open_checkpoint(checkpoint), tmp_path / "model", "fp32", silent
-    with pytest.raises(VerificationError, match="the fp32 model doesn't match PyTorch"):
+    with raises(VerificationError, name="fp32", expected=PRECISIONS["fp32"].mean_kl):
         verify_folder(*checked)
     monkeypatch.setattr(verify, "INT8_CACHE_KL", made.verification.mean_kl / 2)
-    with pytest.raises(VerificationError, match="expected a mean KL of at most"):
+    bound = PRECISIONS["fp32"].mean_kl + made.verification.mean_kl / 2
+    with raises(VerificationError, name="fp32", expected=bound):
         verify_folder(*checked, "int8")
 
 

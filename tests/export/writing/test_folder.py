@@ -21,6 +21,7 @@ from gpt2onnx.export.writing.folder import check_replaceable, staged, write_mani
 from gpt2onnx.runtime.folder import manifest
 from gpt2onnx.runtime.folder import model_folder as runtime_folder
 from tests.checkpoints import make_checkpoint
+from tests.raising import raises
 
 
 def tree(place: Path) -> dict[str, bytes | None]:
@@ -133,7 +134,7 @@ def test_a_folder_that_may_not_be_read(out: Path, monkeypatch: pytest.MonkeyPatc
         raise PermissionError(errno.EACCES, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "iterdir", denied)
-    with pytest.raises(StorageError, match="model: Permission denied; "):
+    with raises(StorageError, path=out):
         check_replaceable(out, force=True)
 
 
@@ -286,7 +287,7 @@ def test_the_model_that_a_killed_process_had_moved_aside_comes_back(out: Path, f
         write()
         assert tree(out.parent) == {"model": None, "model/file": b"new"}
     else:
-        with pytest.raises(OutputExistsError, match="exists already"):
+        with raises(OutputExistsError, path=out):
             write()
         assert tree(out) == before
     assert [path.name for path in out.parent.iterdir()] == ["model"]

@@ -16,6 +16,7 @@ from gpt2onnx.runtime.decoder.protocol import Ids, Logits
 from gpt2onnx.runtime.machine.processor import processor
 from gpt2onnx.runtime.ort.session import TensorSpec
 from tests.conftest import WIDE
+from tests.raising import raises
 
 VOCAB = 257
 N_POSITIONS = WIDE["n_positions"]
@@ -263,13 +264,13 @@ def test_a_full_row_takes_nothing(decoder: FusedDecoder, call: str) -> None:
     """What doesn't fit as a whole isn't begun."""
     row = decoder.new_row()
     reads.prefill(decoder, row, IDS[:100])
-    with pytest.raises(CacheFullError):
+    with raises(CacheFullError, found=321, expected=N_POSITIONS):
         getattr(reads, call)(decoder, row, IDS[:221])
     assert row.length == 100
     np.testing.assert_array_equal(
         reads.prefill(decoder, row, IDS[100:N_POSITIONS]), alone(decoder, IDS, N_POSITIONS)[0]
     )
-    with pytest.raises(CacheFullError):
+    with raises(CacheFullError, found=N_POSITIONS + 1, expected=N_POSITIONS):
         reads.step(decoder, [row], IDS[:1])
 
 

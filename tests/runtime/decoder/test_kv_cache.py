@@ -17,6 +17,7 @@ from gpt2onnx.errors import CacheFullError
 from gpt2onnx.runtime.decoder import kv_cache as cache_module
 from gpt2onnx.runtime.decoder.arena import Arena, Block, CacheShape, HostArena, Positions
 from gpt2onnx.runtime.decoder.kv_cache import CacheRow, FrozenRow, KVCache
+from tests.raising import raises
 
 SHAPE = CacheShape(layers=2, heads=3, head_dim=2, n_positions=23, dtype=np.dtype(np.float32))
 
@@ -140,7 +141,7 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(row=rows, count=st.integers(1, 12))
     def append(self, row: CacheRow, count: int) -> None:
         if row.length + count > SHAPE.n_positions:
-            with pytest.raises(CacheFullError, match=f"{row.length} tokens and {count} more"):
+            with raises(CacheFullError, found=row.length + count, expected=SHAPE.n_positions):
                 self.cache.make_room(row, count)
             return
         self.cache.make_room(row, count)
@@ -206,7 +207,7 @@ class CacheMachine(RuleBasedStateMachine):
     def free_outside(self, frozen: FrozenRow) -> None:
         self.cache.free(frozen.row)
         del self.outside[frozen.row]
-        with pytest.raises(ValueError, match="expected one that is taken out"):
+        with pytest.raises(ValueError, match="freed or put back"):
             self.cache.put_back(frozen)
 
     @rule(row=rows, share=st.floats(0, 1), other=st.floats(0, 1))
@@ -222,7 +223,7 @@ class CacheMachine(RuleBasedStateMachine):
         ends = np.cumsum([0, *sizes]).tolist()
         blocks = [block_of(marks[a:b]) for a, b in pairwise(ends)]
         if start + len(marks) > SHAPE.n_positions:
-            with pytest.raises(CacheFullError):
+            with raises(CacheFullError, found=start + len(marks), expected=SHAPE.n_positions):
                 self.cache.write(row, start, blocks)
             return
         self.cache.write(row, start, blocks)
@@ -426,7 +427,7 @@ def test_a_row_outside_is_good_for_nothing_but_to_come_back_or_be_freed() -> Non
             use()
     cache.put_back(frozen)
     assert (held(cache, first), held(cache, second)) == ([1, 2, 3], [4])
-    with pytest.raises(ValueError, match="freed or put back"):
+    with pytest.raises(ValueError, match="freed or put back: expected one that is taken out"):
         cache.put_back(frozen)
 
 
@@ -444,7 +445,7 @@ def test_what_wasnt_written_for_lack_of_memory_leaves_the_row_as_it_was() -> Non
     cache = KVCache(SHAPE)
     row = cache.new_row()
     cache.write(row, 0, [block_of([1, 2])])
-    with pytest.raises(CacheFullError):
+    with raises(CacheFullError, found=1 + SHAPE.n_positions, expected=SHAPE.n_positions):
         cache.write(row, 1, [block_of(range(SHAPE.n_positions))])
     assert held(cache, row) == [1, 2]
 

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
+
+import numpy as np
 
 from gpt2onnx.runtime.decoding.beams import BeamTask, Observer
 from gpt2onnx.runtime.decoding.plain import plain_tasks
 from gpt2onnx.runtime.decoding.sequence import Step, TokenSequence
 from gpt2onnx.runtime.engine import loop
-from gpt2onnx.samplers import BeamSearch
+from gpt2onnx.samplers import BeamSearch, GenerationParams
+
+
+def continuations(
+    prompts: Sequence[Sequence[int]],
+    stops: Callable[[int], bool] = lambda token: False,
+    **parameters: Any,
+) -> list[TokenSequence]:
+    """As Model makes them: those of one prompt stand side by side and share its array."""
+    params = GenerationParams.create(parameters)
+    arrays = [np.array(prompt, np.int64) for prompt in prompts]
+    draws = [(array, draw) for array in arrays for draw in range(params.num_return_sequences)]
+    return [TokenSequence(n, array, params, draw, stops) for n, (array, draw) in enumerate(draws)]
 
 
 def run_plain(

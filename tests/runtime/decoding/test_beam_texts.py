@@ -69,7 +69,7 @@ def test_finish_reasons(model: Model) -> None:
 def test_a_long_prompt(model: Model) -> None:
     full = model.generate([1] * 64, **BEAMS)
     assert (len(full.token_ids), full.finish_reason) == (1, "context")
-    with pytest.raises(PromptTooLongError):
+    with raises(PromptTooLongError, found=65, expected=64):
         model.generate([1] * 65, **BEAMS)
     cut = model.generate([2] * 60 + [1] * 54, overflow="truncate", **BEAMS)
     assert cut.prompt_token_ids == [1] * 54

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,20 +129,6 @@ def test_max_time_and_closing_free_the_rows() -> None:
     assert len(decoder.rows) == 8
     steps.close()
     assert decoder.rows == []
-
-
-@pytest.fixture(scope="module")
-def _hiding(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    out = tmp_path_factory.mktemp("hiding") / "model"
-    made = gpt2onnx.export(checkpoint, out, precision="fp32", with_hidden_states=True)
-    return gpt2onnx.load(made.folder, threads=1)
-
-
-@pytest.fixture
-def hiding(_hiding: Model) -> Iterator[Model]:
-    """`checkpoint` in fp32 with hidden states. A test must give back every row."""
-    yield _hiding
-    assert _hiding.decoder.cache.rows == []  # type: ignore[attr-defined]
 
 
 def test_the_text_isnt_the_greedy_one(hiding: Model, model: Model) -> None:

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import gpt2onnx
 from gpt2onnx import Model
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.protocol import Read
 from tests.runtime.decoding.test_contrastive import IDS, hidden_states
-
-
-@pytest.fixture(scope="module")
-def _hiding(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    out = tmp_path_factory.mktemp("hiding") / "model"
-    made = gpt2onnx.export(checkpoint, out, precision="fp32", with_hidden_states=True)
-    return gpt2onnx.load(made.folder, threads=1)
-
-
-@pytest.fixture
-def hiding(_hiding: Model) -> Iterator[Model]:
-    """`checkpoint` in fp32 with hidden states. A test must give back every row."""
-    yield _hiding
-    assert _hiding.decoder.cache.rows == []  # type: ignore[attr-defined]
 
 
 def theirs(

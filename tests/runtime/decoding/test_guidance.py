@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import pytest
 
 from gpt2onnx import Model
 from gpt2onnx.errors import ParameterError, PromptError, PromptTooLongError
 from gpt2onnx.runtime.decoding.guidance import Guidance
-from gpt2onnx.runtime.decoding.sequence import TokenSequence
 from gpt2onnx.samplers import GenerationParams, log_softmax
 from gpt2onnx.samplers.guidance import guide
 from tests.fake_decoder import FakeDecoder, by_history
 from tests.raising import raises
-from tests.runtime.decoding.running import run_strategy
+from tests.runtime.decoding.running import continuations, run_strategy
 
 VOCAB = 12
 RULE = by_history(VOCAB)
-
-
-def continuations(prompts: Sequence[Sequence[int]], **parameters: Any) -> list[TokenSequence]:
-    params = GenerationParams(**parameters)
-    arrays = [np.array(prompt, np.int64) for prompt in prompts]
-    draws = [(array, draw) for array in arrays for draw in range(params.num_return_sequences)]
-    return [TokenSequence(n, array, params, draw) for n, (array, draw) in enumerate(draws)]
 
 
 def by_hand(prompt: list[int], context: list[int], scale: float, count: int) -> list[int]:
@@ -142,5 +131,5 @@ def test_mistakes(model: Model) -> None:
         model.generate("a", guidance_scale=2, draft=model)
     with pytest.raises(PromptError, match="negative_prompt is a list: expected one"):
         model.generate(["a"], guidance_scale=2, negative_prompt=["b"])
-    with pytest.raises(PromptTooLongError):
+    with raises(PromptTooLongError, found=65, expected=64):
         model.stream("a", guidance_scale=2, negative_prompt="b" * 65)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -12,31 +12,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from gpt2onnx.errors import ParameterError
+from gpt2onnx.errors import CacheFullError, ParameterError
 from gpt2onnx.runtime.decoder.protocol import Ids
-from gpt2onnx.runtime.decoding.sequence import Step, TokenSequence
+from gpt2onnx.runtime.decoding.sequence import Step
 from gpt2onnx.runtime.engine import loop
-from gpt2onnx.samplers import GenerationParams
 from tests.fake_decoder import FakeDecoder, Rule, by_history, by_last_token
 from tests.raising import raises
-from tests.runtime.decoding.running import run_plain
+from tests.runtime.decoding.running import continuations, run_plain
 
 VOCAB = 12
 CYCLE = by_last_token(np.roll(np.eye(VOCAB), 1, axis=1))  # after 0 comes 1, after 11 comes 0
 
 Written = tuple[list[int], str | None]
-
-
-def continuations(
-    prompts: Sequence[Sequence[int]],
-    stops: Callable[[int], bool] = lambda token: False,
-    **parameters: Any,
-) -> list[TokenSequence]:
-    """As Model makes them: those of one prompt stand side by side and share its array."""
-    params = GenerationParams.create(parameters)
-    arrays = [np.array(prompt, np.int64) for prompt in prompts]
-    draws = [(array, draw) for array in arrays for draw in range(params.num_return_sequences)]
-    return [TokenSequence(n, array, params, draw, stops) for n, (array, draw) in enumerate(draws)]
 
 
 def write(
@@ -208,7 +195,7 @@ def test_rows_are_freed_when_the_decoder_fails(error: BaseException) -> None:
 
 def test_rows_are_freed_when_a_prompt_does_not_fit() -> None:
     decoder = FakeDecoder(CYCLE, n_positions=2)
-    with pytest.raises(Exception, match="2 positions"):
+    with raises(CacheFullError, found=3, expected=2):
         list(run_plain(decoder, continuations([[0], [1, 2, 3]])))
     assert decoder.rows == []
 

@@ -17,9 +17,9 @@ from gpt2onnx.runtime.decoding.drafters import DraftModel, PromptLookup
 from gpt2onnx.runtime.decoding.sequence import Step, TokenSequence
 from gpt2onnx.runtime.decoding.speculation import Drafter, Speculation, SpeculationStats
 from gpt2onnx.runtime.engine import loop
-from gpt2onnx.samplers import GenerationParams
 from tests.fake_decoder import FakeDecoder, by_history, by_last_token
-from tests.runtime.decoding.running import run_plain, run_strategy
+from tests.raising import raises
+from tests.runtime.decoding.running import continuations, run_plain, run_strategy
 
 VOCAB = 12
 CYCLE = by_last_token(
@@ -46,17 +46,6 @@ class Fixed:
 
 RIGHT = Fixed(lambda history, n: [(history[-1] + 1 + i) % VOCAB for i in range(n)])
 WRONG = Fixed(lambda history, n: [history[-1]] * n)
-
-
-def continuations(
-    prompts: Sequence[Sequence[int]],
-    stops: Callable[[int], bool] = lambda token: False,
-    **parameters: Any,
-) -> list[TokenSequence]:
-    params = GenerationParams.create(parameters)
-    arrays = [np.array(prompt, np.int64) for prompt in prompts]
-    draws = [(array, draw) for array in arrays for draw in range(params.num_return_sequences)]
-    return [TokenSequence(n, array, params, draw, stops) for n, (array, draw) in enumerate(draws)]
 
 
 def collect(sequences: Sequence[TokenSequence], steps: Any) -> Written:
@@ -273,7 +262,7 @@ def test_an_error_gives_every_row_back(which: str) -> None:
     decoder = FakeDecoder(breaks if which == "model" else CYCLE)
     small = FakeDecoder(breaks if which == "draft" else CYCLE)
     sequences = continuations([[0], [5]], max_new_tokens=50)
-    with pytest.raises(CacheFullError):
+    with raises(CacheFullError, parts=("enough",)):
         collect(sequences, run_strategy(Speculation(DraftModel(small), 3), decoder, sequences))
     assert decoder.rows == small.rows == []
 

@@ -16,6 +16,7 @@ from gpt2onnx.runtime.decoder.protocol import Read
 from gpt2onnx.runtime.decoding.plain import plain_tasks
 from gpt2onnx.runtime.engine.loop import Loop, run
 from gpt2onnx.runtime.engine.prompt_turns import next_chunk
+from tests.raising import raises
 from tests.runtime.engine.mixes import KINDS, MixedDecoder, Request, request, sequences
 
 
@@ -130,7 +131,7 @@ def test_a_failing_task_ends_alone() -> None:
     assert good.outcome() == alone(7)
     assert decoder.rows == []
     loop.add(plain_tasks(decoder, sequences(np.arange(2), prefix_allowed_tokens_fn=allowed))[0])
-    with pytest.raises(ParameterError):
+    with raises(ParameterError, named=("prefix_allowed_tokens_fn",)):
         run_all(loop)
     loop.close()
     assert decoder.rows == []

@@ -159,7 +159,7 @@ def test_a_row_that_has_no_room_is_left_as_it_was() -> None:
     keep(long, prefixes, prompt("ab"))
     prefixes._cache = cache
     row = cache.new_row()
-    with pytest.raises(CacheFullError):
+    with raises(CacheFullError, found=128, expected=100):
         prefixes.restore(row, prompt("ab", 2))
     assert row.length == 0
     assert prefixes.stats.hits == 0

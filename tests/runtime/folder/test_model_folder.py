@@ -129,14 +129,14 @@ def test_a_change_that_hides_its_time_is_found(folder: Path, hashed: list[str]) 
     before = (folder / "model.onnx.data").stat()
     flip_a_byte(folder / "model.onnx.data")
     os.utime(folder / "model.onnx.data", ns=(before.st_atime_ns, before.st_mtime_ns))
-    with pytest.raises(CorruptModelError, match=r"model\.onnx\.data: sha256 is"):
+    with raises(CorruptModelError, path=folder / "model.onnx.data", found=None):
         gpt2onnx.load(folder)
 
 
 def test_what_failed_is_checked_again(folder: Path, hashed: list[str]) -> None:
     flip_a_byte(folder / "model.onnx.data")
     for _ in range(2):
-        with pytest.raises(CorruptModelError):
+        with raises(CorruptModelError, path=folder / "model.onnx.data", found=None):
             gpt2onnx.load(folder)
 
 

@@ -32,9 +32,10 @@ def test_what_fits_and_what_does_not() -> None:
     most = 4 * GB // each
     assert most == 52
     room.require(most, 10**9)  # no row is longer than the model's positions
-    with pytest.raises(OutOfMemoryError, match=r"^53 sequences of 1,024 tokens want 4\.0 GB"):
+    said = r"^53 sequences of 1,024 tokens want 4\.0 GB .* 4\.0 GB are left .*, enough for 52"
+    with pytest.raises(OutOfMemoryError, match=said):
         room.require(most + 1, 1024)
-    with pytest.raises(OutOfMemoryError, match=r"4\.0 GB are left .*, enough for 52 of them: take"):
+    with raises(OutOfMemoryError, found=10**30 * each, expected=4 * GB):
         room.require(10**30, 1024)
 
 
@@ -42,7 +43,7 @@ def test_a_little_is_there_without_asking(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(room_module, "available_memory", lambda: 0)
     room = Room(0, 0, 1)
     room.require(LITTLE // SEQUENCE, 1)
-    with pytest.raises(OutOfMemoryError):
+    with raises(OutOfMemoryError, found=LITTLE + SEQUENCE, expected=0):
         room.require(LITTLE // SEQUENCE + 1, 1)
 
 
@@ -54,7 +55,7 @@ def test_where_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch, total: 
     if total is None:
         room.require(2000, 1000)
     else:
-        with pytest.raises(OutOfMemoryError, match=r"1\.0 GB are left"):
+        with raises(OutOfMemoryError, expected=GB):
             room.require(2000, 1000)
 
 
@@ -101,8 +102,9 @@ def test_lookahead_is_bounded_by_the_positions(
 ) -> None:
     out = tmp_path / "model"
     gpt2onnx.export(checkpoint, out, precision="fp32", with_attention_bias=True, verify=False)
-    with pytest.raises(ParameterError, match=rf"lookahead_{name}.* expected"):
+    with pytest.raises(ParameterError) as raised:
         gpt2onnx.load(out, threads=1).generate("hello", **{f"lookahead_{name}": count})
+    assert f"lookahead_{name}" in raised.value.named
 
 
 def test_ten_million_phrases() -> None:

@@ -58,7 +58,7 @@ def test_a_wide_beam_finds_every_sequence_with_the_phrases(
     }
     parameters = {**WIDE, "force_words_ids": phrases, "num_return_sequences": 128}
     if not expected:
-        with pytest.raises(ParameterError, match=r"force_words_ids takes [5-9] tokens, and"):
+        with raises(ParameterError, named=("force_words_ids", "max_new_tokens")):
             search(rule, [1], **parameters)
         return
     assert_ranked(written(search(rule, [1], **parameters)), expected)
@@ -340,8 +340,9 @@ def test_constraints_that_leave_fewer_sequences_than_were_asked_for() -> None:
 
 
 def test_constraints_that_leave_nothing() -> None:
-    with pytest.raises(ParameterError, match="leave no token to any beam"):
+    with pytest.raises(ParameterError) as raised:
         search(by_history(4), [1], num_beams=2, max_new_tokens=5, suppress_tokens=[0, 1, 2, 3])
+    assert "suppress_tokens" in raised.value.named
 
 
 def test_a_beam_without_continuation_is_left_and_the_others_go_on() -> None:

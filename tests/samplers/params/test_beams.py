@@ -37,32 +37,40 @@ def test_keeps_a_value_in_one_form(name: str, value: object, kept: object) -> No
 
 
 @pytest.mark.parametrize(
+    ("parameters", "named"),
+    [
+        ({"num_beams": 0}, ("num_beams",)),
+        ({"num_beams": True}, ("num_beams",)),
+        ({**BEAMS, "early_stopping": 1}, ("early_stopping",)),
+        ({**BEAMS, "num_beam_groups": 0}, ("num_beam_groups",)),
+        ({**GROUPS, "diversity_penalty": -1.0}, ("diversity_penalty",)),
+        ({**BEAMS, "force_words_ids": [[]]}, ("force_words_ids",)),
+        ({**BEAMS, "force_words_ids": [[[1], []]]}, ("force_words_ids",)),
+        ({**BEAMS, "force_words_ids": [[-1]]}, ("force_words_ids",)),
+        ({**BEAMS, "force_words_ids": "word"}, ("force_words_ids",)),
+        ({"early_stopping": False}, ("early_stopping", "num_beams")),
+        ({"num_beam_groups": 2}, ("num_beam_groups", "num_beams")),
+        ({"diversity_penalty": 0.5}, ("diversity_penalty", "num_beam_groups")),
+        ({"force_words_ids": [[1]]}, ("force_words_ids", "num_beams")),
+        ({"num_return_sequences": 2}, ("num_return_sequences", "num_beams")),
+        ({**BEAMS, "do_sample": True, "xtc_probability": 0.5}, ("num_beams", "xtc_probability")),
+        ({**BEAMS, "seed": 1}, ("seed",)),
+        ({**BEAMS, "diversity_penalty": 0.5}, ("diversity_penalty", "num_beam_groups")),
+        ({**PHRASES, "suppress_tokens": [1]}, ("force_words_ids", "suppress_tokens")),
+    ],
+)
+def test_refuses(parameters: dict[str, Any], named: tuple[str, ...]) -> None:
+    with raises(ParameterError, named=named):
+        GenerationParams(**parameters)
+
+
+@pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"num_beams": 0}, "num_beams=0: expected an integer of at least 1"),
-        ({"num_beams": True}, "num_beams=True"),
         ({**BEAMS, "length_penalty": 11}, "length_penalty=11: expected a number from -10 to 10"),
         ({**BEAMS, "early_stopping": "always"}, "early_stopping='always': expected True, False or"),
-        ({**BEAMS, "early_stopping": 1}, "early_stopping=1"),
-        ({**BEAMS, "num_beam_groups": 0}, "num_beam_groups=0"),
-        ({**GROUPS, "diversity_penalty": -1.0}, "diversity_penalty=-1.0: expected a number of at"),
         ({**BEAMS, "force_words_ids": [1, 2]}, r"force_words_ids=\[1, 2\]: expected a list of"),
-        ({**BEAMS, "force_words_ids": [[]]}, "force_words_ids="),
-        ({**BEAMS, "force_words_ids": [[[1], []]]}, "force_words_ids="),
-        ({**BEAMS, "force_words_ids": [[-1]]}, "force_words_ids="),
-        ({**BEAMS, "force_words_ids": "word"}, "force_words_ids='word'"),
         ({"length_penalty": 1.0}, "length_penalty=1.0 has no effect without num_beams above 1"),
-        ({"early_stopping": False}, "early_stopping=False has no effect without num_beams"),
-        ({"num_beam_groups": 2}, "num_beam_groups=2 has no effect without num_beams"),
-        (
-            {"diversity_penalty": 0.5},
-            "diversity_penalty=0.5 has no effect without num_beam_groups ab",
-        ),
-        ({"force_words_ids": [[1]]}, "force_words_ids=.* has no effect without num_beams"),
-        (
-            {"num_return_sequences": 2},
-            "num_return_sequences=2 has no effect without do_sample=True or num_beams above 1",
-        ),
         (
             {**BEAMS, "num_return_sequences": 5},
             "num_return_sequences=5 with num_beams=4: only as many texts ar",
@@ -80,16 +88,10 @@ def test_keeps_a_value_in_one_form(name: str, value: object, kept: object) -> No
             "num_beams=4 with mirostat_mode=2: mirostat and XTC follow one ",
         ),
         (
-            {**BEAMS, "do_sample": True, "xtc_probability": 0.5},
-            "num_beams=4 with xtc_probability=0.5: mirostat and XTC follow ",
-        ),
-        ({**BEAMS, "seed": 1}, "seed=1 has no effect without do_sample=True"),
-        (
             {**GROUPS, "num_beam_groups": 3},
             "num_beam_groups=3 with num_beams=4: groups must be of one size",
         ),
         ({**BEAMS, "num_beam_groups": 2}, "num_beam_groups=2 without diversity_penalty"),
-        ({**BEAMS, "diversity_penalty": 0.5}, "diversity_penalty=0.5 has no effect without num_be"),
         (
             {**GROUPS, "do_sample": True},
             "num_beam_groups=2 with do_sample=True: groups are searched, no",
@@ -101,13 +103,11 @@ def test_keeps_a_value_in_one_form(name: str, value: object, kept: object) -> No
         ),
         ({**PHRASES, "max_time": 1.0}, r"max_time=1\.0: time may be over"),
         ({**PHRASES, "eos_token_id": 2}, r"force_words_ids=\[\[1, 2\]\] can't come"),
-        ({**PHRASES, "suppress_tokens": [1]}, r"force_words_ids=\[\[1, 2\]\] can't come"),
     ],
 )
-def test_refuses(parameters: dict[str, Any], message: str) -> None:
-    with pytest.raises(ParameterError, match=message) as error:
+def test_says_why(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
         GenerationParams(**parameters)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ from gpt2onnx.runtime.engine import loop
 from gpt2onnx.samplers import GenerationParams
 from tests.fake_decoder import FakeDecoder, by_history, by_last_token
 from tests.raising import raises
-from tests.runtime.decoding.running import run_plain, run_strategy
+from tests.runtime.decoding.running import continuations, run_plain, run_strategy
 
 VOCAB = 6
 CYCLE = by_last_token(np.roll(np.eye(VOCAB), 1, axis=1).tolist())  # 0, 1 … 5, 0 …
@@ -34,17 +34,6 @@ PROMPTS = [[1], [2, 3, 2, 4], [0, 5, 1, 1, 0, 5]]
 SIZES = LookaheadSizes(3, 3, 4)
 DRAWN = {"do_sample": True, "top_k": 0, "seed": 3, "max_new_tokens": 20}
 Written = list[tuple[list[int], str | None]]
-
-
-def continuations(
-    prompts: Sequence[Sequence[int]],
-    stops: Callable[[int], bool] = lambda token: False,
-    **parameters: Any,
-) -> list[TokenSequence]:
-    params = GenerationParams.create(parameters)
-    arrays = [np.array(prompt, np.int64) for prompt in prompts]
-    draws = [(array, draw) for array in arrays for draw in range(params.num_return_sequences)]
-    return [TokenSequence(n, array, params, draw, stops) for n, (array, draw) in enumerate(draws)]
 
 
 def written(sequences: Sequence[TokenSequence], steps: Any) -> Written:
@@ -220,7 +209,7 @@ def test_an_error_gives_every_row_back() -> None:
         return CYCLE(tokens)
 
     decoder = FakeDecoder(breaks)
-    with pytest.raises(CacheFullError):
+    with raises(CacheFullError, parts=("enough",)):
         ahead(decoder, PROMPTS, max_new_tokens=50)
     assert decoder.rows == []
 
@@ -296,7 +285,8 @@ def test_room_is_made_once(told: Model, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_folder_without_the_bias_says_what_to_do(model: Model) -> None:
     """Today's graph; the kernels' branches in every folder."""
     model = gpt2onnx.load(model.folder.path, threads=1, graph="onnx")
-    with pytest.raises(ParameterError, match="export the model again with with_attention_bias=Tr"):
+    said = "which its graph can't be told: export the model again with with_attention_bias=True"
+    with pytest.raises(ParameterError, match=said):
         model.stream("hello", lookahead_window_size=2)
 
 
