@@ -17,7 +17,7 @@ DRAFT: dict[str, Any] = {
     "samples": 6000,
     "greedy": True,
     "text_share": 1.0,
-    "steps": 2400,
+    "steps": 1600,
     "learning_rate": 3e-3,
 }
 
