@@ -1,4 +1,7 @@
-"""The bundled draft: a student of the bundled target, made as `gpt2onnx distill` makes any."""
+"""A draft: a student of the bundled target, made as `gpt2onnx distill` makes any.
+
+The one that is bundled is older and half as wide; its card tells how it was made.
+"""
 
 from __future__ import annotations
 
