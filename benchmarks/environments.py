@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -93,18 +93,20 @@ class Environment:
 
 def _digest(project: Path) -> str:
     """Changes when a file of a project's folder does."""
-    files = sorted(path for path in project.rglob("*") if path.is_file())
-    told = [(str(path.relative_to(project)), path.read_bytes()) for path in files]
+    told = [(str(path.relative_to(project)), path.read_bytes()) for path in sorted(_files(project))]
     return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
 def folder_size(folder: Path) -> int:
     """Bytes of the files in a folder, those that links lead to included, compiled Python not."""
-    return sum(
-        path.stat().st_size
-        for path in folder.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    )
+    return sum(path.stat().st_size for path in _files(folder))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All but compiled Python, which comes and goes."""
+    for path in folder.rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            yield path
 
 
 def run(

@@ -104,11 +104,11 @@ def read_bytes(path: Path, error: type[Gpt2OnnxError], most: int = MAX_TEXT_BYTE
     with open_regular(path, error) as file:
         size = os.fstat(file.fileno()).st_size
         content = file.read(most + 1) if size <= most else b""
-        if max(size, len(content)) > most:
+        if (found := max(size, len(content))) > most:  # some of the system's files say 0
             raise error(
-                f"{_shortened(path)}: expected at most {most:,} bytes, found {size:,}",
+                f"{_shortened(path)}: expected at most {most:,} bytes, found {found:,}",
                 path=path,
-                found=size,
+                found=found,
                 expected=most,
             )
         return content

@@ -14,9 +14,13 @@ from gpt2onnx.files import (
     json_object,
     open_regular,
     path_errors,
+    read_bytes,
     read_json,
     read_text,
 )
+from tests.raising import raises
+
+STATUS = Path("/proc/self/status")  # of 0 bytes, as its size has it
 
 
 class RefusedError(Gpt2OnnxError):
@@ -65,6 +69,12 @@ def test_a_size_beyond_the_bound_is_refused_unread(tmp_path: Path) -> None:
         RefusedError, match="expected at most 100,000,000 bytes, found 1,099,511,627,776"
     ):
         read_text(tmp_path / "sparse", RefusedError)
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="needs Linux's /proc")
+def test_a_file_that_holds_more_than_it_says() -> None:
+    with raises(RefusedError, path=STATUS, found=11, expected=10):
+        read_bytes(STATUS, RefusedError, most=10)
 
 
 def test_what_the_system_says(tmp_path: Path) -> None:

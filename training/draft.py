@@ -12,7 +12,7 @@ from gpt2onnx.cli.output.bar import Bars
 from gpt2onnx.smaller.distill.distill import Distilled, distill
 from training.corpus import Corpus
 
-# distill's own parameters. Its step costs no more than half as wide: of so small a model most is
+# distill's own parameters. Half as wide, it would cost as much a step: of so small a model most is
 # overhead.
 DRAFT: dict[str, Any] = {
     "layers": 2,

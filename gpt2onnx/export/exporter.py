@@ -105,7 +105,8 @@ def export(
     behind long contexts where gpt2onnx-kernels run it (the graph without them keeps "float"); or
     "int8", a quarter of the memory with either graph, for less exact answers. Both are for the CPU.
     calibration: a file with a text like those to come, which tells what is rounded where it matters
-    (int8, int8-dynamic and int4, an int8 cache); random tokens do without.
+    (int8, int8-dynamic and int4, an int8 cache), and whether float16 holds the cache; random tokens
+    do without.
     verify: compare with PyTorch; by default where torch, transformers and onnxruntime are there.
     force: replace a model folder that is there already.
     strict: raise UnsupportedConfigError for settings of generation that can't be kept, of which a

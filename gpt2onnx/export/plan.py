@@ -88,12 +88,13 @@ class Plan:
         }
 
     def _require_use_of_calibration(self) -> None:
-        if self.calibration is not None and not self.rounds and not self.rounds_cache:
+        of_use = self.rounds or self.extras.kv_cache != "float"
+        if self.calibration is not None and not of_use:
             raise ParameterError(
                 Given("calibration", str(self.calibration)),
                 " has no effect on ",
                 Given("precision", self.precision),
                 f": it is for {', '.join(those(lambda each: each.rounds))} and for ",
-                Advised("kv_cache", "int8"),
+                *(Advised("kv_cache", "int8"), " or ", Advised("kv_cache", "float16")),
                 "; leave it out",
             )

@@ -1,4 +1,4 @@
-"""The graph that a model folder is opened in: today's, or the kernels' with their library.
+"""The graph that a model folder is opened in: in ONNX Runtime's operators, or in the kernels'.
 
 Knows which graphs a folder has and how a session is opened; knows no decoder.
 """

@@ -232,7 +232,8 @@ def _border(
     """
     # Never 0, where all are at one distance.
     width = max(min(float(distances.max()), _FURTHEST), 1e-6) / _BINS
-    bins = (distances * (1 / width)).clip(max=_BINS).astype(np.intp)
+    with np.errstate(over="ignore"):
+        bins = (distances * (1 / width)).clip(max=_BINS).astype(np.intp)
     reached = np.cumsum(np.bincount(bins, weights))
     target = p * reached[-1]
     border = int(np.searchsorted(reached, target))

@@ -19,6 +19,6 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _kernels_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other tests run in the same process with the kernels off; a name of some stays."""
+    """On, though other tests of the same process run with them off; a name, as avx2, stays."""
     if os.environ.get(VARIABLE) == OFF:
         monkeypatch.delenv(VARIABLE)

@@ -74,7 +74,10 @@ def test_what_is_built_from_a_folder_is_made_again_when_the_folder_changed(tmp_p
     record.parent.mkdir()
     environment = Environment("here", (), built=(source.parent,))
     record.write_text(json.dumps(environment._description() | {"bytes": 0}))
+    compiled = source.parent / "__pycache__" / "a.pyc"
+    compiled.parent.mkdir()
+    compiled.touch()
     environment.make(tmp_path)
-    assert record.exists()
+    assert environment._description() == environment._record(tmp_path)
     source.write_text("int b;")
     assert environment._description() != environment._record(tmp_path)

@@ -10,7 +10,7 @@ from gpt2onnx.samplers.candidates import LARGEST, Candidates, bounded
 from gpt2onnx.samplers.dry import dry
 from gpt2onnx.samplers.mirostat import Mirostat
 from gpt2onnx.samplers.penalties import logit_bias, repetition_penalty
-from gpt2onnx.samplers.warpers import dynamic_temperature, temperature, top_n_sigma
+from gpt2onnx.samplers.warpers import dynamic_temperature, temperature, top_n_sigma, typical_p
 
 LOGITS = np.array([3.0, 1.0, -2.0, 0.0], np.float32)
 HISTORY = np.array([0, 2, 3])
@@ -57,6 +57,13 @@ def test_top_n_sigma() -> None:
     assert top_n_sigma(far, n=1.0).ids.tolist() == [0, 1]  # the deviation is 1e30
     assert top_n_sigma(far, n=1e300).ids.tolist() == [0, 1, 2]
     assert top_n_sigma(Candidates.of(LOGITS), n=0).ids.tolist() == [0]
+
+
+def test_typical_p() -> None:
+    logits = np.zeros(2000, np.float32)
+    logits[5] = -3e38  # whose distance leaves float32 where it is counted in bins
+    kept = typical_p(Candidates.of(logits), p=0.9)
+    assert kept.ids.tolist() == [*range(5), *range(6, 2000)]
 
 
 def test_dry() -> None:

@@ -100,7 +100,8 @@ def parser() -> Parser:
         "--calibration",
         metavar="FILE",
         help="a text in UTF-8 like those to come, which tells int8, int8-dynamic, int4 and "
-        "--kv-cache int8 what matters (default: random tokens)",
+        "--kv-cache int8 what matters, and float16 whether it holds the cache (default: random "
+        "tokens)",
     )
     parser.add_argument(
         "--verify",

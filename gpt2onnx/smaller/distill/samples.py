@@ -95,8 +95,8 @@ def _pieces(stream: Ids, size: int, count: int, rng: np.random.Generator) -> lis
             f" from and held out, found {len(stream):,}; give more"
         )
     starts = rng.integers(len(stream) - size, size=count)
-    sizes = rng.integers(1, size, size=count, endpoint=True)
-    return [stream[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+    lengths = rng.integers(1, size, size=count, endpoint=True)
+    return [stream[start : start + length] for start, length in zip(starts, lengths, strict=True)]
 
 
 def _written(engine: Engine, asked: Sequence[Asked], progress: Progress) -> Iterator[Text]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from gpt2onnx.export.calibration import text as calibration_text
 from gpt2onnx.export.calibration.text import CalibrationText
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from gpt2onnx.export.exporter import export
+from gpt2onnx.export.graph.fused import Extras
+from gpt2onnx.export.plan import Plan
 from tests.checkpoints import make_checkpoint
 from tests.raising import raises
 
@@ -92,6 +95,19 @@ def test_the_text_decides_the_grid(tmp_path: Path) -> None:
         assert manifest["calibration"] == (str(calibration) if calibration else None)
         graphs.append((made.folder / "model.onnx").read_bytes())
     assert graphs[0] != graphs[1]
+
+
+def test_a_text_says_whether_half_precision_holds_the_cache(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {
+        "precision": "fp32",
+        "graph": None,
+        "runtime": "onnxruntime",
+        "device": "cpu",
+    }
+    plan = partial(Plan.of, **asked, calibration=tmp_path / "text")
+    assert plan(extras=Extras(kv_cache="float16")).calibration == tmp_path / "text"
+    with raises(ParameterError, named=("calibration", "precision")):
+        plan(extras=Extras())
 
 
 def test_an_export_that_can_not_be_calibrated_leaves_nothing(tmp_path: Path) -> None:

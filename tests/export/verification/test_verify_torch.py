@@ -128,8 +128,13 @@ def test_only_fp32_has_a_bound_on_the_logits_themselves(
     checkpoint, folder = exported(tmp_path, "int8")
     assert verify_folder(checkpoint, folder, "int8", silent).max_difference > 0.05
     allowed(monkeypatch, "fp32", mean_kl=1)
-    with pytest.raises(VerificationError, match=r"expected .* a difference of at most 0\.0"):
+    said = r"expected .* a difference of at most 0\.0"
+    with pytest.raises(VerificationError, match=said) as raised:
         verify_folder(checkpoint, folder, "fp32", silent)
+    found, expected = raised.value.found, raised.value.expected
+    assert found is not None
+    assert expected is not None
+    assert found > 0.05 > expected
 
 
 def test_every_precision_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

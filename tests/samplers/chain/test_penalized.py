@@ -26,9 +26,10 @@ LOGITS = np.linspace(-3, 3, VOCAB, dtype=np.float32)
     names=st.sets(st.sampled_from(sorted(PARAMETERS))),
     history=st.lists(st.integers(0, VOCAB - 1), min_size=2, max_size=12),
     dense=st.none() | st.integers(0, 8),
+    changes=st.booleans(),
 )
 def test_a_chain_is_its_steps_in_turn(
-    names: set[str], history: list[int], dense: int | None
+    names: set[str], history: list[int], dense: int | None, changes: bool
 ) -> None:
     params = GenerationParams(
         dry_sequence_breakers=[5] if "dry_multiplier" in names else None,
@@ -38,7 +39,7 @@ def test_a_chain_is_its_steps_in_turn(
     halves = LOGITS / 2
     halves.setflags(write=False)
     if dense is not None:  # a row that isn't the chain's to write to
-        steps.insert(dense, lambda history, logits: halves)
+        steps.insert(dense, lambda history, logits: halves if changes else logits)
     row = LOGITS
     for step in steps:
         row = step(ids, row)
@@ -47,8 +48,7 @@ def test_a_chain_is_its_steps_in_turn(
     found = compose_penalties(steps).on(ids, logits)
     np.testing.assert_array_equal(found.logits, row)
     moved = set(np.flatnonzero(row != LOGITS).tolist())
+    assert (found.touched is None) == (dense is not None and changes)
     if found.touched is not None:
         assert moved <= {token for ids in found.touched for token in ids.tolist()}
-    else:
-        assert dense is not None
     assert (found.logits is logits) == (found.touched == [])
