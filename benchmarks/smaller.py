@@ -31,6 +31,7 @@ from gpt2onnx.evaluation import Evaluation, evaluate
 from gpt2onnx.runtime.engine.score import walk
 from gpt2onnx.runtime.machine.threads import default_threads
 from gpt2onnx.smaller.distill.distill import distill
+from gpt2onnx.smaller.distill.run_folder import RunFolder
 from gpt2onnx.smaller.prune.prune import prune
 from gpt2onnx.smaller.trim.trim import TABLE, trim
 from training.corpus import END_OF_TEXT, Corpus, load_corpus
@@ -146,6 +147,7 @@ def distilled(folder: Path, steps: int, corpus: Corpus) -> Smaller:
                 texts=texts,
                 held_out=held_out,
                 steps=steps,
+                resume=RunFolder(made.folder).is_there,
                 time_it=False,
                 progress=bars,
             )

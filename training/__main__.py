@@ -114,8 +114,9 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--seed", type=int, default=0, help="of every random choice")
-    parser.add_argument("--steps", type=int, default=TARGET.steps, help="of the target")
-    parser.add_argument("--draft", action="store_true", help="make the draft alone")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--steps", type=int, default=TARGET.steps, help="of the target")
+    which.add_argument("--draft", action="store_true", help="make the draft alone")
     parser.add_argument("--draft-steps", type=int, default=DRAFT["steps"], help="of the draft")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder to write to")

@@ -17,7 +17,9 @@ from gpt2onnx.agreement import Agreement
 from gpt2onnx.cli import main
 from gpt2onnx.compare.measure.placement import measure as measure_placement
 from gpt2onnx.compare.record.answers import Ran
-from gpt2onnx.errors import CacheFullError, ModelFolderError, ParameterError
+from gpt2onnx.demo import CHECKPOINT
+from gpt2onnx.errors import CacheFullError, ModelFolderError, ParameterError, VerificationError
+from gpt2onnx.export.verification import verify
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.flat import FlatDecoder
 from gpt2onnx.runtime.decoder.protocol import EVERY, Read
@@ -126,6 +128,16 @@ def test_a_text_that_is_scored_has_the_bits_of_writing_it(folders: dict[str, Pat
     written = model.generate("abcabc", max_new_tokens=30, eos_token_id=[])
     scored = model.score(written.prompt_token_ids + written.token_ids, add_bos=False)
     assert scored.logprobs[-30:] == written.logprobs
+
+
+def test_an_export_verifies_the_kernels_graph_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpt2onnx.export(CHECKPOINT, tmp_path / "model", precision="fp32", kv_cache="float16")
+    monkeypatch.setitem(verify.CACHE_KL, "float16", -1e-5)  # fp32's own is 1e-5
+    with raises(VerificationError, name="fp32", expected=0):
+        gpt2onnx.export(CHECKPOINT, tmp_path / "other", precision="fp32", kv_cache="float16")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_rows_do_not_meet_and_keep_no_order(folders: dict[str, Path]) -> None:

@@ -18,10 +18,10 @@ from gpt2onnx.export.checkpoint.checkpoint import Checkpoint
 from gpt2onnx.export.quantization.table import PRECISIONS
 from gpt2onnx.export.verification.torch_model import TorchModel, missing
 from gpt2onnx.export.writing.progress import Track
+from gpt2onnx.runtime.chosen_graph import ChosenGraph, choose_graph
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.folder.model_folder import open_folder
 from gpt2onnx.runtime.open_model import open_decoder
-from gpt2onnx.runtime.ort.session import open_session
 from gpt2onnx.tokenizer.codec import encode
 
 PACKAGES = ("torch", "transformers", "onnxruntime")
@@ -40,7 +40,8 @@ def read_log(path: str, *, encoding: str = "utf-8") -> list[str]:
 Prices rose by 3.7 % in 2019; naïve forecasts, it turned out, were off by more than $1,200.
 """
 
-INT8_CACHE_KL = 0.05  # comes on top of a precision's own
+# Of a cache that is rounded, on top of a precision's own.
+CACHE_KL = {"float16": 1e-4, "int8": 0.05}
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,25 @@ def verify_folder(
     track: Track,
     kv_cache: str = "float",
 ) -> Verification:
-    """Compare a model folder with its checkpoint.
+    """Compare a model folder with its checkpoint; its kernels' graph as well, where they run here.
 
-    Raises VerificationError where the logits are further apart than precision and cache explain.
+    What comes back is of ONNX Runtime's operators. Raises VerificationError where the logits are
+    further apart than precision and cache explain.
     """
     ids = _text_ids(checkpoint)
-    exported = _exported_logits(folder, ids, track)
-    result = compare(TorchModel(checkpoint).logits(ids), exported)
+    expected = TorchModel(checkpoint).logits(ids)
+    opened = open_folder(folder)
+    plain, chosen = ChosenGraph(opened, None), choose_graph(opened, "auto", "cpu")
+    graphs = [(plain, "float" if kv_cache == "float16" else kv_cache)]
+    graphs += [(chosen, kv_cache)] if chosen.kernels else []
+    first, *_ = [
+        _checked(compare(expected, _exported_logits(graph, ids, track)), precision, cache)
+        for graph, cache in graphs
+    ]
+    return first
+
+
+def _checked(result: Verification, precision: str, kv_cache: str) -> Verification:
     kl, largest = _bounds(precision, kv_cache)
     difference = largest * max(1.0, result.largest_logit)
     for found, most in ((result.mean_kl, kl), (result.max_difference, difference)):
@@ -122,8 +135,8 @@ def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> V
 def _bounds(precision: str, kv_cache: str) -> tuple[float, float]:
     """The mean KL that a model may have, and the difference, of its logits' largest magnitude."""
     allowed = PRECISIONS[precision]
-    if kv_cache == "int8":
-        return allowed.mean_kl + INT8_CACHE_KL, np.inf
+    if kv_cache in CACHE_KL:
+        return allowed.mean_kl + CACHE_KL[kv_cache], np.inf
     return allowed.mean_kl, allowed.max_difference
 
 
@@ -137,10 +150,11 @@ def _text_ids(checkpoint: Checkpoint) -> NDArray[np.int64]:
     return np.array(ids[: min(PROMPT + STEPS, config.n_positions)], np.int64)
 
 
-def _exported_logits(folder: Path, ids: NDArray[np.int64], track: Track) -> NDArray[np.float32]:
+def _exported_logits(
+    graph: ChosenGraph, ids: NDArray[np.int64], track: Track
+) -> NDArray[np.float32]:
     """Logits [positions, vocab]: of a prompt, and of at most STEPS tokens after it one by one."""
-    opened = open_folder(folder)
-    decoder = open_decoder(opened, open_session(opened.graph, "cpu"))
+    decoder = open_decoder(graph.folder, graph.open("cpu"))
     row = decoder.new_row()
     prompt = max((len(ids) + 1) // 2, len(ids) - STEPS)
     logits = [reads.extend(decoder, row, ids[:prompt])]

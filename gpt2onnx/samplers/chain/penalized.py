@@ -56,5 +56,5 @@ class Penalties:
 def _change_of(step: Penalty) -> Callable[[IntArray, FloatArray], Change | None] | None:
     """What tells the change of a sparse penalty with its arguments; None for any other."""
     if isinstance(step, partial) and isinstance(step.func, SparsePenalty):
-        return partial(step.func.change, **step.keywords)
+        return partial(step.func.change, *step.args, **step.keywords)
     return None

@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +123,9 @@ def distill(
         text_share=text_share,
         seed=seed,
     )
+    tensors = map(checkpoint.tensor, tensor_shapes(checkpoint.config))
     asked = recipe.described() | {
-        "teacher": _digest(map(checkpoint.tensor, tensor_shapes(checkpoint.config))),
+        "teacher": _digest(chain([str(checkpoint.config)], tensors)),
         "texts": _digest(texts),
         "held_out": _digest(held_out),
         "layers": layers,
@@ -181,7 +183,7 @@ def _digest(parts: Iterable[Any]) -> str:
     """Of texts or arrays."""
     digest = hashlib.sha256()
     for part in parts:
-        data = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).data
+        data = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).tobytes()
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.hexdigest()

@@ -156,7 +156,7 @@ def test_an_int8_cache_has_a_bound_of_its_own(
     checked = open_checkpoint(checkpoint), tmp_path / "model", "fp32", silent
     with raises(VerificationError, name="fp32", expected=PRECISIONS["fp32"].mean_kl):
         verify_folder(*checked)
-    monkeypatch.setattr(verify, "INT8_CACHE_KL", made.verification.mean_kl / 2)
+    monkeypatch.setitem(verify.CACHE_KL, "int8", made.verification.mean_kl / 2)
     bound = PRECISIONS["fp32"].mean_kl + made.verification.mean_kl / 2
     with raises(VerificationError, name="fp32", expected=bound):
         verify_folder(*checked, "int8")
