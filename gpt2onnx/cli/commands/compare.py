@@ -30,7 +30,6 @@ from gpt2onnx.compare.report.findings import findings
 from gpt2onnx.compare.report.tables import tables
 from gpt2onnx.compare.runtimes.places import Installed
 from gpt2onnx.compare.runtimes.start import Starter
-from gpt2onnx.demo import DEMO
 from gpt2onnx.errors import Given, ParameterError, Plain, PromptError
 from gpt2onnx.flags import refusal
 from gpt2onnx.runtime.folder.model_folder import is_model_folder, open_folder
@@ -170,7 +169,7 @@ def _models(sources: list[str], precisions: tuple[str, ...] | None) -> Exported 
         if precision not in KNOWN:
             raise refusal("precisions", Plain(precision), f"some of {', '.join(KNOWN)}")
     (source,) = sources
-    exports = CachedExports(demo.CHECKPOINT if source == DEMO else source, is_terminal(sys.stderr))
+    exports = CachedExports(demo.BUNDLED.get(source, source), is_terminal(sys.stderr))
     return Exported(source, exports.identity, exports, kernels=those(lambda each: each.kernels))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from gpt2onnx.cli.options.checkpoint import add_revision
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.cli.streams import is_terminal
-from gpt2onnx.demo import CHECKPOINT, DEMO
+from gpt2onnx.demo import BUNDLED
 from gpt2onnx.errors import SettingsWarning
 
 DESCRIPTION = """\
@@ -133,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
         warnings.showwarning = _warn  # of which catch_warnings has kept the old one
         for runtime in runtimes:
             made = export(
-                CHECKPOINT if args.source == DEMO else args.source,
+                BUNDLED.get(args.source, args.source),
                 args.out if len(runtimes) == 1 else Path(args.out, runtime),
                 runtime=runtime,
                 progress=is_terminal(sys.stderr),

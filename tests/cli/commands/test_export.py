@@ -14,6 +14,7 @@ from gpt2onnx.export.checkpoint.adapter import open_adapter
 from gpt2onnx.export.graph.kinds import GRAPHS
 from gpt2onnx.export.graph.kv_cache import KV_CACHES
 from gpt2onnx.export.quantization.table import DEVICES, PRECISIONS
+from gpt2onnx.runtime.folder.model_folder import open_folder
 from tests.adapters import make_adapter
 from tests.cli.conftest import Run
 
@@ -120,6 +121,13 @@ def test_the_help_names_every_choice() -> None:
     text = parser().format_help()
     for name in (*PRECISIONS, *GRAPHS, *DEVICES, *KV_CACHES):
         assert name in text
+
+
+def test_bundled_models_are_exported_by_name(run: Run, tmp_path: Path) -> None:
+    for name, width in (("demo", 256), ("demo-draft", 64)):
+        status, _, err = run("export", name, tmp_path / name, "--precision", "fp32", "--no-verify")
+        assert (status, err) == (0, "")
+        assert open_folder(tmp_path / name).config["n_embd"] == width
 
 
 def test_each_runtime_has_a_folder(run: Run, checkpoint: Path, tmp_path: Path) -> None:
