@@ -3,10 +3,10 @@
     python kernels/bench.py [--threads N] [--rounds N]
 
 A product is measured as COPIES nodes of distinct weights in one graph, more than any cache holds,
-at M tokens; attention over a cache of distinct rows. The ceilings are measured by the same nodes'
-own arithmetic where that can be: fp32 multiply-adds and 16-bit ones by numbers that stay in
-registers aren't to be had from Python, so the best figure of any M stands beside, and numpy's
-matrix product and a plain sum over memory as the machine's own. Contenders take turns; medians.
+at M tokens. The ceiling is `gpt2onnx_kernels.operations`: the kernels' own multiply-adds on numbers
+in the first cache, on one thread, measured in turn with the products; at M = 1 it is what a plain
+sum over memory reads. Times are the processor's, so that what else the machine does counts little,
+and each thread has a ceiling of its own. Contenders take turns; medians.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gpt2onnx_kernels
@@ -23,10 +24,11 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 WIDTH, OUT, COPIES = 768, 3072, 24
-ROWS = (1, 8, 32, 128)
+ROWS = (1, 8, 32, 128, 512)
 BLOCK = 32
 OURS = gpt2onnx_kernels.DOMAIN
 RNG = np.random.default_rng(0)
+MEMORY = np.ones(1 << 26, np.int32)  # more than a cache holds
 
 
 def blocks(bits: int) -> tuple[np.ndarray, np.ndarray]:
@@ -116,26 +118,43 @@ def main() -> None:
     arguments = parser.parse_args()
     chosen = {name: nodes for name, nodes in CONTENDERS.items() if arguments.only in name}
     sessions = {name: session(nodes, arguments.threads) for name, nodes in chosen.items()}
-    print(f"{gpt2onnx_kernels.kernels_here()[0]}, {arguments.threads} threads: G multiply-adds * 2")
-    print("of weights", WIDTH, "x", OUT, "a second, and GB/s of them at one row")
+    print(f"{gpt2onnx_kernels.kernels_here()[0]}, threads: {arguments.threads}; {WIDTH} x {OUT}")
+    print(
+        "rows  product                         ms   GOPS  of the ceiling        GB/s  of memory's"
+    )
     for rows in ROWS:
         x = RNG.standard_normal((rows, WIDTH), dtype=np.float32)
         times: dict[str, list[float]] = {name: [] for name in sessions}
+        ceilings: dict[str, list[float]] = {"rounded": [], "floats": [], "memory": []}
         for _ in range(arguments.rounds):
+            ceilings["rounded"].append(gpt2onnx_kernels.operations(rounded=True))
+            ceilings["floats"].append(gpt2onnx_kernels.operations(rounded=False))
+            ceilings["memory"].append(MEMORY.nbytes / seconds_of(MEMORY.max))
             for name, each in sessions.items():
-                start = time.process_time()
-                each.run(None, {"x": x})
-                times[name].append(time.process_time() - start)
+                times[name].append(seconds_of(partial(each.run, None, {"x": x})) / COPIES)
+        highest = {name: statistics.median(found) for name, found in ceilings.items()}
         for name, taken in times.items():
-            seconds = min(taken) / COPIES, statistics.median(taken) / COPIES
-            operations = 2 * rows * WIDTH * OUT
-            size = 4 if "fp32" in name else (1 if "8 bits" in name else 0.5) + 4 / BLOCK
-            print(
-                f"{rows:4} {name:30} {seconds[1] * 1e3:8.3f} ms"
-                f"  median {operations / seconds[1] / 1e9:7.1f}"
-                f"  best {operations / seconds[0] / 1e9:7.1f} GOPS"
-                + (f"  {WIDTH * OUT * size / seconds[1] / 1e9:5.1f} GB/s" if rows == 1 else "")
-            )
+            show(name, rows, statistics.median(taken), highest)
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Of the processor."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def show(name: str, rows: int, seconds: float, highest: dict[str, float]) -> None:
+    """A product's line: what it computes and what it reads, beside the most there is of either."""
+    is_float = "fp32" in name
+    weight = 4 if is_float else (1 if "8 bits" in name else 0.5) + 4 / BLOCK
+    done, read = 2 * rows * WIDTH * OUT / seconds, WIDTH * OUT * weight / seconds
+    ceiling = highest["floats" if is_float else "rounded"]
+    print(
+        f"{rows:4}  {name:28} {1e3 * seconds:7.3f} {done / 1e9:6.1f} {done / ceiling:5.0%}"
+        f" of {ceiling / 1e9:5.1f} {read / 1e9:10.1f} {read / highest['memory']:5.0%}"
+        f" of {highest['memory'] / 1e9:4.1f}"
+    )
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from functools import cache
 from pathlib import Path
 
-__all__ = ["DOMAIN", "KERNELS_VARIABLE", "OPSET", "kernels_here", "library"]
+__all__ = ["DOMAIN", "KERNELS_VARIABLE", "OPSET", "kernels_here", "library", "operations"]
 
 __version__ = "0.1.0"
 
@@ -42,3 +43,31 @@ def kernels_here() -> tuple[str, ...]:
     names = ctypes.CDLL(str(library())).gpt2onnx_kernels_here
     names.restype = ctypes.c_char_p
     return tuple(names().decode().split())
+
+
+def operations(*, rounded: bool, seconds: float = 0.05) -> float:
+    """Operations a second that one thread of this processor can do at most: the products' ceiling.
+
+    Multiplications and additions of the kernels' own instructions, on numbers in the first cache:
+    of rounded weights and activations, or of floats. The thread's own time counts, so that others
+    on the machine don't. Measured for some `seconds`.
+
+    Raises FileNotFoundError and OSError as `kernels_here` does; ValueError where GPT2ONNX_KERNELS
+    names no kernels that run here.
+    """
+    multiply = ctypes.CDLL(str(library())).gpt2onnx_multiply
+    multiply.argtypes, multiply.restype = (ctypes.c_int, ctypes.c_int64), ctypes.c_int64
+    rounds, taken, best = 1000, 0.0, 0.0
+    while taken < seconds:
+        started = time.thread_time()
+        products = multiply(rounded, rounds)
+        if products < 0:
+            named = os.environ.get(KERNELS_VARIABLE)
+            raise ValueError(f"{KERNELS_VARIABLE} is {named!r}: expected one of {kernels_here()}")
+        spent = time.thread_time() - started
+        taken += spent
+        if spent < seconds / 10:
+            rounds *= 2
+        else:
+            best = max(best, 2 * products / spent)
+    return best

@@ -407,10 +407,62 @@ void block_sums(const float* x, int64_t width, float peak, float factor, float* 
   }
 }
 
+// Steps of a round: what is loaded for it costs nothing beside them.
+constexpr int DEPTH = 16;
+
+// What lies there may be read or written here: a round's work isn't the last one's.
+inline void touch(const void* memory) { asm volatile("" ::"r"(memory) : "memory"); }
+
+int64_t multiply_rounded(int64_t rounds) {
+  uint8_t bytes[PANELS][LANES * STEP] = {};
+  Level levels[ROWS * STEP * DEPTH] = {};
+  I16 sums[ROWS][PANELS];
+  UNROLL for (int r = 0; r < ROWS; ++r)
+    UNROLL for (int p = 0; p < PANELS; ++p) sums[r][p] = set1(int32_t(0));
+  for (int64_t round = 0; round < rounds; ++round) {
+    touch(bytes), touch(levels);
+    Weights some[PANELS];
+    UNROLL for (int p = 0; p < PANELS; ++p) some[p] = weights8(bytes[p]);
+    UNROLL for (int step = 0; step < DEPTH; ++step)
+      UNROLL for (int r = 0; r < ROWS; ++r)
+        UNROLL for (int p = 0; p < PANELS; ++p)
+          sums[r][p] = dot(sums[r][p], some[p], levels + (r * DEPTH + step) * STEP);
+  }
+  float used[LANES];
+  UNROLL for (int r = 0; r < ROWS; ++r)
+    UNROLL for (int p = 0; p < PANELS; ++p) {
+      store(used, to_float(sums[r][p]));
+      touch(used);
+    }
+  return rounds * DEPTH * ROWS * PANELS * LANES * STEP;
+}
+
+int64_t multiply_floats(int64_t rounds) {
+  float weights[LANES] = {}, x[FLOAT_ROWS * DEPTH] = {};
+  F16 sums[FLOAT_ROWS];
+  UNROLL for (int r = 0; r < FLOAT_ROWS; ++r) sums[r] = set1(0.0f);
+  for (int64_t round = 0; round < rounds; ++round) {
+    touch(weights), touch(x);
+    F16 some = load(weights);
+    UNROLL for (int step = 0; step < DEPTH; ++step)
+      UNROLL for (int r = 0; r < FLOAT_ROWS; ++r)
+        sums[r] = fma(set1(x[r * DEPTH + step]), some, sums[r]);
+  }
+  UNROLL for (int r = 0; r < FLOAT_ROWS; ++r) {
+    store(weights, sums[r]);
+    touch(weights);
+  }
+  return rounds * DEPTH * FLOAT_ROWS * LANES;
+}
+
+int64_t multiply(bool rounded, int64_t rounds) {
+  return rounded ? multiply_rounded(rounds) : multiply_floats(rounds);
+}
+
 constexpr Kernels TABLE = {
     GPT2ONNX_NAME, STEP, PLANES16, int(sizeof(Level)), ROWS, PANELS, FLOAT_ROWS,
     normalize, round, pack, product, float_product, finish, transpose, exponentials, scale, put,
-    maxima, block_sums,
+    maxima, block_sums, multiply,
 };
 
 }  // namespace

@@ -114,6 +114,9 @@ struct Kernels {
   void (*maxima)(const float* x, int64_t width, float* out);
   // The sums of exp((x - peak) * factor) over each BLOCK numbers of x [width].
   void (*block_sums)(const float* x, int64_t width, float peak, float factor, float* sums);
+  // Nothing but multiply-adds, of rounded numbers or of floats, on what lies in the first cache: the
+  // most that the processor can do. Gives how many there are in so many rounds.
+  int64_t (*multiply)(bool rounded, int64_t rounds);
 };
 
 // The processors' tables; null where the build has none for it.

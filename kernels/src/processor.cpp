@@ -87,3 +87,14 @@ extern "C" __attribute__((visibility("default"))) const char* gpt2onnx_kernels_h
   }();
   return names.c_str();
 }
+
+// So many rounds of multiply-adds and nothing else, of rounded numbers or of floats; how many those
+// are, or -1 where GPT2ONNX_KERNELS names no kernels that run here.
+extern "C" __attribute__((visibility("default"))) int64_t gpt2onnx_multiply(int rounded,
+                                                                             int64_t rounds) {
+  try {
+    return gpt2onnx::kernels().multiply(rounded != 0, rounds);
+  } catch (...) {
+    return -1;
+  }
+}

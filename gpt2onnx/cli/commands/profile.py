@@ -18,10 +18,11 @@ DESCRIPTION = """\
 Shows where a model's time goes, for a prompt and for a step after it: by
 operator, as ONNX Runtime's profiler measures it (medians of several runs); all
 operators together; the same without the profiler; and the roofline. The
-roofline is the least time that memory allows: weights and cache read once, at
-the bandwidth that as many threads reach here on as many bytes. Other providers
-than the CPU have no roofline, and an operator's time there may be its launch
-alone."""
+roofline is the least time that the machine allows: weights and cache read once,
+at the bandwidth that as many threads reach here on as many bytes; or, where
+gpt2onnx-kernels are installed to measure that, all multiply-adds, if those take
+longer. Other providers than the CPU have no roofline, and an operator's time
+there may be its launch alone."""
 EXAMPLES = [
     "gpt2onnx profile gpt2-int8",
     "gpt2onnx profile gpt2-int8 --context 900 --threads 1 --json",
@@ -91,13 +92,13 @@ def _as_text(about: dict[str, Any], found: Profile) -> str:
         f"{about['model']}: {printable(kind or 'another exporter')}; {found.provider}, {threads}; "
         f"weights {found.weight_bytes / 1e6:.1f} MB, "
         f"cache {found.cache_bytes_per_token / 1e3:.1f} kB a token",
-        f"\na prompt of {found.prompt.tokens} tokens\n{_table(found.prompt, found.bandwidth)}",
-        f"\na step after {found.decode.tokens} tokens\n{_table(found.decode, found.bandwidth)}",
+        f"\na prompt of {found.prompt.tokens} tokens\n{_table(found.prompt, found)}",
+        f"\na step after {found.decode.tokens} tokens\n{_table(found.decode, found)}",
     ]
     return "\n".join(lines)
 
 
-def _table(phase: Phase, bandwidth: float | None) -> str:
+def _table(phase: Phase, found: Profile) -> str:
     rows = [
         (each.operator, str(each.calls), f"{each.ms:.3f}", f"{each.share:.1%}")
         for each in phase.operators
@@ -107,8 +108,17 @@ def _table(phase: Phase, bandwidth: float | None) -> str:
         ("all operators", str(calls), f"{phase.operators_ms:.3f}", ""),
         ("without the profiler", "", f"{phase.measured_ms:.3f}", ""),
     ]
-    if bandwidth:
-        read = f"{phase.bytes_read / 1e6:.1f} MB at {bandwidth / 1e9:.1f} GB/s"
-        ratio = f"{phase.ratio:.1f} times the roofline"
-        rows += [("roofline", "", f"{phase.roofline_ms:.3f}", f"{read}; measured is {ratio}")]
+    if phase.roofline_ms is not None:
+        told = f"{_bound(phase, found)}; measured is {phase.ratio:.1f} times the roofline"
+        rows += [("roofline", "", f"{phase.roofline_ms:.3f}", told)]
     return table([("operator", "calls", "ms", "share"), *rows])
+
+
+def _bound(phase: Phase, found: Profile) -> str:
+    """What the roofline is made of: reading, or arithmetic where that takes longer."""
+    assert found.bandwidth is not None  # there is a roofline
+    reading = phase.bytes_read / found.bandwidth
+    if found.arithmetic and phase.operations and phase.operations / found.arithmetic > reading:
+        done, most = phase.operations / 1e9, found.arithmetic / 1e9
+        return f"{done:.2f} G operations at {most:.1f} a second"
+    return f"{phase.bytes_read / 1e6:.1f} MB at {found.bandwidth / 1e9:.1f} GB/s"

@@ -96,3 +96,16 @@ def usable_kernels() -> Kernels | None:
         return installed_kernels()
     except InstallationError:  # optional: doctor tells what is missing
         return None
+
+
+def most_operations(rounded: bool) -> float | None:
+    """Operations a second that a thread can do at most, of rounded numbers or of floats.
+
+    None where the package isn't there to measure it, or is older than that.
+    """
+    if usable_kernels() is None:
+        return None
+    import gpt2onnx_kernels
+
+    measure = getattr(gpt2onnx_kernels, "operations", None)
+    return None if measure is None else float(measure(rounded=rounded))

@@ -1,7 +1,8 @@
 """Where a model's time goes: by operator, beside the time without a profiler and the roofline.
 
 The profiler's own cost is in the operators' times, so the same work is timed in a session without
-it. The roofline is the least time that memory allows: weights and cache, each byte read once.
+it. The roofline is the least time that the machine allows: weights and cache, each byte read once,
+or all multiply-adds, whichever takes longer.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from gpt2onnx.runtime.decoder.protocol import Decoder, Ids
 from gpt2onnx.runtime.folder.model_folder import ModelFolder
 from gpt2onnx.runtime.machine.threads import default_threads
 from gpt2onnx.runtime.open_model import open_decoder
+from gpt2onnx.runtime.ort.kernels import most_operations
 from gpt2onnx.runtime.ort.session import Session
 from gpt2onnx.runtime.ort.session_options import Profiler
 from gpt2onnx.runtime.profiling.ort_profile import (
@@ -33,10 +35,12 @@ from gpt2onnx.runtime.profiling.ort_profile import (
     read_runs,
     weight_bytes,
 )
-from gpt2onnx.runtime.profiling.roofline import read_bandwidth
+from gpt2onnx.runtime.profiling.roofline import operations, read_bandwidth
 from gpt2onnx.staging import work_folder
 
 PROMPTS = 5
+# Precisions whose products are of whole numbers, where there are kernels for that.
+ROUNDED = ("int8", "int8-dynamic", "int4")
 # More than the profiler's record has room for.
 MOST_STEPS = 100_000
 
@@ -49,6 +53,7 @@ class Phase:
     operators: list[OperatorTime]
     measured_ms: float
     bytes_read: int  # weights, and the cache at its end
+    operations: int | None  # multiplications and additions of its products
     roofline_ms: float | None  # None where the host's memory isn't what is read
 
     @property
@@ -66,6 +71,8 @@ class Phase:
 class Profile:
     """A model's profile; `bandwidth`, bytes a second, is None on a device.
 
+    `arithmetic`, operations a second, is None there as well, and where nothing measures it.
+
     `kernels` names gpt2onnx-kernels' where their graph ran, and is None where model.onnx did.
     """
 
@@ -75,6 +82,7 @@ class Profile:
     weight_bytes: int
     cache_bytes_per_token: int
     bandwidth: float | None
+    arithmetic: float | None
     prompt: Phase
     decode: Phase
 
@@ -135,13 +143,21 @@ def profile(
     recorded = partial(_recorded, folder, open_)
     weights = weight_bytes(recorded(_one_token, packed=False)[-1])
     threads = threads or default_threads()
-    bandwidth = read_bandwidth(weights, threads) if runs_on.in_host_memory else None
+    bandwidth = most = None
+    if runs_on.in_host_memory:
+        bandwidth = read_bandwidth(weights, threads)
+        most = most_operations((folder.manifest or {}).get("precision") in ROUNDED)
+        most = threads * most if most else None
 
-    def phase(tokens: int, held: int, passes: list[list[Run]], seconds: list[float]) -> Phase:
-        read = weights + cache * held
-        roofline = 1e3 * read / bandwidth if bandwidth else None
+    def phase(
+        tokens: int, before: int, passes: list[list[Run]], seconds: list[float], new: int
+    ) -> Phase:
+        read, done = weights + cache * (before + new), operations(folder.config, new, before)
+        bounds = [read / bandwidth] if bandwidth else []
+        bounds += [done / most] if done and most else []
+        roofline = 1e3 * max(bounds) if bounds else None
         times = by_operator(passes[-len(seconds) + 1 :])
-        return Phase(tokens, times, 1e3 * statistics.median(seconds[1:]), read, roofline)
+        return Phase(tokens, times, 1e3 * statistics.median(seconds[1:]), read, done, roofline)
 
     prompts = _split(recorded(work.prompts), 1 + PROMPTS)
     steps = [[run] for run in recorded(work.decode)]
@@ -152,8 +168,9 @@ def profile(
         weight_bytes=weights,
         cache_bytes_per_token=cache,
         bandwidth=bandwidth,
-        prompt=phase(work.prompt_length, work.prompt_length, prompts, prompt_seconds),
-        decode=phase(work.context, work.context + 1, steps, step_seconds),
+        arithmetic=most,
+        prompt=phase(work.prompt_length, 0, prompts, prompt_seconds, work.prompt_length),
+        decode=phase(work.context, work.context, steps, step_seconds, 1),
     )
 
 

@@ -1,12 +1,14 @@
-"""Roofline: the least time that a step can take, its bytes over the memory's bandwidth.
+"""Roofline: the least time that a step can take, by what it reads and by what it multiplies.
 
-Knows numpy's threads; knows nothing of what is read.
+Knows numpy's threads and a model's sizes; knows nothing of how it runs.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,3 +39,18 @@ def read_bandwidth(size: int, threads: int) -> float:
             list(pool.map(read, parts))
             seconds.append(time.perf_counter() - started)
     return passes * size / min(seconds)
+
+
+def operations(config: Mapping[str, Any], tokens: int, before: int) -> int | None:
+    """What a run of `tokens` behind `before` others multiplies and adds, the head for the last one.
+
+    None where the config isn't by GPT-2's own names.
+    """
+    names = ("n_layer", "n_embd", "vocab_size")
+    if not all(type(config.get(name)) is int for name in names):
+        return None
+    layers, width, vocab_size = (config[name] for name in names)
+    inner = config.get("n_inner") or 4 * width
+    seen = tokens * before + tokens * (tokens + 1) // 2  # by all of them together
+    matrices = width * (4 * width + 2 * inner)
+    return int(2 * (layers * (tokens * matrices + 2 * width * seen) + width * vocab_size))

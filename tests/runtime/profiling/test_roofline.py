@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gpt2onnx.runtime.profiling import roofline
-from gpt2onnx.runtime.profiling.roofline import read_bandwidth
+from gpt2onnx.runtime.profiling.roofline import operations, read_bandwidth
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -20,3 +20,14 @@ def test_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roofline, "ROUND", 8 << 20)
     monkeypatch.setattr(roofline.time, "perf_counter", lambda: next(clock))
     assert read_bandwidth(2 << 20, 1) == 8 << 20
+
+
+def test_operations_by_hand() -> None:
+    config = {"n_layer": 2, "n_embd": 8, "vocab_size": 10, "n_inner": 16}
+    matrices = 8 * 24 + 8 * 8 + 2 * 8 * 16  # c_attn, attention's c_proj, both of the MLP
+    one = 2 * (matrices + 2 * 8 * 6) + 8 * 10  # behind 5: scores and values over 6
+    assert operations(config, 1, 5) == 2 * one
+    three = 2 * (3 * matrices + 2 * 8 * (1 + 2 + 3)) + 8 * 10
+    assert operations(config, 3, 0) == 2 * three
+    assert operations({**config, "n_inner": None}, 1, 0) > operations(config, 1, 0)
+    assert operations({"hidden_size": 8}, 1, 0) is None

@@ -1,0 +1,21 @@
+"""The processor's ceiling, by each of the kernels that run here."""
+
+from __future__ import annotations
+
+import gpt2onnx_kernels
+import pytest
+from gpt2onnx_kernels import KERNELS_VARIABLE, operations
+
+
+@pytest.mark.parametrize("name", gpt2onnx_kernels.kernels_here())
+@pytest.mark.parametrize("rounded", [False, True])
+def test_multiply_adds_are_done(name: str, rounded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler that finds that nothing comes of them leaves them out, and that is beyond any."""
+    monkeypatch.setenv(KERNELS_VARIABLE, name)
+    assert 1e6 < operations(rounded=rounded, seconds=0.01) < 2e12
+
+
+def test_other_kernels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KERNELS_VARIABLE, "fast")
+    with pytest.raises(ValueError, match="GPT2ONNX_KERNELS is 'fast': expected one of"):
+        operations(rounded=True)
