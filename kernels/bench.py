@@ -1,6 +1,6 @@
 """Each kernel beside what the processor can do at most: its share of the ceiling.
 
-    python kernels/bench.py [--threads N] [--rounds N]
+    python -P kernels/bench.py [--threads N] [--rounds N]
 
 A product is measured as COPIES nodes of distinct weights in one graph, more than any cache holds,
 at M tokens. The ceiling is `gpt2onnx_kernels.operations`: the kernels' own multiply-adds on numbers
