@@ -388,10 +388,11 @@ inline F16 load_or(const float* p, int64_t count, float rest) {
   return load(buffer);
 }
 
-void maxima(const float* x, int64_t width, float* out) {
-  for (int64_t block = 0; block < width; block += BLOCK, out += LANES) {
+void maxima(const float* x, int64_t width, int64_t column, float* out) {
+  const int64_t step = column * LANES;
+  for (int64_t block = 0; block < width; block += step, out += LANES) {
     F16 most = set1(-__builtin_inff());
-    for (int64_t i = block; i < block + BLOCK && i < width; i += LANES)
+    for (int64_t i = block; i < block + step && i < width; i += LANES)
       most = max(most, load_or(x + i, width - i, -__builtin_inff()));
     store(out, most);
   }

@@ -110,8 +110,9 @@ struct Kernels {
   void (*scale)(float* x, int64_t width, float factor, const float* steps, float* out);
   // Floats to the type of a cache, and from it; int8 to the nearest whole number.
   void (*put)(const float* x, int64_t width, Store store, void* out);
-  // The largest of each COLUMN numbers of x [width], LANES apart: [blocks of BLOCK][LANES].
-  void (*maxima)(const float* x, int64_t width, float* out);
+  // The largest of each `column` numbers of x [width], LANES apart: [width / LANES / column, rounded
+  // up][LANES].
+  void (*maxima)(const float* x, int64_t width, int64_t column, float* out);
   // The sums of exp((x - peak) * factor) over each BLOCK numbers of x [width].
   void (*block_sums)(const float* x, int64_t width, float peak, float factor, float* sums);
   // Nothing but multiply-adds, of rounded numbers or of floats, on what lies in the first cache: the

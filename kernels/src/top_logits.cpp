@@ -29,22 +29,39 @@ struct Row {
 
 int64_t blocks_of(int64_t vocab) { return (vocab + BLOCK - 1) / BLOCK; }
 
+// The largest logits of columns, LANES apart: which columns can have one of the `top` largest. There
+// are four times as many columns as are looked for, unless a column then has fewer logits than two.
+struct Maxima {
+  Maxima(const Kernels& kernels, const Row& row) {
+    while (column > 2 && row.vocab / column < 4 * row.top) column /= 2;
+    const int64_t step = column * LANES;
+    count = (row.vocab + step - 1) / step * LANES;
+    values = Scratch::of<float>(0, size_t(count));
+    kernels.maxima(row.logits, row.vocab, column, values);
+  }
+
+  float peak() const { return *std::max_element(values, values + count); }
+
+  int64_t column = COLUMN, count;
+  float* values;  // [count]
+};
+
 // Every logit that can be among the `top` largest, in any order: the top-th largest of all is at
 // least that of the columns' maxima.
-std::vector<Found> candidates(const Row& row, const float* maxima) {
-  const int64_t columns = blocks_of(row.vocab) * LANES;
+std::vector<Found> candidates(const Row& row, const Maxima& maxima) {
+  const int64_t columns = maxima.count, column = maxima.column;
   float least = -std::numeric_limits<float>::infinity();
   if (columns > row.top) {
     auto* sorted = Scratch::of<float>(1, size_t(columns));
-    std::copy(maxima, maxima + columns, sorted);
+    std::copy(maxima.values, maxima.values + columns, sorted);
     std::nth_element(sorted, sorted + row.top - 1, sorted + columns, std::greater<float>());
     least = sorted[row.top - 1];
   }
   std::vector<Found> found;
-  for (int64_t column = 0; column < columns; ++column) {
-    if (maxima[column] < least) continue;
-    const int64_t first = column / LANES * BLOCK + column % LANES;
-    const int64_t end = std::min(row.vocab, first + BLOCK);
+  for (int64_t i = 0; i < columns; ++i) {
+    if (maxima.values[i] < least) continue;
+    const int64_t first = i / LANES * column * LANES + i % LANES;
+    const int64_t end = std::min(row.vocab, first + column * LANES);
     for (int64_t id = first; id < end; id += LANES)
       if (row.logits[id] >= least) found.push_back({row.logits[id], id});
   }
@@ -57,7 +74,7 @@ void put_nothing(const Row& row) {
   std::fill_n(row.logprobs, row.top, NONE);
 }
 
-void put_top(const Row& row, const float* maxima, float peak, double sum) {
+void put_top(const Row& row, const Maxima& maxima, float peak, double sum) {
   std::vector<Found> found = candidates(row, maxima);
   std::partial_sort(found.begin(), found.begin() + row.top, found.end());
   const float log_sum = float(std::log(sum));
@@ -70,9 +87,8 @@ void put_top(const Row& row, const float* maxima, float peak, double sum) {
 
 void look_at(const Kernels& kernels, const Row& row, float temperature, float* sums) {
   const int64_t blocks = blocks_of(row.vocab);
-  auto* maxima = Scratch::of<float>(0, size_t(blocks * LANES));
-  kernels.maxima(row.logits, row.vocab, maxima);
-  const float peak = *std::max_element(maxima, maxima + blocks * LANES);
+  const Maxima maxima(kernels, row);
+  const float peak = maxima.peak();
   kernels.block_sums(row.logits, row.vocab, peak, 1, sums);
   double sum = 0;
   for (int64_t block = 0; block < blocks; ++block) sum += double(sums[block]);

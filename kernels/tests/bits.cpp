@@ -126,7 +126,7 @@ void logits(const Kernels& k, int64_t width) {
   auto x = numbers(size_t(width));
   const size_t blocks = size_t((width + BLOCK - 1) / BLOCK);
   std::vector<float> maxima(blocks * LANES), sums(blocks);
-  k.maxima(x.data(), width, maxima.data());
+  k.maxima(x.data(), width, COLUMN, maxima.data());
   tell("maxima", maxima);
   for (float factor : {1.0f, 0.3f, 20.0f}) {
     k.block_sums(x.data(), width, 1.5f, factor, sums.data());

@@ -8,7 +8,7 @@ the steps of all rows. The cache is an input that the graph writes to. Knows the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, islice, pairwise
+from itertools import islice
 from typing import Any, TypeAlias
 from weakref import ref
 
@@ -20,8 +20,8 @@ from gpt2onnx.runtime.decoder.arena import Arena, CacheShape
 from gpt2onnx.runtime.decoder.binding import Binding
 from gpt2onnx.runtime.decoder.cached_rows import CachedRows
 from gpt2onnx.runtime.decoder.kv_cache import CacheRow, KVCache
+from gpt2onnx.runtime.decoder.layout import Layout
 from gpt2onnx.runtime.decoder.protocol import (
-    EVERY,
     NO_LOGITS,
     Ids,
     Logits,
@@ -42,8 +42,9 @@ INPUTS = (
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 # Weights are read once a chunk, and its activations are scratch memory.
 CHUNK = 256
+# So many logits are copied in less time than binding new memory takes.
+COPIED = 1 << 16
 TOP = ("top_ids", "top_logits", "top_logprobs", "top_sums")  # TopLogits's fields
-NO_PLACES = np.empty(0, np.int64)
 NOTHING_HIDDEN = np.zeros((0, 0), np.bool_)
 
 
@@ -66,7 +67,8 @@ class FlatDecoder(CachedRows):
         self.hidden_size = int(hidden.shape[-1]) if hidden else 0
         self.top = int(session.outputs["top_ids"].shape[-1])
         self._binding = _ArenaBinding(session, self.cache.shape)
-        self._unread: Logits = NO_LOGITS  # memory for logits that nobody looks at
+        self._layout: Layout | None = None  # the last run's, which the graph knows
+        self._reused: Logits = NO_LOGITS  # memory for logits that nobody keeps
         self._top: dict[str, NDArray[Any]] = {}
 
     def gather(self, rows: Sequence[CacheRow]) -> None:
@@ -85,57 +87,56 @@ class FlatDecoder(CachedRows):
 
     def _run(self, reads: Sequence[Read]) -> list[Result]:
         """One run of all these reads' tokens."""
-        counts = [len(each.ids) for each in reads]
-        places = [np.arange(start, end) for start, end in pairwise(accumulate(counts, initial=0))]
-        lengths = [each.row.length for each in reads]
-        slots = _end_to_end(
-            [np.arange(n, n + count) for n, count in zip(lengths, counts, strict=True)]
-        )
-        positions, attention_mask = slots, NOTHING_HIDDEN
+        if self._layout is None or not self._layout.fits(reads):
+            layout = Layout(reads)
+            self._feed(layout.inputs)
+            self._layout = layout
+        layout = self._layout
+        slots = positions = layout.slots(reads)
+        attention_mask = NOTHING_HIDDEN
         if reads[0].attention_mask is not None:  # it is alone
             attention_mask = reads[0].attention_mask
-            positions = lengths[0] + attention_mask.sum(axis=1) - 1
-        wanted = [
-            each_places[EVERY if each.hidden else each.wanted]
-            for each_places, each in zip(places, reads, strict=True)
-        ]
-        feeds = {
-            "input_ids": _end_to_end([each.ids for each in reads]),
-            "position_ids": positions,
-            "rows": np.repeat([each.row.index for each in reads], counts),
-            "slots": slots,
-            "logits_index": _end_to_end(wanted),
-            "attention_mask": attention_mask,
-        }
-        ends = list(accumulate(map(len, wanted)))
-        spans = [slice(end - len(some), end) for end, some in zip(ends, wanted, strict=True)]
-        outputs = self._outputs({**feeds, **_choices(reads, spans)}, self._logits(reads, ends[-1]))
+            positions = reads[0].row.length + attention_mask.sum(axis=1) - 1
+        self._feed(
+            {
+                "input_ids": _end_to_end([each.ids for each in reads]),
+                "position_ids": positions,
+                "slots": slots,
+                "attention_mask": attention_mask,
+            }
+        )
+        outputs = self._outputs(self._logits(reads, layout.wanted), layout.choices)
         for each in reads:
             each.row.length += len(each.ids)
-        return list(self._results(reads, spans, outputs))
+        return list(self._results(reads, layout.spans, outputs))
+
+    def _feed(self, feeds: Arrays) -> None:
+        for name, value in feeds.items():
+            self._binding.feed(name, value)
 
     def _logits(self, reads: Sequence[Read], count: int) -> Logits:  # -> [count, vocab]
-        """Where logits go: new memory, unless the largest may settle what all reads need."""
-        if any(each.needs >= self.top for each in reads):
+        """Where logits go: memory that stays bound, or new memory where much of it may be kept."""
+        many = count * self.vocab_size > COPIED
+        if many and any(each.needs >= self.top for each in reads):
             return np.empty((count, self.vocab_size), np.float32)
-        if len(self._unread) != count:
-            self._unread = np.empty((count, self.vocab_size), np.float32)
-        return self._unread
+        if len(self._reused) != count:
+            self._reused = np.empty((count, self.vocab_size), np.float32)
+        return self._reused
 
-    def _outputs(self, feeds: Arrays, logits: Logits) -> Arrays:
-        """Run the graph: its outputs, [wanted, width] or [choices, width]."""
+    def _outputs(self, logits: Logits, choices: int) -> Arrays:
+        """Run the graph on what it was fed: its outputs, [wanted, width] or [choices, width]."""
         binding, arena = self._binding, self.cache.arena
         assert arena is not None  # a row was made before
         binding.bind(arena)
-        for name, value in feeds.items():
-            binding.feed(name, value)
-        outputs = {"logits": logits, **self._top_outputs(len(feeds["top_index"]))}
+        outputs = {"logits": logits, **self._top_outputs(choices)}
         if self.hidden_size:
             outputs["hidden_states"] = self._output("hidden_states", len(logits))
         for name, output in outputs.items():
             binding.fill(name, output)
         self.session.run(binding.raw)
-        return outputs | {name: outputs[name].copy() for name in TOP}
+        if choices:  # others' memory stays bound, too
+            outputs.update({name: outputs[name].copy() for name in TOP})
+        return outputs
 
     def _top_outputs(self, count: int) -> dict[str, NDArray[Any]]:
         """Memory that stays bound for as long as runs choose behind as many tokens."""
@@ -152,33 +153,19 @@ class FlatDecoder(CachedRows):
     ) -> Iterator[Result]:
         """What came of each read, which has a span of the logits."""
         top = map(TopLogits, *(outputs[name] for name in TOP))
+        is_reused = outputs["logits"] is self._reused
         for each, span in zip(reads, spans, strict=True):
             logits = outputs["logits"][span]
             largest = [] if each.temperature is None else list(islice(top, len(logits)))
             if each.hidden:  # a copy: a view would hold on to the logits of all n
                 logits = logits[each.wanted].copy()
                 largest = [largest[place] for place in np.arange(len(largest))[each.wanted]]
-            if each.needs < self.top:
-                is_settled = bool(largest) and all(row.settles(each.needs) for row in largest)
-                logits = NO_LOGITS if is_settled else logits.copy()
+            if largest and all(row.settles(each.needs) for row in largest):
+                logits = NO_LOGITS
+            elif is_reused:
+                logits = logits.copy()
             hidden = outputs["hidden_states"][span] if self.hidden_size else NO_LOGITS
             yield Result(logits, hidden, largest)
-
-
-def _choices(reads: Sequence[Read], spans: Sequence[slice]) -> Arrays:
-    """The inputs that say behind which of the logits a choice follows, and its temperature."""
-    chosen = [
-        (np.arange(span.start, span.stop), each.temperature)
-        for each, span in zip(reads, spans, strict=True)
-        if each.temperature is not None
-    ]
-    if not chosen:
-        return {"top_index": NO_PLACES, "temperatures": NO_PLACES}
-    places = [place for place, _ in chosen]
-    return {
-        "top_index": _end_to_end(places),
-        "temperatures": np.repeat([t for _, t in chosen], [len(place) for place in places]),
-    }
 
 
 def _end_to_end(parts: Sequence[Ids]) -> Ids:  # [n] each

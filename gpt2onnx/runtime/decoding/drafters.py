@@ -13,9 +13,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.runtime.decoder.protocol import AnyRow, Decoder, Ids, Logits
-from gpt2onnx.runtime.decoder.reads import prefill, step
+from gpt2onnx.runtime.decoder.protocol import AnyRow, Decoder, Ids, Read, Result
 from gpt2onnx.runtime.decoding.sequence import TokenSequence
+from gpt2onnx.samplers import Sampler
 
 NOTHING: Ids = np.empty(0, np.int64)
 
@@ -76,11 +76,11 @@ class DraftModel(Generic[AnyRow]):
         sampler = sequence.sampler.fork()
         start = len(sequence.history)
         tokens = np.concatenate([sequence.history, np.empty(count, np.int64)])
-        logits = self._catch_up(draft, tokens[:start])
+        result = self._catch_up(draft, tokens[:start], sampler)
         end = start
         while end < start + count:
             try:
-                choice = sampler.sample(tokens[:end], logits)
+                choice = sampler.sample(tokens[:end], result.logits_at(-1), result.top_at(-1))
             except ParameterError:  # constraints leave none: the model may never come here
                 break
             if math.exp(choice.processed_logprob) < self._confidence:
@@ -89,7 +89,7 @@ class DraftModel(Generic[AnyRow]):
             end += 1
             if end == start + count or tokens[end - 1] in sequence.params.eos_token_ids:
                 break
-            logits = step(self._decoder, [draft.row], tokens[end - 1 : end])[0]
+            result = self._read(draft, tokens[end - 1 : end], sampler)
         draft.held = tokens[: draft.row.length]
         return tokens[start:end]
 
@@ -107,12 +107,21 @@ class DraftModel(Generic[AnyRow]):
         draft = self._drafts[sequence.index] = _Draft(sequence.prompt, row, held)
         return draft
 
-    def _catch_up(self, draft: _Draft[AnyRow], history: Ids) -> Logits:
-        """Make the row hold `history` [n]: the logits [vocab] after it."""
+    def _catch_up(self, draft: _Draft[AnyRow], history: Ids, sampler: Sampler) -> Result:
+        """Make the row hold `history` [n]: what comes after it."""
         keep = min(_common_start(draft.held, history), len(history) - 1)
         if keep < draft.row.length:
             self._decoder.truncate(draft.row, keep)
-        return prefill(self._decoder, draft.row, history[keep:])
+        return self._read(draft, history[keep:], sampler, prompt=True)
+
+    def _read(
+        self, draft: _Draft[AnyRow], ids: Ids, sampler: Sampler, prompt: bool = False
+    ) -> Result:
+        """Append ids [n] to the row: of what comes after them, all that the sampler looks at."""
+        needs, temperature = sampler.needs, sampler.temperature
+        read = Read(draft.row, ids, prompt=prompt, needs=needs, temperature=temperature)
+        (result,) = self._decoder.read([read])
+        return result
 
 
 def _common_start(a: Ids, b: Ids) -> int:  # [n], [m]

@@ -1,0 +1,73 @@
+"""Where the tokens of some reads stand in a run, and which of them are asked for what.
+
+Steps of the same rows have one layout, so it is made, and told to the graph, once for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2onnx.runtime.decoder.protocol import EVERY, Ids, Read
+
+
+class Layout:
+    """The layout of reads that share a run, their tokens end to end.
+
+    `inputs` are the graph's that it decides: `rows` [tokens], `logits_index` [wanted], `top_index`
+    [choices] and `temperatures` [choices]. `spans` are each read's part of what is wanted.
+    """
+
+    def __init__(self, reads: Sequence[Read]) -> None:
+        self._alike = [_kind(each) for each in reads]
+        self._counts = [len(each.ids) for each in reads]
+        self._offsets = np.concatenate([np.arange(count) for count in self._counts])
+        starts = accumulate(self._counts, initial=0)
+        wanted = [
+            np.arange(start, start + count)[EVERY if each.hidden else each.wanted]
+            for each, start, count in zip(reads, starts, self._counts, strict=False)
+        ]
+        ends = accumulate(map(len, wanted), initial=0)
+        self.spans = [slice(start, end) for start, end in pairwise(ends)]
+        self.inputs: dict[str, NDArray[Any]] = {
+            "rows": self._spread([each.row.index for each in reads]),
+            "logits_index": np.concatenate(wanted),
+            **_choices(reads, self.spans),
+        }
+        self.wanted, self.choices = (
+            len(self.inputs[name]) for name in ("logits_index", "top_index")
+        )
+
+    def fits(self, reads: Sequence[Read]) -> bool:
+        """Whether other reads have this layout, too."""
+        return self._alike == [_kind(each) for each in reads]
+
+    def slots(self, reads: Sequence[Read]) -> Ids:  # -> [tokens]
+        """Each token's place in its row, behind those that the row holds."""
+        lengths = [each.row.length for each in reads]
+        slots: Ids = self._offsets + (lengths[0] if len(reads) == 1 else self._spread(lengths))
+        return slots
+
+    def _spread(self, of_reads: Sequence[int]) -> Ids:  # [reads] -> [tokens]
+        return np.repeat(of_reads, self._counts)
+
+
+def _kind(read: Read) -> tuple[object, ...]:
+    """All of a read that its layout depends on."""
+    wanted = read.wanted if isinstance(read.wanted, slice) else read.wanted.tobytes()
+    return read.row.index, len(read.ids), wanted, read.hidden, read.temperature
+
+
+def _choices(reads: Sequence[Read], spans: Sequence[slice]) -> dict[str, NDArray[Any]]:
+    """Behind which of the wanted a choice follows, and at which temperature."""
+    spanned = [(span, each.temperature) for each, span in zip(reads, spans, strict=True)]
+    chosen = [(np.arange(s.start, s.stop), t) for s, t in spanned if t is not None]
+    nothing = np.empty(0, np.int64)
+    return {
+        "top_index": np.concatenate([nothing, *(places for places, _ in chosen)]),
+        "temperatures": np.repeat([t for _, t in chosen], [len(places) for places, _ in chosen]),
+    }
