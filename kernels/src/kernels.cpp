@@ -147,6 +147,12 @@ void pack(const uint8_t* levels, int64_t padded, int bits, uint8_t* panel) {
   }
 }
 
+// Has memory brought into the cache; nothing happens where there is none.
+inline void ask_for(const void* memory, int64_t bytes) {
+  for (int64_t at = 0; at < bytes; at += 64)
+    __builtin_prefetch(static_cast<const char*>(memory) + at);
+}
+
 // The weights of one step of the UNITS that are loaded at once.
 template <int BITS>
 inline Weights weights(const uint8_t* p, int unit) {
@@ -177,6 +183,10 @@ void product_tile(const Rounded& x, int64_t row, const Packed& w, int64_t panel,
         if constexpr (PLANES == 2) dots[1][r][p] = set1(off);
       }
     }
+    // The first rows bring the weights into the cache.
+    if (AHEAD && row == 0)
+      UNROLL for (int p = 0; p < PANELS_; ++p)
+        ask_for(bytes + p * panel_bytes + AHEAD, steps * STEP_BYTES);
     for (int64_t step = 0; step < steps; ++step) {
       UNROLL for (int unit = 0; unit < UNITS; ++unit) {
         Weights some[PANELS_];
@@ -244,6 +254,8 @@ void float_tile(const FloatTile& t, int row, int column) {
       sums[r][p] = t.onward ? load_some(out + r * t.out_stride + p * LANES, left) : set1(0.0f);
   auto* w = static_cast<const T*>(t.w) + column;
   for (int64_t k = 0; k < t.inputs; ++k, w += t.w_stride) {
+    if (COUNT > 1 && AHEAD && row == 0)  // one row alone is read at the memory's speed
+      ask_for(reinterpret_cast<const char*>(w) + AHEAD, PANELS_ * LANES * int64_t(sizeof(T)));
     F16 some[PANELS_];
     UNROLL for (int p = 0; p < PANELS_; ++p)
       some[p] = WHOLE ? load(w + p * LANES) : load_some(w + p * LANES, left);

@@ -118,6 +118,9 @@ inline void transpose16(const T* keys, int64_t stride, float* out, int64_t out_s
 #ifndef GPT2ONNX_BYTE_PRODUCTS  // a layer above has its own
 
 constexpr int STEP = 2, UNITS4 = 2, PLANES16 = 1, ROWS = 4, PANELS = 1, FLOAT_ROWS = 6;
+// Weights are asked for a page before they are used: the processor itself looks no further than to
+// the end of one.
+constexpr int64_t AHEAD = 4096;
 constexpr int ZERO8 = 128, ZERO4 = 8;
 using Level = int16_t;
 struct Weights { __m256i a, b; };

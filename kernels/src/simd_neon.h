@@ -86,6 +86,7 @@ inline void transpose16(const T* keys, int64_t stride, float* out, int64_t out_s
 }
 
 constexpr int STEP = 4, UNITS4 = 1, PLANES16 = 2, ROWS = 4, PANELS = 1, FLOAT_ROWS = 5;
+constexpr int64_t AHEAD = 0;  // not measured
 // Weights are signed bytes here.
 constexpr int ZERO8 = 0, ZERO4 = 8;
 using Level = int8_t;
