@@ -72,6 +72,7 @@ class FakeDecoder:
     """
 
     can_branch = True
+    writer = None
     exact_steps = True
     hidden_size = 0
     chunk = 1 << 20

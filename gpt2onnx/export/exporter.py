@@ -17,6 +17,7 @@ from gpt2onnx.export.checkpoint.adapter import open_adapters
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, Weights, open_checkpoint
 from gpt2onnx.export.checkpoint.generation_settings import kept_settings
 from gpt2onnx.export.checkpoint.merging import with_adapters
+from gpt2onnx.export.graph import draft as draft_graph
 from gpt2onnx.export.graph import kernels as kernels_graph
 from gpt2onnx.export.graph.fused import Extras, build
 from gpt2onnx.export.graph.kv_cache import calibrate, require_half_range
@@ -33,6 +34,7 @@ from gpt2onnx.export.verification.verify import (
     verify_folder,
 )
 from gpt2onnx.export.writing.folder import (
+    DRAFT_MODEL,
     KERNELS_MODEL,
     README,
     check_replaceable,
@@ -195,6 +197,7 @@ def _write_model(plan: Plan, checkpoint: Checkpoint, folder: Path, track: Track)
     if plan.has_kernels:
         flat = kernels_graph.build(model, checkpoint.config, plan.extras.kv_cache)
         (folder / KERNELS_MODEL).write_bytes(flat.SerializeToString())
+        (folder / DRAFT_MODEL).write_bytes(draft_graph.build(flat).SerializeToString())
 
 
 def _describe(checkpoint: Checkpoint, verification: Verification | None) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
-from gpt2onnx.runtime.folder.model_folder import KERNELS_GRAPH, ModelFolder
+from gpt2onnx.runtime.folder.model_folder import DRAFT_GRAPH, KERNELS_GRAPH, ModelFolder
 from gpt2onnx.runtime.ort.kernels import Kernels, chosen_kernels
-from gpt2onnx.runtime.ort.provider import AUTO
+from gpt2onnx.runtime.ort.provider import AUTO, CPU
 from gpt2onnx.runtime.ort.session import How, Model, Session, create, open_session
 from gpt2onnx.runtime.ort.session_options import Profiler
 
@@ -42,6 +43,16 @@ class ChosenGraph(NamedTuple):
         if self.kernels is None:
             return session
         return replace(session, choice=f"{session.choice}; {self.kernels.name} kernels")
+
+    def loop(
+        self, provider_options: Mapping[str, object] | None, threads: int | None
+    ) -> Callable[[], Session] | None:
+        """Opens the kernels' graph in a loop; None where the folder has none."""
+        graph = self.folder.path / DRAFT_GRAPH
+        if self.kernels is None or not graph.is_file():
+            return None
+        loop = self._replace(folder=replace(self.folder, graph=graph))
+        return partial(loop.open, CPU.short, provider_options, threads)
 
 
 def choose_graph(folder: ModelFolder, graph: str, provider: str) -> ChosenGraph:

@@ -84,7 +84,7 @@ def open_model(
         meanwhile=meanwhile,
         create=startup.create if startup_cache else create,
     )
-    decoder = open_decoder(opened, session)
+    decoder = open_decoder(opened, session, chosen.loop(provider_options, threads))
     if largest >= decoder.vocab_size:
         found = largest_id(tokenizer())
         require_ids(found, decoder.vocab_size, opened.tokenizer, ModelFolderError)
@@ -92,13 +92,15 @@ def open_model(
     return Opened(opened, tokenizer(), decoder, session)
 
 
-def open_decoder(folder: ModelFolder, session: Session) -> Decoder[Any]:
-    """The decoder for a folder's graph, recognised by its inputs.
+def open_decoder(
+    folder: ModelFolder, session: Session, open_loop: Callable[[], Session] | None = None
+) -> Decoder[Any]:
+    """The decoder for a folder's graph, recognised by its inputs; `open_loop` is FlatDecoder's.
 
     Raises ModelFolderError; ProviderError for one whose cache a plugin can't keep in place.
     """
     if "slots" in session.inputs:
-        return FlatDecoder(session, folder.n_positions)
+        return FlatDecoder(session, folder.n_positions, open_loop)
     if "seqlens_k" in session.inputs:
         _require_cache_in_place(session.runs_on)
         return FusedDecoder(session, folder.n_positions)

@@ -119,7 +119,7 @@ def test_the_manifest_describes_the_folder(
     kernels = device == "cpu" and precision in kernels_graph.PRECISIONS
     assert files.keys() == {
         *("model.onnx", "model.onnx.data"),
-        *(["model.kernels.onnx"] if kernels else []),
+        *(["model.draft.onnx", "model.kernels.onnx"] if kernels else []),
         *("config.json", "generation_config.json", "tokenizer.json"),
     }
 

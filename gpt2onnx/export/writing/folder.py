@@ -23,7 +23,7 @@ from gpt2onnx.staging import NEW, OLD, stage, sweep
 FORMAT_VERSION = 1
 MODEL, DATA, MANIFEST = "model.onnx", "model.onnx.data", "manifest.json"
 README = "README.md"
-KERNELS_MODEL = "model.kernels.onnx"
+KERNELS_MODEL, DRAFT_MODEL = "model.kernels.onnx", "model.draft.onnx"
 TOOLS = (
     "gpt2onnx",
     "numpy",

@@ -56,6 +56,25 @@ class Binding:
             self._rows = rows
 
 
+class ArenaBinding(Binding):
+    """A binding whose cache is the whole arena, and an input only: the kernels write to it."""
+
+    def __init__(self, session: Session, shape: CacheShape) -> None:
+        super().__init__(session, shape)
+        self._arena: ref[Arena] | None = None
+
+    def bind(self, arena: Arena) -> None:
+        """Bind the cache to an arena, unless it already is."""
+        if self._arena == ref(arena):
+            return
+        shape = self._shape
+        size = [arena.rows, shape.heads, arena.capacity, shape.head_dim]
+        for tensor, address in enumerate(arena.addresses(0)):
+            name = f"past_key_values.{tensor // 2}.{('key', 'value')[tensor % 2]}"
+            self.raw.bind_input(name, "cpu", 0, shape.dtype.type, size, address)
+        self._arena = ref(arena)
+
+
 def bind_cache(binding: Any, arena: Arena, shape: CacheShape, first: int, count: int) -> None:
     """Bind past and present of an onnxruntime.IOBinding to `count` rows from `first` on."""
     size = [count, shape.heads, arena.capacity, shape.head_dim]

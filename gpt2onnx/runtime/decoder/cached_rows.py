@@ -7,7 +7,7 @@ from functools import partial
 
 from gpt2onnx.runtime.decoder.arena import Block
 from gpt2onnx.runtime.decoder.kv_cache import CacheRow, FrozenRow, KVCache
-from gpt2onnx.runtime.decoder.protocol import Ids
+from gpt2onnx.runtime.decoder.protocol import GreedyWriter, Ids
 from gpt2onnx.runtime.machine.turns import Turns, in_turn
 
 
@@ -15,6 +15,7 @@ class CachedRows:
     """Rows of a KV cache. Threads may share it, each with rows of its own."""
 
     exact_steps = False
+    writer: GreedyWriter[CacheRow] | None = None
 
     def __init__(self, cache: KVCache) -> None:
         self.turns = Turns()

@@ -7,17 +7,16 @@ the steps of all rows. The cache is an input that the graph writes to. Knows the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
-from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import ModelFolderError
-from gpt2onnx.runtime.decoder.arena import Arena, CacheShape
-from gpt2onnx.runtime.decoder.binding import Binding
+from gpt2onnx.runtime.decoder.arena import CacheShape
+from gpt2onnx.runtime.decoder.binding import ArenaBinding
 from gpt2onnx.runtime.decoder.cached_rows import CachedRows
 from gpt2onnx.runtime.decoder.kv_cache import CacheRow, KVCache
 from gpt2onnx.runtime.decoder.layout import Layout
@@ -30,6 +29,7 @@ from gpt2onnx.runtime.decoder.protocol import (
     chunks,
     joined,
 )
+from gpt2onnx.runtime.decoder.writer import LoopWriter
 from gpt2onnx.runtime.machine.turns import in_turn
 from gpt2onnx.runtime.ort.session import Session
 from gpt2onnx.samplers.top_logits import TopLogits
@@ -58,17 +58,23 @@ class FlatDecoder(CachedRows):
     exact_steps = True
     chunk = CHUNK
 
-    def __init__(self, session: Session, n_positions: int) -> None:
+    def __init__(
+        self, session: Session, n_positions: int, open_loop: Callable[[], Session] | None = None
+    ) -> None:
+        """`open_loop` opens the graph that writes several tokens in one run, where there is one."""
         super().__init__(KVCache(_cache_shape(session, n_positions)))
+        if open_loop:
+            self.writer = LoopWriter(self.cache, self.turns, open_loop)
         self.session = session
         self.n_positions = n_positions
         self.vocab_size = int(session.outputs["logits"].shape[-1])
         hidden = session.outputs.get("hidden_states")
         self.hidden_size = int(hidden.shape[-1]) if hidden else 0
         self.top = int(session.outputs["top_ids"].shape[-1])
-        self._binding = _ArenaBinding(session, self.cache.shape)
+        self._binding = ArenaBinding(session, self.cache.shape)
         self._layout: Layout | None = None  # the last run's, which the graph knows
-        self._reused: Logits = NO_LOGITS  # memory for logits that nobody keeps
+        # Memory for logits that nobody keeps.
+        self._reused: Logits = np.empty((0, self.vocab_size), np.float32)
         self._top: dict[str, NDArray[Any]] = {}
 
     def gather(self, rows: Sequence[CacheRow]) -> None:
@@ -187,25 +193,6 @@ def _runs(parts: Iterable[tuple[int, Read]]) -> Iterator[list[tuple[int, Read]]]
         tokens += len(part.ids)
     if run:
         yield run
-
-
-class _ArenaBinding(Binding):
-    """A binding whose cache is the whole arena, and an input only."""
-
-    def __init__(self, session: Session, shape: CacheShape) -> None:
-        super().__init__(session, shape)
-        self._arena: ref[Arena] | None = None
-
-    def bind(self, arena: Arena) -> None:
-        """Bind the cache to an arena, unless it already is."""
-        if self._arena == ref(arena):
-            return
-        shape = self._shape
-        size = [arena.rows, shape.heads, arena.capacity, shape.head_dim]
-        for tensor, address in enumerate(arena.addresses(0)):
-            name = f"past_key_values.{tensor // 2}.{('key', 'value')[tensor % 2]}"
-            self.raw.bind_input(name, "cpu", 0, shape.dtype.type, size, address)
-        self._arena = ref(arena)
 
 
 def _cache_shape(session: Session, n_positions: int) -> CacheShape:

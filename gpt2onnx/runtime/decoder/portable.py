@@ -63,6 +63,7 @@ class PortableDecoder:
 
     hidden_size = 0
     can_branch = False
+    writer = None
     exact_steps = False
     chunk = sys.maxsize  # such a graph gives the logits of all its tokens whatever is wanted
 

@@ -42,6 +42,7 @@ class Row(Protocol):
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
+AnyRow_contra = TypeVar("AnyRow_contra", bound=Row, contravariant=True)
 
 
 class Read(NamedTuple):
@@ -84,6 +85,19 @@ class Result(NamedTuple):
         return self.top_logits[place] if self.top_logits else None
 
 
+class GreedyWriter(Protocol[AnyRow_contra]):
+    """Writes the most probable tokens, several in one run."""
+
+    def write(self, row: AnyRow_contra, ids: Ids, count: int, confidence: float) -> Ids:
+        """Append ids [n], n >= 1, to a row, then the most probable token again and again.
+
+        Gives those tokens, `count` at most: they end before one that is less probable than
+        `confidence`. The row then holds all but the last that was found.
+
+        Raises CacheFullError where a row has no room for its tokens.
+        """
+
+
 class Decoder(Protocol[AnyRow]):
     """Advances rows of a KV cache. Knows tokens, rows and logits."""
 
@@ -110,6 +124,10 @@ class Decoder(Protocol[AnyRow]):
     @property
     def chunk(self) -> int:
         """The most tokens of a row that are read in one run."""
+
+    @property
+    def writer(self) -> GreedyWriter[AnyRow] | None:
+        """What writes several tokens in one run; None where nothing does."""
 
     def new_row(self) -> AnyRow:
         """An empty row."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.runtime.decoder.protocol import AnyRow, Decoder, Ids, Read, Result
+from gpt2onnx.runtime.decoder.protocol import NONE, AnyRow, Decoder, GreedyWriter, Ids, Read, Result
 from gpt2onnx.runtime.decoding.sequence import TokenSequence
 from gpt2onnx.samplers import Sampler
 
@@ -73,6 +73,8 @@ class DraftModel(Generic[AnyRow]):
 
     def draft(self, sequence: TokenSequence, count: int) -> Ids:
         draft = self._drafts.get(sequence.index) or self._open(sequence)
+        if self._decoder.writer and sequence.sampler.takes_largest:
+            return self._written(self._decoder.writer, draft, sequence, count)
         sampler = sequence.sampler.fork()
         start = len(sequence.history)
         tokens = np.concatenate([sequence.history, np.empty(count, np.int64)])
@@ -93,6 +95,23 @@ class DraftModel(Generic[AnyRow]):
         draft.held = tokens[: draft.row.length]
         return tokens[start:end]
 
+    def _written(
+        self,
+        writer: GreedyWriter[AnyRow],
+        draft: _Draft[AnyRow],
+        sequence: TokenSequence,
+        count: int,
+    ) -> Ids:
+        """The same draft, in one run."""
+        lacking = self._lacking(draft, sequence.history)
+        if len(lacking) > self._decoder.chunk:
+            self._decoder.read([Read(draft.row, lacking[:-1], NONE, prompt=True)])
+            lacking = lacking[-1:]
+        tokens = writer.write(draft.row, lacking, count, self._confidence)
+        draft.held = np.concatenate([sequence.history, tokens])[: draft.row.length]
+        ends = np.flatnonzero(np.isin(tokens, sequence.params.eos_token_ids))
+        return tokens[: ends[0] + 1] if len(ends) else tokens
+
     def release(self, sequence: TokenSequence) -> None:
         if draft := self._drafts.pop(sequence.index, None):
             self._decoder.free(draft.row)
@@ -109,10 +128,14 @@ class DraftModel(Generic[AnyRow]):
 
     def _catch_up(self, draft: _Draft[AnyRow], history: Ids, sampler: Sampler) -> Result:
         """Make the row hold `history` [n]: what comes after it."""
+        return self._read(draft, self._lacking(draft, history), sampler, prompt=True)
+
+    def _lacking(self, draft: _Draft[AnyRow], history: Ids) -> Ids:
+        """What the row lacks of `history` [n], at least a token; it forgets all else."""
         keep = min(_common_start(draft.held, history), len(history) - 1)
         if keep < draft.row.length:
             self._decoder.truncate(draft.row, keep)
-        return self._read(draft, history[keep:], sampler, prompt=True)
+        return history[keep:]
 
     def _read(
         self, draft: _Draft[AnyRow], ids: Ids, sampler: Sampler, prompt: bool = False

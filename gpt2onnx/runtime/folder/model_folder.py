@@ -23,6 +23,8 @@ from gpt2onnx.runtime.folder.manifest import MANIFEST, SETTINGS, read_manifest
 GRAPHS = ("model.onnx", "decoder_model_merged.onnx", "onnx/model.onnx")
 # The same decoder in the operators of gpt2onnx-kernels, beside model.onnx.
 KERNELS_GRAPH = "model.kernels.onnx"
+# And in a loop, for drafts.
+DRAFT_GRAPH = "model.draft.onnx"
 # What transformers names the files of a checkpoint's weights, their shards and indices.
 WEIGHTS = ("model*.safetensors*", "pytorch_model*.bin*")
 # No model has as many positions, and their numbers are int32 in many a graph.

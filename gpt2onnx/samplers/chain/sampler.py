@@ -83,6 +83,8 @@ class Sampler:
         self._takes_all = self._shortcut.keeps_all and not penalties
         needs = self._shortcut.needs if self.params.do_sample else 1
         self.needs = ALL if penalties else needs
+        # The row's largest logit, whatever came before.
+        self.takes_largest = not self.params.do_sample and not penalties
         self._rng = rng
 
     def skip(self, tokens: int) -> None:

@@ -23,7 +23,7 @@ from tests.raising import raises
 SETTINGS = {"README.md", "config.json", "generation_config.json", "manifest.json", "tokenizer.json"}
 HUB = {"model.onnx", "model.onnx_data", "tokenizer_config.json"}
 FILES = {
-    "onnxruntime": {"model.onnx", "model.onnx.data", "model.kernels.onnx"},
+    "onnxruntime": {"model.onnx", "model.onnx.data", "model.draft.onnx", "model.kernels.onnx"},
     "optimum": HUB,
     "openvino": HUB,
     "genai": HUB | {"genai_config.json"},
