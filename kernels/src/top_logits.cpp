@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 namespace gpt2onnx {
@@ -9,13 +10,17 @@ namespace {
 
 constexpr float NONE = std::numeric_limits<float>::quiet_NaN();
 
-struct Found {
-  float logit;
-  int64_t id;
-  bool operator<(const Found& other) const {
-    return logit > other.logit || (logit == other.logit && id < other.id);
-  }
-};
+// A logit that isn't NaN, and its place, as a number: the smaller, the larger the logit, and of
+// equals the lower the id.
+uint64_t key_of(float logit, int64_t id) {
+  uint32_t bits;
+  logit += 0.0f;  // -0 is 0
+  std::memcpy(&bits, &logit, sizeof(bits));
+  const uint32_t falling = bits >> 31 ? bits : ~bits & 0x7fffffff;
+  return uint64_t(falling) << 32 | uint64_t(id);
+}
+
+int64_t id_of(uint64_t key) { return int64_t(key & 0xffffffff); }
 
 // One row, and where what is found of it goes.
 struct Row {
@@ -46,24 +51,41 @@ struct Maxima {
   float* values;  // [count]
 };
 
-// Every logit that can be among the `top` largest, in any order: the top-th largest of all is at
-// least that of the columns' maxima.
-std::vector<Found> candidates(const Row& row, const Maxima& maxima) {
+// What the `top`-th largest of some numbers is at least, and not far from: their range is cut into
+// bins, and it is the least one of the bin that the top-th stands in.
+float bound(const float* numbers, int64_t count, int64_t top, float peak) {
+  constexpr int BINS = 256;
+  constexpr float RANGE = 64;  // what lies further below the largest shares the last bin
+  float least = peak;
+  for (int64_t i = 0; i < count; ++i) least = std::min(least, numbers[i]);
+  const float by = (BINS - 1) / std::max(std::min(peak - least, RANGE), 1e-6f);
+  int counts[BINS] = {};
+  float lowest[BINS];
+  std::fill_n(lowest, BINS, peak);
+  for (int64_t i = 0; i < count; ++i) {
+    const int bin = int(std::min((peak - numbers[i]) * by, float(BINS - 1)));
+    ++counts[bin];
+    lowest[bin] = std::min(lowest[bin], numbers[i]);
+  }
+  int bin = 0;
+  for (int64_t above = counts[0]; above < top; above += counts[bin]) ++bin;
+  return lowest[bin];
+}
+
+// Keys of every logit that can be among the `top` largest, in any order: the top-th largest of all
+// is at least that of the columns' maxima.
+std::vector<uint64_t> candidates(const Row& row, const Maxima& maxima, float peak) {
   const int64_t columns = maxima.count, column = maxima.column;
   float least = -std::numeric_limits<float>::infinity();
-  if (columns > row.top) {
-    auto* sorted = Scratch::of<float>(1, size_t(columns));
-    std::copy(maxima.values, maxima.values + columns, sorted);
-    std::nth_element(sorted, sorted + row.top - 1, sorted + columns, std::greater<float>());
-    least = sorted[row.top - 1];
-  }
-  std::vector<Found> found;
+  if (columns > row.top) least = bound(maxima.values, columns, row.top, peak);
+  std::vector<uint64_t> found;
+  found.reserve(size_t(2 * row.top));
   for (int64_t i = 0; i < columns; ++i) {
     if (maxima.values[i] < least) continue;
     const int64_t first = i / LANES * column * LANES + i % LANES;
     const int64_t end = std::min(row.vocab, first + column * LANES);
     for (int64_t id = first; id < end; id += LANES)
-      if (row.logits[id] >= least) found.push_back({row.logits[id], id});
+      if (row.logits[id] >= least) found.push_back(key_of(row.logits[id], id));
   }
   return found;
 }
@@ -75,12 +97,13 @@ void put_nothing(const Row& row) {
 }
 
 void put_top(const Row& row, const Maxima& maxima, float peak, double sum) {
-  std::vector<Found> found = candidates(row, maxima);
-  std::partial_sort(found.begin(), found.begin() + row.top, found.end());
+  std::vector<uint64_t> found = candidates(row, maxima, peak);
+  std::nth_element(found.begin(), found.begin() + (row.top - 1), found.end());
+  std::sort(found.begin(), found.begin() + row.top);
   const float log_sum = float(std::log(sum));
   for (int64_t i = 0; i < row.top; ++i) {
-    row.ids[i] = found[size_t(i)].id;
-    row.top_logits[i] = found[size_t(i)].logit;
+    row.ids[i] = id_of(found[size_t(i)]);
+    row.top_logits[i] = row.logits[row.ids[i]];
     row.logprobs[i] = row.top_logits[i] - peak - log_sum;
   }
 }
