@@ -22,13 +22,16 @@ from gpt2onnx.errors import CacheFullError, ModelFolderError, ParameterError, Ve
 from gpt2onnx.export.verification import verify
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.flat import FlatDecoder
+from gpt2onnx.runtime.decoder.fused import FusedDecoder
 from gpt2onnx.runtime.decoder.protocol import EVERY, Read
 from gpt2onnx.runtime.folder.model_folder import open_folder
+from gpt2onnx.runtime.ort.kernels import VERSION
 from gpt2onnx.runtime.profiling import roofline
 from gpt2onnx.runtime.profiling.profile import Work, profile
 from gpt2onnx.serving.engine import Engine
 from tests.checkpoints import make_checkpoint
 from tests.compare.jobs import a_job
+from tests.kernels_graph import as_of_version
 from tests.raising import raises
 
 IDS = np.random.default_rng(0).integers(0, 257, 60)
@@ -246,6 +249,25 @@ def test_what_there_is_decides_and_says_so(folders: dict[str, Path], tmp_path: P
         opened(dynamic, "kernels")
     with raises(ParameterError, parameters={"graph": "fast"}):
         opened(dynamic, "fast")
+
+
+def test_a_graph_of_an_earlier_version_gives_way_to_todays(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gpt2onnx_kernels.OPSET == VERSION
+    folder = as_of_version(VERSION - 1, folders["int8 float"], tmp_path / "earlier")
+    model = opened(folder, "auto")
+    assert isinstance(model.decoder, FusedDecoder)
+    reason = f"{folder}/model.kernels.onnx is of version {VERSION - 1}, this gpt2onnx runs "
+    assert f"cpu, as asked; not model.kernels.onnx: {reason}" in model.session.choice
+    plain = opened(folders["int8 float"], "onnx").generate("abc", max_new_tokens=8)
+    assert model.generate("abc", max_new_tokens=8) == plain
+    with raises(ModelFolderError, path=folder, name="model.kernels.onnx"):
+        opened(folder, "kernels")
+    main(["inspect", str(folder), "--json"])
+    kernels = json.loads(capsys.readouterr().out)["kernels"]
+    assert kernels["name"] is None
+    assert kernels["reason"].startswith(reason)
 
 
 def test_profile_and_inspect_show_them(
