@@ -194,6 +194,25 @@ def test_rows_do_not_meet_and_keep_no_order(folders: dict[str, Path]) -> None:
         assert alone[0].tobytes() == together[place].tobytes()
 
 
+def test_a_freed_row_leaves_a_hole_and_the_next_row_takes_it(folders: dict[str, Path]) -> None:
+    decoder = opened(folders["int8 float"]).decoder
+    rows = [decoder.new_row() for _ in range(3)]
+    for row in rows:
+        reads.prefill(decoder, row, IDS[:20])
+    expected = reads.step(decoder, rows[2:], IDS[20:21])
+    decoder.truncate(rows[2], 20)
+    decoder.free(rows[0])
+    assert [row.index for row in decoder.cache.rows] == [1, 2]
+    assert reads.step(decoder, rows[2:], IDS[20:21]).tobytes() == expected.tobytes()
+    taken = decoder.new_row()
+    assert taken.index == 0
+    reads.prefill(decoder, taken, IDS[:20])
+    assert reads.step(decoder, [taken], IDS[20:21]).tobytes() == expected.tobytes()
+    for row in (taken, *rows[1:]):
+        decoder.free(row)
+    assert decoder.cache.arena is None
+
+
 def test_a_branch_is_read_as_if_it_were_alone(folders: dict[str, Path]) -> None:
     decoder = opened(folders["fp32 float"]).decoder
     row = decoder.new_row()
