@@ -15,8 +15,7 @@ from typing import Protocol
 from gpt2onnx.compare.record.grid import CPU, REFERENCE, Configuration
 from gpt2onnx.compare.runtimes.table import RUNTIMES
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.runtime.folder.model_folder import ModelFolder, open_folder
-from gpt2onnx.runtime.ort.kernels import chosen_kernels
+from gpt2onnx.runtime.folder.model_folder import KERNELS_GRAPH, ModelFolder, open_folder
 from gpt2onnx.runtime.ort.provider import export_device
 
 # What a config.json says of a model's shape, whoever exported it and in whatever precision.
@@ -94,9 +93,9 @@ class Given:
 
     @property
     def kernels(self) -> tuple[str, ...]:
-        """The precisions whose folders have a graph that the kernels here run."""
+        """The precisions whose folders have the kernels' graph."""
         folders = self._folders.items()
-        return tuple(name for name, each in folders if chosen_kernels(each, "auto", CPU).kernels)
+        return tuple(name for name, each in folders if (each.path / KERNELS_GRAPH).is_file())
 
     def folder(self, configuration: Configuration) -> Path:
         return self._folders[configuration.precision].path
