@@ -18,10 +18,14 @@ from gpt2onnx.runtime.ort.session_options import Profiler
 
 
 class ChosenGraph(NamedTuple):
-    """A folder whose `graph` is the chosen one, and the kernels where that is theirs."""
+    """A folder whose `graph` is the chosen one, and the kernels where that is theirs.
+
+    `passed_over` is why it isn't, where the folder has one and "auto" left it.
+    """
 
     folder: ModelFolder
     kernels: Kernels | None
+    passed_over: str = ""
 
     def open(
         self,
@@ -32,17 +36,19 @@ class ChosenGraph(NamedTuple):
         profiler: Profiler | None = None,
         create: Callable[[Model, How], Session] = create,
     ) -> Session:
-        """A session of it, whose `choice` names the kernels. Parameters and errors as
-        `open_session`'s."""
+        """A session of it, whose `choice` names the kernels, or says why they were passed over.
+
+        Parameters and errors as `open_session`'s.
+        """
         session = open_session(
             self.folder.graph,
             *(provider, provider_options, threads, meanwhile, profiler),
             operators=self.kernels and self.kernels.library,
             create=create,
         )
-        if self.kernels is None:
-            return session
-        return replace(session, choice=f"{session.choice}; {self.kernels.name} kernels")
+        told = [f"{self.kernels.name} kernels"] if self.kernels else []
+        told += [f"not {KERNELS_GRAPH}: {self.passed_over}"] if self.passed_over else []
+        return replace(session, choice="; ".join([session.choice, *told]))
 
     def loop(
         self, provider_options: Mapping[str, object] | None, threads: int | None
@@ -57,7 +63,7 @@ class ChosenGraph(NamedTuple):
 
 def choose_graph(folder: ModelFolder, graph: str, provider: str) -> ChosenGraph:
     """What a folder is opened in; `graph` and errors as `chosen_kernels`'."""
-    kernels = chosen_kernels(folder, graph, provider)
-    if kernels is not None:
+    choice = chosen_kernels(folder, graph, provider)
+    if choice.kernels:
         folder = replace(folder, graph=folder.path / KERNELS_GRAPH)
-    return ChosenGraph(folder, kernels)
+    return ChosenGraph(folder, *choice)

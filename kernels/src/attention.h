@@ -23,12 +23,12 @@ namespace gpt2onnx {
 class Attention {
  public:
   static constexpr const char* NAME = "Attention";
-  static constexpr Input INPUTS[] = {
+  static constexpr Argument INPUTS[] = {
       {Element::float32, false},   {Element::int64, false},     {Element::int64, false},
       {Element::undefined, false}, {Element::undefined, false}, {Element::boolean, true},
       {Element::float32, true},
   };
-  static constexpr Element OUTPUTS[] = {Element::float32};
+  static constexpr Argument OUTPUTS[] = {{Element::float32, false}};
 
   explicit Attention(const Node& node);
   void run(const Run& run) const;

@@ -16,11 +16,11 @@ namespace gpt2onnx {
 class Embed {
  public:
   static constexpr const char* NAME = "Embed";
-  static constexpr Input INPUTS[] = {
+  static constexpr Argument INPUTS[] = {
       {Element::int64, false}, {Element::int64, false}, {Element::undefined, false},
       {Element::float32, true}, {Element::float32, false},
   };
-  static constexpr Element OUTPUTS[] = {Element::float32};
+  static constexpr Argument OUTPUTS[] = {{Element::float32, false}};
 
   explicit Embed(const Node&) {}
   void run(const Run& run) const;

@@ -53,6 +53,7 @@ struct Linear::Task {
   const float* residual = nullptr;
   const int64_t* selection = nullptr;
   float* out = nullptr;
+  float* normalized = nullptr;  // where the node gives them, too
 
   const float* row(int64_t number) const {
     return x.as<float>() + (selection ? selection[number] : number) * in;
@@ -201,6 +202,8 @@ void Linear::run(const Run& run) const {
   }
   if (residual) expect("residual", *residual, {task.rows, out_}), task.residual = residual->as<float>();
   task.out = run.output(0, {task.rows, out_});
+  task.normalized = run.output(1, {task.rows, task.in});
+  if (task.normalized && !gain) fail("normalized has nothing to give without norm_gain");
   if (task.rows == 0) return;
   if (activation_bits_) multiply(run, task, rounded(run, task));
   else multiply(run, task, normalized(run, task));
@@ -222,7 +225,9 @@ static void for_rows(const Run& run, int64_t rows, const Each& each) {
 // The rows wanted, normalized, after each other.
 const float* Linear::normalized(const Run& run, const Task& task) const {
   if (!task.gain && !task.selection) return task.x.as<float>();
-  auto* all = Scratch::of<float>(NORMALIZED, size_t(task.rows * task.in));
+  auto* all = task.normalized
+                  ? task.normalized
+                  : Scratch::of<float>(NORMALIZED, size_t(task.rows * task.in));
   for_rows(run, task.rows, [&](int64_t row) {
     float* to = all + row * task.in;
     if (task.gain)
@@ -243,7 +248,8 @@ Rounded Linear::rounded(const Run& run, const Task& task) const {
   for_rows(run, task.rows, [&](int64_t row) {
     const float* from = task.row(row);
     if (task.gain) {
-      auto* normal = Scratch::of<float>(ROW, size_t(task.in));
+      auto* normal = task.normalized ? task.normalized + row * task.in
+                                     : Scratch::of<float>(ROW, size_t(task.in));
       kernels_.normalize(from, task.in, task.gain, task.shift, epsilon_, normal);
       from = normal;
     }

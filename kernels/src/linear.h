@@ -22,16 +22,18 @@ namespace gpt2onnx {
 //                     it has to be their block_size
 //   activation        a name of kernels.h
 //   epsilon           the layer norm's
-// Output: float32 [tokens or count, out]
+// Outputs
+//   y           float32 [tokens or count, out]
+//   normalized  float32 [tokens or count, in], optional: behind the layer norm
 class Linear {
  public:
   static constexpr const char* NAME = "Linear";
-  static constexpr Input INPUTS[] = {
+  static constexpr Argument INPUTS[] = {
       {Element::float32, false}, {Element::undefined, false}, {Element::float32, true},
       {Element::float32, true},  {Element::float32, true},    {Element::float32, true},
       {Element::float32, true},  {Element::int64, true},
   };
-  static constexpr Element OUTPUTS[] = {Element::float32};
+  static constexpr Argument OUTPUTS[] = {{Element::float32, false}, {Element::float32, true}};
 
   explicit Linear(const Node& node);
   void run(const Run& run) const;

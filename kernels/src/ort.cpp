@@ -123,6 +123,7 @@ Tensor Run::required(size_t index, const char* name) const {
 void* Run::memory(size_t index, const std::vector<int64_t>& shape) const {
   abi::Value* value = nullptr;
   check(api.get_output(context_, index, shape.data(), shape.size(), &value));
+  if (value == nullptr) return nullptr;
   void* data = nullptr;
   check(api.get_tensor_data(value, &data));
   return data;

@@ -57,6 +57,7 @@ class Run {
   explicit Run(abi::KernelContext* context) : context_(context) {}
   std::optional<Tensor> input(size_t index) const;  // none where an optional one is absent
   Tensor required(size_t index, const char* name) const;
+  // Null where the node has no such optional output.
   template <class T = float>
   T* output(size_t index, const std::vector<int64_t>& shape) const {
     return static_cast<T*>(memory(index, shape));
@@ -109,10 +110,15 @@ struct Aligned {
   std::unique_ptr<uint8_t, Release> data;
 };
 
-// What an operator says of an input: its type, or `undefined` for any, and whether it may be absent.
-struct Input {
+// What an operator says of an input or output: its type, or `undefined` for any, and whether it may
+// be absent.
+struct Argument {
   Element type;
   bool optional;
+
+  abi::Presence presence() const {
+    return optional ? abi::Presence::optional : abi::Presence::required;
+  }
 };
 
 // The status of a call, with whatever was thrown as its message.
@@ -144,11 +150,15 @@ const abi::CustomOp& custom_op() {
       return Kernel::INPUTS[index].type;
     };
     made.get_input_presence = [](const abi::CustomOp*, size_t index) {
-      return Kernel::INPUTS[index].optional ? abi::Presence::optional : abi::Presence::required;
+      return Kernel::INPUTS[index].presence();
     };
     made.get_output_count = [](const abi::CustomOp*) { return std::size(Kernel::OUTPUTS); };
-    made.get_output_type = [](const abi::CustomOp*, size_t index) { return Kernel::OUTPUTS[index]; };
-    made.get_output_presence = [](const abi::CustomOp*, size_t) { return abi::Presence::required; };
+    made.get_output_type = [](const abi::CustomOp*, size_t index) {
+      return Kernel::OUTPUTS[index].type;
+    };
+    made.get_output_presence = [](const abi::CustomOp*, size_t index) {
+      return Kernel::OUTPUTS[index].presence();
+    };
     made.get_input_memory = [](const abi::CustomOp*, size_t) -> int32_t { return 0; };
     made.get_variadic_input_arity = [](const abi::CustomOp*) { return 0; };
     made.get_variadic_input_homogeneity = [](const abi::CustomOp*) { return 0; };

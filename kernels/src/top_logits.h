@@ -20,10 +20,11 @@ namespace gpt2onnx {
 class TopLogits {
  public:
   static constexpr const char* NAME = "TopLogits";
-  static constexpr Input INPUTS[] = {
+  static constexpr Argument INPUTS[] = {
       {Element::float32, false}, {Element::int64, false}, {Element::float32, false}};
-  static constexpr Element OUTPUTS[] = {
-      Element::int64, Element::float32, Element::float32, Element::float32};
+  static constexpr Argument OUTPUTS[] = {
+      {Element::int64, false}, {Element::float32, false}, {Element::float32, false},
+      {Element::float32, false}};
 
   explicit TopLogits(const Node& node);
   void run(const Run& run) const;

@@ -52,7 +52,8 @@ class Operator:
             for name, element in zip(given, outputs, strict=True)
         ]
         graph = helper.make_graph([node], "one", infos, outs, fixed)
-        opsets = [helper.make_opsetid("", 21), helper.make_opsetid(gpt2onnx_kernels.DOMAIN, 1)]
+        ours = helper.make_opsetid(gpt2onnx_kernels.DOMAIN, gpt2onnx_kernels.OPSET)
+        opsets = [helper.make_opsetid("", 21), ours]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

@@ -11,6 +11,7 @@ import pytest
 from graphs import Array, Operator
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto
 
 KERNELS = gpt2onnx_kernels.kernels_here()
 LEVELS = {8: 127, 16: 127 * 256}
@@ -176,6 +177,26 @@ def test_every_processor_has_the_same_bits(case: dict[str, Any]) -> None:
     assert all(each.tobytes() == found[0].tobytes() for each in found)
 
 
+@settings(max_examples=60, deadline=None)
+@given(CASES)
+def test_gives_the_rows_behind_the_layer_norm_too(case: dict[str, Any]) -> None:
+    """With the bits of every processor, and none of the product's changed."""
+    inputs, attributes, *_ = made(case | {"norm": True})
+    constants, outputs = frozenset({"weight", "scales"}), (TensorProto.FLOAT,) * 2
+    alone = operator(case, inputs, attributes)()
+    found = [
+        Operator("Linear", inputs, constants, name, outputs=outputs, **attributes).all()
+        for name in KERNELS
+    ]
+    x, gain, bias = (inputs[name] for name in ("x", "norm_gain", "norm_bias"))
+    chosen = slice(None) if inputs["selection"] is None else inputs["selection"]
+    expected = normalized(x, gain, bias, 1e-5)[chosen]
+    for product, rows in found:
+        assert product.tobytes() == alone.tobytes()
+        assert rows.tobytes() == found[0][1].tobytes()
+    np.testing.assert_allclose(found[0][1], expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("weights", ["float", "column", "8", "4"])
 @pytest.mark.parametrize("bits", [8, 16])
 def test_a_row_does_not_depend_on_what_shares_its_run(weights: str, bits: int) -> None:
@@ -278,6 +299,12 @@ def test_a_weight_that_is_fed_is_refused() -> None:
     inputs = {"x": X, "weight": np.zeros((64, 3), np.float32)}
     with pytest.raises(Exception, match="Linear tested: the weight has to be a constant"):
         Operator("Linear", inputs)
+
+
+def test_the_rows_behind_no_layer_norm_are_refused() -> None:
+    inputs = {"x": X, "weight": np.zeros((64, 3), np.float32)}
+    with pytest.raises(Exception, match="normalized has nothing to give without norm_gain"):
+        Operator("Linear", inputs, frozenset({"weight"}), outputs=(TensorProto.FLOAT,) * 2)()
 
 
 def test_kernels_that_are_unknown_are_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,35 @@ def reread(record: Record) -> Record:
 
 def grid(*precisions: str, providers: tuple[str, ...] = ("cpu",)) -> Grid:
     return Grid(providers, precisions, (1, 2), (8,), new_tokens=6, threads=1)
+
+
+@pytest.mark.usefixtures("todays_graph")
+def test_resuming_on_other_graphs_adds_what_is_new_and_tells_what_is_gone(
+    models: Callable[[str], Path],
+) -> None:
+    jobs: list[Job] = []
+
+    def noted(job: Job) -> Any:
+        jobs.append(job)
+        return answer(job)
+
+    folders, one = [models("fp32"), models("int8")], grid("fp32", "int8")
+    before = compared(one, folders)
+    both = replace(one, kernels=("int8",))
+    record = compared(both, folders, noted, before)
+    assert [(job.kind, job.graph) for job in jobs] == [("placement", "kernels")]  # and is refused
+    assert [str(each.configuration) for each in record.answers] == [
+        *("cpu fp32", "cpu int8", "cpu int8 kernels"),
+    ]
+    assert record.runs[:4] == before.runs
+    assert [type(run) for run in record.runs[4:]] == [Missing, Missing]
+    assert "switched off" in record.runs[4].reason
+
+    alone = a_record(asked=replace(record.asked, grid=replace(one, graph="kernels")))
+    assert alone.resume(before) == [Configuration("cpu", "fp32"), Configuration("cpu", "int8")]
+    assert (alone.answers, alone.runs) == ([], [])
+    with raises(ParameterError, name="grid"):
+        alone.resume(replace(before, asked=replace(before.asked, grid=grid("fp32"))))
 
 
 def test_two_configurations_of_the_cpu(models: Callable[[str], Path]) -> None:

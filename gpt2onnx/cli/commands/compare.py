@@ -23,7 +23,7 @@ from gpt2onnx.compare.models import Exported
 from gpt2onnx.compare.models import Given as Folders
 from gpt2onnx.compare.record.asked import SCHEMA_VERSION, Asked, ModelName
 from gpt2onnx.compare.record.costs import Prices
-from gpt2onnx.compare.record.grid import CPU, Grid
+from gpt2onnx.compare.record.grid import CPU, KERNELS, Grid
 from gpt2onnx.compare.record.record import Record
 from gpt2onnx.compare.record.runs import Run
 from gpt2onnx.compare.report.findings import findings
@@ -41,7 +41,7 @@ Runs one model on several providers and in several precisions. Compares answers
 with those of the CPU in fp32, and times, memory, cost and, where the machine
 can measure it, energy. A provider that can't run is listed with the reason.
 Where gpt2onnx-kernels runs, a folder with its graph is measured on both graphs
-on the CPU, "cpu int8" and "cpu int8 kernels".
+on the CPU, "cpu int8" and "cpu int8 kernels"; --graph takes one of them.
 --runtimes runs it on other runtimes as well, each on the folder that
 `gpt2onnx export --for` writes for it and in a process and environment of its
 own; one that isn't installed is listed with what installs it.
@@ -50,8 +50,8 @@ SOURCE is a checkpoint (a folder, a model id of the hub, or demo, the bundled
 model), which is exported into the cache as needed. Or it is several model
 folders of one model, one for each precision. Each measurement runs in a process
 of its own. OUT gets compare.json, compare.html and compare.md. Ctrl-C keeps
-what is done, and --resume continues it. The exit status is 1 if nothing could
-be run; the verdicts don't change it."""
+what is done, and --resume continues it, with another --graph as well. The exit
+status is 1 if nothing could be run; the verdicts don't change it."""
 EXAMPLES = [
     "gpt2onnx compare demo --providers cpu --batch 1,8 --context 32,256",
     "gpt2onnx compare openai-community/gpt2 --cpu-price 0.17 --gpu-price 1.20",
@@ -101,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
         *(providers, precisions, args.batch, args.context),
         *(args.new_tokens, args.threads, args.tf32, args.cuda_graph),
         runtimes=runtimes,
-        kernels=_kernels(models.kernels, providers, precisions),
+        kernels=_kernels(models.kernels, providers, precisions) if args.graph == "auto" else None,
+        graph=KERNELS if args.graph == KERNELS else None,
     )
     before = earlier(Path(args.out), args.resume)
     folder = open_folder(models.folder(models.reference))
@@ -109,7 +110,8 @@ def run(args: argparse.Namespace) -> int:
     encoded(open_tokenizer(folder), prompts, folder.n_positions, grid.new_tokens)
     record = Record(asked=_asked(models, grid, prompts))
     if before is not None:
-        out.resume(record, before)
+        for each in out.resume(record, before):
+            say(f"gpt2onnx: {each} was measured before and isn't asked for now: it is left out")
     try:
         _compare(Comparison(grid, models, record, runtimes=starter), out)
     except (KeyboardInterrupt, SystemExit):

@@ -13,10 +13,10 @@ from typing import Any
 from gpt2onnx.cli.options.model import find_model
 from gpt2onnx.cli.output.table import table
 from gpt2onnx.cli.parser import Parser
-from gpt2onnx.errors import InstallationError
 from gpt2onnx.runtime.decoder.cache_size import cache_bytes_per_token
 from gpt2onnx.runtime.folder.model_folder import KERNELS_GRAPH, ModelFolder, open_folder
-from gpt2onnx.runtime.ort.kernels import installed_kernels
+from gpt2onnx.runtime.ort.kernels import chosen_kernels
+from gpt2onnx.runtime.ort.provider import CPU
 from gpt2onnx.runtime.ort.session import TensorSpec, open_session
 
 DESCRIPTION = """\
@@ -83,10 +83,12 @@ def _kernels(folder: ModelFolder) -> dict[str, str | None] | None:
     """The graph of gpt2onnx-kernels' operators, and the kernels here or why there are none."""
     if not (folder.path / KERNELS_GRAPH).is_file():
         return None
-    try:
-        return {"graph": KERNELS_GRAPH, "name": installed_kernels().name, "reason": None}
-    except InstallationError as error:
-        return {"graph": KERNELS_GRAPH, "name": None, "reason": str(error)}
+    kernels, passed_over = chosen_kernels(folder, "auto", CPU.short)
+    return {
+        "graph": KERNELS_GRAPH,
+        "name": kernels.name if kernels else None,
+        "reason": passed_over or None,
+    }
 
 
 def _specs(specs: Mapping[str, TensorSpec]) -> dict[str, dict[str, Any]]:

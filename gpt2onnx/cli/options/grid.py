@@ -8,6 +8,7 @@ from gpt2onnx.cli.parser import Parser
 from gpt2onnx.compare.runtimes.table import RUNTIMES
 from gpt2onnx.errors import Given, ParameterError, Plain, shown
 from gpt2onnx.flags import nearest, refusal
+from gpt2onnx.runtime.ort.kernels import GRAPHS
 from gpt2onnx.runtime.ort.provider import find_provider
 
 PROVIDERS = ("cpu", "cuda")
@@ -34,6 +35,13 @@ def add_grid(parser: Parser) -> None:
         type=int,
         metavar="N",
         help="threads on the CPU (default: one per physical core that the process may use)",
+    )
+    group.add_argument(
+        "--graph",
+        choices=GRAPHS,
+        default="auto",
+        help="on the CPU, which of a folder's graphs to measure: in ONNX Runtime's operators "
+        "(onnx), in gpt2onnx-kernels' (kernels; default: auto, both if that package is installed)",
     )
     group.add_argument(
         "--tf32", action="store_true", help="let CUDA round fp32 products to 10 bits (default: no)"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gpt2onnx.cli.output.whole_file import WholeFile
 from gpt2onnx.compare.record.costs import Prices
+from gpt2onnx.compare.record.grid import Configuration
 from gpt2onnx.compare.record.record import Record, read
 from gpt2onnx.compare.record.schema import to_json
 from gpt2onnx.compare.report.cost import priced
@@ -79,14 +80,16 @@ class ReportFolder:
         self._write("compare.md", markdown(shown))
         self._write("compare.html", render(shown))
 
-    def resume(self, record: Record, before: Record) -> None:
+    def resume(self, record: Record, before: Record) -> list[Configuration]:
         """Go on with an earlier record, and with its prices where none are given.
 
-        Raises ParameterError for another comparison's.
+        Gives the configurations that it has and `record` leaves out. Raises ParameterError for
+        another comparison's.
         """
-        record.resume(before)
+        left_out = record.resume(before)
         ours, theirs = self._prices, before.prices
         self._prices = Prices(ours.cpu or theirs.cpu, ours.gpu or theirs.gpu)
+        return left_out
 
     def priced(self, record: Record) -> Record:
         return priced(record, self._prices)

@@ -1,11 +1,11 @@
-"""What a comparison was asked to do, and where: `--resume` wants all of it the same.
+"""What a comparison was asked to do, and where: `--resume` wants it the same, but for the graphs.
 
 Knows no result.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from gpt2onnx.compare.record.grid import Configuration, Grid
@@ -60,7 +60,12 @@ class Asked:
 
 
 def _compared(value: Any) -> Any:
-    """A field as it must be the same: a model by its identity, for a folder has several paths."""
+    """A field as it must be the same: a model by its identity, for a folder has several paths.
+
+    Which graphs the CPU runs adds configurations and takes some away, and changes no other.
+    """
+    if isinstance(value, Grid):
+        return replace(value, kernels=None, graph=None)
     return value.identity if isinstance(value, ModelName) else value
 
 

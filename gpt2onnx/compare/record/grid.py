@@ -70,7 +70,8 @@ class Grid:
 
     `tf32` and `cuda_graph` are CUDA's: fp32 products of 10 bits, and decode steps that are captured
     as CUDA graphs. `runtimes` are other ones, by name, with the provider that each computes on.
-    `kernels` are the precisions that the CPU runs on the kernels' graph, too.
+    `kernels` are the precisions that the CPU runs on the kernels' graph, too; with `graph`
+    "kernels" it runs them all on that, and on no other.
     Raises ParameterError for what can't be run, or would have no effect.
     """
 
@@ -84,6 +85,7 @@ class Grid:
     cuda_graph: bool = False
     runtimes: Absent[dict[str, str]] = None
     kernels: Absent[tuple[str, ...]] = None
+    graph: Absent[str] = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -102,6 +104,12 @@ class Grid:
             )
         if max(self.batch) > MOST_BATCH:
             raise refusal("batch", max(self.batch), f"at most {MOST_BATCH:,}")
+        if self.graph == KERNELS and CPU not in self.providers:
+            raise ParameterError(
+                Given("graph", KERNELS),
+                f" has no effect on {', '.join(self.providers)}: it runs on the CPU; leave it out, "
+                "or add cpu",
+            )
         for asked, name in ((self.tf32, "tf32"), (self.cuda_graph, "cuda_graph")):
             if asked and CUDA.short not in self.providers:
                 raise ParameterError(
@@ -122,8 +130,11 @@ class Grid:
         ]
 
     def _graphs(self, provider: str, precision: str, runtime: str | None) -> tuple[str | None, ...]:
-        ours = (provider, runtime) == (CPU, None) and precision in (self.kernels or ())
-        return (None, KERNELS) if ours else (None,)
+        if (provider, runtime) != (CPU, None):
+            return (None,)
+        if self.graph == KERNELS:
+            return (KERNELS,)
+        return (None, KERNELS) if precision in (self.kernels or ()) else (None,)
 
     def cells(self, configuration: Configuration) -> Iterator[Cell]:
         for batch in self.batch:

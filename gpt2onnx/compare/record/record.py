@@ -44,11 +44,18 @@ class Record:
         """As `take_answers`."""
         return _take(self.runs, [each.cell for each in self.runs], cell)
 
-    def resume(self, before: Record) -> None:
-        """Take over what went well in an earlier record. Raises ParameterError for another's."""
+    def resume(self, before: Record) -> list[Configuration]:
+        """Take over what went well in an earlier record, of what is asked for now.
+
+        Gives the configurations that were measured and aren't asked for any more. Raises
+        ParameterError for another comparison's record.
+        """
         self.asked.require_same(before.asked)
-        self.answers = [each for each in before.answers if each.status == "ok"]
-        self.runs = list(before.measured)
+        asked = self.asked.grid.configurations
+        done = [each for each in before.answers if each.status == "ok"]
+        self.answers = [each for each in done if each.configuration in asked]
+        self.runs = [each for each in before.measured if each.cell.configuration in asked]
+        return [each.configuration for each in done if each.configuration not in asked]
 
 
 def read(data: dict[str, Any], name: object, error: type[Gpt2OnnxError]) -> Record:

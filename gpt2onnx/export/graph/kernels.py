@@ -37,7 +37,7 @@ from gpt2onnx.export.quantization.blocks import BLOCK_SIZE
 from gpt2onnx.export.quantization.table import those
 from gpt2onnx.export.writing.onnx_builder import IR_VERSION, OPSET
 
-DOMAIN, VERSION = "gpt2onnx", 1
+DOMAIN, VERSION = "gpt2onnx", 2
 # Top-p of 0.95 seldom keeps more of a trained model's, and what few there are cost next to nothing.
 TOP, BLOCK = 256, 256
 PRECISIONS = those(lambda each: each.kernels)
@@ -121,23 +121,18 @@ class _Writer:
 
     def head(self, hidden: str) -> None:
         name = "wte" if self.config.tie_word_embeddings else "lm_head"
-        epsilon = self.config.layer_norm_epsilon
-        if any(output.name == "hidden_states" for output in self.fused.graph.output):
-            rows = self.node("Gather", [hidden, "logits_index"], "last", domain="")
-            norm = [rows, *self.norm("ln_f")]
-            rows = self.node(
-                "LayerNormalization", norm, "hidden_states", domain="", epsilon=epsilon, axis=-1
-            )
-            self.linear(name, rows, out="logits", transposed=1)
-        else:
-            self.linear(
-                name, hidden, norm="ln_f", selection="logits_index", out="logits", transposed=1
-            )
-        told = ["logits", "top_index", "temperatures"]
-        top = [name for name, _, _ in self.top_outputs()]
-        self.nodes.append(
-            helper.make_node("TopLogits", told, top, name="top", domain=DOMAIN, top=self.top)
+        given = {output.name for output in self.fused.graph.output}
+        self.linear(
+            name,
+            hidden,
+            norm="ln_f",
+            selection="logits_index",
+            out="logits",
+            normalized="hidden_states" if "hidden_states" in given else "",
+            transposed=1,
         )
+        told = ["logits", "top_index", "temperatures"]
+        self.node("TopLogits", told, *(name for name, _, _ in self.top_outputs()), top=self.top)
 
     @property
     def top(self) -> int:
@@ -163,9 +158,13 @@ class _Writer:
         selection: str = "",
         activation: str = "linear",
         out: str = "",
+        normalized: str = "",
         transposed: int = 0,
     ) -> str:
-        """A matrix with all that stands around it: x [tokens, in] -> [tokens or count, out]."""
+        """A matrix with all that stands around it: x [tokens, in] -> [tokens or count, out].
+
+        `normalized` names a second output, x behind the layer norm: [tokens or count, in].
+        """
         weight, scales = self.matrix(name)
         bias = f"{name}.bias"
         told = [x, weight, scales, self.tensor(bias) if bias in self.there else ""]
@@ -180,7 +179,7 @@ class _Writer:
             options |= {"activation_bits": bits, "activation_block": block}
         elif transposed:
             options["transposed"] = 1
-        return self.node("Linear", told, out or name, **options)
+        return self.node("Linear", told, out or name, *filter(None, [normalized]), **options)
 
     def matrix(self, name: str) -> tuple[str, str]:
         """A stored matrix and its scales, which floats have none of."""
@@ -198,11 +197,11 @@ class _Writer:
         return name
 
     def node(
-        self, op_type: str, inputs: Sequence[str], out: str, domain: str = DOMAIN, **options: Any
+        self, op_type: str, inputs: Sequence[str], out: str, *others: str, **options: Any
     ) -> str:
-        self.nodes.append(
-            helper.make_node(op_type, inputs, [out], name=out, domain=domain, **options)
-        )
+        """A node with the name of its first output."""
+        made = helper.make_node(op_type, inputs, [out, *others], name=out, domain=DOMAIN, **options)
+        self.nodes.append(made)
         return out
 
     def inputs(self) -> list[onnx.ValueInfoProto]:

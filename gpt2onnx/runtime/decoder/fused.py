@@ -21,7 +21,8 @@ from gpt2onnx.runtime.decoder.binding import Binding
 from gpt2onnx.runtime.decoder.cached_rows import CachedRows
 from gpt2onnx.runtime.decoder.cuda_arena import CudaArenas
 from gpt2onnx.runtime.decoder.cuda_graphs import StepGraphs
-from gpt2onnx.runtime.decoder.kv_cache import CacheRow, KVCache
+from gpt2onnx.runtime.decoder.dense_cache import DenseCache
+from gpt2onnx.runtime.decoder.kv_cache import CacheRow
 from gpt2onnx.runtime.decoder.protocol import (
     EVERY,
     NO_LOGITS,
@@ -59,8 +60,10 @@ class FusedDecoder(CachedRows):
     Threads may share it, each with rows of its own: every method has its turn.
     """
 
+    cache: DenseCache
+
     def __init__(self, session: Session, n_positions: int) -> None:
-        super().__init__(KVCache(cache_shape(session, n_positions), arena_of(session)))
+        super().__init__(DenseCache(cache_shape(session, n_positions), arena_of(session)))
         self.session = session
         self.n_positions = n_positions
         self.vocab_size = self._width("logits")

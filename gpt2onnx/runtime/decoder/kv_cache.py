@@ -1,8 +1,7 @@
 """The KV cache: rows of one arena, and rows that were taken out of it.
 
-A sequence lives in a row: a graph can be bound to one row, to fill it alone, or to rows 0 … n, to
-advance them together, each at its own length. Rows in use are kept dense: a freed row is filled by
-the last one, so callers hold handles, not numbers.
+A sequence lives in a row of its own length. Callers hold handles, not numbers: a row that was taken
+out comes back at another place, and a DenseCache moves rows as well.
 
 Knows memory; knows nothing of graphs, tokens or what the numbers mean.
 """
@@ -11,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Protocol
 
 import numpy as np
@@ -60,24 +59,31 @@ class Blocks(Protocol):
 
 
 class KVCache:
-    """Rows of an arena that grows as they need, and is given back when the last one is freed."""
+    """Rows of an arena that grows as they need, and is given back when the last one is freed.
+
+    A freed row leaves a hole, which is taken again before the arena grows.
+    """
 
     def __init__(self, shape: CacheShape, allocate: ArenaFactory = HostArena) -> None:
         self.shape = shape
         self.arena: Arena | None = None
-        self.rows: list[CacheRow] = []
+        self._rows: dict[int, CacheRow] = {}  # those in use, by their number
         self._allocate = allocate
+
+    @property
+    def rows(self) -> list[CacheRow]:
+        """The rows in use, in the arena's order."""
+        return [self._rows[index] for index in sorted(self._rows)]
 
     def new_row(self) -> CacheRow:
         """An empty row."""
-        self.reserve(len(self.rows) + 1, 1)
-        row = CacheRow(len(self.rows))
-        self.rows.append(row)
+        row = CacheRow(FREED)
+        self._settle(row)
         return row
 
     def fork(self, row: CacheRow) -> CacheRow:
         """A new row with a copy of what `row` holds."""
-        _require_in_use(row)
+        require_in_use(row)
         copy = self.new_row()
         self._copy(row.index, copy.index, row.length)
         copy.length = row.length
@@ -85,8 +91,8 @@ class KVCache:
 
     def copy(self, source: CacheRow, target: CacheRow, start: int) -> None:
         """Make `target` hold what `source` holds; they have the first `start` tokens in common."""
-        _require_in_use(source)
-        _require_in_use(target)
+        require_in_use(source)
+        require_in_use(target)
         shared = min(source.length, target.length)
         if not 0 <= start <= shared:
             raise ValueError(f"start={start}: expected 0 to {shared}, what both rows hold")
@@ -95,14 +101,14 @@ class KVCache:
 
     def truncate(self, row: CacheRow, length: int) -> None:
         """Keep the first `length` tokens; what lies behind them is overwritten by what comes."""
-        _require_in_use(row)
+        require_in_use(row)
         if not 0 <= length <= row.length:
             raise ValueError(f"length={length}: expected 0 to {row.length}, what the row holds")
         row.length = length
 
     def accept(self, row: CacheRow, start: int, offsets: Positions) -> None:
         """Of the tokens from `start` on keep those at `offsets` [n], ascending, and no others."""
-        _require_in_use(row)
+        require_in_use(row)
         bounds = [-1, *offsets.tolist(), row.length - start]
         if start < 0 or not all(a < b for a, b in pairwise(bounds)):
             raise ValueError(
@@ -116,7 +122,7 @@ class KVCache:
             self.arena.move(row.index, start + offsets[first:], start + first)
 
     def free(self, row: CacheRow) -> None:
-        """Give a row back, be it taken out or not. The last row takes its place."""
+        """Give a row back, be it taken out or not."""
         if row.index != TAKEN_OUT:
             self._vacate(row)
         row.index = FREED
@@ -136,14 +142,12 @@ class KVCache:
         row = frozen.row
         if row.index != TAKEN_OUT:
             raise ValueError("the row was freed or put back: expected one that is taken out")
-        self.reserve(len(self.rows) + 1, max(1, row.length))
-        row.index = len(self.rows)
-        self.rows.append(row)
+        self._settle(row)
         self._in_use.write(row.index, 0, [frozen.block])
 
     def read(self, row: CacheRow, start: int, stop: int) -> Block:
         """A copy of a row's tokens from `start` to `stop`."""
-        _require_in_use(row)
+        require_in_use(row)
         if not 0 <= start <= stop <= row.length:
             raise ValueError(
                 f"start={start}, stop={stop}: expected a part of the row's {row.length} tokens"
@@ -170,34 +174,17 @@ class KVCache:
         self._in_use.write(row.index, start, blocks)
         row.length += sum(block.shape[2] for block in blocks)
 
-    def gather(self, rows: Sequence[CacheRow]) -> None:
-        """Make rows neighbours in the arena, in any order, by the fewest swaps.
-
-        Where several places take as few, it is the foremost.
-        """
-        for row in rows:
-            _require_in_use(row)
-        chosen = {row.index for row in rows}
-        if len(chosen) < len(rows):
-            raise ValueError("a row was given twice: expected different ones")
-        if not chosen or max(chosen) - min(chosen) < len(chosen):
-            return
-        places = [
-            range(first, first + len(chosen)) for first in range(len(self.rows) - len(chosen) + 1)
-        ]
-        place = max(places, key=lambda place: len(chosen.intersection(place)))
-        outside, others = sorted(chosen.difference(place)), set(place) - chosen
-        for index, other in zip(outside, sorted(others), strict=True):
-            self._swap(self.rows[index], self.rows[other])
-
     def make_room(self, row: CacheRow, tokens: int) -> None:
         """Let `row` take that many more tokens. Raises CacheFullError past n_positions."""
-        _require_in_use(row)
+        require_in_use(row)
         require_room(row.length, tokens, self.shape.n_positions)
-        self.reserve(len(self.rows), row.length + tokens)
+        self.reserve(len(self._rows), row.length + tokens)
 
     def reserve(self, rows: int, length: int) -> None:
-        """Grow the arena, at least doubling what is too small, and move the rows over."""
+        """Grow the arena, at least doubling what is too small, and move the rows over.
+
+        So many rows, those in use among them, then have room without another growth.
+        """
         old = self.arena
         if old is not None and old.rows >= rows and old.capacity >= length:
             return
@@ -207,7 +194,7 @@ class KVCache:
             capacity = old.capacity if old.capacity >= length else max(length, 2 * old.capacity)
         self.arena = self._allocate(self.shape, rows, min(capacity, self.shape.n_positions))
         if old is not None:
-            for row in self.rows:
+            for row in self._rows.values():
                 self.arena.copy(old, row.index, row.index, row.length)
 
     @property
@@ -218,25 +205,22 @@ class KVCache:
     def _copy(self, source: int, target: int, length: int, start: int = 0) -> None:
         self._in_use.copy(self._in_use, source, target, length, start)
 
+    def _settle(self, row: CacheRow) -> None:
+        """Give a row the foremost place that is free, with room for what it holds."""
+        index = next(index for index in count() if index not in self._rows)
+        self.reserve(index + 1, max(1, row.length))
+        row.index = index
+        self._rows[index] = row
+
     def _vacate(self, row: CacheRow) -> None:
-        """Let the last row take a row's place."""
-        _require_in_use(row)
-        last = self.rows.pop()
-        if last is not row:
-            self._copy(last.index, row.index, last.length)
-            last.index = row.index
-            self.rows[last.index] = last
-        if not self.rows:
+        """Let a row's place be free."""
+        require_in_use(row)
+        del self._rows[row.index]
+        if not self._rows:
             self.arena = None
 
-    def _swap(self, row: CacheRow, other: CacheRow) -> None:
-        """Let two rows change places."""
-        self._in_use.swap(row.index, other.index, max(row.length, other.length))
-        row.index, other.index = other.index, row.index
-        self.rows[row.index], self.rows[other.index] = row, other
 
-
-def _require_in_use(row: CacheRow) -> None:
+def require_in_use(row: CacheRow) -> None:
     """Another handle would read and write another sequence's memory."""
     if row.index < 0:
         state = "taken out: put it back first" if row.index == TAKEN_OUT else "freed"

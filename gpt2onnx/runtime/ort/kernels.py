@@ -20,10 +20,13 @@ from gpt2onnx.errors import (
 )
 from gpt2onnx.flags import one_of
 from gpt2onnx.runtime.folder.model_folder import KERNELS_GRAPH, ModelFolder
+from gpt2onnx.runtime.ort.opset import opset_version
 from gpt2onnx.runtime.ort.provider import CPU, first_preferred
 
 PACKAGE = "gpt2onnx-kernels"
-DOMAIN = "gpt2onnx"  # of its operators
+# Of its operators, and of the inputs that the decoder gives their graph.
+DOMAIN, VERSION = "gpt2onnx", 2
+INSTALL = "`pip install ./kernels` in the project's folder"
 GRAPHS = ("auto", "onnx", "kernels")
 # Names the kernels to take (docs/kernels.md), or none of them.
 VARIABLE, OFF = "GPT2ONNX_KERNELS", "off"
@@ -38,6 +41,16 @@ class Kernels(NamedTuple):
     name: str
 
 
+class Choice(NamedTuple):
+    """The kernels that a folder is opened with, or None for its graph in ONNX Runtime's operators.
+
+    `passed_over` is why "auto" leaves a graph of theirs that the folder has.
+    """
+
+    kernels: Kernels | None = None
+    passed_over: str = ""
+
+
 def installed_kernels() -> Kernels:
     """The kernels of this machine. Raises InstallationError, with the reason there are none."""
     if os.environ.get(VARIABLE) == OFF:
@@ -46,9 +59,14 @@ def installed_kernels() -> Kernels:
         import gpt2onnx_kernels
     except ImportError as error:
         raise InstallationError(
-            f"{PACKAGE} isn't installed; `pip install ./kernels` in the project's folder builds it",
-            name=PACKAGE,
+            f"{PACKAGE} isn't installed; {INSTALL} builds it", name=PACKAGE
         ) from error
+    if gpt2onnx_kernels.OPSET < VERSION:  # later ones run earlier graphs as well
+        raise InstallationError(
+            f"{PACKAGE} has operators of version {gpt2onnx_kernels.OPSET}, this gpt2onnx wants "
+            f"{VERSION}; {INSTALL} builds them",
+            name=PACKAGE,
+        )
     try:
         library, names = gpt2onnx_kernels.library(), gpt2onnx_kernels.kernels_here()
     except OSError as error:
@@ -58,21 +76,20 @@ def installed_kernels() -> Kernels:
     return Kernels(library, names[0])
 
 
-def chosen_kernels(folder: ModelFolder, graph: str, provider: str) -> Kernels | None:
-    """The kernels that a folder is opened with, or None for its graph in ONNX Runtime's operators.
+def chosen_kernels(folder: ModelFolder, graph: str, provider: str) -> Choice:
+    """What a folder is opened with.
 
-    "auto" takes them on the CPU, where the folder has their graph and they can run.
+    "auto" takes the kernels on the CPU, where the folder has their graph, they can run, and both
+    are of one version.
 
     Raises ParameterError; ModelFolderError or InstallationError where they were asked for and
-    something is missing.
+    something is missing; CorruptModelError for a graph of theirs that is damaged, "auto" or not.
     """
     one_of("graph", graph, GRAPHS)
-    if graph == "onnx":
-        return None
-    there = (folder.path / KERNELS_GRAPH).is_file()
-    if graph == "auto":
-        return usable_kernels() if there and first_preferred(provider).runs_kernels else None
-    if not first_preferred(provider).runs_kernels:
+    there, runs = (folder.path / KERNELS_GRAPH).is_file(), first_preferred(provider).runs_kernels
+    if graph == "onnx" or (graph == "auto" and not (there and runs)):
+        return Choice()
+    if not runs:
         raise ParameterError(
             Given("graph", "kernels"),
             " runs on the CPU: use ",
@@ -87,7 +104,33 @@ def chosen_kernels(folder: ModelFolder, graph: str, provider: str) -> Kernels | 
             path=folder.path,
             name=KERNELS_GRAPH,
         )
-    return installed_kernels()
+    try:
+        kernels = installed_kernels()
+    except InstallationError as error:
+        if graph == "kernels":
+            raise
+        return Choice(passed_over=str(error))
+    if not (obstacle := _other_version(folder.path / KERNELS_GRAPH)):
+        return Choice(kernels)
+    if graph == "kernels":
+        raise ModelFolderError(
+            *(f"{obstacle}, or use ", Advised("graph", "onnx")),
+            path=folder.path,
+            name=KERNELS_GRAPH,
+        )
+    return Choice(passed_over=obstacle)
+
+
+def _other_version(graph: Path) -> str:
+    """What is wrong with the version of a kernels' graph; nothing where it is this one."""
+    version = opset_version(graph, DOMAIN)
+    if version == VERSION:
+        return ""
+    later = ", or install the gpt2onnx that wrote it" if version and version > VERSION else ""
+    return (
+        f"{graph} is of version {version}, this gpt2onnx runs {VERSION}: export the model again"
+        f"{later}"
+    )
 
 
 def usable_kernels() -> Kernels | None:

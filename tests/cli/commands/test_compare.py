@@ -105,6 +105,28 @@ def test_folders(
     assert "compare.json exists: give --resume to go on with it, or another --out" in again[2]
 
 
+@pytest.mark.usefixtures("todays_graph")
+def test_another_graph_when_it_goes_on(
+    run: Run, here: None, models: Callable[[str], Path], prompts: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    given = ("--providers", "cpu", "--prompts", prompts, "--out", out)
+    call = ("compare", models("fp32"), *SMALL, *given)
+    assert run(*call, "--graph", "onnx")[0] == 0
+    before = read(out)
+    assert "graph" not in before["grid"]
+    assert run(*call, "--resume")[0] == 0  # both graphs, but the kernels are off
+    assert read(out) == before
+    status, shown, err = run(*call, "--graph", "kernels", "--resume")
+    assert status == 1
+    told = "gpt2onnx: cpu fp32 was measured before and isn't asked for now: it is left out\n"
+    assert err == told
+    record = read(out)
+    assert record["grid"]["graph"] == "kernels"
+    assert {each["graph"] for each in record["runs"]} == {"kernels"}
+    assert "gpt2onnx-kernels is switched off" in shown
+
+
 def test_other_runtimes(
     run: Run, here: None, checkpoint: Path, prompts: Path, tmp_path: Path
 ) -> None:

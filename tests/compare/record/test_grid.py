@@ -35,6 +35,15 @@ def test_the_cpu_runs_the_kernels_graph_beside_todays() -> None:
     ]
 
 
+def test_the_cpu_runs_the_kernels_graph_alone() -> None:
+    named = {"runtimes": {"web": "cpu"}, "graph": "kernels"}
+    grid = Grid(("cpu", "cuda"), ("fp32", "fp16"), (1,), (32,), **named)
+    assert list(map(str, grid.configurations)) == [
+        *("cpu fp32 kernels", "cpu fp16 kernels", "cuda fp32", "cuda fp16"),
+        *("web fp32", "web fp16"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -45,6 +54,7 @@ def test_the_cpu_runs_the_kernels_graph_beside_todays() -> None:
         ({"threads": 10**6}, "threads=1000000: expected 1 to 1,024"),
         ({"batch": (10**30,)}, f"batch={10**30}: expected at most 10,000"),
         ({"threads": 0}, "threads=0: expected 1 to 1,024"),
+        ({"providers": ("cuda",), "graph": "kernels"}, "graph='kernels' has no effect on cuda"),
         ({"tf32": True}, "tf32=True has no effect on cpu"),
         ({"cuda_graph": True}, "cuda_graph=True has no effect on cpu"),
     ],

@@ -16,7 +16,7 @@ from gpt2onnx.samplers import cumulative
 
 
 def test_what_others_know_of_it_is_the_same() -> None:
-    assert kernels_graph.DOMAIN == kernels.DOMAIN
+    assert (kernels_graph.DOMAIN, kernels_graph.VERSION) == (kernels.DOMAIN, kernels.VERSION)
     assert kernels_graph.BLOCK == cumulative.BLOCK
 
 

@@ -1,4 +1,4 @@
-"""KVCache against a dict of lists, whatever the order of calls, on two kinds of arenas."""
+"""Caches with holes and without against a dict of lists, whatever the order, on two arenas."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from gpt2onnx.errors import CacheFullError
 from gpt2onnx.runtime.decoder import kv_cache as cache_module
 from gpt2onnx.runtime.decoder.arena import Arena, Block, CacheShape, HostArena, Positions
+from gpt2onnx.runtime.decoder.dense_cache import DenseCache
 from gpt2onnx.runtime.decoder.kv_cache import CacheRow, FrozenRow, KVCache
 from tests.raising import raises
 
@@ -120,12 +121,13 @@ class CacheMachine(RuleBasedStateMachine):
     """
 
     arena_class: type[Any] = HostArena
+    cache_class: type[KVCache] = KVCache
     rows = Bundle("rows")
     frozen_rows = Bundle("frozen_rows")
 
     def __init__(self) -> None:
         super().__init__()
-        self.cache = KVCache(SHAPE, self.arena_class)
+        self.cache = self.cache_class(SHAPE, self.arena_class)
         self.held: dict[CacheRow, list[int]] = {}
         self.outside: dict[CacheRow, list[int]] = {}
         self.marks = 0
@@ -229,18 +231,6 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache.write(row, start, blocks)
         self.held[row][start:] = marks
 
-    @rule(data=st.data())
-    def gather(self, data: st.DataObject) -> None:
-        rows = data.draw(st.permutations(list(self.held)))
-        chosen = rows[: data.draw(st.integers(0, len(rows)))]
-        before = [row.index for row in rows]
-        fewest = fewest_swaps([row.index for row in chosen], len(rows))
-        self.cache.gather(chosen)
-        places = sorted(row.index for row in chosen)
-        assert all(b - a == 1 for a, b in pairwise(places))
-        moved = sum(row.index != index for row, index in zip(rows, before, strict=True))
-        assert moved == 2 * fewest
-
     @rule(rows=st.integers(0, 9), length=st.integers(0, SHAPE.n_positions))
     def reserve(self, rows: int, length: int) -> None:
         self.cache.reserve(rows, length)
@@ -254,9 +244,9 @@ class CacheMachine(RuleBasedStateMachine):
         return multiple()
 
     @invariant()
-    def rows_are_dense(self) -> None:
-        assert [row.index for row in self.cache.rows] == list(range(len(self.held)))
+    def rows_are_told_in_order(self) -> None:
         assert set(self.cache.rows) == set(self.held)
+        assert all(a.index < b.index for a, b in pairwise(self.cache.rows))
 
     @invariant()
     def contents_are_right(self) -> None:
@@ -282,20 +272,62 @@ def fewest_swaps(chosen: Sequence[int], rows: int) -> int:
     return min(len(set(chosen) - place) for place in places)
 
 
-class ListArenaMachine(CacheMachine):
+class WithHoles(CacheMachine):
+    """`places` are where the rows were before the last rule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: dict[CacheRow, int] = {}
+
+    @invariant()
+    def rows_stay_and_the_foremost_hole_is_taken_first(self) -> None:
+        places = {row: index for row, index in self.places.items() if row in self.held}
+        free = min(set(range(len(places) + 1)) - set(places.values()))
+        for row in self.held:
+            assert row.index == places.get(row, free)
+        self.places = {row: row.index for row in self.held}
+
+
+class WithHolesInLists(WithHoles):
     arena_class = ListArena
 
 
-CacheMachine.TestCase.settings = ListArenaMachine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None
-)
-TestHostArena = CacheMachine.TestCase
-TestListArena = ListArenaMachine.TestCase
+class Dense(CacheMachine):
+    cache_class = DenseCache
+    cache: DenseCache
+
+    @rule(data=st.data())
+    def gather(self, data: st.DataObject) -> None:
+        rows = data.draw(st.permutations(list(self.held)))
+        chosen = rows[: data.draw(st.integers(0, len(rows)))]
+        before = [row.index for row in rows]
+        fewest = fewest_swaps([row.index for row in chosen], len(rows))
+        self.cache.gather(chosen)
+        places = sorted(row.index for row in chosen)
+        assert all(b - a == 1 for a, b in pairwise(places))
+        moved = sum(row.index != index for row, index in zip(rows, before, strict=True))
+        assert moved == 2 * fewest
+
+    @invariant()
+    def rows_are_dense(self) -> None:
+        assert [row.index for row in self.cache.rows] == list(range(len(self.held)))
+
+
+class DenseInLists(Dense):
+    arena_class = ListArena
+
+
+for machine in (WithHoles, WithHolesInLists, Dense, DenseInLists):
+    machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestWithHoles = WithHoles.TestCase
+TestWithHolesInLists = WithHolesInLists.TestCase
+TestDense = Dense.TestCase
+TestDenseInLists = DenseInLists.TestCase
 
 
 def test_only_what_a_row_holds_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ListArena, "copied", 0)
-    cache = KVCache(SHAPE, ListArena)
+    cache = DenseCache(SHAPE, ListArena)
     cache.reserve(2, 20)
     first = cache.new_row()
     first.length = 3
@@ -308,6 +340,34 @@ def test_only_what_a_row_holds_is_copied(monkeypatch: pytest.MonkeyPatch) -> Non
     assert ListArena.copied == 3 + 7 + 7
     cache.free(second)
     assert ListArena.copied == 3 + 7 + 7
+
+
+def test_a_hole_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = KVCache(SHAPE, ListArena)
+    cache.reserve(3, 9)
+    arena, rows = cache.arena, [cache.new_row() for _ in range(3)]
+    for row in rows:
+        row.length = 9
+    monkeypatch.setattr(ListArena, "copied", 0)
+    cache.free(rows[0])
+    cache.free(rows[1])
+    assert [row.index for row in cache.rows] == [2]
+    assert [cache.new_row().index for _ in range(2)] == [0, 1]
+    assert (ListArena.copied, cache.arena) == (0, arena)
+    cache.new_row()  # now there is no hole
+    assert cache.arena is not arena
+
+
+def test_what_is_reserved_beside_holes_is_there() -> None:
+    """As decoders reserve: so many more than are in use."""
+    cache = KVCache(SHAPE)
+    rows = [cache.new_row() for _ in range(4)]
+    cache.free(rows[0])
+    cache.free(rows[2])
+    cache.reserve(len(cache.rows) + 5, 9)
+    arena = cache.arena
+    assert [cache.new_row().index for _ in range(5)] == [0, 2, 4, 5, 6]
+    assert cache.arena is arena
 
 
 def test_a_copy_leaves_out_what_both_rows_hold(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,7 +450,7 @@ def test_an_arena_never_exceeds_the_positions(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_freed_row_is_refused() -> None:
-    cache = KVCache(SHAPE)
+    cache = DenseCache(SHAPE)
     kept, freed = cache.new_row(), cache.new_row()
     cache.free(freed)
     for use in (
@@ -477,7 +537,7 @@ def test_a_block_of_another_shape(block: Block) -> None:
 
 @pytest.mark.parametrize("lengths", [[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0]])
 def test_gathering_takes_the_foremost_of_equal_places(lengths: list[int]) -> None:
-    cache = KVCache(SHAPE)
+    cache = DenseCache(SHAPE)
     rows = [cache.new_row() for _ in range(6)]
     for mark, row in enumerate(rows):
         cache.write(row, 0, [block_of([mark] * lengths[mark])])
@@ -490,7 +550,7 @@ def test_gathering_takes_the_foremost_of_equal_places(lengths: list[int]) -> Non
 
 
 def test_gathering_a_row_twice() -> None:
-    cache = KVCache(SHAPE)
+    cache = DenseCache(SHAPE)
     row = cache.new_row()
     with pytest.raises(ValueError, match="given twice"):
         cache.gather([row, row])

@@ -132,14 +132,8 @@ def test_max_time_and_closing_free_the_rows() -> None:
 
 
 def test_the_text_isnt_the_greedy_one(hiding: Model, model: Model) -> None:
-    """The hidden states change no bit of today's graph; the kernels' norms in an operator more."""
-    plain, expected = (
-        gpt2onnx.load(each.folder.path, threads=1, graph="onnx").generate(
-            "hello", max_new_tokens=20
-        )
-        for each in (hiding, model)
-    )
-    assert plain == expected
+    plain = hiding.generate("hello", max_new_tokens=20)
+    assert plain == model.generate("hello", max_new_tokens=20)  # hidden states change no bit
     assert hiding.generate("hello", max_new_tokens=20, **ON).text != plain.text
 
 

@@ -10,9 +10,22 @@ from typing import Any
 
 import pytest
 
-from gpt2onnx.errors import InstallationError, ModelFolderError, ParameterError
+from gpt2onnx.errors import (
+    CorruptModelError,
+    InstallationError,
+    ModelFolderError,
+    ParameterError,
+)
 from gpt2onnx.runtime.folder.model_folder import open_folder
-from gpt2onnx.runtime.ort.kernels import VARIABLE, Kernels, chosen_kernels, installed_kernels
+from gpt2onnx.runtime.ort.kernels import (
+    VARIABLE,
+    VERSION,
+    Choice,
+    Kernels,
+    chosen_kernels,
+    installed_kernels,
+)
+from tests.kernels_graph import as_of_version
 from tests.raising import raises
 
 LIBRARY = Path("libkernels.so")
@@ -23,13 +36,18 @@ def _not_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
 
 
-def package(monkeypatch: pytest.MonkeyPatch, *names: str, error: Exception | None = None) -> None:
+def package(
+    monkeypatch: pytest.MonkeyPatch,
+    *names: str,
+    error: Exception | None = None,
+    opset: int = VERSION,
+) -> None:
     def library() -> Path:
         if error:
             raise error
         return LIBRARY
 
-    module: Any = SimpleNamespace(library=library, kernels_here=lambda: names)
+    module: Any = SimpleNamespace(library=library, kernels_here=lambda: names, OPSET=opset)
     monkeypatch.setitem(sys.modules, "gpt2onnx_kernels", module)
 
 
@@ -53,21 +71,68 @@ def test_why_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     package(monkeypatch, error=FileNotFoundError("libkernels.so: not there"))
     with pytest.raises(InstallationError, match=r"can't be used: libkernels\.so"):
         installed_kernels()
+    package(monkeypatch, "avx2", opset=VERSION - 1)
+    said = f"operators of version {VERSION - 1}, this gpt2onnx wants {VERSION}; `pip install"
+    with pytest.raises(InstallationError, match=said):
+        installed_kernels()
+    package(monkeypatch, "avx2", opset=VERSION + 1)
+    assert installed_kernels() == Kernels(LIBRARY, "avx2")
 
 
 def test_the_choice(monkeypatch: pytest.MonkeyPatch, models: Callable[[str], Path]) -> None:
     int8, fp16 = open_folder(models("int8")), open_folder(models("fp16"))
     monkeypatch.setitem(sys.modules, "gpt2onnx_kernels", None)
-    assert chosen_kernels(int8, "auto", "cpu") is None
+    choice = chosen_kernels(int8, "auto", "cpu")
+    assert choice.kernels is None
+    assert choice.passed_over.startswith("gpt2onnx-kernels isn't installed")
     with pytest.raises(InstallationError):
         chosen_kernels(int8, "kernels", "cpu")
     package(monkeypatch, "avx2", "scalar")
-    assert chosen_kernels(int8, "auto", "cpu") == Kernels(LIBRARY, "avx2")
-    assert chosen_kernels(int8, "onnx", "cpu") is None
-    assert chosen_kernels(fp16, "auto", "cpu") is None
+    assert chosen_kernels(int8, "auto", "cpu") == Choice(Kernels(LIBRARY, "avx2"))
+    assert chosen_kernels(int8, "onnx", "cpu") == Choice()
+    assert chosen_kernels(int8, "auto", "cuda") == Choice()
+    assert chosen_kernels(fp16, "auto", "cpu") == Choice()
     with pytest.raises(ModelFolderError, match=r"has no model\.kernels\.onnx"):
         chosen_kernels(fp16, "kernels", "cpu")
     with pytest.raises(ParameterError, match="graph='kernels' runs on the CPU"):
         chosen_kernels(int8, "kernels", "cuda")
     with raises(ParameterError, parameters={"graph": "best"}):
         chosen_kernels(int8, "best", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("version", "advice"),
+    [
+        (VERSION - 1, "export the model again"),
+        (VERSION + 1, "export the model again, or install the gpt2onnx that wrote it"),
+    ],
+)
+def test_a_graph_of_another_version_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+    models: Callable[[str], Path],
+    tmp_path: Path,
+    version: int,
+    advice: str,
+) -> None:
+    package(monkeypatch, "avx2")
+    folder = open_folder(as_of_version(version, models("int8"), tmp_path / "other"))
+    graph = folder.path / "model.kernels.onnx"
+    said = f"{graph} is of version {version}, this gpt2onnx runs {VERSION}: {advice}"
+    assert chosen_kernels(folder, "auto", "cpu") == Choice(passed_over=said)
+    assert chosen_kernels(folder, "onnx", "cpu") == Choice()
+    with raises(ModelFolderError, path=folder.path, name="model.kernels.onnx") as caught:
+        chosen_kernels(folder, "kernels", "cpu")
+    assert str(caught.value) == f"{said}, or use graph='onnx'"
+
+
+@pytest.mark.parametrize("graph", ["auto", "kernels"])
+def test_a_damaged_graph_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, models: Callable[[str], Path], tmp_path: Path, graph: str
+) -> None:
+    """Nobody chose it: the folder isn't what was exported."""
+    package(monkeypatch, "avx2")
+    folder = as_of_version(VERSION, models("int8"), tmp_path / "other")
+    file = folder / "model.kernels.onnx"
+    file.write_bytes(file.read_bytes()[:1000])
+    with raises(CorruptModelError, path=file):
+        chosen_kernels(open_folder(folder), graph, "cpu")
