@@ -3,6 +3,10 @@
 #include <cstring>
 #include <string>
 
+#ifdef GPT2ONNX_ARM
+#include <sys/auxv.h>
+#endif
+
 #include "kernels.h"
 #include "ort.h"
 
@@ -15,6 +19,7 @@ const Kernels* avx512_vnni_kernels() { return nullptr; }
 #endif
 #ifndef GPT2ONNX_ARM
 const Kernels* neon_kernels() { return nullptr; }
+const Kernels* neon_i8mm_kernels() { return nullptr; }
 #endif
 
 namespace {
@@ -41,23 +46,21 @@ bool has_avx_vnni() { return false; }
 bool has_avx512_vnni() { return false; }
 #endif
 #ifdef GPT2ONNX_ARM
-bool has_neon();
-}  // namespace
-}  // namespace gpt2onnx
-#include <sys/auxv.h>
-namespace gpt2onnx {
-namespace {
 bool has_neon() { return getauxval(AT_HWCAP) & (1ul << 20); }  // HWCAP_ASIMDDP: sdot
+bool has_neon_i8mm() {                                         // HWCAP2_I8MM: smmla
+  return has_neon() && (getauxval(AT_HWCAP2) & (1ul << 13));
+}
 #else
 bool has_neon() { return false; }
+bool has_neon_i8mm() { return false; }
 #endif
 
 // The best one first.
-const Choice (&choices())[5] {
+const Choice (&choices())[6] {
   static const Choice all[] = {
       {avx512_vnni_kernels(), has_avx512_vnni()}, {avx_vnni_kernels(), has_avx_vnni()},
-      {avx2_kernels(), has_avx2()},               {neon_kernels(), has_neon()},
-      {scalar_kernels(), true},
+      {avx2_kernels(), has_avx2()},               {neon_i8mm_kernels(), has_neon_i8mm()},
+      {neon_kernels(), has_neon()},               {scalar_kernels(), true},
   };
   return all;
 }

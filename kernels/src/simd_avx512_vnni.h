@@ -82,6 +82,7 @@ inline I16 combine(I16 high, I16 low) {
   return {_mm512_add_epi32(_mm512_slli_epi32(high.a, 8), low.a)};
 }
 
+#include "one_row.h"
 #include "pack_fours.h"
 
 }  // namespace gpt2onnx::avx512_vnni
