@@ -229,6 +229,9 @@ void product_bits(const Rounded& x, int64_t row, int rows, const Packed& w, int6
 
 void product(const Rounded& x, int64_t row, int rows, const Packed& w, int64_t panel, int panels,
              float* out) {
+#ifdef GPT2ONNX_TILES
+  if (rows >= TILES_FROM) return product_by_tiles(x, row, rows, w, panel, panels, out);
+#endif
   bool two = PLANES16 == 2 && x.bits == 16;
   auto of = w.bits == 8 ? (two ? product_bits<8, PLANES16> : product_bits<8, 1>)
                         : (two ? product_bits<4, PLANES16> : product_bits<4, 1>);
@@ -466,11 +469,18 @@ int64_t multiply_floats(int64_t rounds) {
 }
 
 int64_t multiply(bool rounded, int64_t rounds) {
+#ifdef GPT2ONNX_TILES
+  if (rounded) return multiply_by_tiles(rounds);
+#endif
   return rounded ? multiply_rounded(rounds) : multiply_floats(rounds);
 }
 
+#ifndef GPT2ONNX_TILES  // the layer's own for many rows
+constexpr int TILE_ROWS = ROWS;
+#endif
+
 constexpr Kernels TABLE = {
-    GPT2ONNX_NAME, STEP, PLANES16, int(sizeof(Level)), ROWS, PANELS, FLOAT_ROWS,
+    GPT2ONNX_NAME, STEP, PLANES16, int(sizeof(Level)), TILE_ROWS, PANELS, FLOAT_ROWS,
     normalize, round, pack, product, float_product, finish, transpose, exponentials, scale, put,
     maxima, block_sums, multiply,
 };

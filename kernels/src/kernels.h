@@ -124,6 +124,7 @@ const Kernels* scalar_kernels();
 const Kernels* avx2_kernels();
 const Kernels* avx_vnni_kernels();
 const Kernels* avx512_vnni_kernels();
+const Kernels* amx_kernels();
 const Kernels* neon_kernels();
 const Kernels* neon_i8mm_kernels();
 

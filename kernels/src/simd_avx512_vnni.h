@@ -5,9 +5,11 @@
 
 #include <cstdint>
 
+#ifndef GPT2ONNX_TARGET
 #define GPT2ONNX_TARGET avx512_vnni
+#endif
 
-namespace gpt2onnx::avx512_vnni {
+namespace gpt2onnx::GPT2ONNX_TARGET {
 
 struct F16 { __m512 a; };
 struct I16 { __m512i a; };
@@ -85,4 +87,4 @@ inline I16 combine(I16 high, I16 low) {
 #include "one_row.h"
 #include "pack_fours.h"
 
-}  // namespace gpt2onnx::avx512_vnni
+}  // namespace gpt2onnx::GPT2ONNX_TARGET
