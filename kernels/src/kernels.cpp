@@ -164,6 +164,8 @@ template <int COUNT, int PANELS_, int BITS, int PLANES>
 void product_tile(const Rounded& x, int64_t row, const Packed& w, int64_t panel, float* out) {
   constexpr int UNITS = BITS == 4 ? UNITS4 : 1, STEP_BYTES = LANES * STEP * UNITS * BITS / 8;
   constexpr int32_t ZERO = BITS == 8 ? ZERO8 : ZERO4;
+  // Rows go in parts of those that one product takes; an odd row is its own neighbour.
+  constexpr int PARTS = (COUNT + DOT_ROWS - 1) / DOT_ROWS;
   const int64_t groups = x.groups(), steps = x.group / (STEP * UNITS), panel_bytes = w.panel_bytes();
   const int64_t scale_step = w.by_column ? 0 : LANES, scale_panel = w.by_column ? LANES : groups * LANES;
   const int64_t row_levels = x.row_bytes / int64_t(sizeof(Level));
@@ -174,13 +176,15 @@ void product_tile(const Rounded& x, int64_t row, const Packed& w, int64_t panel,
   UNROLL for (int r = 0; r < COUNT; ++r)
     UNROLL for (int p = 0; p < PANELS_; ++p) sums[r][p] = set1(0.0f);
   for (int64_t group = 0; group < groups; ++group) {
-    I16 dots[PLANES][COUNT][PANELS_];
+    Dots dots[PLANES][PARTS][PANELS_];
     // Levels of weights are unsigned; what that adds is taken off beforehand.
-    UNROLL for (int r = 0; r < COUNT; ++r) {
-      int32_t off = ZERO ? -ZERO * x.sums[(row + r) * groups + group] : 0;
+    UNROLL for (int part = 0; part < PARTS; ++part) {
+      int32_t off[DOT_ROWS] = {}, none[DOT_ROWS] = {};
+      for (int r = 0; ZERO && r < DOT_ROWS && part * DOT_ROWS + r < COUNT; ++r)
+        off[r] = -ZERO * x.sums[(row + part * DOT_ROWS + r) * groups + group];
       UNROLL for (int p = 0; p < PANELS_; ++p) {
-        dots[0][r][p] = set1(PLANES == 1 ? off : int32_t(0));
-        if constexpr (PLANES == 2) dots[1][r][p] = set1(off);
+        dots[0][part][p] = start(PLANES == 1 ? off : none);
+        if constexpr (PLANES == 2) dots[1][part][p] = start(off);
       }
     }
     // The first rows bring the weights into the cache.
@@ -193,11 +197,12 @@ void product_tile(const Rounded& x, int64_t row, const Packed& w, int64_t panel,
         UNROLL for (int p = 0; p < PANELS_; ++p)
           some[p] = weights<BITS>(bytes + p * panel_bytes, unit);
         UNROLL for (int plane = 0; plane < PLANES; ++plane)
-          UNROLL for (int r = 0; r < COUNT; ++r)
+          UNROLL for (int part = 0; part < PARTS; ++part)
             UNROLL for (int p = 0; p < PANELS_; ++p)
-              dots[plane][r][p] =
-                  dot(dots[plane][r][p], some[p],
-                      levels + r * row_levels + plane * x.padded + unit * STEP);
+              dots[plane][part][p] =
+                  dot(dots[plane][part][p], some[p],
+                      levels + part * DOT_ROWS * row_levels + plane * x.padded + unit * STEP,
+                      (part + 1) * DOT_ROWS <= COUNT ? row_levels : 0);
       }
       bytes += STEP_BYTES;
       levels += STEP * UNITS;
@@ -205,7 +210,9 @@ void product_tile(const Rounded& x, int64_t row, const Packed& w, int64_t panel,
     UNROLL for (int p = 0; p < PANELS_; ++p) {
       F16 scale = load(w_scales + p * scale_panel + group * scale_step);
       UNROLL for (int r = 0; r < COUNT; ++r) {
-        I16 whole = PLANES == 2 ? combine(dots[0][r][p], dots[PLANES - 1][r][p]) : dots[0][r][p];
+        I16 whole = row_of(dots[PLANES - 1][r / DOT_ROWS][p], r % DOT_ROWS);
+        if constexpr (PLANES == 2)
+          whole = combine(row_of(dots[0][r / DOT_ROWS][p], r % DOT_ROWS), whole);
         F16 factor = set1(x.scales[(row + r) * groups + group]);
         sums[r][p] = fma(to_float(whole) * scale, factor, sums[r][p]);
       }
@@ -232,6 +239,9 @@ void product_bits(const Rounded& x, int64_t row, int rows, const Packed& w, int6
 
 void product(const Rounded& x, int64_t row, int rows, const Packed& w, int64_t panel, int panels,
              float* out) {
+#ifdef GPT2ONNX_TILES
+  if (rows >= TILES_FROM) return product_by_tiles(x, row, rows, w, panel, panels, out);
+#endif
   bool two = PLANES16 == 2 && x.bits == 16;
   auto of = w.bits == 8 ? (two ? product_bits<8, PLANES16> : product_bits<8, 1>)
                         : (two ? product_bits<4, PLANES16> : product_bits<4, 1>);
@@ -429,22 +439,25 @@ inline void touch(const void* memory) { asm volatile("" ::"r"(memory) : "memory"
 int64_t multiply_rounded(int64_t rounds) {
   uint8_t bytes[PANELS][LANES * STEP] = {};
   Level levels[ROWS * STEP * DEPTH] = {};
-  I16 sums[ROWS][PANELS];
-  UNROLL for (int r = 0; r < ROWS; ++r)
-    UNROLL for (int p = 0; p < PANELS; ++p) sums[r][p] = set1(int32_t(0));
+  constexpr int PARTS = ROWS / DOT_ROWS;
+  const int32_t none[DOT_ROWS] = {};
+  Dots sums[PARTS][PANELS];
+  UNROLL for (int part = 0; part < PARTS; ++part)
+    UNROLL for (int p = 0; p < PANELS; ++p) sums[part][p] = start(none);
   for (int64_t round = 0; round < rounds; ++round) {
     touch(bytes), touch(levels);
     Weights some[PANELS];
     UNROLL for (int p = 0; p < PANELS; ++p) some[p] = weights8(bytes[p]);
     UNROLL for (int step = 0; step < DEPTH; ++step)
-      UNROLL for (int r = 0; r < ROWS; ++r)
+      UNROLL for (int part = 0; part < PARTS; ++part)
         UNROLL for (int p = 0; p < PANELS; ++p)
-          sums[r][p] = dot(sums[r][p], some[p], levels + (r * DEPTH + step) * STEP);
+          sums[part][p] = dot(sums[part][p], some[p],
+                              levels + (part * DOT_ROWS * DEPTH + step) * STEP, DEPTH * STEP);
   }
   float used[LANES];
   UNROLL for (int r = 0; r < ROWS; ++r)
     UNROLL for (int p = 0; p < PANELS; ++p) {
-      store(used, to_float(sums[r][p]));
+      store(used, to_float(row_of(sums[r / DOT_ROWS][p], r % DOT_ROWS)));
       touch(used);
     }
   return rounds * DEPTH * ROWS * PANELS * LANES * STEP;
@@ -469,11 +482,18 @@ int64_t multiply_floats(int64_t rounds) {
 }
 
 int64_t multiply(bool rounded, int64_t rounds) {
+#ifdef GPT2ONNX_TILES
+  if (rounded) return multiply_by_tiles(rounds);
+#endif
   return rounded ? multiply_rounded(rounds) : multiply_floats(rounds);
 }
 
+#ifndef GPT2ONNX_TILES  // the layer's own for many rows
+constexpr int TILE_ROWS = ROWS;
+#endif
+
 constexpr Kernels TABLE = {
-    GPT2ONNX_NAME, STEP, PLANES16, int(sizeof(Level)), ROWS, PANELS, FLOAT_ROWS,
+    GPT2ONNX_NAME, STEP, PLANES16, int(sizeof(Level)), TILE_ROWS, PANELS, FLOAT_ROWS,
     normalize, round, pack, product, float_product, finish, transpose, exponentials, scale, put,
     maxima, block_sums, multiply,
 };

@@ -125,7 +125,9 @@ const Kernels* scalar_kernels();
 const Kernels* avx2_kernels();
 const Kernels* avx_vnni_kernels();
 const Kernels* avx512_vnni_kernels();
+const Kernels* amx_kernels();
 const Kernels* neon_kernels();
+const Kernels* neon_i8mm_kernels();
 
 // The best that this processor can run, or the one that GPT2ONNX_KERNELS names. Raises Failure
 // where it is unknown or can't run here.

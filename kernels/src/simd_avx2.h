@@ -115,7 +115,7 @@ inline void transpose16(const T* keys, int64_t stride, float* out, int64_t out_s
   }
 }
 
-#ifndef GPT2ONNX_BYTE_PRODUCTS  // a layer above has its own
+#ifndef GPT2ONNX_OWN_PRODUCTS  // a layer above has its own
 
 constexpr int STEP = 2, UNITS4 = 2, PLANES16 = 1, ROWS = 4, PANELS = 1, FLOAT_ROWS = 6;
 // Weights are asked for a page before they are used: the processor itself looks no further than to
@@ -147,6 +147,8 @@ inline I16 dot(I16 sum, const Weights& w, const Level* x) {
   return sum;
 }
 inline I16 combine(I16, I16 low) { return low; }
+
+#include "one_row.h"
 
 inline void pack_step8(const uint8_t* from, int64_t stride, uint8_t* to) {
   for (int i = 0; i < 16; ++i) to[i * 2] = from[i * stride], to[i * 2 + 1] = from[i * stride + 1];

@@ -5,9 +5,11 @@
 
 #include <cstdint>
 
+#ifndef GPT2ONNX_TARGET
 #define GPT2ONNX_TARGET avx512_vnni
+#endif
 
-namespace gpt2onnx::avx512_vnni {
+namespace gpt2onnx::GPT2ONNX_TARGET {
 
 struct F16 { __m512 a; };
 struct I16 { __m512i a; };
@@ -83,6 +85,7 @@ inline I16 combine(I16 high, I16 low) {
   return {_mm512_add_epi32(_mm512_slli_epi32(high.a, 8), low.a)};
 }
 
+#include "one_row.h"
 #include "pack_fours.h"
 
-}  // namespace gpt2onnx::avx512_vnni
+}  // namespace gpt2onnx::GPT2ONNX_TARGET

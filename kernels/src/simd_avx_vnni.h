@@ -2,7 +2,7 @@
 #pragma once
 
 #define GPT2ONNX_TARGET avx_vnni
-#define GPT2ONNX_BYTE_PRODUCTS
+#define GPT2ONNX_OWN_PRODUCTS
 #include "simd_avx2.h"
 
 namespace gpt2onnx::avx_vnni {
@@ -34,6 +34,7 @@ inline I16 combine(I16 high, I16 low) {
           _mm256_add_epi32(_mm256_slli_epi32(high.b, 8), low.b)};
 }
 
+#include "one_row.h"
 #include "pack_fours.h"
 
 }  // namespace gpt2onnx::avx_vnni

@@ -5,9 +5,11 @@
 
 #include <cstdint>
 
+#ifndef GPT2ONNX_TARGET
 #define GPT2ONNX_TARGET neon
+#endif
 
-namespace gpt2onnx::neon {
+namespace gpt2onnx::GPT2ONNX_TARGET {
 
 struct F16 { float32x4_t v[4]; };
 struct I16 { int32x4_t v[4]; };
@@ -85,6 +87,13 @@ inline void transpose16(const T* keys, int64_t stride, float* out, int64_t out_s
   }
 }
 
+inline I16 combine(I16 high, I16 low) {
+  for (int i = 0; i < 4; ++i) low.v[i] = vaddq_s32(vshlq_n_s32(high.v[i], 8), low.v[i]);
+  return low;
+}
+
+#ifndef GPT2ONNX_OWN_PRODUCTS  // a layer above has its own
+
 constexpr int STEP = 4, UNITS4 = 1, PLANES16 = 2, ROWS = 4, PANELS = 1, FLOAT_ROWS = 5;
 constexpr int64_t AHEAD = 0;  // not measured
 // Weights are signed bytes here.
@@ -113,11 +122,10 @@ inline I16 dot(I16 sum, const Weights& w, const Level* x) {
   for (int i = 0; i < 4; ++i) sum.v[i] = vdotq_s32(sum.v[i], w.v[i], bytes);
   return sum;
 }
-inline I16 combine(I16 high, I16 low) {
-  for (int i = 0; i < 4; ++i) low.v[i] = vaddq_s32(vshlq_n_s32(high.v[i], 8), low.v[i]);
-  return low;
-}
 
+#include "one_row.h"
 #include "pack_fours.h"
 
-}  // namespace gpt2onnx::neon
+#endif
+
+}  // namespace gpt2onnx::GPT2ONNX_TARGET

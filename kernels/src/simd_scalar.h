@@ -115,6 +115,8 @@ inline I16 dot(I16 sum, const Weights& w, const Level* x) {
 }
 inline I16 combine(I16, I16 low) { return low; }  // one plane only
 
+#include "one_row.h"
+
 // Packing: levels [16][padded] to weights4's and weights8's order.
 inline void pack_step8(const uint8_t* from, int64_t stride, uint8_t* to) {
   for (int i = 0; i < 16; ++i)

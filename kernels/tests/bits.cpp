@@ -38,10 +38,31 @@ void tell(const char* what, const std::vector<T>& values) {
   std::printf("%s %016llx\n", what, checksum(values.data(), values.size()));
 }
 
-void products(const Kernels& k, int bits, int x_bits, bool by_token, bool by_column) {
-  constexpr int64_t WIDTH = 150, GROUP = 32, PADDED = 160, ROWS = 13, PANELS = 3;
-  Rounded x{PADDED, GROUP, x_bits, by_token, 0, nullptr, nullptr, nullptr};
-  x.row_bytes = PADDED * k.level_bytes * (x_bits == 16 ? k.planes16 : 1);
+// All rows of a product, `most` of them at once.
+std::vector<float> product(const Kernels& k, const Rounded& x, int64_t rows, const Packed& w,
+                           int most) {
+  std::vector<float> out(size_t(rows * w.panels * 16));
+  for (int64_t panel = 0; panel < w.panels;) {
+    int some = w.panels - panel >= k.panels ? k.panels : 1;
+    for (int64_t row = 0; row < rows; row += most) {
+      int count = int(rows - row < most ? rows - row : most);
+      std::vector<float> tile(size_t(count * some * 16));
+      k.product(x, row, count, w, panel, some, tile.data());
+      for (int r = 0; r < count; ++r)
+        std::memcpy(out.data() + ((row + r) * w.panels + panel) * 16, tile.data() + r * some * 16,
+                    size_t(some) * 16 * sizeof(float));
+    }
+    panel += some;
+  }
+  return out;
+}
+
+void products(const Kernels& k, int64_t group, int bits, int x_bits, bool by_token,
+              bool by_column) {
+  constexpr int64_t WIDTH = 150, ROWS = 13, PANELS = 3;
+  const int64_t padded = (WIDTH + group - 1) / group * group;
+  Rounded x{padded, group, x_bits, by_token, 0, nullptr, nullptr, nullptr};
+  x.row_bytes = padded * k.level_bytes * (x_bits == 16 ? k.planes16 : 1);
   std::vector<uint8_t> levels(size_t(ROWS * x.row_bytes));
   std::vector<float> scales(size_t(ROWS * x.groups()));
   std::vector<int32_t> sums(size_t(ROWS * x.groups()));
@@ -50,30 +71,18 @@ void products(const Kernels& k, int bits, int x_bits, bool by_token, bool by_col
   for (int64_t row = 0; row < ROWS; ++row) k.round(rows.data() + row * WIDTH, WIDTH, x, row);
   tell("round.scales", scales);
   tell("round.sums", sums);
-  Packed w{PADDED, GROUP, PANELS, bits, by_column, nullptr, nullptr};
+  Packed w{padded, group, PANELS, bits, by_column, nullptr, nullptr};
   std::vector<uint8_t> packed(size_t(PANELS * w.panel_bytes()));
   for (int64_t panel = 0; panel < PANELS; ++panel) {
-    std::vector<uint8_t> plain(size_t(16 * PADDED));
+    std::vector<uint8_t> plain(size_t(16 * padded));
     for (uint8_t& each : plain)
       each = uint8_t(int(number() * 64 + 128) & (bits == 8 ? 255 : 15));
-    k.pack(plain.data(), PADDED, bits, packed.data() + panel * w.panel_bytes());
+    k.pack(plain.data(), padded, bits, packed.data() + panel * w.panel_bytes());
   }
   auto w_scales = numbers(size_t(PANELS * 16 * (by_column ? 1 : w.groups())));
   w.levels = packed.data(), w.scales = w_scales.data();
-  std::vector<float> out(size_t(ROWS * PANELS * 16));
-  for (int64_t panel = 0; panel < PANELS;) {
-    int some = PANELS - panel >= k.panels ? k.panels : 1;
-    for (int64_t row = 0; row < ROWS; row += k.rows) {
-      int count = int(ROWS - row < k.rows ? ROWS - row : k.rows);
-      std::vector<float> tile(size_t(count * some * 16));
-      k.product(x, row, count, w, panel, some, tile.data());
-      for (int r = 0; r < count; ++r)
-        std::memcpy(out.data() + ((row + r) * PANELS + panel) * 16, tile.data() + r * some * 16,
-                    size_t(some) * 16 * sizeof(float));
-    }
-    panel += some;
-  }
-  tell("product", out);
+  tell("product", product(k, x, ROWS, w, k.rows));
+  tell("product of few", product(k, x, ROWS, w, k.rows < 3 ? k.rows : 3));
 }
 
 void floats(const Kernels& k, Store store, int head_dim) {
@@ -139,10 +148,12 @@ void logits(const Kernels& k, int64_t width) {
 int main() {
   const Kernels& k = *GPT2ONNX_TABLE();
   state = 1;
-  for (int bits : {8, 4})
-    for (int x_bits : {8, 16})
-      for (bool by_token : {false, true})
-        for (bool by_column : {false, true}) products(k, bits, x_bits, by_token, by_column);
+  for (int64_t group : {32, 16, 96, 256})
+    for (int bits : {8, 4})
+      for (int x_bits : {8, 16})
+        for (bool by_token : {false, true})
+          for (bool by_column : {false, true})
+            products(k, group, bits, x_bits, by_token, by_column);
   for (Store store : {Store::float32, Store::float16, Store::int8})
     for (int head_dim : {8, 20, 64, 80}) floats(k, store, head_dim);
   for (int64_t width : {5, 16, 100, 768}) rows(k, width);

@@ -15,6 +15,8 @@ namespace in_avx2 {
 using F = __m512;
 typedef int32_t I __attribute__((vector_size(64)));
 
+struct Bytes { uint8_t all[64]; };
+
 template <class To, class From>
 inline To as(From from) {
   static_assert(sizeof(To) == sizeof(From));
@@ -103,6 +105,7 @@ inline void scatter(float* to, __m512i places, __m512 x) {
 #define _mm512_setr_epi32(...) IN_I(lane_)  // 0 to 15, as it is used
 #define _mm512_loadu_ps(p) in_avx2::loadu(p)
 #define _mm512_loadu_si512(p) in_avx2::as<__m512i>(in_avx2::loadu(p))
+#define _mm512_storeu_si512(p, x) std::memcpy(p, in_avx2::as<in_avx2::Bytes>(x).all, 64)
 #define _mm512_storeu_ps(p, x) in_avx2::scatter(p, IN_I(lane_), x)
 #define _mm512_cvtph_ps(x) in_avx2::cvtph(x)
 #define _mm512_cvtps_ph(x, mode) in_avx2::to_half(x)
