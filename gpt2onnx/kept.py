@@ -62,9 +62,10 @@ def _startup() -> Iterator[Kept]:
 
 
 def _entry_name(entry: Entry) -> str:
-    precision = entry.about.get("precision")
-    path = entry.about.get("path", entry.path.name)
-    name = f"{path}{f' ({precision})' if precision else ''}"
+    precision, path = entry.about.get("precision"), entry.about.get("path", entry.path.name)
+    kernels = "kernels" if entry.about.get("graph") == "kernels" else None
+    kind = ", ".join(str(each) for each in (precision, kernels) if each)
+    name = f"{path}{f' ({kind})' if kind else ''}"
     return f"{name}: none, {entry.refused}" if entry.refused else name
 
 

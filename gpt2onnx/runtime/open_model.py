@@ -66,10 +66,9 @@ def open_model(
     """
     chosen = choose_graph(open_folder(folder), graph, provider)
     opened = chosen.folder
-    startup_cache = startup_cache and not chosen.kernels  # they pack for themselves
     tokenizer = cache(partial(open_tokenizer, opened))
     largest = opened.check_once(lambda: largest_token_id(opened, tokenizer))
-    startup = StartupCache(opened, partial(first_logits, opened))
+    startup = StartupCache(opened, partial(first_logits, opened), chosen.kernels)
 
     def meanwhile() -> None:
         began = time.perf_counter()

@@ -72,13 +72,13 @@ Linear::Linear(const Node& node)
   if (!weight) fail("the weight has to be a constant");
   if (weight->type == Element::float32) {
     if (activation_bits_ != 0) fail("activation_bits is for rounded weights, these are float32");
-    pack_floats(*weight, node.integer("transposed", 0) != 0);
+    weights_ = packed_floats(node, *weight);
     return;
   }
   check_options();
   if (!scales) fail("rounded weights need scales, and constant ones");
-  if (weight->type == Element::uint8) pack_blocks(*weight, *scales);
-  else if (weight->type == Element::int8) pack_columns(*weight, *scales);
+  if (weight->type == Element::uint8) weights_ = packed_blocks(node, *weight, *scales);
+  else if (weight->type == Element::int8) weights_ = packed_columns(node, *weight, *scales);
   else fail("the weight has to be float32, uint8 or int8");
 }
 
@@ -91,29 +91,30 @@ void Linear::check_options() const {
     fail("activation_block is " + std::to_string(block) + ", expected a multiple of 16 up to 256");
 }
 
-void Linear::pack_floats(const Tensor& weight, bool transposed) {
+PackedWeights Linear::packed_floats(const Node& node, const Tensor& weight) {
+  const bool transposed = node.integer("transposed", 0) != 0;
   if (weight.shape.size() != 2)
     fail("the weight has the shape " + text_of(weight.shape) + ", expected [in, out]");
   in_ = weight.shape[transposed], out_ = weight.shape[!transposed];
   if (in_ < 1 || out_ < 1) fail("the weight is empty");
-  weights_ = Aligned(size_t(panels() * LANES * in_) * sizeof(float));
-  const float* from = weight.as<float>();
-  float* to = weights_.as<float>();
-  for (int64_t panel = 0; panel < panels(); ++panel)
-    for (int64_t k = 0; k < in_; ++k, to += LANES)
-      for (int64_t lane = 0; lane < LANES; ++lane) {
-        int64_t n = panel * LANES + lane;
-        to[lane] = n >= out_ ? 0.0f : transposed ? from[n * in_ + k] : from[k * out_ + n];
-      }
+  return {node, {kernels_, in_, out_, in_, in_, 32, 0}, [&](uint8_t* levels, float*) {
+    const float* from = weight.as<float>();
+    float* to = reinterpret_cast<float*>(levels);
+    for (int64_t panel = 0; panel < panels(); ++panel)
+      for (int64_t k = 0; k < in_; ++k, to += LANES)
+        for (int64_t lane = 0; lane < LANES; ++lane) {
+          int64_t n = panel * LANES + lane;
+          to[lane] = n >= out_ ? 0.0f : transposed ? from[n * in_ + k] : from[k * out_ + n];
+        }
+  }};
 }
 
 // Packs a panel's levels, [16][padded].
-void Linear::pack_levels(const uint8_t* levels, int64_t panel) {
-  kernels_.pack(levels, padded_, int(bits_),
-                weights_.as<uint8_t>() + panel * padded_ * LANES * bits_ / 8);
+void Linear::pack_levels(const uint8_t* panel_levels, int64_t panel, uint8_t* packed) const {
+  kernels_.pack(panel_levels, padded_, int(bits_), packed + panel * padded_ * LANES * bits_ / 8);
 }
 
-void Linear::pack_blocks(const Tensor& weight, const Tensor& scales) {
+PackedWeights Linear::packed_blocks(const Node& node, const Tensor& weight, const Tensor& scales) {
   if (block_size_ < LANES || block_size_ > LONGEST_GROUP || block_size_ % LANES)
     fail("block_size is " + std::to_string(block_size_) +
          ", expected a multiple of 16 up to 256");
@@ -127,29 +128,29 @@ void Linear::pack_blocks(const Tensor& weight, const Tensor& scales) {
   out_ = weight.shape[0], blocks_ = weight.shape[1];
   expect("scales", scales, {out_, blocks_});
   group_ = block_size_, in_ = padded_ = blocks_ * block_size_;
-  weights_ = Aligned(size_t(panels() * LANES * padded_ * bits_ / 8));
-  scales_ = Aligned(size_t(panels() * LANES * blocks_) * sizeof(float));
-  std::vector<uint8_t> levels(size_t(LANES * padded_));
-  const uint8_t* from = weight.as<uint8_t>();
-  float* to = scales_.as<float>();
-  const int64_t row_bytes = blocks_ * block_bytes;
-  for (int64_t panel = 0; panel < panels(); ++panel) {
-    for (int64_t lane = 0; lane < LANES; ++lane) {
-      int64_t n = panel * LANES + lane;
-      uint8_t* row = levels.data() + lane * padded_;
-      const uint8_t* bytes = from + n * row_bytes;
-      if (n >= out_) std::memset(row, 0, size_t(padded_));
-      else if (bits_ == 8) std::memcpy(row, bytes, size_t(padded_));
-      else for (int64_t i = 0; i < row_bytes; ++i) row[2 * i] = bytes[i] & 15, row[2 * i + 1] = bytes[i] >> 4;
-      for (int64_t block = 0; block < blocks_; ++block)
-        to[(panel * blocks_ + block) * LANES + lane] =
-            n < out_ ? scales.as<float>()[n * blocks_ + block] : 0.0f;
+  return {node, {kernels_, in_, out_, padded_, group_, bits_, blocks_},
+          [&](uint8_t* packed, float* to) {
+    std::vector<uint8_t> levels(size_t(LANES * padded_));
+    const uint8_t* from = weight.as<uint8_t>();
+    const int64_t row_bytes = blocks_ * block_bytes;
+    for (int64_t panel = 0; panel < panels(); ++panel) {
+      for (int64_t lane = 0; lane < LANES; ++lane) {
+        int64_t n = panel * LANES + lane;
+        uint8_t* row = levels.data() + lane * padded_;
+        const uint8_t* bytes = from + n * row_bytes;
+        if (n >= out_) std::memset(row, 0, size_t(padded_));
+        else if (bits_ == 8) std::memcpy(row, bytes, size_t(padded_));
+        else for (int64_t i = 0; i < row_bytes; ++i) row[2 * i] = bytes[i] & 15, row[2 * i + 1] = bytes[i] >> 4;
+        for (int64_t block = 0; block < blocks_; ++block)
+          to[(panel * blocks_ + block) * LANES + lane] =
+              n < out_ ? scales.as<float>()[n * blocks_ + block] : 0.0f;
+      }
+      pack_levels(levels.data(), panel, packed);
     }
-    pack_levels(levels.data(), panel);
-  }
+  }};
 }
 
-void Linear::pack_columns(const Tensor& weight, const Tensor& scales) {
+PackedWeights Linear::packed_columns(const Node& node, const Tensor& weight, const Tensor& scales) {
   if (bits_ != 8) fail("int8 weights have 8 bits, bits is " + std::to_string(bits_));
   if (weight.shape.size() != 2 || weight.size() < 1)
     fail("the weight has the shape " + text_of(weight.shape) + ", expected [in, out]");
@@ -160,19 +161,19 @@ void Linear::pack_columns(const Tensor& weight, const Tensor& scales) {
   int64_t count = (in_ + LONGEST_GROUP - 1) / LONGEST_GROUP;
   group_ = activation_block_ ? activation_block_ : up((in_ + count - 1) / count, LANES);
   padded_ = up(in_, group_);
-  weights_ = Aligned(size_t(panels() * LANES * padded_));
-  scales_ = Aligned(size_t(panels() * LANES) * sizeof(float));
-  std::vector<uint8_t> levels(size_t(LANES * padded_), 128);
-  auto* from = weight.as<uint8_t>();
-  for (int64_t panel = 0; panel < panels(); ++panel) {
-    for (int64_t lane = 0; lane < LANES; ++lane) {
-      int64_t n = panel * LANES + lane;
-      for (int64_t k = 0; k < in_; ++k)
-        levels[size_t(lane * padded_ + k)] = n < out_ ? from[k * out_ + n] ^ 0x80 : 128;
-      scales_.as<float>()[n] = n < out_ ? scales.as<float>()[n] : 0.0f;
+  return {node, {kernels_, in_, out_, padded_, group_, bits_, 1}, [&](uint8_t* packed, float* to) {
+    std::vector<uint8_t> levels(size_t(LANES * padded_), 128);
+    auto* from = weight.as<uint8_t>();
+    for (int64_t panel = 0; panel < panels(); ++panel) {
+      for (int64_t lane = 0; lane < LANES; ++lane) {
+        int64_t n = panel * LANES + lane;
+        for (int64_t k = 0; k < in_; ++k)
+          levels[size_t(lane * padded_ + k)] = n < out_ ? from[k * out_ + n] ^ 0x80 : 128;
+        to[n] = n < out_ ? scales.as<float>()[n] : 0.0f;
+      }
+      pack_levels(levels.data(), panel, packed);
     }
-    pack_levels(levels.data(), panel);
-  }
+  }};
 }
 
 void Linear::run(const Run& run) const {
@@ -289,8 +290,8 @@ void Linear::finish(const Task& task, int64_t row, int rows, int64_t panel, cons
 }
 
 void Linear::multiply(const Run& run, const Task& task, const Rounded& x) const {
-  Packed w{padded_, group_, panels(), int(bits_), by_column_, weights_.as<uint8_t>(),
-           scales_.as<float>()};
+  Packed w{padded_, group_, panels(), int(bits_), by_column_, weights_.levels(),
+           weights_.scales()};
   const int most = kernels_.rows;
   for_blocks(run, task.rows, panels(), x.row_bytes, w.panel_bytes(), most, kernels_.panels,
              [&](int64_t row, int64_t row_end, int64_t panel, int some) {
@@ -314,7 +315,7 @@ void Linear::multiply(const Run& run, const Task& task, const float* x) const {
     auto* sums = Scratch::of<float>(SUMS_OF_ROWS, size_t((row_end - row) * LANES));
     for (int64_t k = 0; k < in_; k += inputs)
       kernels_.float_product({x + row * in_ + k, in_, int(row_end - row),
-                              weights_.as<float>() + (panel * in_ + k) * LANES, LANES, LANES,
+                              weights_.floats() + (panel * in_ + k) * LANES, LANES, LANES,
                               Store::float32, std::min(inputs, in_ - k), sums, LANES, k > 0});
     finish(task, row, int(row_end - row), panel, sums, LANES);
   });

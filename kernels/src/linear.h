@@ -3,6 +3,7 @@
 
 #include "kernels.h"
 #include "ort.h"
+#include "packed_weights.h"
 
 namespace gpt2onnx {
 
@@ -40,10 +41,10 @@ class Linear {
 
  private:
   struct Task;
-  void pack_floats(const Tensor& weight, bool transposed);
-  void pack_blocks(const Tensor& weight, const Tensor& scales);
-  void pack_columns(const Tensor& weight, const Tensor& scales);
-  void pack_levels(const uint8_t* levels, int64_t panel);
+  PackedWeights packed_floats(const Node& node, const Tensor& weight);
+  PackedWeights packed_blocks(const Node& node, const Tensor& weight, const Tensor& scales);
+  PackedWeights packed_columns(const Node& node, const Tensor& weight, const Tensor& scales);
+  void pack_levels(const uint8_t* panel_levels, int64_t panel, uint8_t* packed) const;
   void check_options() const;
   const float* normalized(const Run& run, const Task& task) const;
   Rounded rounded(const Run& run, const Task& task) const;
@@ -63,7 +64,7 @@ class Linear {
   float epsilon_;
   Activation activation_;
   bool by_column_ = false;
-  Aligned weights_{0}, scales_{0};
+  PackedWeights weights_;
 };
 
 }  // namespace gpt2onnx

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <map>
+#include <mutex>
 #include <new>
 
 #include "attention.h"
@@ -31,6 +33,40 @@ void check(abi::Status* status) {
 bool came(abi::Status* status) {
   if (status != nullptr) api.release_status(status);
   return status == nullptr;
+}
+
+// A session's configuration entry, or nothing.
+std::string entry(const abi::SessionOptions* options, const char* key) {
+  size_t size = 0;
+  if (!came(api.get_session_config_entry(options, key, nullptr, &size)) || size == 0) return "";
+  std::string text(size, '\0');
+  check(api.get_session_config_entry(options, key, text.data(), &size));
+  text.resize(size - 1);
+  return text;
+}
+
+// The operators for the sessions that have the same options.
+struct Domain {
+  explicit Domain(const Options& options) : linear(operator_of<Linear>(options)),
+        attention(operator_of<Attention>(options)), embed(operator_of<Embed>(options)),
+        top_logits(operator_of<TopLogits>(options)) {
+    check(api.create_custom_op_domain(DOMAIN_NAME, &made));
+    for (const Operator* op : {&linear, &attention, &embed, &top_logits})
+      check(api.add_to_domain(made, op));
+  }
+
+  Operator linear, attention, embed, top_logits;
+  abi::CustomOpDomain* made = nullptr;
+};
+
+// ONNX Runtime holds a domain for as long as a session does, and never gives it back: they stay.
+abi::CustomOpDomain* domain_of(const Options& options) {
+  static std::mutex one_at_a_time;
+  static auto& all = *new std::map<Options, std::unique_ptr<Domain>>;
+  std::lock_guard<std::mutex> turn(one_at_a_time);
+  auto place = all.try_emplace(options).first;
+  if (!place->second) place->second = std::make_unique<Domain>(place->first);
+  return place->second->made;
 }
 
 Tensor tensor(const abi::Value* value) {
@@ -168,16 +204,7 @@ extern "C" __attribute__((visibility("default"))) gpt2onnx::abi::Status* Registe
     return oldest[0](abi::ErrorCode::fail, "gpt2onnx-kernels needs ONNX Runtime 1.17 or later");
   }
   return guarded([&] {
-    // ONNX Runtime holds the domain for as long as a session does, and never gives it back.
-    static abi::CustomOpDomain* domain = [] {
-      abi::CustomOpDomain* made = nullptr;
-      check(api.create_custom_op_domain(DOMAIN_NAME, &made));
-      check(api.add_to_domain(made, &custom_op<Linear>()));
-      check(api.add_to_domain(made, &custom_op<Attention>()));
-      check(api.add_to_domain(made, &custom_op<Embed>()));
-      check(api.add_to_domain(made, &custom_op<TopLogits>()));
-      return made;
-    }();
-    check(api.add_domain(options, domain));
+    check(api.add_domain(options, domain_of({entry(options, "gpt2onnx.packed"),
+                                             entry(options, "gpt2onnx.pack_to")})));
   });
 }

@@ -7,6 +7,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "ort_abi.h"
@@ -37,10 +38,22 @@ struct Tensor {
   const T* as() const { return static_cast<const T*>(data); }
 };
 
-// A node when its kernel is made: attributes and constant inputs.
+// What a session's options say to its operators: their configuration entries of these names, each
+// with "gpt2onnx." in front. Empty where there is none.
+struct Options {
+  std::string packed;   // the folder with the packed weights to map
+  std::string pack_to;  // the folder to save packed weights in
+
+  bool operator<(const Options& other) const {
+    return std::tie(packed, pack_to) < std::tie(other.packed, other.pack_to);
+  }
+};
+
+// A node when its kernel is made: attributes, constant inputs, and the session's options.
 class Node {
  public:
-  explicit Node(const abi::KernelInfo* info) : info_(info) {}
+  Node(const abi::KernelInfo* info, const Options& options) : info_(info), options_(options) {}
+  const Options& options() const { return options_; }
   std::string name() const;
   int64_t integer(const char* attribute, int64_t otherwise) const;
   float number(const char* attribute, float otherwise) const;
@@ -49,6 +62,7 @@ class Node {
 
  private:
   const abi::KernelInfo* info_;
+  const Options& options_;
 };
 
 // A run of a node.
@@ -136,60 +150,63 @@ abi::Status* guarded(const Call& call) {
   }
 }
 
-// An operator made of a class with NAME, INPUTS, OUTPUTS, a constructor of a Node and
+// An operator as ONNX Runtime takes it, for the sessions that have these options.
+struct Operator : abi::CustomOp {
+  const Options* options;
+};
+
+// The operator of a class with NAME, INPUTS, OUTPUTS, a constructor of a Node and
 // `void run(const Run&) const`.
 template <class Kernel>
-const abi::CustomOp& custom_op() {
-  static const abi::CustomOp op = [] {
-    abi::CustomOp made{};
-    made.version = abi::VERSION;
-    made.get_name = [](const abi::CustomOp*) { return Kernel::NAME; };
-    made.get_execution_provider = [](const abi::CustomOp*) -> const char* { return nullptr; };
-    made.get_input_count = [](const abi::CustomOp*) { return std::size(Kernel::INPUTS); };
-    made.get_input_type = [](const abi::CustomOp*, size_t index) {
-      return Kernel::INPUTS[index].type;
-    };
-    made.get_input_presence = [](const abi::CustomOp*, size_t index) {
-      return Kernel::INPUTS[index].presence();
-    };
-    made.get_output_count = [](const abi::CustomOp*) { return std::size(Kernel::OUTPUTS); };
-    made.get_output_type = [](const abi::CustomOp*, size_t index) {
-      return Kernel::OUTPUTS[index].type;
-    };
-    made.get_output_presence = [](const abi::CustomOp*, size_t index) {
-      return Kernel::OUTPUTS[index].presence();
-    };
-    made.get_input_memory = [](const abi::CustomOp*, size_t) -> int32_t { return 0; };
-    made.get_variadic_input_arity = [](const abi::CustomOp*) { return 0; };
-    made.get_variadic_input_homogeneity = [](const abi::CustomOp*) { return 0; };
-    made.get_variadic_output_arity = [](const abi::CustomOp*) { return 0; };
-    made.get_variadic_output_homogeneity = [](const abi::CustomOp*) { return 0; };
-    made.create_kernel_checked = [](const abi::CustomOp*, const abi::Table*,
-                                    const abi::KernelInfo* info, void** kernel) {
-      return guarded([&] {
-        Node node(info);
-        try {
-          *kernel = new Kernel(node);
-        } catch (const Failure& failure) {
-          fail(std::string(Kernel::NAME) + " " + node.name() + ": " + failure.what());
-        }
-      });
-    };
-    made.compute_checked = [](void* kernel, abi::KernelContext* context) {
-      return guarded([&] {
-        try {
-          static_cast<const Kernel*>(kernel)->run(Run(context));
-        } catch (const Failure& failure) {
-          fail(std::string(Kernel::NAME) + ": " + failure.what());
-        }
-      });
-    };
-    made.destroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
-    made.get_start_version = [](const abi::CustomOp*) { return 1; };
-    made.get_end_version = [](const abi::CustomOp*) { return 1; };
-    return made;
-  }();
-  return op;
+Operator operator_of(const Options& options) {
+  Operator made{};
+  made.options = &options;
+  made.version = abi::VERSION;
+  made.get_name = [](const abi::CustomOp*) { return Kernel::NAME; };
+  made.get_execution_provider = [](const abi::CustomOp*) -> const char* { return nullptr; };
+  made.get_input_count = [](const abi::CustomOp*) { return std::size(Kernel::INPUTS); };
+  made.get_input_type = [](const abi::CustomOp*, size_t index) {
+    return Kernel::INPUTS[index].type;
+  };
+  made.get_input_presence = [](const abi::CustomOp*, size_t index) {
+    return Kernel::INPUTS[index].presence();
+  };
+  made.get_output_count = [](const abi::CustomOp*) { return std::size(Kernel::OUTPUTS); };
+  made.get_output_type = [](const abi::CustomOp*, size_t index) {
+    return Kernel::OUTPUTS[index].type;
+  };
+  made.get_output_presence = [](const abi::CustomOp*, size_t index) {
+    return Kernel::OUTPUTS[index].presence();
+  };
+  made.get_input_memory = [](const abi::CustomOp*, size_t) -> int32_t { return 0; };
+  made.get_variadic_input_arity = [](const abi::CustomOp*) { return 0; };
+  made.get_variadic_input_homogeneity = [](const abi::CustomOp*) { return 0; };
+  made.get_variadic_output_arity = [](const abi::CustomOp*) { return 0; };
+  made.get_variadic_output_homogeneity = [](const abi::CustomOp*) { return 0; };
+  made.create_kernel_checked = [](const abi::CustomOp* op, const abi::Table*,
+                                  const abi::KernelInfo* info, void** kernel) {
+    return guarded([&] {
+      Node node(info, *static_cast<const Operator*>(op)->options);
+      try {
+        *kernel = new Kernel(node);
+      } catch (const Failure& failure) {
+        fail(std::string(Kernel::NAME) + " " + node.name() + ": " + failure.what());
+      }
+    });
+  };
+  made.compute_checked = [](void* kernel, abi::KernelContext* context) {
+    return guarded([&] {
+      try {
+        static_cast<const Kernel*>(kernel)->run(Run(context));
+      } catch (const Failure& failure) {
+        fail(std::string(Kernel::NAME) + ": " + failure.what());
+      }
+    });
+  };
+  made.destroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
+  made.get_start_version = [](const abi::CustomOp*) { return 1; };
+  made.get_end_version = [](const abi::CustomOp*) { return 1; };
+  return made;
 }
 
 }  // namespace gpt2onnx

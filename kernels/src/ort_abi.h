@@ -98,6 +98,8 @@ struct Api {
   each(99, void, release_tensor_info, (TensorInfo*))                                              \
   each(101, void, release_domain, (CustomOpDomain*))                                              \
   each(230, Status*, get_node_input_count, (const KernelInfo*, size_t*))                          \
+  each(238, Status*, get_session_config_entry,                                                    \
+       (const SessionOptions*, const char*, char*, size_t*))                                      \
   each(244, Status*, get_node_name, (const KernelInfo*, char*, size_t*))                          \
   each(249, Status*, get_constant_input, (const KernelInfo*, size_t, int*, const Value**))        \
   each(274, Status*, parallel_for,                                                                \

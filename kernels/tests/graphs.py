@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import gpt2onnx_kernels
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 Array = NDArray[Any]
+NO_ENTRIES: Mapping[str, str] = MappingProxyType({})
 
 
 class Operator:
     """One node, with `None` for an absent input; `constants` are initializers, `fed` are inputs.
 
-    `outputs` are the types of those that it gives.
+    `outputs` are the types of those that it gives, `entries` the session's configuration.
     """
 
     def __init__(
@@ -28,6 +30,8 @@ class Operator:
         kernels: str = "",
         threads: int = 2,
         outputs: Sequence[int] = (TensorProto.FLOAT,),
+        entries: Mapping[str, str] = NO_ENTRIES,
+        name: str = "tested",
         **attributes: Any,
     ) -> None:
         self.fed = {k: v for k, v in inputs.items() if v is not None and k not in constants}
@@ -39,7 +43,7 @@ class Operator:
         names = [k if v is not None else "" for k, v in inputs.items()]
         given = [f"out{place}" for place in range(len(outputs))]
         node = helper.make_node(
-            op_type, names, given, name="tested", domain=gpt2onnx_kernels.DOMAIN, **attributes
+            op_type, names, given, name=name, domain=gpt2onnx_kernels.DOMAIN, **attributes
         )
         infos = [
             helper.make_tensor_value_info(
@@ -58,6 +62,8 @@ class Operator:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4
+        for key, value in entries.items():
+            options.add_session_config_entry(key, value)
         options.register_custom_ops_library(str(gpt2onnx_kernels.library()))
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(gpt2onnx_kernels.KERNELS_VARIABLE, kernels)

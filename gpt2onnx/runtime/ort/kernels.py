@@ -73,7 +73,7 @@ def installed_kernels() -> Kernels:
         raise InstallationError(f"{PACKAGE} can't be used: {error}", name=PACKAGE) from error
     if names[0] == SLOW:
         raise InstallationError(f"{PACKAGE} has nothing for this processor", name=PACKAGE)
-    return Kernels(library, names[0])
+    return Kernels(library, os.environ.get(VARIABLE) or names[0])
 
 
 def chosen_kernels(folder: ModelFolder, graph: str, provider: str) -> Choice:

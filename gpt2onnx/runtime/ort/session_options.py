@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpt2onnx.runtime.machine.threads import default_threads
+from gpt2onnx.runtime.ort.kernels import DOMAIN
 from gpt2onnx.runtime.ort.library import LOG_ERRORS, LOG_FATAL
 from gpt2onnx.runtime.ort.packing import packing_settings, saving_settings
 from gpt2onnx.runtime.ort.provider import Provider
@@ -39,6 +40,8 @@ class Setup:
     operators: Path | None = None  # a library of custom ones
     save_to: Path | None = None  # keep the model there, optimised and packed
     optimised: bool = False  # the model was kept so
+    pack_to: Path | None = None  # the folder where the kernels keep the weights that they pack
+    packed: Path | None = None  # the folder where they find them packed
 
 
 def session_options(ort: Any, provider: Provider, setup: Setup) -> Any:
@@ -66,6 +69,9 @@ def _entries(provider: Provider, setup: Setup) -> dict[str, str]:
     entries = {"session.intra_op.spin_duration_us": str(SPIN_US), **packing_settings()}
     if setup.save_to:
         entries |= saving_settings(setup.save_to)
+    for name in ("pack_to", "packed"):
+        if folder := getattr(setup, name):
+            entries[f"{DOMAIN}.{name}"] = str(folder)
     if setup.profiler and not setup.profiler.packed:
         entries["session.disable_prepacking"] = "1"
     if not provider.runs_all:

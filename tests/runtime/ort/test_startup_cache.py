@@ -19,9 +19,10 @@ from gpt2onnx.runtime.model import Model
 from gpt2onnx.runtime.ort import provider, session_options
 from gpt2onnx.runtime.ort import startup_cache as startup
 from gpt2onnx.runtime.ort import startup_entries as entries
+from gpt2onnx.runtime.ort import startup_forms as forms
 from gpt2onnx.runtime.ort.session import How
 
-# The kernels pack for themselves, and aren't in this cache.
+# kernels/tests/test_startup.py has the kernels' own form.
 pytestmark = pytest.mark.usefixtures("todays_graph")
 
 # Sizes whose packed matrices come to lie at multiples of 64, as GPT-2's own do.
@@ -110,7 +111,7 @@ def test_the_weights_are_mapped(folder: Path) -> None:
     model = load(folder)
     (entry,) = made()
     maps = Path("/proc/self/maps").read_text()
-    assert str(entry.path / startup.DATA) in maps
+    assert str(entry.path / forms.DATA) in maps
     assert model.session.startup == "used"
 
 
@@ -141,7 +142,7 @@ def test_a_folder_that_was_exported_again_throws_its_former_entry_away(
 
 
 def another_format(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup, "FORMAT", 0)
+    monkeypatch.setattr(forms, "OPTIMISED_FORMAT", 0)
 
 
 def another_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,12 +154,12 @@ def another_build(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup, "fingerprint", lambda: "another")
+    monkeypatch.setattr(forms, "fingerprint", lambda: "another")
 
 
 def other_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {} if startup.packing_settings() else {"session.x64quantprecision": "1"}
-    for module in (startup, session_options):
+    settings = {} if forms.packing_settings() else {"session.x64quantprecision": "1"}
+    for module in (forms, session_options):
         monkeypatch.setattr(module, "packing_settings", lambda: settings)
 
 
@@ -195,7 +196,7 @@ def test_another_number_of_threads_uses_the_same_entry(folder: Path) -> None:
 def test_damage_that_times_and_sizes_hide(folder: Path) -> None:
     plain = logits(load(folder))
     (entry,) = made()
-    graph = entry.path / startup.GRAPH
+    graph = entry.path / forms.GRAPH
     stat = graph.stat()
     graph.write_bytes(b"\xff" * stat.st_size)
     os.utime(graph, ns=(stat.st_atime_ns, stat.st_mtime_ns))
@@ -209,7 +210,7 @@ def test_damage_that_only_a_disk_could_do(folder: Path, monkeypatch: pytest.Monk
     """What leaves all times as they were, and ONNX Runtime can't open."""
     plain = logits(load(folder))
     (entry,) = made()
-    (entry.path / startup.GRAPH).write_bytes(b"\xff" * 100)
+    (entry.path / forms.GRAPH).write_bytes(b"\xff" * 100)
     monkeypatch.setattr(entries.Entry, "renewed", lambda entry: entry)
     model = load(folder)
     assert model.session.startup == "damaged, and thrown away"
@@ -220,7 +221,7 @@ def test_damage_that_only_a_disk_could_do(folder: Path, monkeypatch: pytest.Monk
 def test_a_truncated_data_file_is_made_again(folder: Path) -> None:
     load(folder)
     (entry,) = made()
-    data = entry.path / startup.DATA
+    data = entry.path / forms.DATA
     data.write_bytes(data.read_bytes()[:-4096])
     assert (outcome(folder), outcome(folder)) == ("made", "used")
 
@@ -246,9 +247,9 @@ def test_other_logits_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_what_onnx_runtime_cannot_save(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as context:
-        context.setattr(startup, "create", refusing_to_save(startup.create))
+        context.setattr(forms, "create", refusing_to_save(forms.create))
         model = load(folder)
-        assert model.session.startup == "not used: ONNX Runtime can't save it: no such luck"
+        assert model.session.startup == "not used: it can't be saved: no such luck"
         assert len(logits(model)) == 6
     assert (outcome(folder), outcome(folder)) == ("made", "used")  # the disk was full, and is not
 
@@ -286,6 +287,14 @@ def test_a_cache_that_cannot_be_written(
     assert len(logits(model)) == 6
 
 
+def test_a_cache_whose_name_onnx_runtime_cannot_be_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPT2ONNX_CACHE", str(tmp_path / os.fsdecode(b"\xff")))
+    assert "expected a name in UTF-8" in outcome(folder)
+    assert made() == []
+
+
 def test_a_disk_that_is_almost_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
@@ -309,7 +318,7 @@ def test_small_models_are_left_alone(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_processor_that_nobody_knows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup, "fingerprint", lambda: None)
+    monkeypatch.setattr(forms, "fingerprint", lambda: None)
     assert "doesn't tell which processor" in outcome(folder)
 
 
@@ -317,7 +326,7 @@ def test_an_interruption_leaves_nothing(folder: Path, monkeypatch: pytest.Monkey
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(startup, "is_aligned", interrupt)
+    monkeypatch.setattr(forms, "is_aligned", interrupt)
     with pytest.raises(KeyboardInterrupt):
         load(folder)
     assert list(startup.startup_entries().folder.iterdir()) == []

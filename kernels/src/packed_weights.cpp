@@ -1,0 +1,112 @@
+#include "packed_weights.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+
+namespace gpt2onnx {
+namespace {
+
+[[noreturn]] void fail_at(const std::string& path, int error) {
+  fail(path + ": " + std::generic_category().message(error));
+}
+
+// A file that is open for as long as this lives.
+class File {
+ public:
+  File(const std::string& path, int flags) : path_(path), number_(open(path.c_str(), flags, 0666)) {
+    if (number_ < 0) fail_at(path_, errno);
+  }
+  ~File() { close(number_); }
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+
+  // Its size; 0 where it is no regular file.
+  size_t size() const {
+    struct stat found;
+    if (fstat(number_, &found) != 0) fail_at(path_, errno);
+    return S_ISREG(found.st_mode) ? size_t(found.st_size) : 0;
+  }
+
+  void write(const void* data, size_t bytes) const {
+    auto* from = static_cast<const uint8_t*>(data);
+    while (bytes) {
+      ssize_t written = ::write(number_, from, bytes);
+      if (written < 0 && errno != EINTR) fail_at(path_, errno);
+      if (written > 0) from += written, bytes -= size_t(written);
+    }
+  }
+
+  std::shared_ptr<const uint8_t> map(size_t bytes) const {
+    void* memory = mmap(nullptr, bytes, PROT_READ, MAP_SHARED, number_, 0);
+    if (memory == MAP_FAILED) fail_at(path_, errno);
+    return {static_cast<const uint8_t*>(memory),
+            [bytes](const uint8_t* all) { munmap(const_cast<uint8_t*>(all), bytes); }};
+  }
+
+ private:
+  const std::string path_;
+  const int number_;
+};
+
+// A node's file. Raises Failure for a name that would be another place.
+std::string file_of(const std::string& folder, const std::string& node) {
+  if (node.empty() || node.find_first_of(std::string("/\0", 2)) != std::string::npos)
+    fail("its packed weights can't have a file of this name");
+  return folder + "/" + node + ".packed";
+}
+
+// Another's bytes may change what follows in the file, but not its size, nor what it is taken for.
+std::shared_ptr<const uint8_t> mapped(const std::string& path, const Form& form) {
+  const size_t bytes = sizeof(Form) + form.level_bytes() + form.scale_bytes();
+  File file(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe would wait for a writer
+  if (file.size() != bytes)
+    fail(path + " has " + std::to_string(file.size()) + " bytes, expected a file of " +
+         std::to_string(bytes));
+  auto all = file.map(bytes);
+  if (std::memcmp(all.get(), &form, sizeof(Form)) != 0)
+    fail(path + " holds other weights, or those of other kernels than " + form.kernels);
+  return {all, all.get() + sizeof(Form)};
+}
+
+void save(const std::string& path, const Form& form, const uint8_t* levels) {
+  File file(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC);
+  try {
+    file.write(&form, sizeof(Form));
+    file.write(levels, form.level_bytes() + form.scale_bytes());
+  } catch (...) {
+    unlink(path.c_str());
+    throw;
+  }
+}
+
+}  // namespace
+
+Form::Form(const Kernels& of, int64_t in, int64_t out, int64_t padded, int64_t group, int64_t bits,
+           int64_t scales)
+    : in(in), out(out), padded(padded), group(group), bits(bits), scales(scales) {
+  std::strncpy(kernels, of.name, sizeof kernels - 1);
+}
+
+PackedWeights::PackedWeights(const Node& node, const Form& form, const Pack& pack) {
+  const Options& options = node.options();
+  const size_t behind = form.level_bytes();
+  if (!options.packed.empty()) {
+    levels_ = mapped(file_of(options.packed, node.name()), form);
+    scales_ = reinterpret_cast<const float*>(levels_.get() + behind);
+    return;
+  }
+  auto memory = std::make_shared<Aligned>(behind + form.scale_bytes());
+  auto* levels = memory->as<uint8_t>();
+  auto* scales = reinterpret_cast<float*>(levels + behind);
+  pack(levels, scales);
+  if (!options.pack_to.empty()) save(file_of(options.pack_to, node.name()), form, levels);
+  levels_ = {memory, levels}, scales_ = scales;
+}
+
+}  // namespace gpt2onnx

@@ -1,0 +1,50 @@
+// Weights in their packed form: in memory of a session's own, or in files that sessions map.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "kernels.h"
+#include "ort.h"
+
+namespace gpt2onnx {
+
+// All that the packed bytes of a node depend on beside the weights' own values. It is the beginning
+// of their file, and compared as a whole before any of the rest is touched.
+struct alignas(64) Form {
+  char version[16] = "gpt2onnx 1";  // of the files; a new one where the layout changes
+  char kernels[16] = {};
+  int64_t in, out;
+  int64_t padded, group;  // as of Packed
+  int64_t bits;           // of a level; 32 of floats
+  int64_t scales;         // of an output: 0 of floats, 1 by column, else one a group
+  int64_t unused[6] = {};
+
+  Form(const Kernels& kernels, int64_t in, int64_t out, int64_t padded, int64_t group, int64_t bits,
+       int64_t scales);
+  int64_t panels() const { return (out + LANES - 1) / LANES; }
+  size_t level_bytes() const { return size_t(panels() * LANES * padded * bits / 8); }
+  size_t scale_bytes() const { return size_t(panels() * LANES * scales) * sizeof(float); }
+};
+static_assert(sizeof(Form) == 128, "no byte of it is a gap that nobody sets");
+
+// A node's levels and, behind them, its scales, each from a multiple of 64 bytes on.
+class PackedWeights {
+ public:
+  using Pack = std::function<void(uint8_t* levels, float* scales)>;
+
+  PackedWeights() = default;
+  // What `pack` writes; or the node's file in the folder that the session's options name, which is
+  // mapped. Raises Failure where that file is missing, or another form's, or can't be written.
+  PackedWeights(const Node& node, const Form& form, const Pack& pack);
+
+  const uint8_t* levels() const { return levels_.get(); }
+  const float* floats() const { return reinterpret_cast<const float*>(levels()); }
+  const float* scales() const { return scales_; }
+
+ private:
+  std::shared_ptr<const uint8_t> levels_;
+  const float* scales_ = nullptr;
+};
+
+}  // namespace gpt2onnx
