@@ -306,8 +306,12 @@ def test_profile_and_inspect_show_them(
     assert found.cache_bytes_per_token == today.cache_bytes_per_token
     assert found.weight_bytes == pytest.approx(today.weight_bytes, rel=0.02)
     for phase in (found.prompt, found.decode):
-        bounds = phase.bytes_read / found.bandwidth, phase.operations / found.arithmetic
-        assert phase.roofline_ms == pytest.approx(1e3 * max(bounds))
+        bounds = {
+            "memory": phase.bytes_read / found.bandwidth,
+            "arithmetic": phase.operations / found.arithmetic,
+        }
+        assert phase.roofline_ms == pytest.approx(1e3 * max(bounds.values()))
+        assert bounds[phase.bound] == max(bounds.values())
     main(["inspect", str(folder.path), "--json"])
     kernels = {"graph": "model.kernels.onnx", "name": name, "reason": None}
     assert json.loads(capsys.readouterr().out)["kernels"] == kernels

@@ -13,6 +13,7 @@ from gpt2onnx.cli.parser import Parser
 from gpt2onnx.errors import printable
 from gpt2onnx.runtime.folder.model_folder import ModelFolder, open_folder
 from gpt2onnx.runtime.profiling.profile import Phase, Profile, Work, profile
+from gpt2onnx.runtime.profiling.roofline import ARITHMETIC
 
 DESCRIPTION = """\
 Shows where a model's time goes, for a prompt and for a step after it: by
@@ -115,10 +116,11 @@ def _table(phase: Phase, found: Profile) -> str:
 
 
 def _bound(phase: Phase, found: Profile) -> str:
-    """What the roofline is made of: reading, or arithmetic where that takes longer."""
-    assert found.bandwidth is not None  # there is a roofline
-    reading = phase.bytes_read / found.bandwidth
-    if found.arithmetic and phase.operations and phase.operations / found.arithmetic > reading:
+    """What the roofline is made of: reading, or arithmetic."""
+    if phase.bound == ARITHMETIC:
+        assert phase.operations
+        assert found.arithmetic
         done, most = phase.operations / 1e9, found.arithmetic / 1e9
         return f"{done:.2f} G operations at {most:.1f} a second"
+    assert found.bandwidth
     return f"{phase.bytes_read / 1e6:.1f} MB at {found.bandwidth / 1e9:.1f} GB/s"

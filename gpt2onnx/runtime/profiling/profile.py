@@ -35,7 +35,7 @@ from gpt2onnx.runtime.profiling.ort_profile import (
     read_runs,
     weight_bytes,
 )
-from gpt2onnx.runtime.profiling.roofline import operations, read_bandwidth
+from gpt2onnx.runtime.profiling.roofline import bound, operations, read_bandwidth
 from gpt2onnx.staging import work_folder
 
 PROMPTS = 5
@@ -55,6 +55,7 @@ class Phase:
     bytes_read: int  # weights, and the cache at its end
     operations: int | None  # multiplications and additions of its products
     roofline_ms: float | None  # None where the host's memory isn't what is read
+    bound: str | None  # what the roofline is of: "memory" or "arithmetic"
 
     @property
     def ratio(self) -> float | None:
@@ -149,15 +150,18 @@ def profile(
         most = most_operations((folder.manifest or {}).get("precision") in ROUNDED)
         most = threads * most if most else None
 
-    def phase(
-        tokens: int, before: int, passes: list[list[Run]], seconds: list[float], new: int
-    ) -> Phase:
+    def phase(before: int, new: int, passes: list[list[Run]], seconds: list[float]) -> Phase:
         read, done = weights + cache * (before + new), operations(folder.config, new, before)
-        bounds = [read / bandwidth] if bandwidth else []
-        bounds += [done / most] if done and most else []
-        roofline = 1e3 * max(bounds) if bounds else None
-        times = by_operator(passes[-len(seconds) + 1 :])
-        return Phase(tokens, times, 1e3 * statistics.median(seconds[1:]), read, done, roofline)
+        least = bound(read, bandwidth, done, most) if bandwidth else None
+        return Phase(
+            tokens=before or new,
+            operators=by_operator(passes[-len(seconds) + 1 :]),
+            measured_ms=1e3 * statistics.median(seconds[1:]),
+            bytes_read=read,
+            operations=done,
+            roofline_ms=1e3 * least.seconds if least else None,
+            bound=least.name if least else None,
+        )
 
     prompts = _split(recorded(work.prompts), 1 + PROMPTS)
     steps = [[run] for run in recorded(work.decode)]
@@ -169,8 +173,8 @@ def profile(
         cache_bytes_per_token=cache,
         bandwidth=bandwidth,
         arithmetic=most,
-        prompt=phase(work.prompt_length, 0, prompts, prompt_seconds, work.prompt_length),
-        decode=phase(work.context, work.context, steps, step_seconds, 1),
+        prompt=phase(0, work.prompt_length, prompts, prompt_seconds),
+        decode=phase(work.context, 1, steps, step_seconds),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,24 @@ from numpy.typing import NDArray
 # No cache is larger than the largest buffer; a round reads long enough to be timed.
 SMALLEST, LARGEST, ROUND = 1 << 20, 1 << 30, 1 << 28
 ROUNDS = 5
+MEMORY, ARITHMETIC = "memory", "arithmetic"
+
+
+class Bound(NamedTuple):
+    """What takes a run's time at the least: MEMORY or ARITHMETIC."""
+
+    name: str
+    seconds: float
+
+
+def bound(
+    bytes_read: int, bandwidth: float, operations: int | None, arithmetic: float | None
+) -> Bound:
+    """Reading at so many bytes a second, or operations at so many a second if that takes longer."""
+    bounds = [Bound(MEMORY, bytes_read / bandwidth)]
+    if operations and arithmetic:
+        bounds.append(Bound(ARITHMETIC, operations / arithmetic))
+    return max(bounds, key=lambda each: each.seconds)
 
 
 def read_bandwidth(size: int, threads: int) -> float:

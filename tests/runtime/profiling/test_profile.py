@@ -56,6 +56,7 @@ def test_fp32(wide_models: Callable[[str], Path]) -> None:
         assert phase.measured_ms > 0
         assert phase.ratio == phase.measured_ms / phase.roofline_ms
         assert phase.roofline_ms == pytest.approx(1e3 * phase.bytes_read / found.bandwidth)
+        assert phase.bound == "memory"
     assert found.arithmetic is None  # without the kernels
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gpt2onnx.runtime.profiling import roofline
-from gpt2onnx.runtime.profiling.roofline import operations, read_bandwidth
+from gpt2onnx.runtime.profiling.roofline import Bound, bound, operations, read_bandwidth
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -20,6 +20,21 @@ def test_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roofline, "ROUND", 8 << 20)
     monkeypatch.setattr(roofline.time, "perf_counter", lambda: next(clock))
     assert read_bandwidth(2 << 20, 1) == 8 << 20
+
+
+@pytest.mark.parametrize(
+    ("done", "arithmetic", "expected"),
+    [
+        (40, 10.0, Bound("arithmetic", 4.0)),
+        (40, 20.0, Bound("memory", 3.0)),  # 2 seconds of arithmetic
+        (40, None, Bound("memory", 3.0)),
+        (None, 10.0, Bound("memory", 3.0)),
+    ],
+)
+def test_what_takes_longer_bounds(
+    done: int | None, arithmetic: float | None, expected: Bound
+) -> None:
+    assert bound(300, 100.0, done, arithmetic) == expected
 
 
 def test_operations_by_hand() -> None:
