@@ -3,10 +3,12 @@
     python -P kernels/bench.py [--threads N] [--rounds N]
 
 A product is measured as COPIES nodes of distinct weights in one graph, more than any cache holds,
-at M tokens. The ceiling is `gpt2onnx_kernels.operations`: the kernels' own multiply-adds on numbers
+at M tokens; attention as as many nodes of distinct KV caches, on prompts and on steps. The ceiling
+is `gpt2onnx_kernels.operations`: the kernels' own multiply-adds on numbers
 in the first cache, on one thread, measured in turn with the products; at M = 1 it is what a plain
 sum over memory reads. Times are the processor's, so that what else the machine does counts little,
-and each thread has a ceiling of its own. Contenders take turns; medians.
+and each thread has a ceiling of its own. Contenders take turns; medians. A prompt's attention is
+told by the multiply-adds that it can't do without, those of the keys that each token sees.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import gpt2onnx_kernels
 import numpy as np
@@ -27,6 +29,17 @@ WIDTH, OUT, COPIES = 768, 3072, 24
 ROWS = (1, 8, 32, 128, 512)
 BLOCK = 32
 OURS = gpt2onnx_kernels.DOMAIN
+# Attention's: GPT-2's heads, and by name the tokens of a run and those in the cache before it.
+HEADS, HEAD_DIM, CAPACITY = 12, 64, 1024
+RUNS = {
+    "prompt of 128": (128, 0),
+    "prompt of 512": (512, 0),
+    "prompt of 1000": (1000, 0),
+    "step at 128": (1, 128),
+    "step at 512": (1, 512),
+    "step at 900": (1, 900),
+}
+STORES = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8}
 RNG = np.random.default_rng(0)
 MEMORY = np.ones(1 << 26, np.int32)  # more than a cache holds
 
@@ -89,15 +102,15 @@ CONTENDERS: dict[str, Callable[[int], list[Any]]] = {
 }
 
 
-def session(nodes: Callable[[int], list[Any]], threads: int) -> onnxruntime.InferenceSession:
-    made = [nodes(copy) for copy in range(COPIES)]
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, WIDTH])
+def session(
+    nodes: list[Any], weights: list[Any], inputs: list[Any], width: int, threads: int
+) -> onnxruntime.InferenceSession:
+    """Of nodes whose outputs are [tokens, width]."""
     outs = [
-        helper.make_tensor_value_info(f"y{copy}", TensorProto.FLOAT, [None, OUT])
-        for copy in range(COPIES)
+        helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, [None, width])
+        for node in nodes
     ]
-    weights = [weight for each in made for weight in each[1:]]
-    graph = helper.make_graph([each[0] for each in made], "bench", [x], outs, weights)
+    graph = helper.make_graph(nodes, "bench", inputs, outs, weights)
     domains = {"": 21, OURS: gpt2onnx_kernels.OPSET, "com.microsoft": 1}
     opsets = [helper.make_opsetid(name, version) for name, version in domains.items()]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
@@ -110,31 +123,70 @@ def session(nodes: Callable[[int], list[Any]], threads: int) -> onnxruntime.Infe
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="", help="contenders with this in their names")
-    arguments = parser.parse_args()
-    chosen = {name: nodes for name, nodes in CONTENDERS.items() if arguments.only in name}
-    sessions = {name: session(nodes, arguments.threads) for name, nodes in chosen.items()}
-    print(f"{gpt2onnx_kernels.kernels_here()[0]}, threads: {arguments.threads}; {WIDTH} x {OUT}")
-    print(
-        "rows  product                         ms   GOPS  of the ceiling        GB/s  of memory's"
-    )
-    for rows in ROWS:
-        x = RNG.standard_normal((rows, WIDTH), dtype=np.float32)
-        times: dict[str, list[float]] = {name: [] for name in sessions}
-        ceilings: dict[str, list[float]] = {"rounded": [], "floats": [], "memory": []}
-        for _ in range(arguments.rounds):
-            ceilings["rounded"].append(gpt2onnx_kernels.operations(rounded=True))
-            ceilings["floats"].append(gpt2onnx_kernels.operations(rounded=False))
-            ceilings["memory"].append(MEMORY.nbytes / seconds_of(MEMORY.max))
-            for name, each in sessions.items():
-                times[name].append(seconds_of(partial(each.run, None, {"x": x})) / COPIES)
-        highest = {name: statistics.median(found) for name, found in ceilings.items()}
-        for name, taken in times.items():
-            show(name, rows, statistics.median(taken), highest)
+def products(nodes: Callable[[int], list[Any]], threads: int) -> onnxruntime.InferenceSession:
+    made = [nodes(copy) for copy in range(COPIES)]
+    weights = [weight for each in made for weight in each[1:]]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, WIDTH])
+    return session([each[0] for each in made], weights, [x], OUT, threads)
+
+
+class Attention:
+    """COPIES layers' attention over a cache each."""
+
+    def __init__(self, store: str, threads: int) -> None:
+        self.type = np.dtype(STORES[store])
+        shape = [1, HEADS, CAPACITY, HEAD_DIM]
+        names = [f"{part}{copy}" for copy in range(COPIES) for part in ("k", "v")]
+        self.caches = {name: np.ones(shape, self.type) for name in names}
+        kind = helper.np_dtype_to_tensor_dtype(self.type)
+        inputs = [helper.make_tensor_value_info(name, kind, shape) for name in names]
+        width = HEADS * HEAD_DIM
+        inputs.append(helper.make_tensor_value_info("qkv", TensorProto.FLOAT, [None, 3 * width]))
+        inputs += [
+            helper.make_tensor_value_info(name, TensorProto.INT64, [None])
+            for name in ("rows", "slots")
+        ]
+        options = {"domain": OURS, "heads": HEADS, "scale": HEAD_DIM**-0.5}
+        nodes = [
+            helper.make_node(
+                "Attention",
+                ["qkv", "rows", "slots", f"k{copy}", f"v{copy}"],
+                [f"y{copy}"],
+                **options,
+            )
+            for copy in range(COPIES)
+        ]
+        self.session = session(nodes, [], inputs, width, threads)
+
+    def run(self, tokens: int, before: int) -> Callable[[], object]:
+        """Reads `tokens` tokens behind `before` others."""
+        qkv = RNG.standard_normal((tokens, 3 * HEADS * HEAD_DIM), dtype=np.float32)
+        slots = np.arange(before, before + tokens)
+        told = {"qkv": qkv, "rows": np.zeros_like(slots), "slots": slots, **self.caches}
+        return partial(self.session.run, None, told)
+
+
+class Measured(NamedTuple):
+    """Seconds of each contender, and the most a second: operations, and bytes of memory."""
+
+    seconds: dict[str, float]
+    rounded: float
+    floats: float
+    memory: float
+
+
+def measured(contenders: Mapping[str, Callable[[], object]], rounds: int) -> Measured:
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    rounded, floats, memory = [], [], []
+    for _ in range(rounds):
+        rounded.append(gpt2onnx_kernels.operations(rounded=True))
+        floats.append(gpt2onnx_kernels.operations(rounded=False))
+        memory.append(MEMORY.nbytes / seconds_of(MEMORY.max))
+        for name, each in contenders.items():
+            times[name].append(seconds_of(each) / COPIES)
+    seconds = {name: statistics.median(found) for name, found in times.items()}
+    highest = [statistics.median(found) for found in (rounded, floats, memory)]
+    return Measured(seconds, *highest)
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -144,16 +196,54 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
-def show(name: str, rows: int, seconds: float, highest: dict[str, float]) -> None:
-    """A product's line: what it computes and what it reads, beside the most there is of either."""
-    is_float = "fp32" in name
-    weight = 4 if is_float else (1 if "8 bits" in name else 0.5) + 4 / BLOCK
-    done, read = 2 * rows * WIDTH * OUT / seconds, WIDTH * OUT * weight / seconds
-    ceiling = highest["floats" if is_float else "rounded"]
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="contenders with this in their names")
+    arguments = parser.parse_args()
+    print(f"{gpt2onnx_kernels.kernels_here()[0]}, threads: {arguments.threads}; {WIDTH} x {OUT}")
+    print(f"{'':14}  {'':28}      ms   GOPS  of the ceiling        GB/s  of memory's")
+    show_products(arguments.only, arguments.threads, arguments.rounds)
+    show_attention(arguments.only, arguments.threads, arguments.rounds)
+
+
+def show_products(only: str, threads: int, rounds: int) -> None:
+    chosen = {name: nodes for name, nodes in CONTENDERS.items() if only in name}
+    sessions = {name: products(nodes, threads) for name, nodes in chosen.items()}
+    for rows in ROWS if sessions else ():
+        x = RNG.standard_normal((rows, WIDTH), dtype=np.float32)
+        runs = {name: partial(each.run, None, {"x": x}) for name, each in sessions.items()}
+        found = measured(runs, rounds)
+        for name, seconds in found.seconds.items():
+            is_float = "fp32" in name
+            weight = 4 if is_float else (1 if "8 bits" in name else 0.5) + 4 / BLOCK
+            most = found.floats if is_float else found.rounded
+            done, read = 2 * rows * WIDTH * OUT, WIDTH * OUT * weight
+            show(f"{rows} rows", name, seconds, done, most, read, found.memory)
+
+
+def show_attention(only: str, threads: int, rounds: int) -> None:
+    names = {f"Attention {store}": store for store in STORES}
+    layers = {name: Attention(store, threads) for name, store in names.items() if only in name}
+    for run, (tokens, before) in RUNS.items() if layers else ():
+        runs = {name: each.run(tokens, before) for name, each in layers.items()}
+        found = measured(runs, rounds)
+        seen = sum(range(before + 1, before + tokens + 1))
+        for name, seconds in found.seconds.items():
+            done = 2 * 2 * HEADS * HEAD_DIM * seen  # keys and values
+            read = 2 * HEADS * HEAD_DIM * (before + tokens) * layers[name].type.itemsize
+            show(run, name, seconds, done, found.floats, read, found.memory)
+
+
+def show(
+    what: str, name: str, seconds: float, done: float, most: float, read: float, memory: float
+) -> None:
+    """A line: what is computed and what is read, beside the most a second there is of either."""
     print(
-        f"{rows:4}  {name:28} {1e3 * seconds:7.3f} {done / 1e9:6.1f} {done / ceiling:5.0%}"
-        f" of {ceiling / 1e9:5.1f} {read / 1e9:10.1f} {read / highest['memory']:5.0%}"
-        f" of {highest['memory'] / 1e9:4.1f}"
+        f"{what:14}  {name:28} {1e3 * seconds:7.3f} {done / seconds / 1e9:6.1f}"
+        f" {done / seconds / most:5.0%} of {most / 1e9:5.1f}"
+        f" {read / seconds / 1e9:10.1f} {read / seconds / memory:5.0%} of {memory / 1e9:4.1f}"
     )
 
 
