@@ -6,6 +6,7 @@ whatever follows costs almost nothing. Knows nothing of parameters, of history o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -22,6 +23,12 @@ BoolArray = npt.NDArray[np.bool_]
 LARGEST = 1e35
 
 
+def within(logits: FloatArray, bound: float) -> bool:  # [n]
+    """Whether all are nearer than that to 0: not where one is -inf, forbidden."""
+    distances = np.abs(logits)
+    return len(distances) > 0 and bool(distances[distances.argmax()] < bound)
+
+
 def bounded(changed: FloatArray, logits: FloatArray) -> FloatArray:  # [n], [n] -> [n]
     """What became of logits, between -LARGEST and LARGEST; what was -inf, forbidden, stays so."""
     near = np.minimum(changed, LARGEST)  # np.clip takes five times as long for few
@@ -36,10 +43,11 @@ class Candidates:
     What several steps of a chain ask for is computed once, when it is first asked for.
     """
 
-    __slots__ = ("_below", "_weights", "ids", "logits")
+    __slots__ = ("_below", "_most", "_weights", "ids", "logits")
 
     def __init__(self, ids: IntArray, logits: FloatArray) -> None:  # [n], [n]
         self.ids, self.logits = ids, logits
+        self._most: np.float32 | None = None
         self._below: FloatArray | None = None
         self._weights: FloatArray | None = None
 
@@ -64,8 +72,12 @@ class Candidates:
                 "weights and precision, and that no penalty is extreme",
                 name="logits",
             )
-        everything = cls(_vocabulary(len(logits)), logits)
+        everything = cls(vocabulary(len(logits)), logits)
         return everything if lowest > -np.inf else everything.where(logits > -np.inf)
+
+    def itself(self) -> Candidates:
+        """These, for whoever asks later."""
+        return self
 
     def where(self, keep: BoolArray) -> Candidates:  # [n] -> [kept]
         """The candidates at which `keep` is true."""
@@ -75,17 +87,28 @@ class Candidates:
         return Candidates(self.ids.take(index), self.logits.take(index))
 
     @property
+    def most(self) -> np.float32:
+        """The largest logit."""
+        if self._most is None:
+            self._most = self.logits[self.logits.argmax()]  # a third of what max takes for few
+        return self._most
+
+    @property
     def below(self) -> FloatArray:  # [n]
         """Each logit less the largest."""
         if self._below is None:
-            self._below = self.logits - self.logits.max()
+            self._below = self.logits - self.most
         return self._below
 
     @property
     def weights(self) -> FloatArray:  # [n]
         """In proportion to the probabilities, the largest 1."""
         if self._weights is None:
-            self._weights = np.exp(self.below)
+            if self._below is None:  # memory that is written to twice is half as much
+                self._weights = self.logits - self.most
+                np.exp(self._weights, out=self._weights)
+            else:
+                self._weights = np.exp(self._below)
         return self._weights
 
     def probabilities(self) -> FloatArray:  # [n]
@@ -100,17 +123,17 @@ class Candidates:
 
     def logprob(self, place: int) -> float:
         """The one at `place`."""
-        return float(self.below[place] - np.log(self.weights.sum()))
+        return float(self.logits[place] - self.most - np.log(self.weights.sum()))
 
 
-def as_candidates(left: Candidates | FloatArray) -> Candidates:  # candidates, or a row [vocab]
-    """What may still be drawn. Raises as `Candidates.of`."""
-    return left if isinstance(left, Candidates) else Candidates.of(left)
+# What is left of a row, worked out where it is asked for.
+Left = Callable[[], Candidates]
 
 
 def distinct(ids: IntArray) -> IntArray:  # [n] -> [≤ n]
     """Each id once, in ascending order: for few ids np.unique takes three times as long."""
-    ascending = np.sort(ids)
+    ascending = ids.copy()
+    ascending.sort()
     return ascending.take(first_of_each(ascending).nonzero()[0])
 
 
@@ -123,7 +146,7 @@ def first_of_each(ascending: IntArray) -> BoolArray:  # [n] -> [n]
 
 
 @lru_cache(maxsize=4)
-def _vocabulary(size: int) -> IntArray:  # [size]
+def vocabulary(size: int) -> IntArray:  # [size]
     """0, 1, … size - 1: made once, shared by every row, hence read-only."""
     ids = np.arange(size, dtype=np.int64)
     ids.setflags(write=False)

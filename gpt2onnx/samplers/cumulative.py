@@ -32,10 +32,15 @@ def reaching(
     if len(weights) <= BLOCK:
         sums = weights.astype(np.float64).cumsum()  # faster than to convert while summing
         return _place(sums, share * sums.item(-1), side)
-    blocks = np.add.reduceat(weights, np.arange(0, len(weights), BLOCK), dtype=np.float64)
     return reaching_by_blocks(
-        blocks, lambda block: weights[block * BLOCK : (block + 1) * BLOCK], share, side
+        block_sums(weights), lambda block: weights[block * BLOCK : (block + 1) * BLOCK], share, side
     )
+
+
+def block_sums(weights: FloatArray) -> Sums:  # [n] -> [blocks]
+    """The sums of each BLOCK of weights."""
+    sums: Sums = np.add.reduceat(weights, np.arange(0, len(weights), BLOCK), dtype=np.float64)
+    return sums
 
 
 def reaching_by_blocks(
@@ -45,11 +50,11 @@ def reaching_by_blocks(
     side: Literal["left", "right"],
 ) -> int:  # [blocks] -> index
     """The same by the sums of all blocks of BLOCK weights, where only one block's are looked at."""
-    reached = np.cumsum(blocks, dtype=np.float64)
-    target = share * reached[-1]
-    block = int(np.searchsorted(reached, target, side))
+    reached = blocks.astype(np.float64).cumsum()
+    target = share * reached.item(-1)
+    block = int(reached.searchsorted(target, side))
     sums = weights_of(block).astype(np.float64).cumsum()
-    return block * BLOCK + _place(sums, target - (reached[block - 1] if block else 0.0), side)
+    return block * BLOCK + _place(sums, target - (reached.item(block - 1) if block else 0.0), side)
 
 
 def _place(sums: Sums, target: float, side: Literal["left", "right"]) -> int:  # [n] -> index

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from gpt2onnx.samplers.candidates import Candidates, FloatArray
-from gpt2onnx.samplers.cumulative import BLOCK, reaching, reaching_by_blocks
+from gpt2onnx.samplers.cumulative import reaching
+from gpt2onnx.samplers.spread import Spread
 
 
 def generator(seed: int | None, index: int) -> np.random.Generator:
@@ -41,29 +42,18 @@ def ranked(candidates: Candidates, rank: int) -> int:  # [n], rank below n
     return int(candidates.ids[np.argsort(-candidates.logits, kind="stable")[rank]])
 
 
-def categorical(
-    candidates: Candidates, rng: np.random.Generator, sums: FloatArray | None = None
-) -> int:  # [n], [blocks]
+def categorical(candidates: Candidates, rng: np.random.Generator) -> int:  # [n]
     """A token with the probability that its logit gives it; as `categorical_place`."""
-    return int(candidates.ids[categorical_place(candidates, rng, sums)])
+    return int(candidates.ids[categorical_place(candidates, rng)])
 
 
-def categorical_place(
-    candidates: Candidates, rng: np.random.Generator, sums: FloatArray | None = None
-) -> int:  # [n], [blocks]
+def categorical_place(candidates: Candidates | Spread, rng: np.random.Generator) -> int:  # [n]
     """Where the token stands among the candidates.
 
     Inverts the cumulative distribution, summed in float64, at one uniform number. Each draw thus
-    takes exactly one number from `rng`, and a sequence depends on nothing but its seed. `sums` are
-    those of the weights' blocks, where they are known: TopLogits's.
+    takes exactly one number from `rng`, and a sequence depends on nothing but its seed.
     """
     number = rng.random()
-    if sums is None:
-        return reaching(candidates.weights, number, "right")
-    most = candidates.logits.max()
-
-    def weights_of(block: int) -> FloatArray:
-        weights: FloatArray = np.exp(candidates.logits[block * BLOCK :][:BLOCK] - most)
-        return weights
-
-    return reaching_by_blocks(sums, weights_of, number, "right")
+    if isinstance(candidates, Spread):
+        return candidates.reaching(number)
+    return reaching(candidates.weights, number, "right")

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from gpt2onnx.samplers.candidates import BoolArray, FloatArray, IntArray
+from gpt2onnx.samplers.candidates import BoolArray, IntArray
 from gpt2onnx.samplers.changes import Change, SparsePenalty
 
 # Far beyond any logit, and safe in float32.
@@ -21,14 +21,14 @@ _LARGEST_PENALTY = 1e30
 @SparsePenalty
 def dry(
     history: IntArray,
-    logits: FloatArray,
+    vocab_size: int,
     *,
     multiplier: float,
     breakers: IntArray,
     base: float = 1.75,
     allowed_length: int = 2,
     last_n: int = -1,
-) -> Change | None:  # [n], [vocab], [k]
+) -> Change | None:  # [n], [k]
     """Takes multiplier * base ** (length - allowed_length) from tokens that would repeat on.
 
     A token's length is that of the longest end of the history that already stands somewhere before
@@ -54,9 +54,9 @@ def dry(
         return None
     # A token that occurs twice is written twice, the longer repetition last.
     order = counts[lengths[counts].argsort()]
-    penalty = multiplier * np.power(base, lengths[order] - allowed_length)
-    ids = recent[followed[order]]
-    return Change(ids, logits[ids] - np.minimum(penalty, _LARGEST_PENALTY).astype(logits.dtype))
+    unbounded = multiplier * np.power(base, lengths[order] - allowed_length)
+    penalty = np.minimum(unbounded, _LARGEST_PENALTY)
+    return Change(recent[followed[order]], lambda before: before - penalty.astype(before.dtype))
 
 
 def _among(ids: IntArray, others: IntArray) -> BoolArray:  # [n], [k] -> [n]

@@ -26,15 +26,8 @@ def token_logprobs(logits: FloatArray, ids: IntArray) -> FloatArray:  # [..., vo
     return logprobs
 
 
-def token_logprob(
-    logits: FloatArray, token: int, sums: FloatArray | None = None
-) -> float:  # [vocab], [blocks]
-    """The log-probability of one token in one row, as `token_logprobs`, which loses time on one.
-
-    `sums` add up to the sum of exp(logit - the largest), where it is known already.
-    """
-    if sums is not None:
-        return float(logits[token] - logits.max() - np.log(sums.sum(dtype=np.float64)))
+def token_logprob(logits: FloatArray, token: int) -> float:  # [vocab]
+    """The log-probability of one token in one row, as `token_logprobs`, which loses time on one."""
     shifted = logits - logits.max()
     chosen = shifted[token]
     return float(chosen - np.log(np.exp(shifted, out=shifted).sum()))

@@ -2,8 +2,9 @@
 
 Pure functions `(history, logits, …) -> logits`: history is prompt and generated ids, int64 `[n]`,
 logits one row, float32 `[vocab]`. They return a new row, or the same one where nothing changes, and
-never write to what they get. Those that change few logits are told by that change. They know
-nothing of chance, of parameters, or of each other; `chain` puts them in order.
+never write to what they get. Those that change few logits are told by that change, for which they
+need not see the row. They know nothing of chance, of parameters, or of each other; `chain` puts
+them in order.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ import numpy as np
 
 from gpt2onnx.errors import Given, ParameterError, shown
 from gpt2onnx.samplers.callbacks import ask
-from gpt2onnx.samplers.candidates import FloatArray, IntArray, bounded, first_of_each
+from gpt2onnx.samplers.candidates import (
+    LARGEST,
+    FloatArray,
+    IntArray,
+    bounded,
+    first_of_each,
+    within,
+)
 from gpt2onnx.samplers.changes import Change, SparsePenalty
 
 Penalty = Callable[[IntArray, FloatArray], FloatArray]
@@ -23,31 +31,34 @@ AllowedTokens = Callable[[int, IntArray], Sequence[int] | IntArray]
 
 @SparsePenalty
 def logit_bias(
-    history: IntArray, logits: FloatArray, *, ids: IntArray, values: FloatArray
-) -> Change:  # [n], [vocab], [k], [k]
+    history: IntArray, vocab_size: int, *, ids: IntArray, values: FloatArray
+) -> Change:  # [n], [k], [k]
     """Adds `values` to the logits of `ids`: transformers' sequence_bias for single tokens."""
-    before = logits[ids]
-    return Change(ids, bounded(before + values, before))
+    return Change(ids, lambda before: bounded(before + values, before))
 
 
 @SparsePenalty
-def repetition_penalty(
-    history: IntArray, logits: FloatArray, *, penalty: float
-) -> Change:  # [n], [vocab]
+def repetition_penalty(history: IntArray, vocab_size: int, *, penalty: float) -> Change:  # [n]
     """Divides the positive logits of the history's tokens by `penalty`, multiplies negative ones.
 
     CTRL, Keskar et al., 1909.05858.
     """
-    seen = logits[history]
-    with np.errstate(over="ignore"):
-        changed = np.where(seen < 0, seen * penalty, seen / penalty)
-    return Change(history, bounded(changed, seen))
+
+    bound = LARGEST * min(penalty, 1 / penalty)
+
+    def changed(before: FloatArray) -> FloatArray:  # [n] -> [n]
+        if within(before, bound):
+            return np.where(before < 0, before * penalty, before / penalty)
+        with np.errstate(over="ignore"):
+            return bounded(np.where(before < 0, before * penalty, before / penalty), before)
+
+    return Change(history, changed)
 
 
 @SparsePenalty
 def frequency_presence_penalty(
-    history: IntArray, logits: FloatArray, *, prompt_length: int, frequency: float, presence: float
-) -> Change | None:  # [n], [vocab]
+    history: IntArray, vocab_size: int, *, prompt_length: int, frequency: float, presence: float
+) -> Change | None:  # [n]
     """logit - count * frequency - (count > 0) * presence, counted over the generated tokens alone.
 
     OpenAI's definition (API reference, "frequency and presence penalties"), and vLLM's.
@@ -56,18 +67,16 @@ def frequency_presence_penalty(
     if not len(ids):
         return None
     if not frequency:  # presence takes the same, however often they come
-        return Change(ids, logits[ids] - logits.dtype.type(presence))
+        return Change(ids, lambda before: before - presence)
     ascending = np.sort(ids)
     first = first_of_each(ascending).nonzero()[0]
     counts = np.concatenate([first[1:], [len(ids)]]) - first
-    ids = ascending[first]
-    return Change(ids, logits[ids] - (counts * frequency + presence).astype(logits.dtype))
+    penalty = counts * frequency + presence
+    return Change(ascending[first], lambda before: before - penalty.astype(before.dtype))
 
 
 @SparsePenalty
-def no_repeat_ngram(
-    history: IntArray, logits: FloatArray, *, size: int
-) -> Change | None:  # [n], [vocab]
+def no_repeat_ngram(history: IntArray, vocab_size: int, *, size: int) -> Change | None:  # [n]
     """Forbids each token that would complete an n-gram of `size` that the history already holds."""
     if len(history) < size:
         return None
@@ -79,8 +88,8 @@ def no_repeat_ngram(
 
 @SparsePenalty
 def bad_words(
-    history: IntArray, logits: FloatArray, *, words: Sequence[IntArray]
-) -> Change | None:  # [n], [vocab], of each length L: [words, L]
+    history: IntArray, vocab_size: int, *, words: Sequence[IntArray]
+) -> Change | None:  # [n], of each length L: [words, L]
     """Forbids the last token of each word whose other tokens end the history.
 
     `words` come from `by_length`. transformers overlooks a word of L tokens while the whole history
@@ -101,25 +110,23 @@ def by_length(words: Sequence[Sequence[int]]) -> list[IntArray]:  # of each leng
 
 
 @SparsePenalty
-def suppress(
-    history: IntArray, logits: FloatArray, *, ids: IntArray
-) -> Change | None:  # [n], [vocab], [k]
+def suppress(history: IntArray, vocab_size: int, *, ids: IntArray) -> Change | None:  # [n], [k]
     """Forbids `ids` at every step."""
     return forbid(ids)
 
 
 @SparsePenalty
 def suppress_at(
-    history: IntArray, logits: FloatArray, *, ids: IntArray, length: int
-) -> Change | None:  # [n], [vocab], [k]
+    history: IntArray, vocab_size: int, *, ids: IntArray, length: int
+) -> Change | None:  # [n], [k]
     """Forbids `ids` at the one step whose history is `length` tokens long."""
     return forbid(ids) if len(history) == length else None
 
 
 @SparsePenalty
 def min_length(
-    history: IntArray, logits: FloatArray, *, length: int, eos_token_ids: IntArray
-) -> Change | None:  # [n], [vocab], [k]
+    history: IntArray, vocab_size: int, *, length: int, eos_token_ids: IntArray
+) -> Change | None:  # [n], [k]
     """Forbids the end tokens until the history is `length` tokens long.
 
     End tokens that the vocabulary doesn't have are passed over: many fine-tunes keep GPT-2's 50256
@@ -127,7 +134,7 @@ def min_length(
     """
     if len(history) >= length:
         return None
-    return forbid(eos_token_ids[eos_token_ids < len(logits)])
+    return forbid(eos_token_ids[eos_token_ids < vocab_size])
 
 
 def force_at(
@@ -173,4 +180,4 @@ def prefix_allowed_tokens(
 
 def forbid(ids: IntArray) -> Change | None:  # [k]
     """The logits of `ids` at -inf."""
-    return Change(ids, -np.inf) if len(ids) else None
+    return Change(ids, lambda before: -np.inf) if len(ids) else None

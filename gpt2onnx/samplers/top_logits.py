@@ -37,12 +37,18 @@ class TopLogits(NamedTuple):
 
     def settles(self, count: int) -> bool:
         """Whether the `count` largest, and all ties with the last of them, are among these."""
-        return count < len(self.ids) and self.is_finite and self.is_below(self.logits[count - 1])
+        return (
+            count < len(self.ids)
+            and self.is_finite
+            and self.is_below(float(self.logits[count - 1]))
+        )
 
     def is_below(self, smallest: float) -> bool:
         """Whether all else in the row is below a logit, whatever temperature divides both."""
-        last = self.logits[-1]
-        return bool(smallest - last > _ROUNDING * abs(last))
+        last = float(self.logits[-1])
+        if last == -math.inf:  # all else is forbidden
+            return smallest > last
+        return smallest - last > _ROUNDING * abs(last)
 
     def logprob(self, token: int, logits: FloatArray) -> float:  # [vocab], or none
         """The log-probability of a token of the row, or of one of these where it isn't there."""

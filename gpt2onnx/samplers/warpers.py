@@ -17,6 +17,7 @@ import numpy as np
 
 from gpt2onnx.samplers.candidates import LARGEST, Candidates, FloatArray, IntArray, bounded
 from gpt2onnx.samplers.cumulative import reaching
+from gpt2onnx.samplers.nucleus import nucleus
 
 Warper = Callable[[Candidates], Candidates]
 
@@ -105,6 +106,9 @@ def top_p(candidates: Candidates, *, p: float) -> Candidates:  # [n] -> [kept]
     """
     if p == 1:
         return candidates
+    found = nucleus(candidates, p)
+    if found:
+        return candidates.where(found.keeps(candidates.logits))
     falling, weights = _falling(candidates.logits)
     last = reaching(weights, p, "left")
     if last + 1 == len(falling):

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 
 from gpt2onnx.errors import ParameterError
-from gpt2onnx.samplers import Candidates, GenerationParams, Sampler, TopLogits, generator
+from gpt2onnx.samplers import Candidates, GenerationParams, Sampler, TopLogits, generator, warpers
+from gpt2onnx.samplers.draw import categorical_place
 from gpt2onnx.samplers.top_logits import ALL
 from tests.fake_decoder import largest
 from tests.raising import raises
@@ -251,3 +252,47 @@ def test_as_many_as_there_are_settle_nothing_further() -> None:
     assert found.settles(TOP - 1)
     assert not found.settles(TOP)
     assert not found.settles(ALL)
+
+
+@pytest.mark.filterwarnings("error")
+def test_where_all_else_is_forbidden_any_that_is_not_is_above_it() -> None:
+    logits = np.full(VOCAB, -np.inf, np.float32)
+    logits[:3] = 1, 2, 3
+    found = largest(logits, TOP)
+    assert found.settles(3)
+    assert not found.settles(4)
+
+
+def flat(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.7, 5000).astype(np.float32)
+
+
+@pytest.mark.parametrize("at_hand", [True, False])
+@pytest.mark.parametrize("penalties", [{}, {"suppress_tokens": [3, 700], "logit_bias": {9: 4.0}}])
+def test_a_nucleus_is_drawn_from_without_narrowing_the_row(
+    at_hand: bool, penalties: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"do_sample": True, "top_k": 0, "temperature": 0.9, "top_p": 0.9, **penalties}
+    quick, slow = sampler(5, **given), sampler(5, **given)
+    for seed in range(20):
+        logits = flat(seed)
+        left = slow.candidates(HISTORY, logits)
+        top = with_sums(logits, quick.temperature) if at_hand else None
+        with monkeypatch.context() as patched:
+            patched.setattr(warpers, "top_p", None)
+            if not penalties:
+                patched.setattr(Candidates, "where", None)
+            found = quick.sample(HISTORY, logits, top)
+        expected = categorical_place(left, slow._rng)
+        assert found.token == left.ids[expected]
+        assert found.processed_logprob == pytest.approx(left.logprob(expected), abs=1e-6)
+        np.testing.assert_array_equal(found.candidates.ids, left.ids)
+        np.testing.assert_array_equal(found.candidates.logits, left.logits)
+
+
+def test_where_all_of_a_long_row_is_forbidden() -> None:
+    given = {"do_sample": True, "top_k": 0, "top_p": 0.9, "suppress_tokens": list(range(5000))}
+    logits = flat(0)
+    for top in (None, with_sums(logits, 1.0)):
+        with pytest.raises(ParameterError, match="the constraints leave no token"):
+            sampler(**given).sample(HISTORY, logits, top)

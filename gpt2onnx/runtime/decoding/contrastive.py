@@ -131,7 +131,7 @@ class ContrastiveTask:
         best = contrast(np.exp(self._logprobs), states, context, self._alpha)
         token = int(self._ids[best])
         logprob = float(token_logprobs(self._logits, np.array(token)))
-        choice = Choice(token, logprob, float(self._logprobs[best]), self._left)
+        choice = Choice(token, logprob, float(self._logprobs[best]), self._left.itself)
         has_room = length < self._decoder.n_positions
         step = self.sequence.take(choice, self._logits, has_room, in_time)
         if step.finish_reason:

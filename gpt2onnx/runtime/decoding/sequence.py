@@ -12,7 +12,6 @@ import numpy as np
 
 from gpt2onnx.runtime.decoder.protocol import Ids, Logits, Result
 from gpt2onnx.samplers import (
-    Candidates,
     Choice,
     GenerationParams,
     Penalty,
@@ -21,6 +20,7 @@ from gpt2onnx.samplers import (
     generator,
     is_stopped,
 )
+from gpt2onnx.samplers.candidates import Left
 
 # eos: an end token; stop: a stop string, or a grammar's end; stopped: stop_fn; length:
 # max_new_tokens; context: the model has no position left; time: max_time.
@@ -36,7 +36,7 @@ class Step(NamedTuple):
     finish_reason: FinishReason | None
     logits: Logits  # [vocab], the model's own; [0] where the largest were enough
     processed_logprob: float  # after penalties and warpers
-    left: Candidates | Logits  # what those left: candidates, or a row [vocab]
+    left: Left  # what those left
 
 
 class TokenSequence:

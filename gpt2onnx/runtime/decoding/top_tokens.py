@@ -9,8 +9,8 @@ import tokenizers
 
 from gpt2onnx.runtime.decoder.protocol import Ids, Logits
 from gpt2onnx.runtime.decoding.results import Alternative
-from gpt2onnx.samplers import Candidates, top_logprobs
-from gpt2onnx.samplers.candidates import as_candidates
+from gpt2onnx.samplers import top_logprobs
+from gpt2onnx.samplers.candidates import Left
 from gpt2onnx.samplers.params.values import integer_where
 from gpt2onnx.tokenizer.codec import decode
 
@@ -35,11 +35,11 @@ class TopTokens:
             return ()
         return self.named(*top_logprobs(logits, self.count))
 
-    def among(self, left: Candidates | Logits) -> tuple[Alternative, ...]:
+    def among(self, left: Left) -> tuple[Alternative, ...]:
         """The same of what penalties and warpers left; fewer where that is fewer."""
         if not self.count:
             return ()
-        candidates = as_candidates(left)
+        candidates = left()
         count = min(self.count, len(candidates.ids))
         places, logprobs = top_logprobs(candidates.logits, count)
         return self.named(candidates.ids[places], logprobs)

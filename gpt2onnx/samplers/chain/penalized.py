@@ -7,22 +7,58 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
 
 from gpt2onnx.samplers.candidates import FloatArray, IntArray
 from gpt2onnx.samplers.changes import Change, SparsePenalty
 from gpt2onnx.samplers.penalties import Penalty
 
 
-class Penalized(NamedTuple):
-    """A row after penalties, the very same one where they changed nothing.
+class Penalized:
+    """A row after penalties, worked out where it is asked for.
 
-    No other logits than those of the `touched` tokens differ, which may come in any order and more
-    than once; None is for any token.
+    `given` is the row before them. Behind it come the `changes` of penalties that change few
+    logits; those that may change any put another row in its place.
     """
 
-    logits: FloatArray  # [vocab]
-    touched: list[IntArray] | None  # of each penalty: [k]
+    __slots__ = ("_logits", "_row", "changes", "given")
+
+    def __init__(self, given: FloatArray) -> None:  # [vocab]
+        self.given = self._row = given
+        self._logits: FloatArray | None = given
+        self.changes: list[Change] = []
+
+    @property
+    def logits(self) -> FloatArray:  # [vocab]
+        """The row, the very same one where penalties changed nothing."""
+        if self._logits is None:
+            self._logits = self._row.copy()
+            for change in self.changes:
+                change.apply(self._logits, change.ids)
+        return self._logits
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether penalties changed nothing."""
+        return self._row is self.given and not self.changes
+
+    @property
+    def touched(self) -> list[IntArray] | None:  # of each penalty: [k]
+        """No other logits than those of these tokens differ; None is for any token.
+
+        They may come in any order and more than once.
+        """
+        return [change.ids for change in self.changes] if self._row is self.given else None
+
+    def change(self, change: Change) -> None:
+        """Take in what a penalty does to a few."""
+        self.changes.append(change)
+        self._logits = None
+
+    def replace(self, row: FloatArray) -> None:  # [vocab]
+        """Take in what a penalty made of `logits`."""
+        if row is not self.logits:
+            self._row = self._logits = row
+            self.changes = []
 
 
 class Penalties:
@@ -38,22 +74,16 @@ class Penalties:
 
     def on(self, history: IntArray, logits: FloatArray) -> Penalized:  # [n], [vocab]
         """The row that comes of one, and what has become of which."""
-        touched: list[IntArray] | None = []
-        copied = None  # what may be written to
+        penalized = Penalized(logits)
         for step, change_of in self._chain:
             if not change_of:
-                given, logits = logits, step(history, logits)
-                touched = touched if logits is given else None
-            elif change := change_of(history, logits):
-                if logits is not copied:
-                    logits = copied = logits.copy()
-                logits[change.ids] = change.logits
-                if touched is not None:
-                    touched.append(change.ids)
-        return Penalized(logits, touched)
+                penalized.replace(step(history, penalized.logits))
+            elif change := change_of(history, len(logits)):
+                penalized.change(change)
+        return penalized
 
 
-def _change_of(step: Penalty) -> Callable[[IntArray, FloatArray], Change | None] | None:
+def _change_of(step: Penalty) -> Callable[[IntArray, int], Change | None] | None:
     """What tells the change of a sparse penalty with its arguments; None for any other."""
     if isinstance(step, partial) and isinstance(step.func, SparsePenalty):
         return partial(step.func.change, *step.args, **step.keywords)

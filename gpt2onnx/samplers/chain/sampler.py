@@ -6,14 +6,16 @@ Knows nothing of models, rows or text.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from gpt2onnx.errors import Given, ParameterError
-from gpt2onnx.samplers.candidates import Candidates, FloatArray, IntArray, as_candidates
+from gpt2onnx.samplers.candidates import Candidates, FloatArray, IntArray, Left
+from gpt2onnx.samplers.chain.at_hand import AtHand
 from gpt2onnx.samplers.chain.penalized import Penalized
-from gpt2onnx.samplers.chain.shortcut import AtHand, Shortcut
+from gpt2onnx.samplers.chain.shortcut import Shortcut
 from gpt2onnx.samplers.chain.steps import (
     compose_penalties,
     compose_warpers,
@@ -27,6 +29,7 @@ from gpt2onnx.samplers.logprobs import token_logprob
 from gpt2onnx.samplers.mirostat import Mirostat
 from gpt2onnx.samplers.params import GenerationParams
 from gpt2onnx.samplers.penalties import Penalty
+from gpt2onnx.samplers.spread import Spread
 from gpt2onnx.samplers.top_logits import ALL, TopLogits
 
 
@@ -36,12 +39,12 @@ class Choice(NamedTuple):
     token: int
     logprob: float  # the model's own: before penalties and warpers
     processed_logprob: float  # after them, among what they left
-    left: Candidates | FloatArray  # that it was chosen from: candidates, or a row [vocab]
+    left: Left  # what penalties and warpers left, of which it was chosen
 
     @property
     def candidates(self) -> Candidates:
         """What penalties and warpers left."""
-        return as_candidates(self.left)
+        return self.left()
 
 
 class Sampler:
@@ -81,6 +84,7 @@ class Sampler:
         self.temperature = self._shortcut.temperature
         # Every token is a candidate, whatever came before.
         self._takes_all = self._shortcut.keeps_all and not penalties
+        self._is_models_own = self._takes_all and self.temperature == 1
         needs = self._shortcut.needs if self.params.do_sample else 1
         self.needs = ALL if penalties else needs
         # The row's largest logit, whatever came before.
@@ -121,49 +125,69 @@ class Sampler:
             top = None  # the whole row says what is wrong
         penalized = self._penalized(history, logits)
         choose = self._drawn if self.params.do_sample else self._greedy
-        return choose(logits, penalized, top)
+        return choose(penalized, top)
 
-    def _greedy(
-        self, logits: FloatArray, penalized: Penalized, top: TopLogits | None
-    ) -> Choice:  # [vocab], or [0] where penalties changed nothing
-        changed = penalized.logits
-        if not len(changed) and top:
-            best = top.best()
-            return Choice(greedy(best), logprob := float(top.logprobs[0]), logprob, best)
-        token = greedy(changed)
-        if not np.isfinite(changed[token]):
-            Candidates.of(changed)  # says what is wrong
-        logprob = top.logprob(token, logits) if top else token_logprob(logits, token)
-        if changed is logits:
-            return Choice(token, logprob, logprob, changed)
-        at_hand = AtHand.of(top, logits, penalized) if top else None
-        if top and at_hand and (total := at_hand.total(self.temperature)):
-            processed = float(changed[token] - top.logits[0]) - math.log(total)
+    def _greedy(self, penalized: Penalized, top: TopLogits | None) -> Choice:
+        choice = self._greedy_at_hand(penalized, top) if top else None
+        if choice:
+            return choice
+        given, logits = penalized.given, penalized.logits
+        token = greedy(logits)
+        if not np.isfinite(logits[token]):
+            Candidates.of(logits)  # says what is wrong
+        logprob = processed = _logprob(token, penalized, top)
+        if logits is not given:
+            processed = token_logprob(logits, token)
+        return Choice(token, logprob, processed, partial(Candidates.of, logits))
+
+    def _greedy_at_hand(self, penalized: Penalized, top: TopLogits) -> Choice | None:
+        """The choice where the largest logits settle it."""
+        if penalized.unchanged:
+            if not top.logits[0] > top.logits[-1]:
+                return None
+            best, logprob = top.best(), float(top.logprobs[0])
+            left = partial(Candidates.of, penalized.given) if len(penalized.given) else best.itself
+            return Choice(greedy(best), logprob, logprob, left)
+        at_hand = AtHand.of(top, penalized)
+        place = at_hand.best if at_hand else None
+        if at_hand is None or place is None:
+            return None
+        token, logit = int(at_hand.candidates.ids[place]), at_hand.candidates.logits[place]
+        total = at_hand.total(self.temperature)
+        if total:
+            processed = float(logit - top.logits[0]) - math.log(total)
         else:
-            processed = token_logprob(changed, token)
-        return Choice(token, logprob, processed, changed)
+            processed = token_logprob(penalized.logits, token)
+        logprob = top.logprob(token, penalized.given)
+        return Choice(token, logprob, processed, lambda: Candidates.of(penalized.logits))
 
-    def _drawn(
-        self, logits: FloatArray, penalized: Penalized, top: TopLogits | None
-    ) -> Choice:  # [vocab], or [0] where penalties changed nothing
-        candidates = self._shortcut.candidates(top, logits, penalized) if top else None
+    def _drawn(self, penalized: Penalized, top: TopLogits | None) -> Choice:
+        candidates = self._shortcut.candidates(top, penalized) if top else None
+        if candidates is None and (spread := self._spread(penalized, top)):
+            return self._drawn_from(spread, penalized, top)
         if candidates is None:
             candidates = self._warp(Candidates.of(penalized.logits))
-        sums = None
-        if top and self._takes_all and len(candidates.ids) == len(logits):  # nothing is ruled out
-            sums = top.sums
-        place = categorical_place(candidates, self._rng, sums)
+        place = categorical_place(candidates, self._rng)
         token = int(candidates.ids[place])
         if self._mirostat:
             self._mirostat.observe(float(candidates.logits[place]))
-        logprob = top.logprob(token, logits) if top else token_logprob(logits, token)
-        if self._takes_all and self.temperature == 1:
-            return Choice(token, logprob, logprob, candidates)
-        if sums is not None:
-            processed = token_logprob(candidates.logits, place, sums)
-        else:
-            processed = candidates.logprob(place)
-        return Choice(token, logprob, processed, candidates)
+        logprob = _logprob(token, penalized, top)
+        processed = logprob if self._is_models_own else candidates.logprob(place)
+        return Choice(token, logprob, processed, candidates.itself)
+
+    def _spread(self, penalized: Penalized, top: TopLogits | None) -> Spread | None:
+        """What is drawn from without narrowing the row, where the chain and what is known allow."""
+        if self._takes_all:
+            return self._shortcut.all(top, penalized) if top else None
+        return self._shortcut.nucleus(top, penalized)
+
+    def _drawn_from(self, spread: Spread, penalized: Penalized, top: TopLogits | None) -> Choice:
+        token = categorical_place(spread, self._rng)
+        logprob = _logprob(token, penalized, top)
+        processed = logprob if self._is_models_own else spread.logprob(token)
+        return Choice(
+            token, logprob, processed, lambda: self._warp(Candidates.of(penalized.logits))
+        )
 
     def alternative(self, history: IntArray, logits: FloatArray, rank: int) -> Choice:
         """The (rank+1)-th most probable token, after penalties, before warpers.
@@ -180,7 +204,7 @@ class Sampler:
         token = ranked(candidates, rank)
         place = int(np.searchsorted(candidates.ids, token))
         processed = candidates.logprob(place)
-        return Choice(token, token_logprob(logits, token), processed, candidates)
+        return Choice(token, token_logprob(logits, token), processed, candidates.itself)
 
     def candidates(self, history: IntArray, logits: FloatArray) -> Candidates:
         """What penalties and warpers leave of `[vocab]`, with the logits that they give it.
@@ -198,6 +222,13 @@ class Sampler:
         if self._largest_token >= len(logits) > 0:
             self.params.check_vocabulary(len(logits))
         return self._penalties.on(history, logits)
+
+
+def _logprob(token: int, penalized: Penalized, top: TopLogits | None) -> float:
+    """A token's log-probability in the model's own distribution."""
+    if top:
+        return top.logprob(token, penalized.given)
+    return token_logprob(penalized.given, token)
 
 
 def _check_constraint(params: GenerationParams, constraint: Penalty | None) -> None:

@@ -9,82 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from gpt2onnx.samplers import warpers
-from gpt2onnx.samplers.candidates import LARGEST, Candidates, FloatArray, IntArray, distinct
+from gpt2onnx.samplers.candidates import LARGEST, Candidates, FloatArray, vocabulary
+from gpt2onnx.samplers.chain.at_hand import AtHand
 from gpt2onnx.samplers.chain.penalized import Penalized
 from gpt2onnx.samplers.chain.steps import compose_warpers
+from gpt2onnx.samplers.cumulative import BLOCK
+from gpt2onnx.samplers.nucleus import LEAST, nucleus
+from gpt2onnx.samplers.spread import Spread
 from gpt2onnx.samplers.top_logits import ALL, TopLogits
 from gpt2onnx.samplers.warpers import Warper
 
 # Nats: where a border comes nearer than this to what isn't at hand, the whole row is asked.
 _MARGIN = 1e-3
-# Tokens that penalties moved: with more, the whole row is as fast.
-_MOST_MOVED = 2048
-# Of a row's sum: where penalties took away so much that less is left, rounding is too large a share
-# of that.
-_LEAST_LEFT = 1e-2
-
-
-class AtHand:
-    """What is known of a row [vocab] without looking closely at all of it.
-
-    `candidates` are the `top` and whatever else penalties may have moved, with what they made of
-    them: no other token has more than the last of the top.
-    """
-
-    def __init__(
-        self, top: TopLogits, candidates: Candidates, before: FloatArray, after: FloatArray
-    ) -> None:
-        """Of what penalties may have moved: the logits before and after, both [n]."""
-        self.top, self.candidates = top, candidates
-        self._before, self._after = before, after
-
-    @classmethod
-    def of(cls, top: TopLogits, logits: FloatArray, penalized: Penalized) -> AtHand | None:
-        """None where penalties moved too many, as what allows only few tokens does.
-
-        `logits` are those before penalties, [vocab], or [0] where there are no penalties.
-        """
-        changed, touched = penalized
-        if changed is logits:
-            return cls(top, top.candidates(), _NONE, _NONE)
-        if touched is None or sum(map(len, touched)) > _MOST_MOVED:
-            touched = [np.flatnonzero(changed != logits)]
-            if len(touched[0]) > _MOST_MOVED:
-                return None
-        ids = distinct(np.concatenate([top.ids, *touched]))
-        after = changed[ids]
-        return cls(top, Candidates(ids, after).where(after > -np.inf), logits[ids], after)
-
-    @cached_property
-    def moved(self) -> IntArray:  # [moved]
-        """Where among those penalties did."""
-        moved: IntArray = (self._before != self._after).nonzero()[0]
-        return moved
-
-    def total(self, temperature: float) -> float | None:
-        """The sum of exp((logit - the top's largest) / temperature) over all tokens, if known.
-
-        `temperature` is the one that the top's sums are of.
-        """
-        total = self.top.total(temperature)
-        if total is None or not len(self.moved):
-            return total
-        with np.errstate(over="ignore"):  # what penalties raised may have all there is
-            before, after = (
-                float(np.exp((some - self.top.logits[0]) / temperature, dtype=np.float64).sum())
-                for some in (self._before[self.moved], self._after[self.moved])
-            )
-        left = total - before + after
-        return left if _LEAST_LEFT * (total + after) < left < np.inf else None
-
-
-_NONE = np.empty(0, np.float32)
 
 
 class Shortcut:
@@ -104,19 +46,55 @@ class Shortcut:
         self.needs = ALL
         if self._filter and self._filter.func is _top_k:
             self.needs = self._filter.keywords.get("k", warpers.DEFAULT_TOP_K)
+        self._share = _share(steps)
         self._rest = compose_warpers(steps[1:])
 
-    def candidates(
-        self, top: TopLogits, logits: FloatArray, penalized: Penalized
-    ) -> Candidates | None:
+    def candidates(self, top: TopLogits, penalized: Penalized) -> Candidates | None:
         """What the chain leaves of a row [vocab]; None where the whole row has to be asked."""
-        at_hand = AtHand.of(top, logits, penalized) if self._filter else None
+        at_hand = AtHand.of(top, penalized) if self._filter else None
         if self._filter is None or at_hand is None:
             return None
         if not len(at_hand.candidates.ids):  # all of them are forbidden
             return None
         kept = self._filter(at_hand, self._heat(at_hand.candidates), self.temperature)
         return None if kept is None else self._rest(kept)
+
+    def all(self, top: TopLogits, penalized: Penalized) -> Spread | None:
+        """All tokens of a row [vocab], where the sums of their weights are known."""
+        if top.sums is None:
+            return None
+        given = penalized.given
+        (most,) = self._heated(top.logits[:1])
+        return Spread(top.sums, most, lambda place: self._heated(given[place * BLOCK :][:BLOCK]))
+
+    def nucleus(self, top: TopLogits | None, penalized: Penalized) -> Spread | None:
+        """The tokens of a row [vocab] that top_p leaves, where it is all that the chain does."""
+        if self._share is None or len(penalized.logits) < LEAST:
+            return None
+        if not top:
+            Candidates.of(penalized.logits)  # says what is wrong with the row
+        heated = self._heat(Candidates(vocabulary(len(penalized.logits)), penalized.logits))
+        found = nucleus(heated, self._share) if heated.most > -np.inf else None
+        if found is None:
+            return None
+
+        def block(place: int) -> FloatArray:  # -> [BLOCK] or fewer
+            first = place * BLOCK
+            logits = heated.logits[first : first + BLOCK]
+            return np.where(found.keeps(logits, first), logits, -np.inf)
+
+        return Spread(found.sums, heated.most, block)
+
+    def _heated(self, logits: FloatArray) -> FloatArray:  # [n] -> [n]
+        return self._heat(Candidates(vocabulary(len(logits)), logits)).logits
+
+
+def _share(steps: Sequence[Warper]) -> float | None:
+    """The p of a chain that is top_p alone, where it leaves anything out."""
+    if len(steps) == 1 and isinstance(steps[0], partial) and steps[0].func is warpers.top_p:
+        p = float(steps[0].keywords["p"])
+        return p if p < 1 else None
+    return None
 
 
 def _split(steps: Sequence[Warper]) -> tuple[partial[Candidates] | None, Sequence[Warper]]:
@@ -180,6 +158,6 @@ def _top_p(
     last = int(reached.searchsorted(p * total))
     if last == len(falling) or np.count_nonzero(falling == falling[last]) > 1:
         return None  # of equals the lowest ids stay: temperature may have made others equal, too
-    if len(at_hand.moved) and falling[last] - top.logits[-1] / temperature < _MARGIN:
+    if at_hand.moved.size and falling[last] - top.logits[-1] / temperature < _MARGIN:
         return None
     return heated.where(heated.logits >= falling[last])
