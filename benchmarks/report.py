@@ -97,7 +97,7 @@ def goal(bar: dict[str, Any]) -> str:
     if bar["limit"] is not None:
         found = "" if bar["value"] is None else f": {bar['value']:.0f}"
         return f"at most {bar['limit']:.0f}{found}"
-    return NOTHING if bar["goal"] is None else f"{bar['goal']:.1f}"
+    return NOTHING if bar["goal"] is None else str(bar["goal"])
 
 
 def choices(variants: Sequence[Variant]) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.report import BEGIN, END, markdown, write_between_markers
+from benchmarks.report import BEGIN, END, bars_table, markdown, write_between_markers
 from benchmarks.results import BARS, Bar, Result
 from benchmarks.variants import PRECISIONS, Variant, others, ours
 
@@ -54,6 +54,13 @@ def test_a_ratio_is_against_the_best_other_of_as_many_bits() -> None:
     assert (found["best_other"], found["ratio"], found["met"]) == ("fast", 2.5, True)
     found = Bar("decode", "decode_32_ms", ("int8",), 2.0, least_bits=4).measure(variants)
     assert (found["best_other"], found["ratio"], found["met"]) == ("coarse", 1.5, False)
+
+
+def test_what_is_to_reach_stands_as_it_is_asked_for() -> None:
+    """Not rounded below it: 1.15 isn't reached by 1.12."""
+    variants = [variant("gpt2onnx int8", prompt_512_ms=1.0), variant("other", prompt_512_ms=1.12)]
+    found = Bar("prompt", "prompt_512_ms", ("int8",), 1.15).measure(variants)
+    assert "| prompt | gpt2onnx int8 | other | 1.12 | 1.15 | no |" in bars_table([found])
 
 
 def test_of_tokens_a_second_more_is_better() -> None:
