@@ -7,8 +7,8 @@ Each row is one text's time for a new token, prompt's run excluded. "equal" is h
 tokens, up to the first other one, are plain decoding's: attention rounds one token otherwise than
 several, which can tip a near tie in INT8. Prompts are a plain one and one that repeats itself,
 which a lookup feeds on; then two that the bundled draft is good at, tokens 100 to 300 of held-out
-modules of Python's library: among twenty it has the bundled model's next greedy token in 59 % of
-the places, in these two in 86 and 78 %. All are decoded greedily and drawn with a seed. --lookahead
+modules of Python's library: of the 128 tokens that the bundled model then writes it foresees 83 and
+88 %, on the mean of 23 modules 74 %. All are decoded greedily and drawn with a seed. --lookahead
 is for models that were exported with --with-attention-bias; it takes the sizes of the window, the
 n-grams and the guess set.
 

@@ -24,9 +24,8 @@ from gpt2onnx.samplers.params.rules import DRAFT_EXCLUDES
 # transformers' default for a lookup; five is what it long had for a model's first draft.
 NGRAM_SIZE = 2
 NUM_ASSISTANT_TOKENS = 5
-# transformers has 0.4: small drafts are right more often than they believe; see
-# docs/notes/decoding.md.
-CONFIDENCE_THRESHOLD = 0.1
+# transformers' default; a draft that learned what its target writes knows when it doesn't know.
+CONFIDENCE_THRESHOLD = 0.4
 
 
 def check_no_draft(given: Mapping[str, Any]) -> None:

@@ -301,7 +301,7 @@ class ParameterTable:
         1, "how many tokens --draft guesses at first (default: 5)", group="speculation"
     )
     assistant_confidence_threshold: float | None = _mass(
-        "end --draft's guess before a token that it finds less probable (default: 0.1)"
+        "end --draft's guess before a token that it finds less probable (default: 0.4)"
     )
     prompt_lookup_num_tokens: int | None = integer(
         1, "guess this many tokens, at first, from where the last words occurred before"

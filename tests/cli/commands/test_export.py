@@ -124,7 +124,7 @@ def test_the_help_names_every_choice() -> None:
 
 
 def test_bundled_models_are_exported_by_name(run: Run, tmp_path: Path) -> None:
-    for name, width in (("demo", 256), ("demo-draft", 64)):
+    for name, width in (("demo", 256), ("demo-draft", 128)):
         status, _, err = run("export", name, tmp_path / name, "--precision", "fp32", "--no-verify")
         assert (status, err) == (0, "")
         assert open_folder(tmp_path / name).config["n_embd"] == width
