@@ -17,8 +17,10 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
-def _kernels_on(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def _kernels_on() -> Iterator[None]:
     """On, though other tests of the same process run with them off; a name, as avx2, stays."""
-    if os.environ.get(VARIABLE) == OFF:
-        monkeypatch.delenv(VARIABLE)
+    with pytest.MonkeyPatch.context() as patch:
+        if os.environ.get(VARIABLE) == OFF:
+            patch.delenv(VARIABLE)
+        yield
