@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import gpt2onnx
-from gpt2onnx.errors import Gpt2OnnxError, InstallationError, StorageError
+from gpt2onnx.errors import Gpt2OnnxError, InstallationError, ParameterError, StorageError
 from gpt2onnx.paths import cache_folder
 from gpt2onnx.runtime.machine import threads
 from gpt2onnx.runtime.machine.processor import Processor, processor
@@ -164,7 +164,7 @@ def _kernels() -> str:
     """Which of gpt2onnx-kernels run here, or why none do."""
     try:
         return f"{installed_kernels().name}: {PACKAGE} {metadata.version(PACKAGE)}"
-    except (InstallationError, metadata.PackageNotFoundError) as error:
+    except (InstallationError, ParameterError, metadata.PackageNotFoundError) as error:
         return f"none: {error}"
 
 

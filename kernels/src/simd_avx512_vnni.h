@@ -64,7 +64,7 @@ inline void transpose16(const T* keys, int64_t stride, float* out, int64_t out_s
 }
 
 constexpr int STEP = 4, UNITS4 = 1, PLANES16 = 2, ROWS = 12, PANELS = 2, FLOAT_ROWS = 12;
-constexpr int64_t AHEAD = 0;  // asking for weights early made reading them slower on Zen 4
+constexpr int64_t AHEAD = 0;  // a prototype lost by asking early on Zen 4
 constexpr int ZERO8 = 128, ZERO4 = 8;
 using Level = int8_t;
 struct Weights { __m512i a; };

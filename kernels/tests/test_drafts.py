@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpt2onnx
-from gpt2onnx.errors import CacheFullError
+from gpt2onnx.errors import CacheFullError, ModelFolderError
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.flat import FlatDecoder
 from gpt2onnx.runtime.decoder.protocol import EVERY, Ids, Read
 from gpt2onnx.runtime.decoding.drafters import DraftModel
 from gpt2onnx.runtime.decoding.sequence import TokenSequence
+from gpt2onnx.runtime.folder.manifest import MANIFEST
+from gpt2onnx.runtime.folder.model_folder import DRAFT_GRAPH, KERNELS_GRAPH
 from gpt2onnx.samplers import GenerationParams
 from tests.checkpoints import make_checkpoint
 
@@ -110,6 +113,20 @@ def test_a_row_without_room_stays_as_it_is(decoders: dict[str, FlatDecoder]) -> 
     assert len(decoder.writer.write(row, IDS[:2], room - 1, 0.0)) == room - 1
     assert row.length == decoder.n_positions
     decoder.free(row)
+
+
+def test_a_graph_that_is_no_loop_is_refused_and_leaves_the_row_as_it_is(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "checkpoint")
+    folder = gpt2onnx.export(checkpoint, tmp_path / "model", precision="int8", verify=False).folder
+    (folder / MANIFEST).unlink()
+    for graph in (KERNELS_GRAPH, "model.onnx"):
+        shutil.copy(folder / graph, folder / DRAFT_GRAPH)
+        decoder = gpt2onnx.load(folder, provider="cpu", graph="kernels").decoder
+        row = decoder.new_row()
+        assert decoder.writer
+        with pytest.raises(ModelFolderError, match="expected length, row, count, least, too"):
+            decoder.writer.write(row, IDS[:2], 3, 0.0)
+        assert row.length == 0
 
 
 @pytest.mark.parametrize("end", [None, 2])

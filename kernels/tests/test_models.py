@@ -213,6 +213,30 @@ def test_a_freed_row_leaves_a_hole_and_the_next_row_takes_it(folders: dict[str, 
     assert decoder.cache.arena is None
 
 
+def test_a_run_that_was_told_only_a_part_leaves_nothing_behind(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = opened(folders["int8 float"]).decoder
+    rows = [decoder.new_row() for _ in range(2)]
+    for row, ids in zip(rows, (IDS[:20], IDS[30:50]), strict=True):
+        reads.prefill(decoder, row, ids)
+    expected = reads.step(decoder, rows[:1], IDS[20:21])
+    decoder.truncate(rows[0], 20)
+    binding = decoder._binding
+    feed = binding.feed
+
+    def fail_at_the_second(name: str, value: Any) -> None:
+        if name == "logits_index":
+            raise MemoryError
+        feed(name, value)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(binding, "feed", fail_at_the_second)
+        with pytest.raises(MemoryError):
+            reads.step(decoder, rows[1:], IDS[21:22])
+    assert reads.step(decoder, rows[:1], IDS[20:21]).tobytes() == expected.tobytes()
+
+
 def test_a_branch_is_read_as_if_it_were_alone(folders: dict[str, Path]) -> None:
     decoder = opened(folders["fp32 float"]).decoder
     row = decoder.new_row()

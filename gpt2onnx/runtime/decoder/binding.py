@@ -6,12 +6,14 @@ https://onnxruntime.ai/docs/api/python/api_summary.html#iobinding
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2onnx.errors import ModelFolderError
 from gpt2onnx.runtime.decoder.arena import Arena, CacheShape
 from gpt2onnx.runtime.ort.session import Session
 
@@ -38,8 +40,9 @@ class Binding:
         if held is not None and held.shape == value.shape and self._session.runs_on.in_host_memory:
             held[...] = value
         else:
-            held = self._held[name] = np.array(value, self._session.inputs[name].dtype)
+            held = np.array(value, self._session.inputs[name].dtype)
             self.raw.bind_cpu_input(name, held)
+            self._held[name] = held
 
     def fill(self, name: str, to: NDArray[Any]) -> None:
         """Have an output written to a contiguous array, unless it already is."""
@@ -83,3 +86,12 @@ def bind_cache(binding: Any, arena: Arena, shape: CacheShape, first: int, count:
         name = f"{tensor // 2}.{('key', 'value')[tensor % 2]}"
         binding.bind_input(f"past_key_values.{name}", *where, address)
         binding.bind_output(f"present.{name}", *where, address)
+
+
+def require_names(what: str, given: Iterable[str], wanted: Iterable[str]) -> None:
+    """Raises ModelFolderError where a graph's inputs or outputs lack some; `what` names them."""
+    if missing := [name for name in wanted if name not in given]:
+        raise ModelFolderError(
+            f"{what} are {', '.join(given)}: expected {', '.join(missing)}, too; "
+            "export the model again"
+        )

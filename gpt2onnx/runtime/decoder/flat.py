@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gpt2onnx.errors import ModelFolderError
 from gpt2onnx.runtime.decoder.arena import CacheShape
-from gpt2onnx.runtime.decoder.binding import ArenaBinding
+from gpt2onnx.runtime.decoder.binding import ArenaBinding, require_names
 from gpt2onnx.runtime.decoder.cached_rows import CachedRows
 from gpt2onnx.runtime.decoder.kv_cache import CacheRow, KVCache
 from gpt2onnx.runtime.decoder.layout import Layout
@@ -95,6 +95,7 @@ class FlatDecoder(CachedRows):
         """One run of all these reads' tokens."""
         if self._layout is None or not self._layout.fits(reads):
             layout = Layout(reads)
+            self._layout = None  # until the graph knows all of it
             self._feed(layout.inputs)
             self._layout = layout
         layout = self._layout
@@ -197,11 +198,7 @@ def _runs(parts: Iterable[tuple[int, Read]]) -> Iterator[list[tuple[int, Read]]]
 
 def _cache_shape(session: Session, n_positions: int) -> CacheShape:
     """The cache that the graph wants, read from its own inputs. Raises ModelFolderError."""
-    if missing := [name for name in INPUTS if name not in session.inputs]:
-        raise ModelFolderError(
-            f"the kernels' graph's inputs are {', '.join(session.inputs)}: expected "
-            f"{', '.join(missing)}, too; export the model again"
-        )
+    require_names("the kernels' graph's inputs", session.inputs, INPUTS)
     keys = [name for name in session.inputs if name.endswith(".key")]
     dtype, shape = session.inputs["past_key_values.0.key"]
     if len(shape) != 4 or not (isinstance(shape[1], int) and isinstance(shape[3], int)):

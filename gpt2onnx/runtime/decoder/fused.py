@@ -7,7 +7,7 @@ cache's size is ever copied. Knows the graph's inputs (export/graph/fused.py lis
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, TypeAlias, cast
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gpt2onnx.errors import ModelFolderError
 from gpt2onnx.runtime.decoder.arena import ArenaFactory, CacheShape, HostArena
-from gpt2onnx.runtime.decoder.binding import Binding
+from gpt2onnx.runtime.decoder.binding import Binding, require_names
 from gpt2onnx.runtime.decoder.cached_rows import CachedRows
 from gpt2onnx.runtime.decoder.cuda_arena import CudaArenas
 from gpt2onnx.runtime.decoder.cuda_graphs import StepGraphs
@@ -236,11 +236,13 @@ def arena_of(session: Session) -> ArenaFactory:
 
 def cache_shape(session: Session, n_positions: int) -> CacheShape:
     """The cache that a fused graph wants, read from its own inputs. Raises ModelFolderError."""
-    _require_names("inputs", session.inputs, INPUTS)
+    require_names("the graph's inputs", session.inputs, INPUTS)
     layers = sum(PAST in name for name in session.inputs) // 2
     names = [f"{n}.{kind}" for n in range(layers) for kind in ("key", "value")]
-    _require_names("inputs", session.inputs, [f"{PAST}{name}" for name in names])
-    _require_names("outputs", session.outputs, ["logits", *(f"present.{name}" for name in names)])
+    require_names("the graph's inputs", session.inputs, [f"{PAST}{name}" for name in names])
+    require_names(
+        "the graph's outputs", session.outputs, ["logits", *(f"present.{name}" for name in names)]
+    )
     dtype, shape = session.inputs[f"{PAST}0.key"]
     heads, head_dim = (_size(session.inputs, f"{PAST}0.key", 4, axis) for axis in (1, 3))
     for name in names:
@@ -253,14 +255,6 @@ def cache_shape(session: Session, n_positions: int) -> CacheShape:
         if name in session.outputs:
             _size(session.outputs, name, 2, 1)
     return CacheShape(layers, heads, head_dim, n_positions, dtype)
-
-
-def _require_names(what: str, given: Iterable[str], wanted: Iterable[str]) -> None:
-    if missing := [name for name in wanted if name not in given]:
-        raise ModelFolderError(
-            f"the graph's {what} are {', '.join(given)}: expected {', '.join(missing)}, too; "
-            "export the model again"
-        )
 
 
 def _size(specs: Mapping[str, TensorSpec], name: str, rank: int, axis: int) -> int:

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.runtime.decoder.binding import ArenaBinding
+from gpt2onnx.runtime.decoder.binding import ArenaBinding, require_names
 from gpt2onnx.runtime.decoder.kv_cache import CacheRow, KVCache
 from gpt2onnx.runtime.decoder.protocol import Ids
 from gpt2onnx.runtime.machine.turns import Turns, in_turn
 from gpt2onnx.runtime.ort.session import Session
 
+INPUTS = ("input_ids", "length", "row", "count", "least")
 OUTPUTS = ("ids", "logprobs")
 
 
@@ -62,7 +63,10 @@ class LoopWriter:
 
     @cached_property
     def _session(self) -> Session:
-        return self._open_graph()
+        session = self._open_graph()
+        require_names("the draft graph's inputs", session.inputs, INPUTS)
+        require_names("the draft graph's outputs", session.outputs, OUTPUTS)
+        return session
 
     @cached_property
     def _binding(self) -> ArenaBinding:

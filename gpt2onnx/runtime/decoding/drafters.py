@@ -135,6 +135,7 @@ class DraftModel(Generic[AnyRow]):
         keep = min(_common_start(draft.held, history), len(history) - 1)
         if keep < draft.row.length:
             self._decoder.truncate(draft.row, keep)
+        draft.held = history[:keep]  # what comes may fail, and leave the row with no more
         return history[keep:]
 
     def _read(

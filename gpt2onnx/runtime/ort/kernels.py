@@ -52,7 +52,11 @@ class Choice(NamedTuple):
 
 
 def installed_kernels() -> Kernels:
-    """The kernels of this machine. Raises InstallationError, with the reason there are none."""
+    """The kernels of this machine.
+
+    Raises InstallationError, with the reason there are none; ParameterError where the environment
+    names some that don't run here.
+    """
     if os.environ.get(VARIABLE) == OFF:
         raise InstallationError(f"{PACKAGE} is switched off by {VARIABLE}={OFF}", name=PACKAGE)
     try:
@@ -73,7 +77,10 @@ def installed_kernels() -> Kernels:
         raise InstallationError(f"{PACKAGE} can't be used: {error}", name=PACKAGE) from error
     if names[0] == SLOW:
         raise InstallationError(f"{PACKAGE} has nothing for this processor", name=PACKAGE)
-    return Kernels(library, os.environ.get(VARIABLE) or names[0])
+    if (name := os.environ.get(VARIABLE) or names[0]) not in names:
+        expected = f": expected {', '.join(names)}, which run here, or {OFF}"
+        raise ParameterError(Given(VARIABLE, name), expected)
+    return Kernels(library, name)
 
 
 def chosen_kernels(folder: ModelFolder, graph: str, provider: str) -> Choice:
@@ -82,8 +89,9 @@ def chosen_kernels(folder: ModelFolder, graph: str, provider: str) -> Choice:
     "auto" takes the kernels on the CPU, where the folder has their graph, they can run, and both
     are of one version.
 
-    Raises ParameterError; ModelFolderError or InstallationError where they were asked for and
-    something is missing; CorruptModelError for a graph of theirs that is damaged, "auto" or not.
+    Raises ParameterError, as installed_kernels does, too; ModelFolderError or InstallationError
+    where they were asked for and something is missing; CorruptModelError for a graph of theirs that
+    is damaged, "auto" or not.
     """
     one_of("graph", graph, GRAPHS)
     there, runs = (folder.path / KERNELS_GRAPH).is_file(), first_preferred(provider).runs_kernels
@@ -134,7 +142,7 @@ def _other_version(graph: Path) -> str:
 
 
 def usable_kernels() -> Kernels | None:
-    """The kernels of this machine, if it has any."""
+    """The kernels of this machine, if it has any. Raises ParameterError as installed_kernels."""
     try:
         return installed_kernels()
     except InstallationError:  # optional: doctor tells what is missing

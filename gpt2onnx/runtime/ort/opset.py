@@ -15,6 +15,7 @@ from gpt2onnx.files import read_bytes, unusable
 OPSET_IMPORT = 8  # of ModelProto, several
 DOMAIN, VERSION = 1, 2  # of OperatorSetIdProto
 NUMBER, BYTES = 0, 2  # wire types: a ModelProto has no others
+LONGEST = 10  # bytes of a number: it has 64 bits
 
 
 def opset_version(model: Path, domain: str) -> int | None:
@@ -28,7 +29,10 @@ def opset_version(model: Path, domain: str) -> int | None:
         for number, value in _fields(content):
             if number == OPSET_IMPORT and isinstance(value, memoryview):
                 opset = dict(_fields(value))
-                versions[bytes(opset.get(DOMAIN, b""))] = opset.get(VERSION, 0)
+                name = opset.get(DOMAIN, b"")
+                if isinstance(name, int):
+                    raise TypeError("a domain is a number")
+                versions[bytes(name)] = opset.get(VERSION, 0)
     except (IndexError, TypeError, ValueError) as error:
         raise unusable(
             CorruptModelError, model, "expected an ONNX model; fetch or export it again"
@@ -55,11 +59,11 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
     """A number, seven bits a byte, the lowest first; and the place behind it."""
-    value = shift = 0
-    while True:
+    value = 0
+    for shift in range(0, 7 * LONGEST, 7):
         byte = message[place]
         place += 1
         value |= (byte & 127) << shift
         if byte < 128:
             return value, place
-        shift += 7
+    raise ValueError(f"a number has more than {LONGEST} bytes")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from gpt2onnx.errors import OutOfMemoryError
 from gpt2onnx.runtime.decoding.drafters import DraftModel, PromptLookup, followed_by
 from gpt2onnx.runtime.decoding.sequence import TokenSequence
 from gpt2onnx.samplers import GenerationParams
@@ -87,6 +88,26 @@ def test_a_draft_models_row_is_kept_in_step() -> None:
     model.release(s)
     model.release(s)
     assert decoder.rows == []
+
+
+def test_a_read_that_failed_leaves_no_tokens_that_the_row_lacks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoder = FakeDecoder(by_history(VOCAB))
+    model, s = DraftModel(decoder), sequence([3, 4])
+    first = model.draft(s, 3).tolist()
+    extend(s, first[:1])
+
+    def fail(reads: object) -> None:
+        raise OutOfMemoryError("cpu is out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decoder, "read", fail)
+        with pytest.raises(OutOfMemoryError):
+            model.draft(s, 3)
+    extend(s, first[1:2])
+    expected = DraftModel(FakeDecoder(by_history(VOCAB))).draft(s, 3)
+    assert model.draft(s, 3).tolist() == expected.tolist()
 
 
 def test_a_draft_ends_at_an_end_token() -> None:

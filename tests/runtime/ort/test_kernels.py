@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gpt2onnx import doctor
 from gpt2onnx.errors import (
     CorruptModelError,
     InstallationError,
@@ -54,6 +55,17 @@ def package(
 def test_the_best_kernels_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     package(monkeypatch, "avx2", "scalar")
     assert installed_kernels() == Kernels(LIBRARY, "avx2")
+
+
+def test_kernels_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    package(monkeypatch, "avx-vnni", "avx2", "scalar")
+    monkeypatch.setenv(VARIABLE, "avx2")
+    assert installed_kernels().name == "avx2"
+    monkeypatch.setenv(VARIABLE, "amx")
+    with raises(ParameterError, parameters={VARIABLE: "amx"}) as caught:
+        installed_kernels()
+    assert "expected avx-vnni, avx2, scalar, which run here, or off" in str(caught.value)
+    assert doctor._kernels().startswith("none: GPT2ONNX_KERNELS='amx'")
 
 
 def test_why_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,15 @@ def test_anything_else_is_an_error_of_ours_or_asks_for_nothing(
 
 
 @pytest.mark.parametrize(
-    "content", [b"version https://git-lfs.github.com/spec/v1\n", b"\x42\x7f", b"\x08\xff"]
+    "content",
+    [
+        b"version https://git-lfs.github.com/spec/v1\n",
+        b"\x42\x7f",
+        b"\x08\xff",
+        b"\xff" * (1 << 20),  # a number without an end
+        b"\x42\x0b\x08" + b"\xff" * 9 + b"\x01",  # a domain that is a number, and a large one
+    ],
+    ids=["pointer", "short", "cut", "endless", "number"],
 )
 def test_no_model(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "model.onnx"
