@@ -294,5 +294,5 @@ def test_where_all_of_a_long_row_is_forbidden() -> None:
     given = {"do_sample": True, "top_k": 0, "top_p": 0.9, "suppress_tokens": list(range(5000))}
     logits = flat(0)
     for top in (None, with_sums(logits, 1.0)):
-        with pytest.raises(ParameterError, match="the constraints leave no token"):
+        with pytest.raises(ParameterError):
             sampler(**given).sample(HISTORY, logits, top)
