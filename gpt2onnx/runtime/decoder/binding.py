@@ -70,22 +70,21 @@ class ArenaBinding(Binding):
         """Bind the cache to an arena, unless it already is."""
         if self._arena == ref(arena):
             return
-        shape = self._shape
-        size = [arena.rows, shape.heads, arena.capacity, shape.head_dim]
-        for tensor, address in enumerate(arena.addresses(0)):
-            name = f"past_key_values.{tensor // 2}.{('key', 'value')[tensor % 2]}"
-            self.raw.bind_input(name, "cpu", 0, shape.dtype.type, size, address)
+        bind_cache(self.raw, arena, self._shape, 0, arena.rows, present=False)
         self._arena = ref(arena)
 
 
-def bind_cache(binding: Any, arena: Arena, shape: CacheShape, first: int, count: int) -> None:
-    """Bind past and present of an onnxruntime.IOBinding to `count` rows from `first` on."""
+def bind_cache(
+    binding: Any, arena: Arena, shape: CacheShape, first: int, count: int, present: bool = True
+) -> None:
+    """Bind past and, where the graph has it, present of an IOBinding to `count` rows."""
     size = [count, shape.heads, arena.capacity, shape.head_dim]
     where = (*arena.device, shape.dtype.type, size)
     for tensor, address in enumerate(arena.addresses(first)):
         name = f"{tensor // 2}.{('key', 'value')[tensor % 2]}"
         binding.bind_input(f"past_key_values.{name}", *where, address)
-        binding.bind_output(f"present.{name}", *where, address)
+        if present:
+            binding.bind_output(f"present.{name}", *where, address)
 
 
 def require_names(what: str, given: Iterable[str], wanted: Iterable[str]) -> None:
