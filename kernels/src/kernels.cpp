@@ -252,20 +252,31 @@ void product(const Rounded& x, int64_t row, int rows, const Packed& w, int64_t p
   }
 }
 
+// Rows are cut into tiles.
+struct Tile { int row, number, of; };
+
 // COUNT rows times PANELS_ times 16 columns from `column` on.
 template <int COUNT, int PANELS_, class T, bool WHOLE>
-void float_tile(const FloatTile& t, int row, int column) {
+void float_tile(const FloatTile& t, const Tile& tile, int column) {
   const int left = WHOLE ? LANES : t.columns - column;
-  const float* x = t.x + row * t.x_stride;
-  float* out = t.out + row * t.out_stride + column;
+  const float* x = t.x + tile.row * t.x_stride;
+  float* out = t.out + tile.row * t.out_stride + column;
   F16 sums[COUNT][PANELS_];
   UNROLL for (int r = 0; r < COUNT; ++r)
     UNROLL for (int p = 0; p < PANELS_; ++p)
       sums[r][p] = t.onward ? load_some(out + r * t.out_stride + p * LANES, left) : set1(0.0f);
   auto* w = static_cast<const T*>(t.w) + column;
+  // One row alone is read at the memory's speed, of few the first tile asks for what comes. Where
+  // tiles share that, memory is read for as long as products are made.
+  const bool shared = t.followed && tile.of > 1, asks = COUNT > 1 && AHEAD;
+  const int64_t ahead = shared ? t.inputs * t.w_stride * int64_t(sizeof(T)) : AHEAD;
+  const int64_t every = shared ? tile.of : 1;
+  int64_t next = asks && (shared || tile.number == 0) ? tile.number : -1;
   for (int64_t k = 0; k < t.inputs; ++k, w += t.w_stride) {
-    if (COUNT > 1 && AHEAD && row == 0)  // one row alone is read at the memory's speed
-      ask_for(reinterpret_cast<const char*>(w) + AHEAD, PANELS_ * LANES * int64_t(sizeof(T)));
+    if (asks && k == next) {
+      __builtin_prefetch(reinterpret_cast<const char*>(w) + ahead, 0, 2);
+      next += every;
+    }
     F16 some[PANELS_];
     UNROLL for (int p = 0; p < PANELS_; ++p)
       some[p] = WHOLE ? load(w + p * LANES) : load_some(w + p * LANES, left);
@@ -278,24 +289,30 @@ void float_tile(const FloatTile& t, int row, int column) {
       store_some(out + r * t.out_stride + p * LANES, left, sums[r][p]);
 }
 
+// `rows` of them in one tile.
 template <class T, int COUNT = FLOAT_ROWS>
-void float_rows(const FloatTile& t, int row, int column) {
-  if (t.rows - row >= COUNT)
-    return t.columns - column >= LANES ? float_tile<COUNT, 1, T, true>(t, row, column)
-                                       : float_tile<COUNT, 1, T, false>(t, row, column);
-  if constexpr (COUNT > 1) float_rows<T, COUNT - 1>(t, row, column);
+void float_rows(const FloatTile& t, const Tile& tile, int rows, int column) {
+  if (rows == COUNT)
+    return t.columns - column >= LANES ? float_tile<COUNT, 1, T, true>(t, tile, column)
+                                       : float_tile<COUNT, 1, T, false>(t, tile, column);
+  if constexpr (COUNT > 1) float_rows<T, COUNT - 1>(t, tile, rows, column);
 }
 
-// One row alone takes four panels at once, as each addition waits for the one before.
+// Few sums wait for themselves, so tiles have rows evenly, and one row alone takes four panels.
 template <class T>
 void float_columns(const FloatTile& t) {
+  const int tiles = (t.rows + FLOAT_ROWS - 1) / FLOAT_ROWS;
   for (int column = 0; column < t.columns;) {
     if (t.rows == 1 && t.columns - column >= 4 * LANES) {
-      float_tile<1, 4, T, true>(t, 0, column);
+      float_tile<1, 4, T, true>(t, {0, 0, 1}, column);
       column += 4 * LANES;
       continue;
     }
-    for (int row = 0; row < t.rows; row += FLOAT_ROWS) float_rows<T>(t, row, column);
+    for (Tile tile{0, 0, tiles}; tile.number < tiles; ++tile.number) {
+      const int left = tiles - tile.number, rows = (t.rows - tile.row + left - 1) / left;
+      float_rows<T>(t, tile, rows, column);
+      tile.row += rows;
+    }
     column += LANES;
   }
 }

@@ -68,6 +68,7 @@ struct FloatTile {
   float* out;          // [rows, out_stride]
   int64_t out_stride;
   bool onward;         // the sums go on from what `out` holds
+  bool followed = false;  // behind w lies what the next product reads
 };
 
 // What comes behind a product, for rows of 16 outputs.

@@ -316,7 +316,7 @@ void Linear::multiply(const Run& run, const Task& task, const float* x) const {
     for (int64_t k = 0; k < in_; k += inputs)
       kernels_.float_product({x + row * in_ + k, in_, int(row_end - row),
                               weights_.floats() + (panel * in_ + k) * LANES, LANES, LANES,
-                              Store::float32, std::min(inputs, in_ - k), sums, LANES, k > 0});
+                              Store::float32, std::min(inputs, in_ - k), sums, LANES, k > 0, true});
     finish(task, row, int(row_end - row), panel, sums, LANES);
   });
 }

@@ -20,7 +20,8 @@ from gpt2onnx.compare.record.answers import Ran
 from gpt2onnx.demo import CHECKPOINT
 from gpt2onnx.errors import CacheFullError, ModelFolderError, ParameterError, VerificationError
 from gpt2onnx.export.verification import verify
-from gpt2onnx.runtime.decoder import reads
+from gpt2onnx.runtime.decoder import bound_layout, reads
+from gpt2onnx.runtime.decoder.binding import Binding
 from gpt2onnx.runtime.decoder.flat import FlatDecoder
 from gpt2onnx.runtime.decoder.fused import FusedDecoder
 from gpt2onnx.runtime.decoder.protocol import EVERY, Read
@@ -222,19 +223,34 @@ def test_a_run_that_was_told_only_a_part_leaves_nothing_behind(
         reads.prefill(decoder, row, ids)
     expected = reads.step(decoder, rows[:1], IDS[20:21])
     decoder.truncate(rows[0], 20)
-    binding = decoder._binding
-    feed = binding.feed
+    feed = Binding.feed
 
-    def fail_at_the_second(name: str, value: Any) -> None:
+    def fail_at_the_second(self: Binding, name: str, value: Any) -> None:
         if name == "logits_index":
             raise MemoryError
-        feed(name, value)
+        feed(self, name, value)
 
     with monkeypatch.context() as patched:
-        patched.setattr(binding, "feed", fail_at_the_second)
+        patched.setattr(Binding, "feed", fail_at_the_second)
         with pytest.raises(MemoryError):
-            reads.step(decoder, rows[1:], IDS[21:22])
+            reads.step(decoder, rows[1:], IDS[50:51])
     assert reads.step(decoder, rows[:1], IDS[20:21]).tobytes() == expected.tobytes()
+    behind = reads.step(decoder, rows[1:], IDS[50:51])
+    whole = reads.extend(decoder, decoder.new_row(), IDS[30:51])
+    assert behind[-1].tobytes() == whole[-1].tobytes()
+
+
+def test_pieces_of_any_lengths_in_turn_give_what_the_whole_gives(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bound_layout, "KEPT", 3)  # fewer than there are lengths
+    decoder = opened(folders["fp32 float"]).decoder
+    whole = reads.extend(decoder, decoder.new_row(), IDS[:60])
+    row, found = decoder.new_row(), []
+    while row.length < 60:
+        count = min((3, 1, 4, 1, 5, 9, 2, 6)[len(found) % 8], 60 - row.length)
+        found.append(reads.extend(decoder, row, IDS[row.length : row.length + count]))
+    assert np.concatenate(found).tobytes() == whole.tobytes()
 
 
 def test_a_branch_is_read_as_if_it_were_alone(folders: dict[str, Path]) -> None:

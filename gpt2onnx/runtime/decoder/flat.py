@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from gpt2onnx.errors import ModelFolderError
 from gpt2onnx.runtime.decoder.arena import CacheShape
-from gpt2onnx.runtime.decoder.binding import ArenaBinding, require_names
+from gpt2onnx.runtime.decoder.binding import require_names
+from gpt2onnx.runtime.decoder.bound_layout import TOP, BoundLayout, BoundLayouts
 from gpt2onnx.runtime.decoder.cached_rows import CachedRows
 from gpt2onnx.runtime.decoder.kv_cache import CacheRow, KVCache
-from gpt2onnx.runtime.decoder.layout import Layout
 from gpt2onnx.runtime.decoder.protocol import (
     NO_LOGITS,
     Ids,
@@ -44,7 +44,6 @@ Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 CHUNK = 256
 # So many logits are copied in less time than binding new memory takes.
 COPIED = 1 << 16
-TOP = ("top_ids", "top_logits", "top_logprobs", "top_sums")  # TopLogits's fields
 NOTHING_HIDDEN = np.zeros((0, 0), np.bool_)
 
 
@@ -71,11 +70,7 @@ class FlatDecoder(CachedRows):
         hidden = session.outputs.get("hidden_states")
         self.hidden_size = int(hidden.shape[-1]) if hidden else 0
         self.top = int(session.outputs["top_ids"].shape[-1])
-        self._binding = ArenaBinding(session, self.cache.shape)
-        self._layout: Layout | None = None  # the last run's, which the graph knows
-        # Memory for logits that nobody keeps.
-        self._reused: Logits = np.empty((0, self.vocab_size), np.float32)
-        self._top: dict[str, NDArray[Any]] = {}
+        self._layouts = BoundLayouts(session, self.cache.shape)
 
     def gather(self, rows: Sequence[CacheRow]) -> None:
         """Does nothing: a run takes any rows."""
@@ -93,75 +88,51 @@ class FlatDecoder(CachedRows):
 
     def _run(self, reads: Sequence[Read]) -> list[Result]:
         """One run of all these reads' tokens."""
-        if self._layout is None or not self._layout.fits(reads):
-            layout = Layout(reads)
-            self._layout = None  # until the graph knows all of it
-            self._feed(layout.inputs)
-            self._layout = layout
-        layout = self._layout
-        slots = positions = layout.slots(reads)
+        bound = self._layouts.of(reads)
+        slots = positions = bound.layout.slots(reads)
         attention_mask = NOTHING_HIDDEN
         if reads[0].attention_mask is not None:  # it is alone
             attention_mask = reads[0].attention_mask
             positions = reads[0].row.length + attention_mask.sum(axis=1) - 1
-        self._feed(
-            {
-                "input_ids": _end_to_end([each.ids for each in reads]),
-                "position_ids": positions,
-                "slots": slots,
-                "attention_mask": attention_mask,
-            }
-        )
-        outputs = self._outputs(self._logits(reads, layout.wanted), layout.choices)
+        for name, value in (
+            ("input_ids", _end_to_end([each.ids for each in reads])),
+            ("position_ids", positions),
+            ("slots", slots),
+            ("attention_mask", attention_mask),
+        ):
+            bound.binding.feed(name, value)
+        outputs = self._outputs(bound, self._logits(reads, bound))
         for each in reads:
             each.row.length += len(each.ids)
-        return list(self._results(reads, layout.spans, outputs))
+        return list(self._results(reads, bound, outputs))
 
-    def _feed(self, feeds: Arrays) -> None:
-        for name, value in feeds.items():
-            self._binding.feed(name, value)
-
-    def _logits(self, reads: Sequence[Read], count: int) -> Logits:  # -> [count, vocab]
+    def _logits(self, reads: Sequence[Read], bound: BoundLayout) -> Logits:  # -> [wanted, vocab]
         """Where logits go: memory that stays bound, or new memory where much of it may be kept."""
-        many = count * self.vocab_size > COPIED
-        if many and any(each.needs >= self.top for each in reads):
-            return np.empty((count, self.vocab_size), np.float32)
-        if len(self._reused) != count:
-            self._reused = np.empty((count, self.vocab_size), np.float32)
-        return self._reused
+        count = bound.layout.wanted
+        if count * self.vocab_size > COPIED and any(each.needs >= self.top for each in reads):
+            return self._layouts.memory.new("logits", count)
+        return bound.logits
 
-    def _outputs(self, logits: Logits, choices: int) -> Arrays:
+    def _outputs(self, bound: BoundLayout, logits: Logits) -> Arrays:
         """Run the graph on what it was fed: its outputs, [wanted, width] or [choices, width]."""
-        binding, arena = self._binding, self.cache.arena
+        binding, arena = bound.binding, self.cache.arena
         assert arena is not None  # a row was made before
         binding.bind(arena)
-        outputs = {"logits": logits, **self._top_outputs(choices)}
+        outputs = {"logits": logits}
         if self.hidden_size:
-            outputs["hidden_states"] = self._output("hidden_states", len(logits))
+            outputs["hidden_states"] = self._layouts.memory.new("hidden_states", len(logits))
         for name, output in outputs.items():
             binding.fill(name, output)
         self.session.run(binding.raw)
-        if choices:  # others' memory stays bound, too
-            outputs.update({name: outputs[name].copy() for name in TOP})
-        return outputs
-
-    def _top_outputs(self, count: int) -> dict[str, NDArray[Any]]:
-        """Memory that stays bound for as long as runs choose behind as many tokens."""
-        if not self._top or len(self._top[TOP[0]]) != count:
-            self._top = {name: self._output(name, count) for name in TOP}
-        return self._top
-
-    def _output(self, name: str, count: int) -> NDArray[Any]:
-        dtype, shape = self.session.outputs[name]
-        return np.empty((count, int(shape[-1])), dtype)
+        return {**outputs, **{name: top.copy() for name, top in bound.top.items()}}
 
     def _results(
-        self, reads: Sequence[Read], spans: Sequence[slice], outputs: Arrays
+        self, reads: Sequence[Read], bound: BoundLayout, outputs: Arrays
     ) -> Iterator[Result]:
         """What came of each read, which has a span of the logits."""
         top = map(TopLogits, *(outputs[name] for name in TOP))
-        is_reused = outputs["logits"] is self._reused
-        for each, span in zip(reads, spans, strict=True):
+        is_reused = outputs["logits"] is bound.logits
+        for each, span in zip(reads, bound.layout.spans, strict=True):
             logits = outputs["logits"][span]
             largest = [] if each.temperature is None else list(islice(top, len(logits)))
             if each.hidden:  # a copy: a view would hold on to the logits of all n

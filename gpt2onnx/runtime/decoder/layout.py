@@ -1,18 +1,20 @@
 """Where the tokens of some reads stand in a run, and which of them are asked for what.
 
-Steps of the same rows have one layout, so it is made, and told to the graph, once for all of them.
+Steps of the same rows have one layout, and so have drafts of one length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.runtime.decoder.protocol import EVERY, Ids, Read
+
+Kind: TypeAlias = tuple[object, ...]
 
 
 class Layout:
@@ -23,7 +25,6 @@ class Layout:
     """
 
     def __init__(self, reads: Sequence[Read]) -> None:
-        self._alike = [_kind(each) for each in reads]
         self._counts = [len(each.ids) for each in reads]
         self._offsets = np.concatenate([np.arange(count) for count in self._counts])
         starts = accumulate(self._counts, initial=0)
@@ -42,10 +43,6 @@ class Layout:
             len(self.inputs[name]) for name in ("logits_index", "top_index")
         )
 
-    def fits(self, reads: Sequence[Read]) -> bool:
-        """Whether other reads have this layout, too."""
-        return self._alike == [_kind(each) for each in reads]
-
     def slots(self, reads: Sequence[Read]) -> Ids:  # -> [tokens]
         """Each token's place in its row, behind those that the row holds."""
         lengths = [each.row.length for each in reads]
@@ -56,10 +53,15 @@ class Layout:
         return np.repeat(of_reads, self._counts)
 
 
-def _kind(read: Read) -> tuple[object, ...]:
-    """All of a read that its layout depends on."""
-    wanted = read.wanted if isinstance(read.wanted, slice) else read.wanted.tobytes()
-    return read.row.index, len(read.ids), wanted, read.hidden, read.temperature
+def kind_of(reads: Sequence[Read]) -> Kind:
+    """All of some reads that their layout depends on: those of one kind share it."""
+    return tuple(map(_kind, reads))
+
+
+def _kind(read: Read) -> Kind:
+    wanted, count = read.wanted, len(read.ids)
+    places = wanted.indices(count) if isinstance(wanted, slice) else wanted.tobytes()
+    return read.row.index, count, places, read.hidden, read.temperature
 
 
 def _choices(reads: Sequence[Read], spans: Sequence[slice]) -> dict[str, NDArray[Any]]:

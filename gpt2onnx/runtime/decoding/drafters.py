@@ -122,6 +122,8 @@ class DraftModel(Generic[AnyRow]):
         if sibling := next(siblings, None):
             row, held = self._decoder.fork(sibling.row), sibling.held
         else:
+            longest = len(sequence.prompt) + sequence.params.max_new_tokens
+            self._decoder.reserve(1, min(longest, self._decoder.n_positions))
             row, held = self._decoder.new_row(), NOTHING
         draft = self._drafts[sequence.index] = _Draft(sequence.prompt, row, held)
         return draft
