@@ -77,7 +77,7 @@ void Attention::run(const Run& run) const {
          std::to_string(3 * width) + "]");
   const int64_t tokens = qkv.shape[0];
   for (const Tensor* each : {&rows, &slots})
-    if (each->shape != std::vector<int64_t>{tokens})
+    if (each->shape != Shape{tokens})
       fail("rows and slots have the shapes " + text_of(rows.shape) + " and " +
            text_of(slots.shape) + ", expected [" + std::to_string(tokens) + "] of both");
   std::vector<bool> met(size_t(std::max<int64_t>(keys.shape[0], 0)));
@@ -95,12 +95,12 @@ void Attention::run(const Run& run) const {
   }
   const bool* seen = nullptr;
   if (attention_mask && attention_mask->size() != 0) {
-    if (attention_mask->shape != std::vector<int64_t>{tokens, tokens})
+    if (attention_mask->shape != Shape{tokens, tokens})
       fail("attention_mask has the shape " + text_of(attention_mask->shape) + ", expected [" +
            std::to_string(tokens) + ", " + std::to_string(tokens) + "] or nothing");
     seen = attention_mask->as<bool>();
   }
-  if (steps && steps->shape != std::vector<int64_t>{width})
+  if (steps && steps->shape != Shape{width})
     fail("value_steps has the shape " + text_of(steps->shape) + ", expected [" +
          std::to_string(width) + "]");
   Task task{qkv.as<float>(), rows.as<int64_t>(), slots.as<int64_t>(),

@@ -6,7 +6,7 @@ namespace {
 constexpr float ZERO = 128;  // the level of nothing
 
 void check_ids(const char* name, const Tensor& ids, int64_t tokens, int64_t limit) {
-  if (ids.shape != std::vector<int64_t>{tokens})
+  if (ids.shape != Shape{tokens})
     fail(std::string(name) + " has the shape " + text_of(ids.shape) + ", expected [" +
          std::to_string(tokens) + "]");
   for (int64_t i = 0; i < tokens; ++i)
@@ -30,7 +30,7 @@ void Embed::run(const Run& run) const {
            std::to_string(width) + "]");
   } else if (table.type == Element::uint8) {
     bool whole = table.shape.size() == 3 && scales &&
-                 scales->shape == std::vector<int64_t>{table.shape[0], table.shape[1]};
+                 scales->shape == Shape{table.shape[0], table.shape[1]};
     if (!whole || table.shape[1] * table.shape[2] < width)
       fail("table has the shape " + text_of(table.shape) + ", expected [vocab, blocks, size] of " +
            std::to_string(width) + " with scales [vocab, blocks]");

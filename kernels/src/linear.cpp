@@ -35,7 +35,7 @@ Activation activation_named(const std::string& name) {
   fail("unknown activation " + name);
 }
 
-void expect(const char* name, const Tensor& tensor, const std::vector<int64_t>& shape) {
+void expect(const char* name, const Tensor& tensor, const Shape& shape) {
   if (tensor.shape != shape)
     fail(std::string(name) + " has the shape " + text_of(tensor.shape) + ", expected " +
          text_of(shape));
@@ -67,7 +67,10 @@ Linear::Linear(const Node& node)
       activation_bits_(node.integer("activation_bits", 0)),
       activation_block_(node.integer("activation_block", 0)),
       epsilon_(node.number("epsilon", 1e-5f)),
-      activation_(activation_named(node.word("activation", "linear"))) {
+      activation_(activation_named(node.word("activation", "linear"))),
+      bias_(node, 3),
+      gain_(node, 4),
+      shift_(node, 5) {
   auto weight = node.constant(1), scales = node.constant(2);
   if (!weight) fail("the weight has to be a constant");
   if (weight->type == Element::float32) {
@@ -184,7 +187,7 @@ void Linear::run(const Run& run) const {
   bool fits = blocks_ ? task.in > in_ - block_size_ && task.in <= in_ : task.in == in_;
   if (!fits)
     fail("x has the shape " + text_of(shape) + ", the weight " + std::to_string(in_) + " inputs");
-  auto bias = run.input(3), gain = run.input(4), shift = run.input(5), residual = run.input(6),
+  auto bias = bias_.of(run), gain = gain_.of(run), shift = shift_.of(run), residual = run.input(6),
        selection = run.input(7);
   if (bias) expect("bias", *bias, {out_}), task.bias = bias->as<float>();
   if (!gain != !shift) fail("norm_gain and norm_bias go together");

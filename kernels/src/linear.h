@@ -63,6 +63,7 @@ class Linear {
   int64_t bits_, block_size_, activation_bits_, activation_block_;
   float epsilon_;
   Activation activation_;
+  Input bias_, gain_, shift_;
   bool by_column_ = false;
   PackedWeights weights_;
 };

@@ -77,6 +77,8 @@ Tensor tensor(const abi::Value* value) {
   check(api.get_element_type(info, &result.type));
   size_t count = 0;
   check(api.get_dimensions_count(info, &count));
+  if (count > Shape::MOST) fail("a tensor has " + std::to_string(count) + " dimensions, expected " +
+                                std::to_string(Shape::MOST) + " at most");
   result.shape.resize(count);
   check(api.get_dimensions(info, result.shape.data(), count));
   check(api.get_tensor_data(const_cast<abi::Value*>(value), &result.data));
@@ -87,7 +89,7 @@ Tensor tensor(const abi::Value* value) {
 
 void fail(const std::string& message) { throw Failure(message); }
 
-std::string text_of(const std::vector<int64_t>& shape) {
+std::string text_of(const Shape& shape) {
   std::string text = "[";
   for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
   return text + "]";
@@ -156,7 +158,7 @@ Tensor Run::required(size_t index, const char* name) const {
   return *found;
 }
 
-void* Run::memory(size_t index, const std::vector<int64_t>& shape) const {
+void* Run::memory(size_t index, const Shape& shape) const {
   abi::Value* value = nullptr;
   check(api.get_output(context_, index, shape.data(), shape.size(), &value));
   if (value == nullptr) return nullptr;

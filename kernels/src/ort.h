@@ -2,7 +2,9 @@
 // there, and no exception crosses the border.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -22,7 +24,34 @@ struct Failure : std::runtime_error {
 };
 
 [[noreturn]] void fail(const std::string& message);
-std::string text_of(const std::vector<int64_t>& shape);  // as in [2, 3]
+
+// A tensor's lengths, few enough to be held without memory of their own.
+class Shape {
+ public:
+  static constexpr size_t MOST = 8;
+  Shape() = default;
+  Shape(std::initializer_list<int64_t> lengths) {
+    for (int64_t length : lengths) lengths_[count_++] = length;
+  }
+
+  void resize(size_t count) { count_ = count; }
+  size_t size() const { return count_; }
+  int64_t* data() { return lengths_; }
+  const int64_t* data() const { return lengths_; }
+  const int64_t* begin() const { return lengths_; }
+  const int64_t* end() const { return lengths_ + count_; }
+  int64_t operator[](size_t at) const { return lengths_[at]; }
+  bool operator==(const Shape& other) const {
+    return std::equal(begin(), end(), other.begin(), other.end());
+  }
+  bool operator!=(const Shape& other) const { return !(*this == other); }
+
+ private:
+  int64_t lengths_[MOST] = {};
+  size_t count_ = 0;
+};
+
+std::string text_of(const Shape& shape);  // as in [2, 3]
 
 // ONNX Runtime's functions, set when the library is registered.
 const abi::Api& ort();
@@ -30,7 +59,7 @@ const abi::Api& ort();
 // A tensor's memory, type and shape. Valid as long as ONNX Runtime holds the value.
 struct Tensor {
   Element type;
-  std::vector<int64_t> shape;
+  Shape shape;
   void* data;
 
   int64_t size() const;
@@ -73,7 +102,7 @@ class Run {
   Tensor required(size_t index, const char* name) const;
   // Null where the node has no such optional output.
   template <class T = float>
-  T* output(size_t index, const std::vector<int64_t>& shape) const {
+  T* output(size_t index, const Shape& shape) const {
     return static_cast<T*>(memory(index, shape));
   }
 
@@ -99,9 +128,23 @@ class Run {
   }
 
  private:
-  void* memory(size_t output, const std::vector<int64_t>& shape) const;
+  void* memory(size_t output, const Shape& shape) const;
   void start(void (*call)(void*, size_t), size_t count, void* data) const;
   abi::KernelContext* context_;
+};
+
+// An input that a graph mostly has as a constant, which is looked up once.
+class Input {
+ public:
+  Input(const Node& node, size_t index) : index_(index), constant_(node.constant(index)) {}
+  // None where an optional one is absent.
+  std::optional<Tensor> of(const Run& run) const {
+    return constant_ ? constant_ : run.input(index_);
+  }
+
+ private:
+  size_t index_;
+  std::optional<Tensor> constant_;
 };
 
 // Memory of the calling thread's that grows and is used again; aligned to cache lines. `of` gives

@@ -260,6 +260,11 @@ INT8 = {"activation_bits": 8}
 @pytest.mark.parametrize(
     ("changed", "attributes", "message"),
     [
+        (
+            {"x": np.zeros((1,) * 9, np.float32)},
+            INT8,
+            "a tensor has 9 dimensions, expected 8 at most",
+        ),
         ({"x": np.zeros((2, 65), np.float32)}, INT8, r"x has the shape \[2, 65\], the weight 64"),
         ({"x": np.zeros((2, 32), np.float32)}, INT8, r"x has the shape \[2, 32\], the weight 64"),
         ({"x": np.zeros((2, 1, 64), np.float32)}, INT8, r"expected \[tokens, in\]"),
