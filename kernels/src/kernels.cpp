@@ -42,22 +42,18 @@ inline F16 first(F16 x, int64_t count) {
   return load_some(buffer, count);
 }
 
-// All 16 lanes' sum, as a tree.
-inline float total(F16 x) {
+// Of all 16 lanes, as a tree: of[0] `with` [8], and so on.
+template <class With>
+inline float folded(F16 x, const With& with) {
   float lanes[LANES];
   store(lanes, x);
-  for (int half = LANES / 2; half; half /= 2)
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  UNROLL for (int half = LANES / 2; half; half /= 2)
+    UNROLL for (int i = 0; i < half; ++i) lanes[i] = with(lanes[i], lanes[i + half]);
   return lanes[0];
 }
 
-inline float largest(F16 x) {
-  float lanes[LANES], most;
-  store(lanes, x);
-  most = lanes[0];
-  for (float lane : lanes) most = lane > most ? lane : most;
-  return most;
-}
+inline float total(F16 x) { return folded(x, [](float a, float b) { return a + b; }); }
+inline float largest(F16 x) { return folded(x, [](float a, float b) { return a > b ? a : b; }); }
 
 void normalize(const float* x, int64_t width, const float* gain, const float* bias, float epsilon,
                float* out) {

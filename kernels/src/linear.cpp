@@ -18,7 +18,9 @@ constexpr int64_t FEW_ROWS = 4;
 constexpr int64_t FLOAT_INPUTS = 768;
 constexpr int MOST_ROWS = 16, MOST_PANELS = 4;
 
-int64_t up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+// How many parts of `size` there are in n.
+int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
+int64_t up(int64_t n, int64_t multiple) { return parts(n, multiple) * multiple; }
 
 Activation activation_named(const std::string& name) {
   static constexpr std::pair<const char*, Activation> ALL[] = {
@@ -161,8 +163,8 @@ PackedWeights Linear::packed_columns(const Node& node, const Tensor& weight, con
   expect("scales", scales, {out_});
   by_column_ = true;
   // Groups as even as can be; sums of 16-bit levels want them.
-  int64_t count = (in_ + LONGEST_GROUP - 1) / LONGEST_GROUP;
-  group_ = activation_block_ ? activation_block_ : up((in_ + count - 1) / count, LANES);
+  int64_t count = parts(in_, LONGEST_GROUP);
+  group_ = activation_block_ ? activation_block_ : up(parts(in_, count), LANES);
   padded_ = up(in_, group_);
   return {node, {kernels_, in_, out_, padded_, group_, bits_, 1}, [&](uint8_t* packed, float* to) {
     std::vector<uint8_t> levels(size_t(LANES * padded_), 128);
@@ -220,7 +222,7 @@ static void for_rows(const Run& run, int64_t rows, const Each& each) {
     for (int64_t row = 0; row < rows; ++row) each(row);
     return;
   }
-  run.parallel(size_t((rows + FEW_ROWS - 1) / FEW_ROWS), [&](size_t part) {
+  run.parallel(size_t(parts(rows, FEW_ROWS)), [&](size_t part) {
     int64_t first = int64_t(part) * FEW_ROWS;
     for (int64_t row = first; row < std::min(first + FEW_ROWS, rows); ++row) each(row);
   });
@@ -270,8 +272,7 @@ static void for_blocks(const Run& run, int64_t rows, int64_t panels, int64_t row
   int64_t row_block = std::max<int64_t>(ROW_BYTES / row_bytes / tile_rows, 1) * tile_rows;
   int64_t panel_block =
       std::max<int64_t>(WEIGHT_BYTES / panel_bytes / tile_panels, 1) * tile_panels;
-  int64_t across = (panels + panel_block - 1) / panel_block;
-  int64_t down = (rows + row_block - 1) / row_block;
+  int64_t across = parts(panels, panel_block), down = parts(rows, row_block);
   run.parallel(size_t(across * down), [&](size_t part) {
     int64_t panel = int64_t(part) % across * panel_block, row = int64_t(part) / across * row_block;
     int64_t panel_end = std::min(panel + panel_block, panels);
@@ -299,11 +300,12 @@ void Linear::multiply(const Run& run, const Task& task, const Rounded& x) const 
   for_blocks(run, task.rows, panels(), x.row_bytes, w.panel_bytes(), most, kernels_.panels,
              [&](int64_t row, int64_t row_end, int64_t panel, int some) {
     alignas(64) float tile[MOST_ROWS * MOST_PANELS * LANES];
-    for (; row < row_end; row += most) {
-      int rows = int(std::min<int64_t>(most, row_end - row));
+    for (int64_t tiles = parts(row_end - row, most); tiles; --tiles) {
+      int rows = int(parts(row_end - row, tiles));  // as even as can be
       kernels_.product(x, row, rows, w, panel, some, tile);
       for (int p = 0; p < some; ++p)
         finish(task, row, rows, panel + p, tile + p * LANES, some * LANES);
+      row += rows;
     }
   });
 }

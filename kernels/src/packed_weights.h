@@ -12,7 +12,7 @@ namespace gpt2onnx {
 // All that the packed bytes of a node depend on beside the weights' own values. It is the beginning
 // of their file, and compared as a whole before any of the rest is touched.
 struct alignas(64) Form {
-  char version[16] = "gpt2onnx 1";  // of the files; a new one where the layout changes
+  char version[16] = "gpt2onnx 2";  // of the files; a new one where the layout changes
   char kernels[16] = {};
   int64_t in, out;
   int64_t padded, group;  // as of Packed

@@ -117,16 +117,17 @@ inline void transpose16(const T* keys, int64_t stride, float* out, int64_t out_s
 
 #ifndef GPT2ONNX_OWN_PRODUCTS  // a layer above has its own
 
-constexpr int STEP = 2, UNITS4 = 2, PLANES16 = 1, ROWS = 4, PANELS = 1, FLOAT_ROWS = 6;
+constexpr int STEP = 2, UNITS4 = 2, PLANES16 = 1, ROWS = 6, PANELS = 1, FLOAT_ROWS = 6;
 // Weights are asked for a page before they are used: the processor itself looks no further than to
 // the end of one.
 constexpr int64_t AHEAD = 4096;
-constexpr int ZERO8 = 128, ZERO4 = 8;
+// Weights are signed bytes here.
+constexpr int ZERO8 = 0, ZERO4 = 8;
 using Level = int16_t;
 struct Weights { __m256i a, b; };
 
 inline Weights weights8(const uint8_t* p) {
-  return {_mm256_cvtepu8_epi16(half_line(p)), _mm256_cvtepu8_epi16(half_line(p + 16))};
+  return {_mm256_cvtepi8_epi16(half_line(p)), _mm256_cvtepi8_epi16(half_line(p + 16))};
 }
 // Each 16-bit word has four levels: of two outputs' halves, and of two steps.
 inline Weights weights4(const uint8_t* p, int unit) {
@@ -139,11 +140,13 @@ inline Weights weights4(const uint8_t* p, int unit) {
 inline I16 dot(I16 sum, const Weights& w, const Level* x) {
   int32_t both;
   __builtin_memcpy(&both, x, 4);
-  __m256i pair = _mm256_set1_epi32(both);
-  sum.a = _mm256_add_epi32(sum.a, _mm256_madd_epi16(w.a, pair));
-  sum.b = _mm256_add_epi32(sum.b, _mm256_madd_epi16(w.b, pair));
-  // Keeps GCC from multiplying all before it adds, for which registers don't suffice.
-  asm("" : "+x"(sum.a), "+x"(sum.b));
+  // Written out: GCC would multiply all before it adds, for which registers don't suffice, or copy
+  // every sum.
+  __m256i pair = _mm256_set1_epi32(both), first;
+  asm("vpmaddwd %[pair], %[wa], %[first]\n\tvpmaddwd %[pair], %[wb], %[pair]\n\t"
+      "vpaddd %[first], %[a], %[a]\n\tvpaddd %[pair], %[b], %[b]"
+      : [a] "+x"(sum.a), [b] "+x"(sum.b), [pair] "+x"(pair), [first] "=&x"(first)
+      : [wa] "x"(w.a), [wb] "x"(w.b));
   return sum;
 }
 inline I16 combine(I16, I16 low) { return low; }
