@@ -36,7 +36,7 @@ from gpt2onnx.samplers.top_logits import TopLogits
 
 INPUTS = (
     *("input_ids", "position_ids", "rows", "slots", "logits_index", "attention_mask"),
-    *("top_index", "temperatures"),
+    *("top_index", "temperatures", "outside"),
     *("past_key_values.0.key", "past_key_values.0.value"),
 )
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
@@ -44,7 +44,8 @@ Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 CHUNK = 256
 # So many logits are copied in less time than binding new memory takes.
 COPIED = 1 << 16
-TOP = ("top_ids", "top_logits", "top_logprobs", "top_sums")  # TopLogits's fields
+# TopLogits's fields
+TOP = ("top_ids", "top_logits", "top_logprobs", "top_sums", "top_borders")
 NOTHING_HIDDEN = np.zeros((0, 0), np.bool_)
 
 
@@ -153,7 +154,7 @@ class FlatDecoder(CachedRows):
 
     def _output(self, name: str, count: int) -> NDArray[Any]:
         dtype, shape = self.session.outputs[name]
-        return np.empty((count, int(shape[-1])), dtype)
+        return np.empty((count, *map(int, shape[1:])), dtype)
 
     def _results(
         self, reads: Sequence[Read], spans: Sequence[slice], outputs: Arrays
