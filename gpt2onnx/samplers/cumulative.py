@@ -18,6 +18,8 @@ from gpt2onnx.samplers.candidates import FloatArray
 Sums = NDArray[np.float64]
 
 BLOCK = 256
+# Of a total: sums of doubles agree to this, in whatever order they are added up.
+_TINY = 1e-9
 
 
 def reaching(
@@ -55,6 +57,37 @@ def reaching_by_blocks(
     block = int(reached.searchsorted(target, side))
     sums = weights_of(block).astype(np.float64).cumsum()
     return block * BLOCK + _place(sums, target - (reached.item(block - 1) if block else 0.0), side)
+
+
+def surely_reaching(
+    blocks: FloatArray | Sums,
+    weights_of: Callable[[int], FloatArray],
+    share: float,
+    rounding: float,
+    apart: float,
+) -> int | None:  # [blocks] -> index
+    """The same, on the right side, by sums each of which may be wrong: by the share `rounding` of
+    it, and by `apart`.
+
+    None where that could move the index. A block's weights are exact.
+    """
+    reached = blocks.astype(np.float64).cumsum()
+    total = reached.item(-1)
+    target = share * total
+    block = int(reached.searchsorted(target, "right"))
+    if block == len(reached):
+        return None
+    sums = weights_of(block).astype(np.float64).cumsum()
+    target -= reached.item(block - 1) if block else 0.0
+    place = int(sums.searchsorted(target, "right"))
+    if place == len(sums):
+        return None
+    # What is before the target and what is behind it move it by the other's share, and the block by
+    # more where its own sum is wrong.
+    around = 2 * share * (1 - share) * total + float(blocks[block])
+    doubt = rounding * around + len(blocks) * apart + _TINY * total
+    before = sums.item(place - 1) if place else 0.0
+    return block * BLOCK + place if before + doubt < target < sums.item(place) - doubt else None
 
 
 def _place(sums: Sums, target: float, side: Literal["left", "right"]) -> int:  # [n] -> index

@@ -27,13 +27,21 @@ class TopLogits(NamedTuple):
     logits: FloatArray  # [top]
     logprobs: FloatArray  # [top], what log_softmax over the whole row makes of them
     # [blocks], sums of exp((logit - the largest) / a temperature) over each of the row's blocks of
-    # cumulative.BLOCK, where that temperature was told
+    # cumulative.BLOCK, where that temperature was told; where there is a border, of what top-p
+    # leaves alone
     sums: FloatArray | None = None
+    # The smallest logit that top-p leaves, where its share was told and this is certain; else NaN
+    border: float = math.nan
 
     @property
     def is_finite(self) -> bool:
         """False for a row with NaN or infinities: the whole row is needed to say so."""
         return math.isfinite(self.logprobs[0])
+
+    @property
+    def has_border(self) -> bool:
+        """Whether sums are of what top-p leaves."""
+        return not math.isnan(self.border)
 
     def settles(self, count: int) -> bool:
         """Whether the `count` largest, and all ties with the last of them, are among these."""
@@ -60,7 +68,7 @@ class TopLogits(NamedTuple):
 
         `temperature` is the one that `sums` are of.
         """
-        if self.sums is not None:
+        if self.sums is not None and not self.has_border:
             return float(self.sums.sum(dtype=np.float64))
         return float(np.exp(-self.logprobs[0])) if temperature == 1 else None
 

@@ -443,6 +443,39 @@ void block_sums(const float* x, int64_t width, float peak, float factor, float* 
   }
 }
 
+void weigh(const float* x, int64_t width, float peak, float temperature, float* weights) {
+  F16 by = set1(temperature), top = set1(peak) / by;
+  for (int64_t i = 0; i < width; i += LANES)
+    store_some(weights + i, width - i, exp(load_some(x + i, width - i) / by - top));
+}
+
+void sums_below(const float* x, const float* weights, int64_t width, float border, double* sums) {
+  constexpr float ROUNDS = 1.5f * COARSE * 0x1p23f;  // what is added to it loses what is finer
+  const F16 least = set1(border), none = set1(0.0f), rounds = set1(ROUNDS);
+  for (int64_t block = 0; block < width; block += BLOCK) {
+    F16 whole = none, rest = none;
+    for (int64_t i = block; i < block + BLOCK && i < width; i += LANES) {
+      F16 weight = if_less(load_some(x + i, width - i), least, load_some(weights + i, width - i), none);
+      F16 coarse = (weight + rounds) - rounds;
+      whole = whole + coarse;
+      rest = rest + (weight - coarse);
+    }
+    *sums++ = double(total(whole)) + double(total(rest));
+  }
+}
+
+void between(const float* x, int64_t width, float low, float high, float* found) {
+  const F16 from = set1(low), to = set1(high), none = set1(0.0f), one = set1(1.0f);
+  for (int64_t group = 0; group < width; group += GROUP) {
+    F16 some = none;
+    for (int64_t i = group; i < group + GROUP && i < width; i += LANES) {
+      F16 value = load_or(x + i, width - i, -__builtin_inff());
+      some = max(some, if_less(value, from, none, if_less(value, to, one, none)));
+    }
+    *found++ = largest(some);
+  }
+}
+
 // Steps of a round: what is loaded for it costs nothing beside them.
 constexpr int DEPTH = 16;
 
@@ -508,7 +541,7 @@ constexpr int TILE_ROWS = ROWS;
 constexpr Kernels TABLE = {
     GPT2ONNX_NAME, STEP, PLANES16, int(sizeof(Level)), TILE_ROWS, PANELS, FLOAT_ROWS,
     normalize, round, pack, product, float_product, finish, transpose, exponentials, scale, put,
-    maxima, block_sums, multiply,
+    maxima, block_sums, weigh, sums_below, between, multiply,
 };
 
 }  // namespace

@@ -17,7 +17,11 @@ constexpr int LEVELS8 = 127, LEVELS16 = 127 * 256;
 constexpr int64_t LONGEST_GROUP = 256;
 
 // What lies in a row of logits is told by blocks: the largest of its columns, and sums.
-constexpr int COLUMN = 16, BLOCK = COLUMN * LANES;
+constexpr int COLUMN = 16, BLOCK = COLUMN * LANES, GROUP = 4 * LANES;
+// Weights up to 1 are summed in two parts: whole multiples of this, of which BLOCK add up exactly,
+// and what is left, at most half of it, whose sum is rounded 19 times.
+constexpr float COARSE = 0x1p-16f;
+constexpr int ROUNDINGS = COLUMN - 1 + 4;
 
 enum class Store { float32, float16, int8 };  // of the KV cache
 
@@ -116,6 +120,14 @@ struct Kernels {
   void (*maxima)(const float* x, int64_t width, int64_t column, float* out);
   // The sums of exp((x - peak) * factor) over each BLOCK numbers of x [width].
   void (*block_sums)(const float* x, int64_t width, float peak, float factor, float* sums);
+  // exp(x / temperature - peak / temperature) of x [width], divisions and difference rounded.
+  void (*weigh)(const float* x, int64_t width, float peak, float temperature, float* weights);
+  // The sums over each BLOCK of those of the weights [width], from 0 to 1, whose x is below
+  // `border`, in two parts as said of COARSE.
+  void (*sums_below)(const float* x, const float* weights, int64_t width, float border,
+                     double* sums);
+  // For each GROUP of x [width] 1 where one of them is from `low` to below `high`, else 0.
+  void (*between)(const float* x, int64_t width, float low, float high, float* found);
   // Nothing but multiply-adds, of rounded numbers or of floats, on what lies in the first cache: the
   // most that the processor can do. Gives how many there are in so many rounds.
   int64_t (*multiply)(bool rounded, int64_t rounds);

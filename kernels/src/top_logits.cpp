@@ -5,6 +5,8 @@
 #include <cstring>
 #include <limits>
 
+#include "nucleus.h"
+
 namespace gpt2onnx {
 namespace {
 
@@ -108,7 +110,9 @@ void put_top(const Row& row, const Maxima& maxima, float peak, double sum) {
   }
 }
 
-void look_at(const Kernels& kernels, const Row& row, float temperature, float* sums) {
+// What is found of one row; gives the border of its nucleus, if any.
+float look_at(const Kernels& kernels, const Row& row, float temperature, float outside,
+              float* sums) {
   const int64_t blocks = blocks_of(row.vocab);
   const Maxima maxima(kernels, row);
   const float peak = maxima.peak();
@@ -118,11 +122,19 @@ void look_at(const Kernels& kernels, const Row& row, float temperature, float* s
   if (!std::isfinite(sum)) {
     put_nothing(row);
     std::fill_n(sums, blocks, NONE);
-    return;
+    return NONE;
   }
   put_top(row, maxima, peak, sum);
+  if (outside > 0) {
+    const float border = nucleus(
+        kernels, {row.logits, row.vocab, row.ids, row.top, temperature, outside}, sums);
+    if (!std::isnan(border)) return border;
+    kernels.block_sums(row.logits, row.vocab, peak, 1 / temperature, sums);
+    return NONE;
+  }
   if (temperature != 1)
     kernels.block_sums(row.logits, row.vocab, peak, 1 / temperature, sums);
+  return NONE;
 }
 
 }  // namespace
@@ -134,6 +146,7 @@ TopLogits::TopLogits(const Node& node) : kernels_(kernels()), top_(node.integer(
 void TopLogits::run(const Run& run) const {
   Tensor logits = run.required(0, "logits"), index = run.required(1, "index"),
          temperatures = run.required(2, "temperatures");
+  const std::optional<Tensor> outside = run.input(3);
   if (logits.shape.size() != 2 || logits.shape[1] < top_)
     fail("logits has the shape " + text_of(logits.shape) + ", expected [rows, " +
          std::to_string(top_) + " or more]");
@@ -141,6 +154,8 @@ void TopLogits::run(const Run& run) const {
   if (temperatures.shape != index.shape)
     fail("temperatures has the shape " + text_of(temperatures.shape) + ", expected " +
          text_of(index.shape));
+  if (outside && outside->shape != index.shape)
+    fail("outside has the shape " + text_of(outside->shape) + ", expected " + text_of(index.shape));
   const int64_t rows = logits.shape[0], vocab = logits.shape[1], count = index.size();
   for (int64_t i = 0; i < count; ++i) {
     int64_t row = index.as<int64_t>()[i];
@@ -150,16 +165,22 @@ void TopLogits::run(const Run& run) const {
     if (!(temperature > 0 && std::isfinite(temperature) && std::isfinite(1 / temperature)))
       fail("temperatures has " + std::to_string(temperature) +
            ", expected numbers above 0 that have a finite inverse");
+    const float share = outside ? outside->as<float>()[i] : 0;
+    if (!(share >= 0 && share < 1))
+      fail("outside has " + std::to_string(share) + ", expected numbers from 0 to below 1");
   }
   auto* ids = run.output<int64_t>(0, {count, top_});
   float *top_logits = run.output(1, {count, top_}), *logprobs = run.output(2, {count, top_});
-  float* sums = run.output(3, {count, blocks_of(vocab)});
+  float *sums = run.output(3, {count, blocks_of(vocab)}), *borders = run.output(4, {count});
+  if (outside && !borders) fail("outside is given, but there is no output for the borders");
   run.parallel(size_t(count), [&](size_t place) {
     const int64_t at = int64_t(place) * top_;
     Row row{logits.as<float>() + index.as<int64_t>()[place] * vocab, vocab,
             ids + at, top_logits + at, logprobs + at, top_};
-    look_at(kernels_, row, temperatures.as<float>()[place],
-            sums + int64_t(place) * blocks_of(vocab));
+    const float border = look_at(kernels_, row, temperatures.as<float>()[place],
+                                 outside ? outside->as<float>()[place] : 0,
+                                 sums + int64_t(place) * blocks_of(vocab));
+    if (borders) borders[place] = border;
   });
 }
 

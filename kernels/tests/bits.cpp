@@ -141,6 +141,16 @@ void logits(const Kernels& k, int64_t width) {
     k.block_sums(x.data(), width, 1.5f, factor, sums.data());
     tell("block_sums", sums);
   }
+  std::vector<float> weights(static_cast<size_t>(width));
+  std::vector<double> precise(blocks);
+  for (float temperature : {1.0f, 0.3f}) {
+    k.weigh(x.data(), width, 1.5f, temperature, weights.data());
+    tell("weigh", weights);
+    k.sums_below(x.data(), weights.data(), width, 0.2f, precise.data());
+    tell("sums_below", precise);
+    k.between(x.data(), width, 0.2f, 0.21f, maxima.data());
+    tell("between", maxima);
+  }
 }
 
 }  // namespace

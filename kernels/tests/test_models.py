@@ -183,6 +183,32 @@ def test_an_export_verifies_the_kernels_graph_too(
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_a_step_tells_what_is_asked_of_each_row(folders: dict[str, Path]) -> None:
+    """Sums at a row's own temperature, and of what its own top-p leaves."""
+    decoder = opened(folders["fp32 float"]).decoder
+    asked = [(1.0, 0.0), (0.5, 0.0), (0.5, 0.2), (2.0, 0.4)]
+    rows = [decoder.new_row() for _ in asked]
+    for _ in range(2):  # with another layout, too
+        found = decoder.read(
+            [
+                Read(row, IDS[place : place + 1], temperature=t, outside=outside)
+                for place, (row, (t, outside)) in enumerate(zip(rows, asked, strict=True))
+            ]
+        )
+        for result, (t, outside) in zip(found, asked, strict=True):
+            (top,), logits = result.top_logits, result.logits[0]
+            weights = np.exp((logits - logits.max()).astype(np.float64) / t)
+            assert top.has_border == (outside > 0)
+            if top.has_border:
+                rising = np.sort(weights)
+                least = rising.cumsum().searchsorted(outside * weights.sum(), "right")
+                assert weights[logits == top.border] == rising[least]
+                weights[logits < top.border] = 0
+            blocks = np.add.reduceat(weights, np.arange(0, len(logits), 256))
+            np.testing.assert_allclose(top.sums, blocks, rtol=1e-5)
+        asked = asked[1:] + asked[:1]
+
+
 def test_rows_do_not_meet_and_keep_no_order(folders: dict[str, Path]) -> None:
     decoder = opened(folders["int8 float"]).decoder
     rows = [decoder.new_row() for _ in range(4)]

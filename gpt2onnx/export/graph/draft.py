@@ -31,6 +31,7 @@ CONSTANTS = {
     "one": np.array(1),
     "top_index": np.array([0]),
     "temperatures": np.array([1], np.float32),
+    "outside": np.array([0], np.float32),
     "attention_mask": np.zeros((0, 0), np.bool_),
 }
 # What the decoder reads, by what a turn has: a position is the token's place in the row.

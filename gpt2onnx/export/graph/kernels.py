@@ -13,6 +13,8 @@ Inputs                    shape
                           [0, 0] where it's all up to itself
   top_index               int64 [choices], the places among the logits where a choice follows
   temperatures            float32 [choices], and at which temperature
+  outside                 float32 [choices], the share of their weight that top-p leaves out; 0
+                          where it isn't asked
   past_key_values.N.key   [rows, heads, capacity, head_dim], and .value: appended to in place
 Outputs
   logits                  float32 [count, vocab]
@@ -21,7 +23,10 @@ Outputs
   top_logits              float32 [choices, top]
   top_logprobs            float32 [choices, top], of log_softmax over all logits
   top_sums                float32 [choices, blocks], of exp((logit - the largest) / temperature)
-                          over each 256
+                          over each 256, of those tokens alone that top-p leaves where there is a
+                          border
+  top_borders             float32 [choices], the smallest logit that top-p leaves; NaN where it
+                          isn't asked, or not certain
 """
 
 from __future__ import annotations
@@ -37,7 +42,7 @@ from gpt2onnx.export.quantization.blocks import BLOCK_SIZE
 from gpt2onnx.export.quantization.table import those
 from gpt2onnx.export.writing.onnx_builder import IR_VERSION, OPSET
 
-DOMAIN, VERSION = "gpt2onnx", 2
+DOMAIN, VERSION = "gpt2onnx", 3
 # Top-p of 0.95 seldom keeps more of a trained model's, and what few there are cost next to nothing.
 TOP, BLOCK = 256, 256
 PRECISIONS = those(lambda each: each.kernels)
@@ -131,22 +136,23 @@ class _Writer:
             normalized="hidden_states" if "hidden_states" in given else "",
             transposed=1,
         )
-        told = ["logits", "top_index", "temperatures"]
-        self.node("TopLogits", told, *(name for name, _, _ in self.top_outputs()), top=self.top)
+        told = ["logits", "top_index", "temperatures", "outside"]
+        self.node("TopLogits", told, *(name for name, *_ in self.top_outputs()), top=self.top)
 
     @property
     def top(self) -> int:
         """How many of the largest logits the graph gives by themselves."""
         return min(TOP, self.config.vocab_size)
 
-    def top_outputs(self) -> list[tuple[str, int, int]]:
-        """Name, type and width of what the graph gives of the largest logits."""
+    def top_outputs(self) -> list[tuple[str, int, list[str | int]]]:
+        """Name, type and shape of what the graph gives of the largest logits."""
         blocks = -(-self.config.vocab_size // BLOCK)
         return [
-            ("top_ids", TensorProto.INT64, self.top),
-            ("top_logits", TensorProto.FLOAT, self.top),
-            ("top_logprobs", TensorProto.FLOAT, self.top),
-            ("top_sums", TensorProto.FLOAT, blocks),
+            ("top_ids", TensorProto.INT64, ["choices", self.top]),
+            ("top_logits", TensorProto.FLOAT, ["choices", self.top]),
+            ("top_logprobs", TensorProto.FLOAT, ["choices", self.top]),
+            ("top_sums", TensorProto.FLOAT, ["choices", blocks]),
+            ("top_borders", TensorProto.FLOAT, ["choices"]),
         ]
 
     def linear(
@@ -209,7 +215,8 @@ class _Writer:
         made = [helper.make_tensor_value_info(n, TensorProto.INT64, ["tokens"]) for n in whole]
         made.append(helper.make_tensor_value_info("logits_index", TensorProto.INT64, ["count"]))
         made.append(helper.make_tensor_value_info("top_index", TensorProto.INT64, ["choices"]))
-        made.append(helper.make_tensor_value_info("temperatures", TensorProto.FLOAT, ["choices"]))
+        asked = ("temperatures", "outside")
+        made += [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["choices"]) for n in asked]
         made.append(
             helper.make_tensor_value_info("attention_mask", TensorProto.BOOL, ["seeing", "seen"])
         )
@@ -226,7 +233,4 @@ class _Writer:
     def outputs(self) -> list[onnx.ValueInfoProto]:
         given = ("logits", "hidden_states")
         shared = [output for output in self.fused.graph.output if output.name in given]
-        return shared + [
-            helper.make_tensor_value_info(name, element, ["choices", width])
-            for name, element, width in self.top_outputs()
-        ]
+        return shared + [helper.make_tensor_value_info(*each) for each in self.top_outputs()]

@@ -18,7 +18,8 @@ from gpt2onnx.runtime.decoder.layout import Kind, Layout, kind_of
 from gpt2onnx.runtime.decoder.protocol import Read
 from gpt2onnx.runtime.ort.session import Session
 
-TOP = ("top_ids", "top_logits", "top_logprobs", "top_sums")  # TopLogits's fields
+# TopLogits's fields
+TOP = ("top_ids", "top_logits", "top_logprobs", "top_sums", "top_borders")
 # As many layouts are kept as a drafter has lengths of drafts, and some more.
 KEPT = 24
 
@@ -30,17 +31,17 @@ class OutputMemory:
         self._session = session
         self._arrays: dict[str, NDArray[Any]] = {}
 
-    def rows(self, name: str, count: int) -> NDArray[Any]:  # -> [count, width]
+    def rows(self, name: str, count: int) -> NDArray[Any]:  # -> [count, ...]
         """Memory for so many rows of an output, which other runs write to as well."""
         array = self._arrays.get(name)
         if array is None or len(array) < count:
             array = self._arrays[name] = self.new(name, 1 << (count - 1).bit_length())
         return array[:count]
 
-    def new(self, name: str, count: int) -> NDArray[Any]:  # -> [count, width]
+    def new(self, name: str, count: int) -> NDArray[Any]:  # -> [count, ...]
         """Memory of the caller's own."""
         dtype, shape = self._session.outputs[name]
-        return np.empty((count, int(shape[-1])), dtype)
+        return np.empty((count, *map(int, shape[1:])), dtype)
 
 
 class BoundLayout:

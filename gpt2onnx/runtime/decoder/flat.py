@@ -36,7 +36,7 @@ from gpt2onnx.samplers.top_logits import TopLogits
 
 INPUTS = (
     *("input_ids", "position_ids", "rows", "slots", "logits_index", "attention_mask"),
-    *("top_index", "temperatures"),
+    *("top_index", "temperatures", "outside"),
     *("past_key_values.0.key", "past_key_values.0.value"),
 )
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]

@@ -21,7 +21,8 @@ class Layout:
     """The layout of reads that share a run, their tokens end to end.
 
     `inputs` are the graph's that it decides: `rows` [tokens], `logits_index` [wanted], `top_index`
-    [choices] and `temperatures` [choices]. `spans` are each read's part of what is wanted.
+    [choices], `temperatures` and `outside` [choices]. `spans` are each read's part of what is
+    wanted.
     """
 
     def __init__(self, reads: Sequence[Read]) -> None:
@@ -61,15 +62,20 @@ def kind_of(reads: Sequence[Read]) -> Kind:
 def _kind(read: Read) -> Kind:
     wanted, count = read.wanted, len(read.ids)
     places = wanted.indices(count) if isinstance(wanted, slice) else wanted.tobytes()
-    return read.row.index, count, places, read.hidden, read.temperature
+    return read.row.index, count, places, read.hidden, read.temperature, read.outside
 
 
 def _choices(reads: Sequence[Read], spans: Sequence[slice]) -> dict[str, NDArray[Any]]:
-    """Behind which of the wanted a choice follows, and at which temperature."""
-    spanned = [(span, each.temperature) for each, span in zip(reads, spans, strict=True)]
-    chosen = [(np.arange(s.start, s.stop), t) for s, t in spanned if t is not None]
+    """Behind which of the wanted a choice follows, and what is asked of it."""
+    chosen = [
+        (np.arange(span.start, span.stop), each)
+        for each, span in zip(reads, spans, strict=True)
+        if each.temperature is not None
+    ]
+    counts = [len(places) for places, _ in chosen]
     nothing = np.empty(0, np.int64)
     return {
         "top_index": np.concatenate([nothing, *(places for places, _ in chosen)]),
-        "temperatures": np.repeat([t for _, t in chosen], [len(places) for places, _ in chosen]),
+        "temperatures": np.repeat([each.temperature for _, each in chosen], counts),
+        "outside": np.repeat([each.outside for _, each in chosen], counts),
     }

@@ -58,6 +58,8 @@ class Read(NamedTuple):
     # The temperature of the choice that follows, of which TopLogits.sums are best; 1 where a text's
     # own tokens are scored, and None where nothing is asked of a row but its logits.
     temperature: float | None = None
+    # The share of a row that the choice's top-p leaves out, where those sums need be of no others.
+    outside: float = 0.0
     hidden: bool = False  # whether the hidden states of all n are wanted, not of `wanted` alone
     # [n, n]: which of the n each one sees beside what the row held, itself among them and of the
     # others only earlier ones. Its position is then the one behind all that it sees, and `accept`

@@ -49,9 +49,9 @@ def step_largest(decoder: Decoder[AnyRow], rows: Sequence[AnyRow], ids: Ids) -> 
     found = [top for result in decoder.read(reads) for top in result.top_logits]
     if len(found) < len(rows):
         raise ValueError("the largest logits of a row don't settle a choice: read all of them")
-    return TopLogits(
-        *(np.stack(arrays) for arrays in zip(*(top[:3] for top in found), strict=True))
-    )
+    arrays = zip(*(top[:3] for top in found), strict=True)
+    ids, logits, logprobs = (np.stack(each) for each in arrays)
+    return TopLogits(ids, logits, logprobs)
 
 
 def branch(

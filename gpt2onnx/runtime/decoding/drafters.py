@@ -144,8 +144,14 @@ class DraftModel(Generic[AnyRow]):
         self, draft: _Draft[AnyRow], ids: Ids, sampler: Sampler, prompt: bool = False
     ) -> Result:
         """Append ids [n] to the row: of what comes after them, all that the sampler looks at."""
-        needs, temperature = sampler.needs, sampler.temperature
-        read = Read(draft.row, ids, prompt=prompt, needs=needs, temperature=temperature)
+        temperature, outside = sampler.sums
+        read = Read(
+            *(draft.row, ids),
+            prompt=prompt,
+            needs=sampler.needs,
+            temperature=temperature,
+            outside=outside,
+        )
         (result,) = self._decoder.read([read])
         return result
 

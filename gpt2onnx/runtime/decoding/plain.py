@@ -22,15 +22,15 @@ class PlainTask(DrawingTask):
         self._whole = whole
 
     def next_read(self, sequence: TokenSequence) -> Read:
-        row = self.row(sequence)
+        row, (temperature, outside) = self.row(sequence), sequence.sampler.sums
         if self.is_full(sequence):
             # GPT-2's positions are absolute: what stays moves to other ones, so its cache is void.
             self.decoder.truncate(row, 0)
             kept = sequence.history[-kept_by_slide(self.decoder.n_positions) :]
-            return Read(row, kept, prompt=True, temperature=sequence.sampler.temperature)
+            return Read(row, kept, prompt=True, temperature=temperature, outside=outside)
         needs = ALL if self._whole else sequence.sampler.needs
-        temperature = sequence.sampler.temperature
-        return Read(row, sequence.history[-1:], needs=needs, temperature=temperature)
+        ids = sequence.history[-1:]
+        return Read(row, ids, needs=needs, temperature=temperature, outside=outside)
 
     def sample(self, sequence: TokenSequence, result: Result, in_time: bool) -> list[Step]:
         has_room = sequence.slides or not self.is_full(sequence)

@@ -138,7 +138,8 @@ class SpeculativeTask(DrawingTask):
         self._drafts[sequence.index] = draft
         self._speculation.stats[sequence.index].rounds += 1
         ids = np.concatenate([sequence.history[-1:], draft])
-        return Read(row, ids, EVERY, temperature=sequence.sampler.temperature)
+        temperature, outside = sequence.sampler.sums
+        return Read(row, ids, EVERY, temperature=temperature, outside=outside)
 
     def sample(self, sequence: TokenSequence, result: Result, in_time: bool) -> list[Step]:
         """Choose for as long as the draft foresaw the choice."""

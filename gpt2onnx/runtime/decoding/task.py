@@ -93,8 +93,9 @@ class DrawingTask(ABC):
         first = self.live[0]
         if first.index not in self._rows:
             self._rows[first.index] = self.decoder.new_row()
-        temperature = first.sampler.temperature
-        return [Read(self.row(first), self._unread[0], prompt=True, temperature=temperature)]
+        temperature, outside = first.sampler.sums
+        ids = self._unread[0]
+        return [Read(self.row(first), ids, prompt=True, temperature=temperature, outside=outside)]
 
     def take(self, results: Sequence[Result], in_time: bool) -> list[Step]:
         if self._unread:

@@ -60,7 +60,7 @@ class Sampler:
     What else there is of state is mirostat's, which `sample` brings forward.
 
     `needs`, the attribute, is how many of the largest logits settle a choice, or ALL;
-    `temperature` the one that TopLogits.sums are best of.
+    `sums` is what TopLogits.sums are best of: a temperature, and the share of a row left outside.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class Sampler:
         warpers = list(warper_steps(self.params, rng, self._mirostat))
         self._warp, self._shortcut = compose_warpers(warpers), Shortcut(warpers)
         self.temperature = self._shortcut.temperature
+        self.sums = self.temperature, 0.0 if penalties else self._shortcut.outside
         # Every token is a candidate, whatever came before.
         self._takes_all = self._shortcut.keeps_all and not penalties
         self._is_models_own = self._takes_all and self.temperature == 1

@@ -19,7 +19,7 @@ from gpt2onnx.samplers.candidates import LARGEST, Candidates, FloatArray, vocabu
 from gpt2onnx.samplers.chain.at_hand import AtHand
 from gpt2onnx.samplers.chain.penalized import Penalized
 from gpt2onnx.samplers.chain.steps import compose_warpers
-from gpt2onnx.samplers.cumulative import BLOCK
+from gpt2onnx.samplers.cumulative import BLOCK, reaching
 from gpt2onnx.samplers.nucleus import LEAST, nucleus
 from gpt2onnx.samplers.spread import Spread
 from gpt2onnx.samplers.top_logits import ALL, TopLogits
@@ -27,14 +27,16 @@ from gpt2onnx.samplers.warpers import Warper
 
 # Nats: where a border comes nearer than this to what isn't at hand, the whole row is asked.
 _MARGIN = 1e-3
+# What is outside of less is nearly all, which a float32 can't tell from that.
+_LEAST_SHARE = 1e-3
 
 
 class Shortcut:
     """What a chain of warpers makes of the largest logits.
 
-    `temperature`, the attribute, is the one that TopLogits.sums are to be of; `keeps_all` says that
-    the chain leaves nothing out, and `needs` is how many of the largest settle what it keeps, or
-    ALL.
+    `temperature`, the attribute, is the one that TopLogits.sums are to be of, and `outside` the
+    share of a row that they may leave out, where top_p is all that the chain does; `keeps_all` says
+    that it leaves nothing out, and `needs` is how many of the largest settle what it keeps, or ALL.
     """
 
     def __init__(self, steps: Sequence[Warper]) -> None:
@@ -47,10 +49,13 @@ class Shortcut:
         if self._filter and self._filter.func is _top_k:
             self.needs = self._filter.keywords.get("k", warpers.DEFAULT_TOP_K)
         self._share = _share(steps)
-        self._rest = compose_warpers(steps[1:])
+        self.outside = 1 - self._share if self._share and self._share > _LEAST_SHARE else 0.0
+        self._filter_all, self._rest = compose_warpers(steps[:1]), compose_warpers(steps[1:])
 
     def candidates(self, top: TopLogits, penalized: Penalized) -> Candidates | None:
         """What the chain leaves of a row [vocab]; None where the whole row has to be asked."""
+        if top.has_border:
+            return None
         at_hand = AtHand.of(top, penalized) if self._filter else None
         if self._filter is None or at_hand is None:
             return None
@@ -69,6 +74,8 @@ class Shortcut:
 
     def nucleus(self, top: TopLogits | None, penalized: Penalized) -> Spread | None:
         """The tokens of a row [vocab] that top_p leaves, where it is all that the chain does."""
+        if top and top.has_border:
+            return self._bordered(top, penalized.given)
         if self._share is None or len(penalized.logits) < LEAST:
             return None
         if not top:
@@ -84,6 +91,25 @@ class Shortcut:
             return np.where(found.keeps(logits, first), logits, -np.inf)
 
         return Spread(found.sums, heated.most, block)
+
+    def _bordered(self, top: TopLogits, given: FloatArray) -> Spread:  # [vocab]
+        """The same by the border and the sums that were found where the logits were made."""
+        assert top.sums is not None
+        (most,) = self._heated(top.logits[:1])
+
+        def block(place: int) -> FloatArray:  # -> [BLOCK] or fewer
+            logits = given[place * BLOCK :][:BLOCK]
+            return np.where(logits >= top.border, self._heated(logits), -np.inf)
+
+        return Spread(top.sums, most, block, lambda share: self._exactly(given, share))
+
+    def _exactly(self, given: FloatArray, share: float) -> int:  # [vocab]
+        """The first token of the nucleus of a row up to which there is more than `share` of it."""
+        row = Penalized(given)
+        if spread := self.nucleus(None, row):
+            return spread.reaching(share)
+        kept = self._filter_all(self._heat(Candidates.of(given)))
+        return int(kept.ids[reaching(kept.weights, share, "right")])
 
     def _heated(self, logits: FloatArray) -> FloatArray:  # [n] -> [n]
         return self._heat(Candidates(vocabulary(len(logits)), logits)).logits

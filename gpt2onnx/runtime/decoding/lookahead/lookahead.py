@@ -171,16 +171,21 @@ class _Guesses:
         read = window.tokens.size if self._has_window else 1
         drafted = 1 + len(tree)
         ids = np.concatenate([window.tokens[0, :1], tree.ids, window.tokens.ravel()[1:read]])
-        temperature = self._sequence.sampler.temperature
+        temperature, outside = self._sequence.sampler.sums
         if len(ids) == 1:
-            return Read(row, ids, temperature=temperature)
+            return Read(row, ids, temperature=temperature, outside=outside)
         places = np.r_[0, drafted : len(ids)]  # where the window's tokens are
         attention_mask = np.zeros((len(ids), len(ids)), np.bool_)
         attention_mask[np.ix_(places, places)] = window.attention_mask[:read, :read]
         attention_mask[:drafted, :drafted] = tree.attention_mask
         last_level = places[read - window.width :] if self._has_window else []
         wanted = np.concatenate([np.arange(drafted), last_level]).astype(np.int64)
-        return Read(row, ids, wanted, temperature=temperature, attention_mask=attention_mask)
+        return Read(
+            *(row, ids, wanted),
+            temperature=temperature,
+            outside=outside,
+            attention_mask=attention_mask,
+        )
 
     def take(self, logits: Logits) -> None:  # [wanted, vocab]
         """Make the window's next level of what was read behind the newest token and the tree."""
