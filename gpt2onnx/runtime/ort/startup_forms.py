@@ -86,7 +86,8 @@ class Optimised:
         return "its packed matrices would lie at other addresses"
 
     def reopen(self, folder: Path) -> Session:
-        return create(folder / GRAPH, _told(self.how, optimised=True))
+        session = create(folder / GRAPH, _told(self.how, optimised=True))
+        return replace(session, file=self.model)
 
 
 @dataclass(frozen=True)
