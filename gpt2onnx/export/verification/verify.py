@@ -120,7 +120,7 @@ def _checked(
 
     `kind` is its precision and its cache. Raises VerificationError.
     """
-    decoder = open_decoder(graph.folder, graph.open("cpu"), graph.loop(None, None))
+    decoder = open_decoder(graph.folder, graph.open("cpu"), graph.loop())
     prompt, steps = _parts(ids)
     result = compare(expected, _logits(decoder, prompt, track(steps, "verifying")))
     _require_match(result, *kind, graph.folder.graph.name)

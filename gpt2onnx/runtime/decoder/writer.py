@@ -72,11 +72,12 @@ class LoopWriter:
             binding.feed(name, value)
         for name in OUTPUTS:  # anew: how long they are is decided by the run
             binding.raw.bind_output(name, "cpu")
-        self._session.run(binding.raw)
+        self.session.run(binding.raw)
         return [output.numpy()[:, 0] for output in binding.raw.get_outputs()]
 
     @cached_property
-    def _session(self) -> Session:
+    def session(self) -> Session:
+        """The graph's own. Raises what opening it raises."""
         session = self._open_graph()
         require_names(session, INPUTS, OUTPUTS)
         if cache_shape(session, self._cache.shape.n_positions) != self._cache.shape:
@@ -85,4 +86,4 @@ class LoopWriter:
 
     @cached_property
     def _binding(self) -> ArenaBinding:
-        return ArenaBinding(self._session, self._cache.shape)
+        return ArenaBinding(self.session, self._cache.shape)
