@@ -15,7 +15,7 @@ from gpt2onnx.errors import ExportError
 from gpt2onnx.export.calibration.text import CalibrationText
 from gpt2onnx.export.checkpoint.adapter import open_adapters
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, Weights, open_checkpoint
-from gpt2onnx.export.checkpoint.generation_settings import kept_settings
+from gpt2onnx.export.checkpoint.generation_settings import KeptSettings, kept_settings
 from gpt2onnx.export.checkpoint.merging import with_adapters
 from gpt2onnx.export.graph import draft as draft_graph
 from gpt2onnx.export.graph import kernels as kernels_graph
@@ -140,11 +140,7 @@ def export(
     out = as_path(out, "out", ExportError)
     check_replaceable(out, force)
     track = bar if progress else silent
-    adapters = open_adapters(adapter)
-    checkpoint = open_checkpoint(source, revision)
-    plan.runtime.check(plan.graph, checkpoint.config)
-    checkpoint.check()
-    checkpoint = with_adapters(checkpoint, adapters)
+    checkpoint = _opened(source, revision, adapter, plan)
     settings = kept_settings(
         checkpoint.config_json, checkpoint.generation_config, checkpoint.config.vocab_size
     )
@@ -159,10 +155,7 @@ def export(
         if verify or (verify is None and can_verify()):
             verification = verify_folder(checkpoint, stage, precision, track, kv_cache)
         verified = time.perf_counter()
-        about = readme(runtime, checkpoint, plan.place, verification)
-        (stage / README).write_text(about, encoding="utf-8")
-        left_out = {"settings_left_out": list(settings.left_out)} if settings.left_out else {}
-        write_manifest(stage, plan.described() | left_out | _describe(checkpoint, verification))
+        _write_about(plan, checkpoint, settings, verification, stage)
         size = sum(path.stat().st_size for path in stage.rglob("*") if path.is_file())
     return Export(
         folder=out,
@@ -173,6 +166,20 @@ def export(
         verification=verification,
         verification_seconds=verified - written,
     )
+
+
+def _opened(
+    source: str | Path,
+    revision: str | None,
+    adapter: str | Path | Sequence[str | Path],
+    plan: Plan,
+) -> Checkpoint:
+    """The checkpoint, which can be exported as planned, with its adapters merged."""
+    adapters = open_adapters(adapter)
+    checkpoint = open_checkpoint(source, revision)
+    plan.runtime.check(plan.graph, checkpoint.config)
+    checkpoint.check()
+    return with_adapters(checkpoint, adapters)
 
 
 def _write_model(plan: Plan, checkpoint: Checkpoint, folder: Path, track: Track) -> None:
@@ -198,6 +205,20 @@ def _write_model(plan: Plan, checkpoint: Checkpoint, folder: Path, track: Track)
         flat = kernels_graph.build(model, checkpoint.config, plan.extras.kv_cache)
         (folder / KERNELS_MODEL).write_bytes(flat.SerializeToString())
         (folder / DRAFT_MODEL).write_bytes(draft_graph.build(flat).SerializeToString())
+
+
+def _write_about(
+    plan: Plan,
+    checkpoint: Checkpoint,
+    settings: KeptSettings,
+    verification: Verification | None,
+    folder: Path,
+) -> None:
+    """What people and programs read of the folder: README and manifest."""
+    about = readme(plan.runtime.name, checkpoint, plan.place, verification)
+    (folder / README).write_text(about, encoding="utf-8")
+    left_out = {"settings_left_out": list(settings.left_out)} if settings.left_out else {}
+    write_manifest(folder, plan.described() | left_out | _describe(checkpoint, verification))
 
 
 def _describe(checkpoint: Checkpoint, verification: Verification | None) -> dict[str, Any]:

@@ -51,14 +51,17 @@ class ChosenGraph(NamedTuple):
         return replace(session, choice="; ".join([session.choice, *told]))
 
     def loop(
-        self, provider_options: Mapping[str, object] | None, threads: int | None
+        self,
+        provider_options: Mapping[str, object] | None = None,
+        threads: int | None = None,
+        create: Callable[[Model, How], Session] = create,
     ) -> Callable[[], Session] | None:
         """Opens the kernels' graph in a loop; None where the folder has none."""
         graph = self.folder.path / DRAFT_GRAPH
         if self.kernels is None or not graph.is_file():
             return None
         loop = self._replace(folder=replace(self.folder, graph=graph))
-        return partial(loop.open, CPU.short, provider_options, threads)
+        return partial(loop.open, CPU.short, provider_options, threads, create=create)
 
 
 def choose_graph(folder: ModelFolder, graph: str, provider: str) -> ChosenGraph:

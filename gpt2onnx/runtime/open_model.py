@@ -76,14 +76,12 @@ def open_model(
         time.sleep(max(0.0, began + HEAD_START - time.perf_counter()))
         tokenizer()
 
+    creators = (startup.create, startup.create_beside) if startup_cache else (create, create)
     session = chosen.open(
-        provider,
-        provider_options,
-        threads,
-        meanwhile=meanwhile,
-        create=startup.create if startup_cache else create,
+        provider, provider_options, threads, meanwhile=meanwhile, create=creators[0]
     )
-    decoder = open_decoder(opened, session, chosen.loop(provider_options, threads))
+    loop = chosen.loop(provider_options, threads, creators[1])
+    decoder = open_decoder(opened, session, loop)
     if largest >= decoder.vocab_size:
         found = largest_id(tokenizer())
         require_ids(found, decoder.vocab_size, opened.tokenizer, ModelFolderError)

@@ -20,11 +20,15 @@ class Places:
     def require(self) -> None:
         """Raises QueueFullError where none is left."""
         engines = [each.engine for each in self._models]
-        if sum(engine.room for engine in engines) > self.taken:
+        room = sum(engine.room for engine in engines)
+        if room > self.taken:
             return
-        waiting = self.taken + sum(engine.stats().waiting for engine in engines)
+        queued = sum(engine.stats().waiting for engine in engines)
+        waiting = self.taken + queued
         raise QueueFullError(
-            f"{waiting:,} requests are waiting, as many as may: try again later", found=waiting
+            f"{waiting:,} requests are waiting, as many as may: try again later",
+            found=waiting,
+            expected=queued + room,
         )
 
     def take(self) -> Place:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpt2onnx
-from gpt2onnx.errors import CacheFullError, ModelFolderError
+from gpt2onnx.errors import (
+    CacheFullError,
+    CorruptModelError,
+    ModelFolderError,
+    VerificationError,
+)
+from gpt2onnx.export.graph import draft as draft_graph
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.flat import FlatDecoder
 from gpt2onnx.runtime.decoder.protocol import EVERY, Ids, Read
@@ -22,6 +31,7 @@ from gpt2onnx.runtime.folder.manifest import MANIFEST
 from gpt2onnx.runtime.folder.model_folder import DRAFT_GRAPH, KERNELS_GRAPH
 from gpt2onnx.samplers import GenerationParams
 from tests.checkpoints import make_checkpoint
+from tests.raising import raises
 
 IDS = np.random.default_rng(0).integers(0, 257, 40)
 KINDS = ["fp32 float", "fp32 float16", "fp32 int8", "int8 float", "int8 int8", "int4 float"]
@@ -118,15 +128,71 @@ def test_a_row_without_room_stays_as_it_is(decoders: dict[str, FlatDecoder]) -> 
 def test_a_graph_that_is_no_loop_is_refused_and_leaves_the_row_as_it_is(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "checkpoint")
     folder = gpt2onnx.export(checkpoint, tmp_path / "model", precision="int8", verify=False).folder
+    other = make_checkpoint(tmp_path / "deeper", n_layer=3)
+    deeper = gpt2onnx.export(other, tmp_path / "other", precision="int8", verify=False).folder
     (folder / MANIFEST).unlink()
-    for graph in (KERNELS_GRAPH, "model.onnx"):
-        shutil.copy(folder / graph, folder / DRAFT_GRAPH)
+    for graph, said in (
+        (folder / KERNELS_GRAPH, "expected length, row, count, least, too"),
+        (folder / "model.onnx", "expected length, row, count, least, too"),
+        (folder / "config.json", "is damaged"),
+        (deeper / DRAFT_GRAPH, "cache isn't that of"),
+    ):
+        shutil.copy(graph, folder / DRAFT_GRAPH)
+        shutil.copy(deeper / "model.onnx.data", folder)
         decoder = gpt2onnx.load(folder, provider="cpu", graph="kernels").decoder
         row = decoder.new_row()
         assert decoder.writer
-        with pytest.raises(ModelFolderError, match="expected length, row, count, least, too"):
+        with pytest.raises(ModelFolderError, match=said) as raised:
             decoder.writer.write(row, IDS[:2], 3, 0.0)
+        assert raised.value.path == folder / DRAFT_GRAPH
         assert row.length == 0
+
+
+def exported_with(
+    change: Callable[[onnx.ModelProto], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export, verified, whose draft graph's bytes are what `change` makes of it."""
+    build = draft_graph.build
+
+    def changed(kernels: onnx.ModelProto) -> Any:
+        return SimpleNamespace(SerializeToString=lambda: change(build(kernels)))
+
+    monkeypatch.setattr(draft_graph, "build", changed)
+    checkpoint = make_checkpoint(tmp_path / "checkpoint")
+    gpt2onnx.export(checkpoint, tmp_path / "model", precision="int8", verify=True)
+
+
+# A node of a turn, by what it gives, and what it reads in place of the right thing.
+WRONG = {
+    "slots": ["zero", "offsets"],
+    "rows": ["zero", "n"],
+    "logits_index": ["n", "n"],
+    "logprob": ["top_logits", "zero"],
+    "are_sure": ["least", "logprob"],
+}
+
+
+@pytest.mark.parametrize("given", WRONG)
+def test_an_export_verifies_the_loop(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rewired(model: onnx.ModelProto) -> bytes:
+        body = model.graph.node[0].attribute[0].g
+        (node,) = [node for node in body.node if given in node.output]
+        node.input[:] = WRONG[given]
+        return model.SerializeToString()
+
+    with raises(VerificationError, name=DRAFT_GRAPH):
+        exported_with(rewired, tmp_path, monkeypatch)
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_export_with_a_damaged_loop_names_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CorruptModelError, match=r"model\.draft\.onnx is damaged"):
+        exported_with(lambda model: model.SerializeToString()[:-9], tmp_path, monkeypatch)
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize("end", [None, 2])

@@ -20,6 +20,8 @@ import gpt2onnx
 from gpt2onnx import kept
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.flat import FlatDecoder
+from gpt2onnx.runtime.decoder.writer import LoopWriter
+from gpt2onnx.runtime.folder.model_folder import DRAFT_GRAPH
 from gpt2onnx.runtime.ort import session_options
 from gpt2onnx.runtime.ort import startup_cache as startup
 from gpt2onnx.runtime.ort.startup_entries import Entry
@@ -109,22 +111,62 @@ def test_an_entry_has_each_matrix_once_and_is_mapped(folder: Path) -> None:
     assert logits(model)
 
 
-def test_both_graphs_have_their_own(folder: Path) -> None:
+def writer(model: gpt2onnx.Model) -> LoopWriter:
+    found = model.decoder.writer
+    assert isinstance(found, LoopWriter)
+    return found
+
+
+def draft(model: gpt2onnx.Model) -> tuple[list[int], bytes]:
+    """What the model writes in one run behind some tokens, and how probable each is."""
+    row = model.decoder.new_row()
+    ids, logprobs = writer(model).go_on(row, IDS[:5], 9)
+    model.decoder.free(row)
+    return ids.tolist(), logprobs.tobytes()
+
+
+def test_a_draft_maps_the_same_files(folder: Path) -> None:
+    plain = load(folder, startup_cache=False)
+    expected = draft(plain)
+    assert writer(plain).session.startup == "not used"
+    for _ in range(2):  # made, and used
+        model = load(folder)
+        assert draft(model) == expected
+        assert writer(model).session.startup == "used"
+    (entry,) = made()
+    assert len(entry.files) == 9
+    before = load(folder)
+    shutil.rmtree(entry.path)
+    assert draft(before) == expected
+    assert writer(before).session.startup == "not used"
+    assert made() == []
+
+
+def test_a_draft_graph_of_another_model_takes_nothing_of_the_entry(
+    folder: Path, folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Its matrices are of other forms; what is there stays."""
+    mixed = Path(shutil.copytree(folder, tmp_path / "mixed"))
+    (mixed / "manifest.json").unlink()
+    shutil.copy(folders("int4") / DRAFT_GRAPH, mixed)
+    model = load(mixed)
+    assert writer(model).session.startup == "not used"
+    assert len(made()) == 1
+    assert outcome(mixed) == "used"
+
+
+def test_both_graphs_have_their_own(folders: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(folders("int8"), tmp_path / "model"))
     for expected in ("made", "used"):
         assert (outcome(folder, "onnx"), outcome(folder)) == (expected, expected)
     names = {each.name for each in kept.kept() if each.kind == "startup"}
     assert names == {f"{folder} (int8)", f"{folder} (int8, kernels)"}
-
-
-def test_a_folder_that_was_exported_again_throws_its_former_entry_away(
-    folders: Callable[[str], Path], tmp_path: Path
-) -> None:
-    folder = tmp_path / "model"
-    for kind in ("int8", "fp32"):
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(folders(kind), folder)
-        assert (outcome(folder), outcome(folder)) == ("made", "used")
-        assert [entry.about["precision"] for entry in made()] == [kind]
+    # Exported again, the graph that is opened throws away its former entry alone.
+    shutil.rmtree(folder)
+    shutil.copytree(folders("fp32"), folder)
+    assert outcome(folder) == "made"
+    names = {each.name for each in kept.kept() if each.kind == "startup"}
+    assert names == {f"{folder} (int8)", f"{folder} (fp32, kernels)"}
 
 
 def test_other_kernels_make_their_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,8 @@ import gpt2onnx
 from gpt2onnx import Generation, Model
 from gpt2onnx.errors import ModelFolderError, ParameterError, PromptError, TokenRangeError
 from gpt2onnx.runtime.open_model import open_decoder
-from gpt2onnx.runtime.ort.session import TensorSpec
+from gpt2onnx.runtime.ort.provider import CPU
+from gpt2onnx.runtime.ort.session import Session, TensorSpec
 from tests.checkpoints import END_OF_TEXT_ID
 from tests.raising import raises
 
@@ -416,7 +416,7 @@ def test_repr(model: Model) -> None:
 
 def test_a_graph_of_another_kind(model: Model) -> None:
     spec = TensorSpec(np.dtype(np.float32), ("batch", 3, 224, 224))
-    session: Any = SimpleNamespace(inputs={"pixel_values": spec}, outputs={})
+    session = Session(None, CPU, 0, "", {"pixel_values": spec}, {})
     with pytest.raises(ModelFolderError, match="the graph's inputs are pixel_values: expected"):
         open_decoder(model.folder, session)
 

@@ -30,9 +30,9 @@ def places(*rooms: int) -> Places:
 def test_as_many_as_there_is_room_for() -> None:
     found = places(2)
     with found.take(), found.take():
-        with raises(QueueFullError, found=9):
+        with raises(QueueFullError, found=9, expected=9):
             found.require()
-        with raises(QueueFullError, found=9):
+        with raises(QueueFullError, found=9, expected=9):
             found.take()
         assert found.taken == 2
     found.require()
@@ -51,7 +51,7 @@ def test_one_that_is_given_back_is_another_s() -> None:
 
 def test_of_several_models_one_that_has_room_is_enough() -> None:
     places(0, 1).require()
-    with raises(QueueFullError, found=14):
+    with raises(QueueFullError, found=14, expected=14):
         places(0, 0).require()
 
 

@@ -79,7 +79,7 @@ class Page:
         """Wait for the end, and say what it was."""
         status = f"document.querySelector('#status-{side}').textContent"
         self.until(f"{status}.includes(', ') || !document.querySelector('#problem-{side}').hidden")
-        return self.text_of(f"#status-{side}") or self.text_of(f"#problem-{side}")
+        return self.text_of(f"#problem-{side}") or self.text_of(f"#status-{side}")
 
     def write(self) -> str:
         self.click("#write")
@@ -350,7 +350,13 @@ def test_what_a_form_forbids_is_told_and_its_end_ends_it(page: Page, model: Mode
     page.js("document.querySelectorAll('#text-a > .t')[0].focus()")
     wrong = next(each.id for each in written.alternatives[0] if each.id != written.token_ids[0])
     page.click(f"#options-a > [data-id='{wrong}']")
+    before = page.js("document.querySelector('#text-a').innerHTML")
     assert page.ended().startswith(f"prefill_ids: token {wrong}, number 1 of them, isn't what")
+    # What was there stays, and can be gone on from.
+    assert page.js("document.querySelector('#text-a').innerHTML") == before
+    assert "".join(page.tokens()) == shown(written.text)
+    assert page.text_of("#status-a").endswith(", ended by itself")
+    assert page.js("document.activeElement === document.querySelector('#text-a > .t')")
     page.fill(choices="import sys")
     page.write()
     last = len(page.tokens()) - 1

@@ -92,7 +92,7 @@ def _as_text(about: dict[str, Any], found: Profile) -> str:
     lines = [
         f"{about['model']}: {printable(kind or 'another exporter')}; {found.provider}, {threads}; "
         f"weights {found.weight_bytes / 1e6:.1f} MB, "
-        f"cache {found.cache_bytes_per_token / 1e3:.1f} kB a token",
+        f"cache {found.cache_bytes_per_token / 1e3:.1f} kB a token\n{found.choice}",
         f"\na prompt of {found.prompt.tokens} tokens\n{_table(found.prompt, found)}",
         f"\na step after {found.decode.tokens} tokens\n{_table(found.decode, found)}",
     ]

@@ -181,8 +181,8 @@ def _open(args: argparse.Namespace, open_models: ExitStack) -> list[Served]:
     drafts = _drafts(args.draft, models)
     args.threads = _share(args.threads, len(models))
     for name, folder in models.items():
-        model = _load(args, folder)
-        draft = _load(args, drafts[name]) if name in drafts else None
+        model = _load(args, folder, name)
+        draft = _load(args, drafts[name], f"{name}'s draft") if name in drafts else None
         bounds: dict[str, Any] = {
             "max_rows": args.max_rows,
             "max_tokens": args.max_tokens,
@@ -200,8 +200,9 @@ def _share(threads: int | None, models: int) -> int | None:
     return threads if threads or models == 1 else max(1, default_threads() // models)
 
 
-def _load(args: argparse.Namespace, folder: str) -> Model:
-    return load(
+def _load(args: argparse.Namespace, folder: str, name: str) -> Model:
+    """A model; says where it runs, and why there."""
+    model = load(
         find_model(folder, args.provider),
         args.provider,
         args.provider_options,
@@ -209,6 +210,8 @@ def _load(args: argparse.Namespace, folder: str) -> Model:
         args.startup_cache,
         args.graph,
     )
+    say(f"gpt2onnx: {name}: {model.session.choice}")
+    return model
 
 
 def _drafts(given: list[str], models: Collection[str]) -> dict[str, str]:

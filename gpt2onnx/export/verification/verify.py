@@ -6,8 +6,10 @@ PyTorch, transformers and ONNX Runtime.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +18,14 @@ from gpt2onnx.agreement import Agreement
 from gpt2onnx.errors import Advised, InstallationError, TokenizerError, VerificationError
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint
 from gpt2onnx.export.quantization.table import PRECISIONS
+from gpt2onnx.export.verification.draft import verify_draft
 from gpt2onnx.export.verification.torch_model import TorchModel, missing
 from gpt2onnx.export.writing.progress import Track
 from gpt2onnx.runtime.chosen_graph import ChosenGraph, choose_graph
 from gpt2onnx.runtime.decoder import reads
-from gpt2onnx.runtime.folder.model_folder import open_folder
+from gpt2onnx.runtime.decoder.flat import FlatDecoder
+from gpt2onnx.runtime.decoder.protocol import Decoder
+from gpt2onnx.runtime.folder.model_folder import KERNELS_GRAPH, open_folder
 from gpt2onnx.runtime.open_model import open_decoder
 from gpt2onnx.tokenizer.codec import encode
 
@@ -53,12 +58,14 @@ class Verification:
     largest_logit: float
     mean_kl: float  # KL(PyTorch || exported), nats
     top_token_agreement: float  # 0 to 1
+    unverified: str = ""  # why the kernels' graphs, which the folder has, weren't looked at
 
     def __str__(self) -> str:
+        left = f"; {KERNELS_GRAPH} wasn't looked at: {self.unverified}" if self.unverified else ""
         return (
             f"{self.positions} positions against PyTorch: largest logit difference "
             f"{self.max_difference:.2g}, mean KL {self.mean_kl:.2g}, "
-            f"top token agrees {self.top_token_agreement:.1%}"
+            f"top token agrees {self.top_token_agreement:.1%}{left}"
         )
 
 
@@ -85,10 +92,10 @@ def verify_folder(
     track: Track,
     kv_cache: str = "float",
 ) -> Verification:
-    """Compare a model folder with its checkpoint; its kernels' graph as well, where they run here.
+    """Compare a model folder with its checkpoint; its kernels' graphs as well, where they run here.
 
     What comes back is of ONNX Runtime's operators. Raises VerificationError where the logits are
-    further apart than precision and cache explain.
+    further apart than precision and cache explain, or a draft isn't what steps write.
     """
     ids = _text_ids(checkpoint)
     expected = TorchModel(checkpoint).logits(ids)
@@ -97,26 +104,44 @@ def verify_folder(
     graphs = [(plain, "float" if kv_cache == "float16" else kv_cache)]
     graphs += [(chosen, kv_cache)] if chosen.kernels else []
     first, *_ = [
-        _checked(compare(expected, _exported_logits(graph, ids, track)), precision, cache)
-        for graph, cache in graphs
+        _checked(graph, ids, expected, (precision, cache), track) for graph, cache in graphs
     ]
-    return first
+    return replace(first, unverified=chosen.passed_over)
 
 
-def _checked(result: Verification, precision: str, kv_cache: str) -> Verification:
+def _checked(
+    graph: ChosenGraph,
+    ids: NDArray[np.int64],
+    expected: NDArray[np.float32],
+    kind: tuple[str, str],
+    track: Track,
+) -> Verification:
+    """Compare a graph's logits behind ids [positions] with those expected, [positions, vocab].
+
+    `kind` is its precision and its cache. Raises VerificationError.
+    """
+    decoder = open_decoder(graph.folder, graph.open("cpu"), graph.loop())
+    prompt, steps = _parts(ids)
+    result = compare(expected, _logits(decoder, prompt, track(steps, "verifying")))
+    _require_match(result, *kind, graph.folder.graph.name)
+    if isinstance(decoder, FlatDecoder) and decoder.writer:
+        verify_draft(decoder, decoder.writer, prompt, len(steps) + 1)
+    return result
+
+
+def _require_match(result: Verification, precision: str, kv_cache: str, file: str) -> None:
     kl, largest = _bounds(precision, kv_cache)
     difference = largest * max(1.0, result.largest_logit)
     for found, most in ((result.mean_kl, kl), (result.max_difference, difference)):
         if not found <= most:  # NaN fails, too
             raise VerificationError(
-                f"the {precision} model doesn't match PyTorch: {result}; expected a mean KL of at "
-                f"most {kl:g} and a difference of at most {difference:.2g}; please report this "
-                "with the checkpoint's config.json",
+                f"the {precision} model doesn't match PyTorch in {file}: {result}; expected a mean "
+                f"KL of at most {kl:g} and a difference of at most {difference:.2g}; please report "
+                "this with the checkpoint's config.json",
                 name=precision,
                 found=found,
                 expected=most,
             )
-    return result
 
 
 def compare(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> Verification:
@@ -150,15 +175,18 @@ def _text_ids(checkpoint: Checkpoint) -> NDArray[np.int64]:
     return np.array(ids[: min(PROMPT + STEPS, config.n_positions)], np.int64)
 
 
-def _exported_logits(
-    graph: ChosenGraph, ids: NDArray[np.int64], track: Track
-) -> NDArray[np.float32]:
-    """Logits [positions, vocab]: of a prompt, and of at most STEPS tokens after it one by one."""
-    decoder = open_decoder(graph.folder, graph.open("cpu"))
-    row = decoder.new_row()
+def _parts(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A prompt, and at most STEPS tokens behind it: [n] and [m], of ids [n + m], n >= 1."""
     prompt = max((len(ids) + 1) // 2, len(ids) - STEPS)
-    logits = [reads.extend(decoder, row, ids[:prompt])]
-    logits += [
-        reads.step(decoder, [row], token[None]) for token in track(ids[prompt:], "verifying")
-    ]
+    return ids[:prompt], ids[prompt:]
+
+
+def _logits(
+    decoder: Decoder[Any], prompt: NDArray[np.int64], steps: Iterable[np.int64]
+) -> NDArray[np.float32]:
+    """Logits [positions, vocab]: of a prompt, and of the tokens after it one by one."""
+    row = decoder.new_row()
+    logits = [reads.extend(decoder, row, prompt)]
+    logits += [reads.step(decoder, [row], np.array([token])) for token in steps]
+    decoder.free(row)
     return np.concatenate(logits)

@@ -7,6 +7,9 @@ for bit. Knows memory; knows nothing of which rows are in use.
 
 from __future__ import annotations
 
+import contextlib
+import math
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
@@ -16,6 +19,9 @@ from numpy.typing import NDArray
 
 from gpt2onnx.errors import OutOfMemoryError
 
+# Bytes from which a tensor has pages of its own, as the C library's default, and huge ones, as
+# numpy's (https://numpy.org/doc/stable/reference/global_state.html).
+OWN_PAGES, HUGE_PAGES = 1 << 17, 1 << 22
 Positions = NDArray[np.int64]
 # Keys and values of some tokens, in main memory: [2 * layers, heads, tokens, head_dim], contiguous.
 Block = NDArray[Any]
@@ -79,6 +85,23 @@ class Arena(Protocol):
         """Write the tokens of blocks, one behind the other, to a row's from `start` on."""
 
 
+def _zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """As np.zeros, in pages of their own where they are many.
+
+    The C library takes memory that was freed before, as what reading a tokenizer leaves, and clears
+    all of it: rows would be resident whole before a token is in them, and after the last is freed.
+    Raises OSError, OverflowError and ValueError as well.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size < OWN_PAGES or not hasattr(mmap, "MAP_ANONYMOUS"):  # Windows
+        return np.zeros(shape, dtype)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if size >= HUGE_PAGES and hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, dtype).reshape(shape)
+
+
 class HostArena:
     """An arena in main memory. The system commits its pages when they are first written to."""
 
@@ -88,10 +111,8 @@ class HostArena:
         self.rows, self.capacity = rows, capacity
         size = (rows, shape.heads, capacity, shape.head_dim)
         try:
-            self.tensors: list[NDArray[Any]] = [
-                np.zeros(size, shape.dtype) for _ in range(2 * shape.layers)
-            ]
-        except (MemoryError, ValueError) as error:  # the second: beyond what can be addressed
+            self.tensors = [_zeros(size, shape.dtype) for _ in range(2 * shape.layers)]
+        except (MemoryError, OSError, OverflowError, ValueError) as error:
             raise OutOfMemoryError(
                 f"a KV cache of {rows:,} rows of {capacity:,} tokens: {error}; take fewer "
                 "sequences at once, or shorter ones"

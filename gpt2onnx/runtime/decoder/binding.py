@@ -6,14 +6,12 @@ https://onnxruntime.ai/docs/api/python/api_summary.html#iobinding
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import ModelFolderError
 from gpt2onnx.runtime.decoder.arena import Arena, CacheShape
 from gpt2onnx.runtime.ort.session import Session
 
@@ -85,12 +83,3 @@ def bind_cache(
         binding.bind_input(f"past_key_values.{name}", *where, address)
         if present:
             binding.bind_output(f"present.{name}", *where, address)
-
-
-def require_names(what: str, given: Iterable[str], wanted: Iterable[str]) -> None:
-    """Raises ModelFolderError where a graph's inputs or outputs lack some; `what` names them."""
-    if missing := [name for name in wanted if name not in given]:
-        raise ModelFolderError(
-            f"{what} are {', '.join(given)}: expected {', '.join(missing)}, too; "
-            "export the model again"
-        )

@@ -14,9 +14,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import ModelFolderError
-from gpt2onnx.runtime.decoder.arena import CacheShape
-from gpt2onnx.runtime.decoder.binding import require_names
 from gpt2onnx.runtime.decoder.bound_layout import TOP, BoundLayout, BoundLayouts
 from gpt2onnx.runtime.decoder.cached_rows import CachedRows
 from gpt2onnx.runtime.decoder.kv_cache import CacheRow, KVCache
@@ -29,6 +26,7 @@ from gpt2onnx.runtime.decoder.protocol import (
     chunks,
     joined,
 )
+from gpt2onnx.runtime.decoder.signature import cache_shape, require_names, width
 from gpt2onnx.runtime.decoder.writer import LoopWriter
 from gpt2onnx.runtime.machine.turns import in_turn
 from gpt2onnx.runtime.ort.session import Session
@@ -37,13 +35,13 @@ from gpt2onnx.samplers.top_logits import TopLogits
 INPUTS = (
     *("input_ids", "position_ids", "rows", "slots", "logits_index", "attention_mask"),
     *("top_index", "temperatures", "outside"),
-    *("past_key_values.0.key", "past_key_values.0.value"),
 )
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 # Weights are read once a chunk, and its activations are scratch memory.
 CHUNK = 256
 # So many logits are copied in less time than binding new memory takes.
 COPIED = 1 << 16
+OUTPUTS = ("logits", *TOP)
 NOTHING_HIDDEN = np.zeros((0, 0), np.bool_)
 
 
@@ -56,20 +54,21 @@ class FlatDecoder(CachedRows):
     can_branch = True
     exact_steps = True
     chunk = CHUNK
+    writer: LoopWriter | None = None
 
     def __init__(
         self, session: Session, n_positions: int, open_loop: Callable[[], Session] | None = None
     ) -> None:
         """`open_loop` opens the graph that writes several tokens in one run, where there is one."""
-        super().__init__(KVCache(_cache_shape(session, n_positions)))
+        require_names(session, INPUTS, OUTPUTS)
+        super().__init__(KVCache(cache_shape(session, n_positions)))
         if open_loop:
             self.writer = LoopWriter(self.cache, self.turns, open_loop)
         self.session = session
         self.n_positions = n_positions
-        self.vocab_size = int(session.outputs["logits"].shape[-1])
-        hidden = session.outputs.get("hidden_states")
-        self.hidden_size = int(hidden.shape[-1]) if hidden else 0
-        self.top = int(session.outputs["top_ids"].shape[-1])
+        self.vocab_size = width(session, "logits")
+        self.hidden_size = width(session, "hidden_states")
+        self.top, *_ = [width(session, name) for name in TOP if name != "top_borders"]
         self._layouts = BoundLayouts(session, self.cache.shape)
 
     def gather(self, rows: Sequence[CacheRow]) -> None:
@@ -165,17 +164,3 @@ def _runs(parts: Iterable[tuple[int, Read]]) -> Iterator[list[tuple[int, Read]]]
         tokens += len(part.ids)
     if run:
         yield run
-
-
-def _cache_shape(session: Session, n_positions: int) -> CacheShape:
-    """The cache that the graph wants, read from its own inputs. Raises ModelFolderError."""
-    require_names("the kernels' graph's inputs", session.inputs, INPUTS)
-    keys = [name for name in session.inputs if name.endswith(".key")]
-    dtype, shape = session.inputs["past_key_values.0.key"]
-    if len(shape) != 4 or not (isinstance(shape[1], int) and isinstance(shape[3], int)):
-        raise ModelFolderError(
-            f"past_key_values.0.key has the shape {shape}: expected [rows, heads, capacity, "
-            "head_dim] with numbers for heads and head_dim; export the model again",
-            name="past_key_values.0.key",
-        )
-    return CacheShape(len(keys), shape[1], shape[3], n_positions, dtype)

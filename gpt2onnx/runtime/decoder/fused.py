@@ -15,9 +15,8 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import ModelFolderError
-from gpt2onnx.runtime.decoder.arena import ArenaFactory, CacheShape, HostArena
-from gpt2onnx.runtime.decoder.binding import Binding, require_names
+from gpt2onnx.runtime.decoder.arena import ArenaFactory, HostArena
+from gpt2onnx.runtime.decoder.binding import Binding
 from gpt2onnx.runtime.decoder.cached_rows import CachedRows
 from gpt2onnx.runtime.decoder.cuda_arena import CudaArenas
 from gpt2onnx.runtime.decoder.cuda_graphs import StepGraphs
@@ -33,15 +32,12 @@ from gpt2onnx.runtime.decoder.protocol import (
     chunks,
     joined,
 )
+from gpt2onnx.runtime.decoder.signature import cache_names, cache_shape, require_names, width
 from gpt2onnx.runtime.machine.turns import in_turn
-from gpt2onnx.runtime.ort.session import Session, TensorSpec
+from gpt2onnx.runtime.ort.session import Session
 from gpt2onnx.samplers.top_logits import TopLogits
 
-INPUTS = (
-    *("input_ids", "position_ids", "seqlens_k", "total_sequence_length", "logits_index"),
-    *("past_key_values.0.key", "past_key_values.0.value"),
-)
-PAST = "past_key_values."
+INPUTS = ("input_ids", "position_ids", "seqlens_k", "total_sequence_length", "logits_index")
 BIAS = "attention_bias"
 WHOLE = ("logits", "hidden_states")  # the second where the graph gives it
 TOP = ("top_ids", "top_logits", "top_logprobs")  # TopLogits's fields
@@ -63,12 +59,14 @@ class FusedDecoder(CachedRows):
     cache: DenseCache
 
     def __init__(self, session: Session, n_positions: int) -> None:
+        present = [f"present.{name}" for name in cache_names(session)]
+        require_names(session, INPUTS, ["logits", *present])
         super().__init__(DenseCache(cache_shape(session, n_positions), arena_of(session)))
         self.session = session
         self.n_positions = n_positions
-        self.vocab_size = self._width("logits")
-        self.hidden_size = self._width("hidden_states")
-        self.top = self._width("top_ids")
+        self.vocab_size = width(session, "logits")
+        self.hidden_size = width(session, "hidden_states")
+        self.top, *_ = [width(session, name) for name in TOP]
         self._whole = WHOLE if self.hidden_size else WHOLE[:1]
         self.can_branch = BIAS in session.inputs
         self.chunk = PREFILL_CHUNK if session.runs_on.in_host_memory else DEVICE_CHUNK
@@ -183,14 +181,9 @@ class FusedDecoder(CachedRows):
         """Where outputs of `count` positions go: new arrays, which the caller may keep."""
         given = self.session.outputs
         return {
-            name: np.empty((count, self._width(name)), given[name].dtype)
+            name: np.empty((count, int(given[name].shape[-1])), given[name].dtype)
             for name in names or self._whole
         }
-
-    def _width(self, name: str) -> int:
-        """An output's last dimension; 0 where the graph doesn't give it."""
-        spec = self.session.outputs.get(name)
-        return int(spec.shape[-1]) if spec else 0
 
     def _run(
         self,
@@ -232,43 +225,6 @@ def arena_of(session: Session) -> ArenaFactory:
     if session.runs_on.in_cuda_memory:
         return CudaArenas(session)
     return HostArena
-
-
-def cache_shape(session: Session, n_positions: int) -> CacheShape:
-    """The cache that a fused graph wants, read from its own inputs. Raises ModelFolderError."""
-    require_names("the graph's inputs", session.inputs, INPUTS)
-    layers = sum(PAST in name for name in session.inputs) // 2
-    names = [f"{n}.{kind}" for n in range(layers) for kind in ("key", "value")]
-    require_names("the graph's inputs", session.inputs, [f"{PAST}{name}" for name in names])
-    require_names(
-        "the graph's outputs", session.outputs, ["logits", *(f"present.{name}" for name in names)]
-    )
-    dtype, shape = session.inputs[f"{PAST}0.key"]
-    heads, head_dim = (_size(session.inputs, f"{PAST}0.key", 4, axis) for axis in (1, 3))
-    for name in names:
-        if session.inputs[f"{PAST}{name}"] != (dtype, shape):
-            raise ModelFolderError(
-                f"{PAST}{name} isn't {PAST}0.key's like: expected one type and shape for all; "
-                "export the model again"
-            )
-    for name in ("logits", "hidden_states", *TOP):
-        if name in session.outputs:
-            _size(session.outputs, name, 2, 1)
-    return CacheShape(layers, heads, head_dim, n_positions, dtype)
-
-
-def _size(specs: Mapping[str, TensorSpec], name: str, rank: int, axis: int) -> int:
-    """A size that the graph must fix, of a tensor of `rank` dimensions."""
-    shape = specs[name].shape
-    size = shape[axis] if len(shape) == rank else None
-    if not isinstance(size, int) or size < 1:
-        layout = {2: "[positions, width]", 4: "[batch, heads, capacity, head_dim]"}[rank]
-        raise ModelFolderError(
-            f"{name} has the shape {shape}: expected {layout} with a number on axis {axis}; "
-            "export the model again",
-            name=name,
-        )
-    return size
 
 
 def _in_order(rows: Sequence[CacheRow]) -> bool:

@@ -30,10 +30,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import ModelFolderError
 from gpt2onnx.runtime.decoder.protocol import Ids, Logits, Read, Result, require_room
+from gpt2onnx.runtime.decoder.signature import fixed_size, require_names
 from gpt2onnx.runtime.machine.turns import Turns, in_turn
-from gpt2onnx.runtime.ort.session import Session, TensorSpec
+from gpt2onnx.runtime.ort.session import Session
 
 FED = ("input_ids", "attention_mask", "position_ids", "use_cache_branch")
 PAST = re.compile(r"past_key_values\.(\d+\.(?:key|value))")
@@ -73,7 +73,7 @@ class PortableDecoder:
         self.session = session
         self.n_positions = n_positions
         self._fed, self._past, self._present = _names(session)
-        self.vocab_size = _size("logits", session.outputs["logits"], 2, "batch, sequence, vocab")
+        self.vocab_size = fixed_size(session, "logits", 2, "batch, sequence, vocab")
         self._empty = [_empty(session, name) for name in self._past]
 
     def new_row(self) -> PortableRow:
@@ -171,38 +171,23 @@ def _names(session: Session) -> tuple[list[str], list[str], list[str]]:
     present = [PAST.sub(r"present.\1", name) for name in past]
     strange = [name for name in session.inputs if name not in fed and name not in past]
     if strange or "input_ids" not in fed:
-        raise ModelFolderError(
+        raise session.unfit(
             f"the graph's inputs are {', '.join(session.inputs)}: expected input_ids with any of "
             f"{', '.join(FED[1:])} and past_key_values.N.key and .value"
             + (f", and can't tell what to feed {', '.join(strange)}" if strange else "")
         )
-    if missing := [name for name in ("logits", *present) if name not in session.outputs]:
-        raise ModelFolderError(
-            f"the graph's outputs are {', '.join(session.outputs)}: expected {', '.join(missing)}, "
-            "too"
-        )
+    require_names(session, past, ["logits", *present])
     shape = session.inputs["input_ids"].shape
     if any(isinstance(size, int) for size in shape):
-        raise ModelFolderError(
+        raise session.unfit(
             f"input_ids has the shape {shape}: expected free sizes; export with dynamic axes",
-            name="input_ids",
+            "input_ids",
         )
     return fed, past, present
 
 
-def _size(name: str, spec: TensorSpec, axis: int, layout: str) -> int:
-    """A size that the graph must fix."""
-    size = spec.shape[axis] if axis < len(spec.shape) else None
-    if isinstance(size, int) and size > 0 and len(spec.shape) == len(layout.split(", ")):
-        return size
-    raise ModelFolderError(
-        f"{name} has the shape {spec.shape}: expected [{layout}] with a number on axis {axis}",
-        name=name,
-    )
-
-
 def _empty(session: Session, name: str) -> Any:
     """A past of no tokens."""
-    spec = session.inputs[name]
-    heads, head_dim = (_size(name, spec, axis, "batch, heads, past, head_dim") for axis in (1, 3))
-    return session.allocate([1, heads, 0, head_dim], spec.dtype)
+    layout = "batch, heads, past, head_dim"
+    heads, head_dim = (fixed_size(session, name, axis, layout) for axis in (1, 3))
+    return session.allocate([1, heads, 0, head_dim], session.inputs[name].dtype)

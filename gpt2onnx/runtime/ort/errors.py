@@ -39,7 +39,8 @@ def explained(
 ) -> Gpt2OnnxError:
     """What went wrong when ONNX Runtime `version` opened `model` on `provider`."""
     text = plain(str(error))
-    name = "the model" if isinstance(model, bytes) else str(model)
+    file = None if isinstance(model, bytes) else Path(model)
+    name = "the model" if file is None else str(file)
     if "provider option" in text and "CUDA failure" not in text:
         return ParameterError(Given("provider_options"), f" of {provider.short}: {text}")
     if "graph capture feature" in text:
@@ -48,17 +49,19 @@ def explained(
             f" can't be for {name}: {text}; leave it out, or use a model of {provider.wants}",
         )
     if any(sign in text for sign in DAMAGE):
-        if not isinstance(model, bytes) and _is_pointer(Path(model)):
-            return CorruptModelError(f"{name} is git-lfs's pointer to a file: run `git lfs pull`")
-        return CorruptModelError(f"{name} is damaged: {text}; export it or fetch it again")
+        said = f"is damaged: {text}; export it or fetch it again"
+        if file and _is_pointer(file):
+            said = "is git-lfs's pointer to a file: run `git lfs pull`"
+        return CorruptModelError(f"{name} {said}", path=file)
     if f"{DOMAIN}:" in text and "is not a registered" in text:
         return ModelFolderError(
             f"{name} wants an operator that the installed {PACKAGE} doesn't have ({text}): build "
             "that anew, by `pip install ./kernels` in the project's folder, or use ",
             Advised("graph", "onnx"),
+            path=file,
         )
     if provider.runs_all or "Load model from" in str(error):
-        return ModelFolderError(f"{name} can't be run by ONNX Runtime {version}: {text}")
+        return ModelFolderError(f"{name} can't be run by ONNX Runtime {version}: {text}", path=file)
     return ProviderError(f"{provider.short} can't run {name}: {text}", name=provider.short)
 
 
@@ -73,14 +76,20 @@ def out_of_memory(error: Exception, provider: str) -> OutOfMemoryError | None:
     )
 
 
-def failed(error: Exception, provider: Provider) -> Gpt2OnnxError:
+def unfit(file: Path | None, said: str, name: str | None = None) -> ModelFolderError:
+    """What to raise where a graph isn't what is wanted of one; `name` is a tensor to blame."""
+    return ModelFolderError(f"{file}: {said}" if file else said, path=file, name=name)
+
+
+def failed(error: Exception, provider: Provider, file: Path | None) -> Gpt2OnnxError:
     """What to raise for an error of a run."""
     if full := out_of_memory(error, provider.short):
         return full
     text = plain(str(error))
     if provider.runs_all:
-        return ModelFolderError(f"the model's graph can't be run: {text}; export the model again")
-    return ProviderError(f"{provider.short} failed to run the model: {text}", name=provider.short)
+        return unfit(file, f"the graph can't be run: {text}; export the model again")
+    name = file or "the model"
+    return ProviderError(f"{provider.short} failed to run {name}: {text}", name=provider.short)
 
 
 def plain(text: str) -> str:

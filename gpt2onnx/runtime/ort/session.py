@@ -17,7 +17,7 @@ from gpt2onnx.errors import Given, ModelFolderError, ParameterError, ProviderErr
 from gpt2onnx.runtime.machine.background import Background
 from gpt2onnx.runtime.ort import library
 from gpt2onnx.runtime.ort.assignment import assignment
-from gpt2onnx.runtime.ort.errors import explained, failed, out_of_memory
+from gpt2onnx.runtime.ort.errors import explained, failed, out_of_memory, unfit
 from gpt2onnx.runtime.ort.load_params import check_load
 from gpt2onnx.runtime.ort.plugins import described, options_of
 from gpt2onnx.runtime.ort.provider import (
@@ -61,6 +61,7 @@ class Session:
     outputs: Mapping[str, TensorSpec]
     startup: str = "not used"
     captures: bool = False  # whether runs may be captured as CUDA graphs
+    file: Path | None = None  # the model's, or none where its bytes were given
 
     @property
     def provider(self) -> str:
@@ -83,7 +84,7 @@ class Session:
         try:
             self.raw.run_with_iobinding(binding, options)
         except Exception as error:  # ONNX Runtime's errors have no base of their own
-            raise failed(error, self.runs_on) from error
+            raise failed(error, self.runs_on, self.file) from error
 
     def allocate(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
         """An onnxruntime.OrtValue of `shape` in the memory of the session's device, not cleared.
@@ -98,6 +99,13 @@ class Session:
             if full := out_of_memory(error, self.provider):
                 raise full from error
             raise
+
+    def unfit(self, said: str, name: str | None = None) -> ModelFolderError:
+        """What to raise where the graph isn't what is wanted of one: with its file before `said`.
+
+        `name` is the input or output that is to blame.
+        """
+        return unfit(self.file, said, name)
 
 
 @dataclass(frozen=True)
@@ -141,14 +149,16 @@ def create(model: Model, how: How) -> Session:
         raw = opening.result()
     except Exception as error:  # ONNX Runtime's errors have no base of their own
         raise explained(error, model, provider, ort.__version__) from error
+    file = None if isinstance(model, bytes) else Path(model)
     return Session(
         raw,
         provider,
         0 if provider.device_type == "cpu" else int(given.get("device_id", 0)),
         f"{_where(provider, device)}, {how.reason}{assignment(raw, provider)}",
-        _specs(raw.get_inputs()),
-        _specs(raw.get_outputs()),
+        _specs(raw.get_inputs(), file),
+        _specs(raw.get_outputs(), file),
         captures=_is_on(given, provider.capture_option),
+        file=file,
     )
 
 
@@ -231,16 +241,14 @@ def _run_options(graph: int) -> Any:
     return options
 
 
-def _specs(nodes: Any) -> dict[str, TensorSpec]:
-    return {node.name: _spec(node) for node in nodes}
+def _specs(nodes: Any, file: Path | None) -> dict[str, TensorSpec]:
+    return {node.name: _spec(node, file) for node in nodes}
 
 
-def _spec(node: Any) -> TensorSpec:
+def _spec(node: Any, file: Path | None) -> TensorSpec:
     element = node.type.removeprefix("tensor(").removesuffix(")")
     if element not in DTYPES:
-        raise ModelFolderError(
-            f"{node.name} is a {node.type}: expected a tensor that numpy can hold",
-            name=node.name,
-        )
+        said = f"{node.name} is a {node.type}: expected a tensor that numpy can hold"
+        raise unfit(file, said, node.name)
     shape = node.shape or ()  # nothing of a tensor that the graph gives no shape
     return TensorSpec(np.dtype(DTYPES[element]), tuple("?" if n is None else n for n in shape))

@@ -51,21 +51,39 @@ class StartupCache:
             return create(model, how)
         graph = self.folder.graph
         form = Packed(graph, how, self.kernels) if self.kernels else Optimised(graph, how)
-        return self._open(form)
-
-    def _open(self, form: Form) -> Session:
         try:
-            if obstacle := self._obstacle(form):
-                raise StorageError(obstacle)
-            made_of = {**form.made_of(), "model": self.folder.identity()}
-            entries = startup_entries()
-            _require_utf8(entries.folder)
+            entries, made_of = self._place(form)
         except StorageError as error:
             return replace(form.open(), startup=f"not used: {error}")
         entry = entries.find(made_of)
         if entry is None:
             return self._make(form, entries, made_of)
         return self._reopen(form, entries, entry)
+
+    def create_beside(self, model: Model, how: How) -> Session:
+        """As session.create, of another graph, whose nodes have the folder's graph's weights.
+
+        With those that its entry has packed, where there is one; makes none.
+        """
+        if self.kernels is None:
+            return create(model, how)
+        form = Packed(model, how, self.kernels)
+        try:
+            entries, made_of = self._place(form)
+            if (entry := entries.find(made_of)) and not entry.refused:
+                return replace(form.reopen(entry.path), startup="used")
+        except Gpt2OnnxError:  # told by opening it as it is, where the graph is at fault
+            pass
+        return form.open()
+
+    def _place(self, form: Form) -> tuple[Entries, Mapping[str, Any]]:
+        """The entries, and what the model's own is made of. Raises StorageError: it has none."""
+        if obstacle := self._obstacle(form):
+            raise StorageError(obstacle)
+        made_of = {**form.made_of(), "model": self.folder.identity()}
+        entries = startup_entries()
+        _require_utf8(entries.folder)
+        return entries, made_of
 
     def _obstacle(self, form: Form) -> str | None:
         """Why this model can't have an entry, or isn't worth one."""

@@ -17,7 +17,7 @@ from gpt2onnx.runtime.machine.processor import fingerprint
 from gpt2onnx.runtime.ort import library
 from gpt2onnx.runtime.ort.kernels import Kernels
 from gpt2onnx.runtime.ort.packing import is_aligned, packing_settings
-from gpt2onnx.runtime.ort.session import How, Session, create
+from gpt2onnx.runtime.ort.session import How, Model, Session, create
 
 GRAPH, DATA = "model.onnx", "model.onnx.data"
 # Change when what an entry of the form holds does.
@@ -86,14 +86,15 @@ class Optimised:
         return "its packed matrices would lie at other addresses"
 
     def reopen(self, folder: Path) -> Session:
-        return create(folder / GRAPH, _told(self.how, optimised=True))
+        session = create(folder / GRAPH, _told(self.how, optimised=True))
+        return replace(session, file=self.model)
 
 
 @dataclass(frozen=True)
 class Packed:
     """The weights as the kernels packed them, a file a matrix; the graph stays the model's own."""
 
-    model: Path
+    model: Model
     how: How
     kernels: Kernels
 

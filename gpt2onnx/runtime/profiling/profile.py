@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -75,9 +75,11 @@ class Profile:
     `arithmetic`, operations a second, is None there as well, and where nothing measures it.
 
     `kernels` names gpt2onnx-kernels' where their graph ran, and is None where model.onnx did.
+    `choice` is the session's: what was chosen, and why.
     """
 
     provider: str
+    choice: str
     kernels: str | None
     threads: int
     weight_bytes: int
@@ -136,7 +138,7 @@ def profile(
     chosen = choose_graph(folder, graph, provider)
     open_ = partial(chosen.open, provider, provider_options, threads)
     session = open_()
-    runs_on, cache = session.runs_on, cache_bytes_per_token(session.inputs)
+    runs_on, choice, inputs = session.runs_on, session.choice, session.inputs
     decoder = open_decoder(folder, session)
     prompt_seconds, step_seconds = work.prompts(decoder), work.decode(decoder)
     del session, decoder  # one is open at a time
@@ -144,37 +146,60 @@ def profile(
     recorded = partial(_recorded, folder, open_)
     weights = weight_bytes(recorded(_one_token, packed=False)[-1])
     threads = threads or default_threads()
-    bandwidth = most = None
-    if runs_on.in_host_memory:
-        bandwidth = read_bandwidth(weights, threads)
-        most = most_operations((folder.manifest or {}).get("precision") in ROUNDED)
-        most = threads * most if most else None
-
-    def phase(before: int, new: int, passes: list[list[Run]], seconds: list[float]) -> Phase:
-        read, done = weights + cache * (before + new), operations(folder.config, new, before)
-        least = bound(read, bandwidth, done, most) if bandwidth else None
-        return Phase(
-            tokens=before or new,
-            operators=by_operator(passes[-len(seconds) + 1 :]),
-            measured_ms=1e3 * statistics.median(seconds[1:]),
-            bytes_read=read,
-            operations=done,
-            roofline_ms=1e3 * least.seconds if least else None,
-            bound=least.name if least else None,
-        )
-
+    limits = _limits(folder, weights, threads) if runs_on.in_host_memory else _Limits()
+    phase = partial(_phase, folder, (weights, cache_bytes_per_token(inputs)), limits)
     prompts = _split(recorded(work.prompts), 1 + PROMPTS)
     steps = [[run] for run in recorded(work.decode)]
     return Profile(
         provider=runs_on.short,
+        choice=choice,
         kernels=chosen.kernels and chosen.kernels.name,
         threads=threads,
         weight_bytes=weights,
-        cache_bytes_per_token=cache,
-        bandwidth=bandwidth,
-        arithmetic=most,
+        cache_bytes_per_token=cache_bytes_per_token(inputs),
+        bandwidth=limits.bandwidth,
+        arithmetic=limits.arithmetic,
         prompt=phase(0, work.prompt_length, prompts, prompt_seconds),
         decode=phase(work.context, 1, steps, step_seconds),
+    )
+
+
+class _Limits(NamedTuple):
+    """What the machine can do at most: bytes and operations a second; None where nobody knows."""
+
+    bandwidth: float | None = None
+    arithmetic: float | None = None
+
+
+def _limits(folder: ModelFolder, weights: int, threads: int) -> _Limits:
+    most = most_operations((folder.manifest or {}).get("precision") in ROUNDED)
+    return _Limits(read_bandwidth(weights, threads), threads * most if most else None)
+
+
+def _phase(
+    folder: ModelFolder,
+    sizes: tuple[int, int],
+    limits: _Limits,
+    before: int,
+    new: int,
+    passes: list[list[Run]],
+    seconds: list[float],
+) -> Phase:
+    """`new` tokens behind `before` others: their passes as recorded, and the seconds without that.
+
+    `sizes` are the bytes of the weights, and of a token in the cache.
+    """
+    weights, cache = sizes
+    read, done = weights + cache * (before + new), operations(folder.config, new, before)
+    least = bound(read, limits.bandwidth, done, limits.arithmetic) if limits.bandwidth else None
+    return Phase(
+        tokens=before or new,
+        operators=by_operator(passes[-len(seconds) + 1 :]),
+        measured_ms=1e3 * statistics.median(seconds[1:]),
+        bytes_read=read,
+        operations=done,
+        roofline_ms=1e3 * least.seconds if least else None,
+        bound=least.name if least else None,
     )
 
 

@@ -15,6 +15,8 @@ export class Side {
     this.letter = letter;
     this.changed = changed;
     this.asking = null; // the AbortController of what runs
+    this.isBegun = false; // whether that is what is shown
+    this.ending = ""; // the status of what is shown, once it is over
     this.box = instance(letter);
     this.settings = new Settings(this.box.querySelector("form"), () => this.forgetCommand());
     this.text = new Text(this.at("text"), this.at("card"), (place, option) =>
@@ -61,17 +63,24 @@ export class Side {
     this.at("problem").hidden = !error;
   }
 
+  // Ask for a text. What was there before stays until the server has taken the request.
   async #run(run) {
     this.stop();
+    if (this.isWriting && this.isBegun) this.#end("stopped");
     const mine = this.asking = new AbortController();
-    this.run = run;
-    this.#begin();
+    this.isBegun = false;
+    this.at("status").textContent = "writing …";
+    this.text.box.classList.add("writing");
+    this.tell(null);
+    this.changed();
     try {
-      await this.#ask(this.settings.fields(), mine.signal);
+      await this.#ask({ ...run, began: performance.now() }, this.settings.fields(), mine.signal);
     } catch (error) {
       if (this.asking !== mine) return;
-      if (error.name === "AbortError") this.#end("stopped");
-      else this.#fail(error);
+      const isStopped = error.name === "AbortError";
+      if (isStopped && this.isBegun) this.#end("stopped");
+      else this.at("status").textContent = this.ending;
+      if (!isStopped) this.tell(error);
     } finally {
       if (this.asking === mine) {
         this.asking = null;
@@ -81,35 +90,42 @@ export class Side {
     }
   }
 
-  #begin() {
-    this.text.begin(this.run.prompt, this.run.kept);
-    this.text.box.classList.add("writing");
-    this.tree.clear();
-    this.at("tree-box").hidden = true;
-    this.tell(null);
-    this.at("status").textContent = "writing …";
-    this.began = performance.now();
-    this.first = this.last = this.count = 0;
-    this.#figures("token");
-    this.changed();
-  }
-
-  async #ask(fields, signal) {
-    const { run } = this, beams = fields.num_beams > 1;
+  async #ask(run, fields, signal) {
     run.model ??= fields.model;
+    const beams = fields.num_beams > 1, whole = !beams && fields.best_of > 1;
     const body = {
       ...fields, model: run.model, logprobs: ALTERNATIVES, return_token_ids: true,
+      ...(beams || whole ? {} : { stream: true }),
       ...(run.kept.length ? goingOn(run, fields, this.settings.isFormed) : { prompt: run.prompt }),
     };
-    if (beams) return this.#search(await ask("v1/beams", body, signal), signal);
-    if (fields.best_of > 1) {
-      const whole = await (await ask("v1/completions", body, signal)).json();
-      return this.#take(whole.choices[0], signal);
-    }
-    const answer = await ask("v1/completions", { ...body, stream: true }, signal);
+    const answer = await ask(beams ? "v1/beams" : "v1/completions", body, signal);
+    const told = whole ? await answer.json() : null;
+    signal.throwIfAborted();
+    this.#begin(run);
+    if (whole) return this.#take(told.choices[0], signal);
+    if (beams) return this.#search(answer, signal);
     for await (const event of events(answer)) {
       for (const choice of event.choices) this.#take(choice, signal);
     }
+  }
+
+  #begin(run) {
+    this.run = run;
+    this.isBegun = true;
+    this.ending = "";
+    this.#show([], "");
+    this.tree.clear();
+    this.at("tree-box").hidden = true;
+    this.first = this.last = this.count = 0;
+    this.#figures("token");
+  }
+
+  // The text from its beginning on, and what was written, with the focus where it was.
+  #show(tokens, piece) {
+    const place = this.text.focused;
+    this.text.begin(this.run.prompt, this.run.kept);
+    this.text.add(tokens, piece);
+    this.text.focus(place);
   }
 
   #take(choice, signal) {
@@ -135,10 +151,7 @@ export class Side {
         const [choice] = event.choices;
         this.run.promptIds ??= choice.prompt_token_ids;
         this.tree.finish(choice.token_ids);
-        const place = this.text.focused;
-        this.text.begin(this.run.prompt, this.run.kept);
-        this.text.add(tokensOf(choice), choice.text);
-        this.text.focus(place);
+        this.#show(tokensOf(choice), choice.text);
         this.#end(REASONS[choice.finish_reason]);
       }
     }
@@ -158,20 +171,15 @@ export class Side {
     this.at("count-name").textContent = `${what}s`;
     this.at("speed-name").textContent = `${what}s/s`;
     this.at("count").textContent = this.count || "–";
-    this.at("first").textContent = this.first ? shown((this.first - this.began) / 1000) : "–";
+    this.at("first").textContent = this.first ? shown((this.first - this.run.began) / 1000) : "–";
     this.at("speed").textContent = this.count > 1 && seconds > 0
       ? ((this.count - 1) / seconds).toFixed(this.count > 100 * seconds ? 0 : 1) : "–";
   }
 
   #end(reason) {
     this.text.end(reason);
-    const count = `${this.count} ${this.at("count-name").textContent}`;
-    this.at("status").textContent = `${count}, ${reason}`;
-  }
-
-  #fail(error) {
-    this.at("status").textContent = "";
-    this.tell(error);
+    this.ending = `${this.count} ${this.at("count-name").textContent}, ${reason}`;
+    this.at("status").textContent = this.ending;
   }
 
   async #copy(kind) {

@@ -5,15 +5,11 @@ Puts the parts together; knows nothing of how each does its work.
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from gpt2onnx.errors import (
     ExportError,
@@ -21,23 +17,20 @@ from gpt2onnx.errors import (
     InstallationError,
     ParameterError,
 )
-from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, tensor_shapes
-from gpt2onnx.export.exporter import export
+from gpt2onnx.export.checkpoint.checkpoint import tensor_shapes
 from gpt2onnx.export.verification.torch_model import missing
 from gpt2onnx.export.writing.folder import check_replaceable
 from gpt2onnx.files import as_path
 from gpt2onnx.flags import flag, one_of
 from gpt2onnx.smaller.checkpoint import open_source
-from gpt2onnx.smaller.distill.corpus import Corpus, of_texts
+from gpt2onnx.smaller.distill.material import Material, digest
 from gpt2onnx.smaller.distill.recipe import Recipe
 from gpt2onnx.smaller.distill.run_folder import RunFolder
-from gpt2onnx.smaller.distill.samples import behind, on_its_own
 from gpt2onnx.smaller.distill.student import student_of
 from gpt2onnx.smaller.distill.teaching import Teaching, Worth
 from gpt2onnx.smaller.distill.training import Progress, deterministic
-from gpt2onnx.staging import work_folder
 
-STEPS, SAMPLES = 2000, 2000
+STEPS = 2000
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -100,16 +93,7 @@ def distill(
     flag("greedy", greedy)
     device = _device(device)
     _check_length(hours, steps)
-    if greedy and (not texts or samples is None):
-        raise ParameterError(
-            *(Given("greedy", greedy), " is how the teacher goes on from texts: give "),
-            *(Given("texts"), " and ", Given("samples"), ", or leave it out"),
-        )
-    if held_out and not texts:
-        raise ParameterError(
-            *(Given("held_out"), " has no effect where the teacher writes the texts: give "),
-            *(Given("texts"), ", too, or leave it out"),
-        )
+    material = Material(texts, held_out, samples, greedy)
     out = as_path(out, "out", ExportError)
     check_replaceable(out, force=None)
     checkpoint = open_source(teacher, revision)
@@ -124,14 +108,12 @@ def distill(
         seed=seed,
     )
     tensors = map(checkpoint.tensor, tensor_shapes(checkpoint.config))
-    asked = recipe.described() | {
-        "teacher": _digest(chain([str(checkpoint.config)], tensors)),
-        "texts": _digest(texts),
-        "held_out": _digest(held_out),
+    asked = {
+        **recipe.described(),
+        **material.described(),
+        "teacher": digest(chain([str(checkpoint.config)], tensors)),
         "layers": layers,
         "width": width,
-        "samples": samples,
-        "greedy": greedy,
         "hours": hours,
         "steps": steps,
     }
@@ -140,53 +122,13 @@ def distill(
         training = teaching.resume(asked, recipe)
     else:
         teaching.run.require_none()
-        corpus = _corpus(checkpoint, texts, held_out, samples, greedy, recipe, progress)
+        corpus = material.corpus(checkpoint, recipe, progress)
         training = teaching.begin(asked, recipe, corpus, hours)
     with deterministic():
         training.run(progress)
     progress("measuring", 0, 1)
     worth = teaching.finish(training, out, time_it)
     return Distilled(out, training.recipe.steps, training.best_step, worth)
-
-
-def _corpus(
-    teacher: Checkpoint,
-    texts: Sequence[str],
-    held_out: Sequence[str],
-    samples: int | None,
-    greedy: bool,
-    recipe: Recipe,
-    progress: Progress,
-) -> Corpus:
-    first, seed = _first_token(teacher), recipe.seed
-    read = of_texts(teacher.tokenizer, first, texts, held_out) if texts else None
-    if read and samples is None:
-        return read
-    count = SAMPLES if samples is None else samples
-    with work_folder("distill") as folder:
-        model = export(teacher.folder, folder / "teacher", verify=False).folder
-        if read is None:
-            return on_its_own(model, first, count, seed, progress)
-        window = min(recipe.window, recipe.positions - 1)
-        return behind(model, read, count, window, greedy, seed, progress)
-
-
-def _first_token(teacher: Checkpoint) -> int | None:
-    config = teacher.config
-    ends = config.eos_token_id
-    end = ends[0] if isinstance(ends, tuple) and ends else ends
-    first = end if config.bos_token_id is None else config.bos_token_id
-    return first if isinstance(first, int) and 0 <= first < config.vocab_size else None
-
-
-def _digest(parts: Iterable[Any]) -> str:
-    """Of texts or arrays."""
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).tobytes()
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
-    return digest.hexdigest()
 
 
 def _check_length(hours: float | None, steps: int | None) -> None:

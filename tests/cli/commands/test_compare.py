@@ -105,23 +105,27 @@ def test_folders(
     assert "compare.json exists: give --resume to go on with it, or another --out" in again[2]
 
 
-@pytest.mark.usefixtures("todays_graph")
-def test_another_graph_when_it_goes_on(
+@pytest.fixture
+def compared(
     run: Run, here: None, models: Callable[[str], Path], prompts: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    given = ("--providers", "cpu", "--prompts", prompts, "--out", out)
-    call = ("compare", models("fp32"), *SMALL, *given)
-    assert run(*call, "--graph", "onnx")[0] == 0
-    before = read(out)
+) -> Run:
+    """Compares a folder in fp32 on the CPU, into tmp_path/out, with the options that are given."""
+    given = ("--providers", "cpu", "--prompts", prompts, "--out", tmp_path / "out")
+    return partial(run, "compare", models("fp32"), *SMALL, *given)
+
+
+@pytest.mark.usefixtures("todays_graph")
+def test_another_graph_when_it_goes_on(compared: Run, tmp_path: Path) -> None:
+    assert compared("--graph", "onnx")[0] == 0
+    before = read(tmp_path / "out")
     assert "graph" not in before["grid"]
-    assert run(*call, "--resume")[0] == 0  # both graphs, but the kernels are off
-    assert read(out) == before
-    status, shown, err = run(*call, "--graph", "kernels", "--resume")
+    assert compared("--resume")[0] == 0  # both graphs, but the kernels are off
+    assert read(tmp_path / "out") == before
+    status, shown, err = compared("--graph", "kernels", "--resume")
     assert status == 1
     told = "gpt2onnx: cpu fp32 was measured before and isn't asked for now: it is left out\n"
     assert err == told
-    record = read(out)
+    record = read(tmp_path / "out")
     assert record["grid"]["graph"] == "kernels"
     assert {each["graph"] for each in record["runs"]} == {"kernels"}
     assert "gpt2onnx-kernels is switched off" in shown
@@ -249,17 +253,14 @@ def test_a_signal_ends_the_processes_as_well(
 
 
 def test_prices_of_the_record_are_kept_and_those_of_the_call_go_before(
-    run: Run, here: None, models: Callable[[str], Path], prompts: Path, tmp_path: Path
+    compared: Run, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    given = ("--providers", "cpu", "--prompts", prompts, "--out", out)
-    call = ("compare", models("fp32"), *SMALL, *given)
-    assert run(*call, "--cpu-price", 0.1, "--gpu-price", 1)[0] == 0
-    before = read(out)
-    assert run(*call, "--resume")[0] == 0
-    assert read(out) == before
-    assert run(*call, "--resume", "--cpu-price", 0.2)[0] == 0
-    after = read(out)
+    assert compared("--cpu-price", 0.1, "--gpu-price", 1)[0] == 0
+    before = read(tmp_path / "out")
+    assert compared("--resume")[0] == 0
+    assert read(tmp_path / "out") == before
+    assert compared("--resume", "--cpu-price", 0.2)[0] == 0
+    after = read(tmp_path / "out")
     assert after["prices"] == {"cpu": 0.2, "gpu": 1}
     dollars = [record["runs"][0]["dollars_per_million_tokens"] for record in (before, after)]
     assert dollars[1] == pytest.approx(2 * dollars[0])

@@ -43,6 +43,9 @@ def test_tables(run: Run, folder: str) -> None:
     assert first.startswith(f"{folder}: fp32, fused; cpu, 1 thread; weights 0.1 MB, cache 0.5 kB")
     assert prompt.startswith("a prompt of 64 tokens\noperator ")
     assert step.startswith("a step after 63 tokens\noperator ")
+    said = first.splitlines()[1]
+    assert said.startswith("cpu, chosen because ")
+    assert "; not model.kernels.onnx: gpt2onnx-kernels is switched off" in said
     for part in (prompt, step):
         names = [line.split("  ")[0] for line in part.splitlines()]
         assert "GroupQueryAttention" in names

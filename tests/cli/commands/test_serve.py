@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 
 from gpt2onnx import cli
 from gpt2onnx.cli.commands import serve
+from gpt2onnx.runtime.ort.kernels import OFF, VARIABLE
 
 LONG = {"prompt": "import os\n", "temperature": 0, "eos_token_id": [], "max_tokens": 900}
 
@@ -34,6 +36,19 @@ def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_it_says_where_each_model_runs_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, OFF)
+    command = [sys.executable, "-m", "gpt2onnx", "serve", "--port", "0", "--provider", "cpu"]
+    command += ["a=demo", "--draft", "demo-draft"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        said = takewhile(lambda line: "serving" not in line, process.stderr)
+        told = [line for line in said if "exporting the bundled" not in line]
+        process.kill()
+    why = "cpu, as asked; not model.kernels.onnx: gpt2onnx-kernels is switched off"
+    assert [line.partition(why)[0] for line in told] == ["gpt2onnx: a: ", "gpt2onnx: a's draft: "]
 
 
 def curl(url: str, body: Any = None) -> Any:

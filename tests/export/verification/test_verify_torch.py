@@ -28,6 +28,9 @@ from gpt2onnx.export.verification.verify import (
     verify_folder,
 )
 from gpt2onnx.export.writing.progress import silent
+from gpt2onnx.runtime.folder.manifest import MANIFEST
+from gpt2onnx.runtime.folder.model_folder import KERNELS_GRAPH
+from gpt2onnx.runtime.ort.kernels import OFF, VARIABLE
 from tests.checkpoints import make_checkpoint
 from tests.raising import raises
 
@@ -75,6 +78,21 @@ def test_a_verification_in_words() -> None:
         "128 positions against PyTorch: largest logit difference 0.012, mean KL 0.00035, "
         "top token agrees 97.7%"
     )
+    assert str(Verification(1, 0, 0, 0, 1, "they aren't installed")).endswith(
+        "; model.kernels.onnx wasn't looked at: they aren't installed"
+    )
+
+
+def test_it_says_why_the_kernels_graph_was_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, OFF)
+    checkpoint, folder = exported(tmp_path, "int8")
+    found = verify_folder(checkpoint, folder, "int8", silent).unverified
+    assert found == "gpt2onnx-kernels is switched off by GPT2ONNX_KERNELS=off"
+    (folder / MANIFEST).unlink()
+    (folder / KERNELS_GRAPH).unlink()
+    assert not verify_folder(checkpoint, folder, "int8", silent).unverified
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
 from weakref import ref
 
 import numpy as np
 import pytest
 
-from gpt2onnx.errors import CacheFullError, ModelFolderError
+from gpt2onnx.errors import CacheFullError
 from gpt2onnx.runtime.decoder import fused, reads
-from gpt2onnx.runtime.decoder.fused import FusedDecoder, cache_shape
+from gpt2onnx.runtime.decoder.fused import FusedDecoder
 from gpt2onnx.runtime.decoder.protocol import Ids, Logits
 from gpt2onnx.runtime.machine.processor import processor
-from gpt2onnx.runtime.ort.session import TensorSpec
 from tests.conftest import WIDE
 from tests.raising import raises
 
@@ -287,23 +284,3 @@ def test_a_freed_row_is_refused(decoder: FusedDecoder) -> None:
         with pytest.raises(ValueError, match="freed"):
             use()
     assert other.length == 3
-
-
-CACHE_INPUTS = [*fused.INPUTS, "past_key_values.0.key", "past_key_values.0.value"]
-
-
-@pytest.mark.parametrize(
-    ("inputs", "message"),
-    [
-        (["input_ids", "seqlens_k"], "expected position_ids, total_sequence_length"),
-        (None, r"\('batch', 'heads', 'past', 8\): expected \[batch, heads, capacity, head_dim\]"),
-    ],
-)
-def test_another_graph_is_refused(inputs: list[str] | None, message: str) -> None:
-    spec = TensorSpec(np.dtype(np.float32), ("batch", "heads", "past", 8))
-    session: Any = SimpleNamespace(
-        inputs=dict.fromkeys(inputs or CACHE_INPUTS, spec),
-        outputs=dict.fromkeys(["logits", "present.0.key", "present.0.value"], spec),
-    )
-    with pytest.raises(ModelFolderError, match=message):
-        cache_shape(session, 16)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Self
 
 import hypothesis.strategies as st
@@ -15,7 +17,14 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from gpt2onnx.errors import CacheFullError
 from gpt2onnx.runtime.decoder import kv_cache as cache_module
-from gpt2onnx.runtime.decoder.arena import Arena, Block, CacheShape, HostArena, Positions
+from gpt2onnx.runtime.decoder.arena import (
+    HUGE_PAGES,
+    Arena,
+    Block,
+    CacheShape,
+    HostArena,
+    Positions,
+)
 from gpt2onnx.runtime.decoder.dense_cache import DenseCache
 from gpt2onnx.runtime.decoder.kv_cache import CacheRow, FrozenRow, KVCache
 from tests.raising import raises
@@ -570,3 +579,32 @@ def test_a_row_is_contiguous_memory() -> None:
     first, second = arena.addresses(0), arena.addresses(1)
     assert len(first) == 2 * SHAPE.layers
     assert {b - a for a, b in zip(first, second, strict=True)} == {row_bytes}
+
+
+@pytest.mark.skipif(not Path("/proc/self/pagemap").exists(), reason="the system doesn't tell")
+@pytest.mark.parametrize("rows", [1, 16])
+def test_pages_are_resident_when_a_token_is_in_them(rows: int) -> None:
+    """Whatever the C library has in store, which it would clear: here 64 MB."""
+    kept = [np.ones(1 << 16) for _ in range(128)]
+    del kept[:-1]
+    shape = CacheShape(1, 2, 64, 1024, np.dtype(np.float32))
+    arena = HostArena(shape, rows, 1024)
+    key, value = arena.tensors
+    value[-1, 0, 0] = 1
+    found = resident_pages(value)
+    assert found == 1 if value.nbytes < HUGE_PAGES else 1 <= found < value.nbytes // mmap.PAGESIZE
+    assert resident_pages(key) == 0
+    assert (key.sum(), value.sum()) == (0, shape.head_dim)
+
+
+def resident_pages(tensor: np.ndarray) -> int:
+    """How many of its pages are in memory: the highest bit of each page's number.
+
+    https://docs.kernel.org/admin-guide/mm/pagemap.html
+    """
+    begin = tensor.ctypes.data
+    first, last = begin // mmap.PAGESIZE, (begin + tensor.nbytes - 1) // mmap.PAGESIZE
+    with Path("/proc/self/pagemap").open("rb") as file:
+        file.seek(first * 8)
+        entries = np.frombuffer(file.read((last + 1 - first) * 8), np.uint64)
+    return int(np.count_nonzero(entries >> np.uint64(63)))
