@@ -32,7 +32,7 @@ from gpt2onnx.evaluation import Evaluation, evaluate
 from gpt2onnx.reference import open_reference
 from gpt2onnx.runtime.machine.processor import processor
 from gpt2onnx.runtime.machine.threads import default_threads
-from gpt2onnx.runtime.profiling.profile import Work
+from gpt2onnx.runtime.profiling.work import Work
 
 # Options of gpt2onnx.export; fp32, which the times are compared with, comes first.
 EXPORTS: list[dict[str, Any]] = [

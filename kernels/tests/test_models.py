@@ -28,7 +28,8 @@ from gpt2onnx.runtime.decoder.protocol import EVERY, Read
 from gpt2onnx.runtime.folder.model_folder import open_folder
 from gpt2onnx.runtime.ort.kernels import VERSION
 from gpt2onnx.runtime.profiling import roofline
-from gpt2onnx.runtime.profiling.profile import Work, profile
+from gpt2onnx.runtime.profiling.profile import profile
+from gpt2onnx.runtime.profiling.work import Work
 from gpt2onnx.serving.engine import Engine
 from tests.checkpoints import make_checkpoint
 from tests.compare.jobs import a_job

@@ -12,8 +12,9 @@ from gpt2onnx.cli.output.table import table
 from gpt2onnx.cli.parser import Parser
 from gpt2onnx.errors import printable
 from gpt2onnx.runtime.folder.model_folder import ModelFolder, open_folder
-from gpt2onnx.runtime.profiling.profile import Phase, Profile, Work, profile
+from gpt2onnx.runtime.profiling.profile import Phase, Profile, profile
 from gpt2onnx.runtime.profiling.roofline import ARITHMETIC
+from gpt2onnx.runtime.profiling.work import Work
 
 DESCRIPTION = """\
 Shows where a model's time goes, for a prompt and for a step after it: by

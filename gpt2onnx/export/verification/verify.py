@@ -58,7 +58,8 @@ class Verification:
     largest_logit: float
     mean_kl: float  # KL(PyTorch || exported), nats
     top_token_agreement: float  # 0 to 1
-    unverified: str = ""  # why the kernels' graphs, which the folder has, weren't looked at
+    # Why the kernels' graphs, where the folder has them, weren't looked at.
+    unverified: str | None = None
 
     def __str__(self) -> str:
         left = f"; {KERNELS_GRAPH} wasn't looked at: {self.unverified}" if self.unverified else ""
@@ -106,7 +107,7 @@ def verify_folder(
     first, *_ = [
         _checked(graph, ids, expected, (precision, cache), track) for graph, cache in graphs
     ]
-    return replace(first, unverified=chosen.passed_over)
+    return replace(first, unverified=chosen.passed_over or None)
 
 
 def _checked(

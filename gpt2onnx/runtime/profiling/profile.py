@@ -8,20 +8,16 @@ or all multiply-adds, whichever takes longer.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from gpt2onnx.flags import refusal
 from gpt2onnx.runtime.chosen_graph import choose_graph
 from gpt2onnx.runtime.decoder import reads
 from gpt2onnx.runtime.decoder.cache_size import cache_bytes_per_token
-from gpt2onnx.runtime.decoder.protocol import Decoder, Ids
+from gpt2onnx.runtime.decoder.protocol import Decoder
 from gpt2onnx.runtime.folder.model_folder import ModelFolder
 from gpt2onnx.runtime.machine.threads import default_threads
 from gpt2onnx.runtime.open_model import open_decoder
@@ -36,13 +32,11 @@ from gpt2onnx.runtime.profiling.ort_profile import (
     weight_bytes,
 )
 from gpt2onnx.runtime.profiling.roofline import bound, operations, read_bandwidth
+from gpt2onnx.runtime.profiling.work import PROMPTS, Work, tokens
 from gpt2onnx.staging import work_folder
 
-PROMPTS = 5
 # Precisions whose products are of whole numbers, where there are kernels for that.
 ROUNDED = ("int8", "int8-dynamic", "int4")
-# More than the profiler's record has room for.
-MOST_STEPS = 100_000
 
 
 @dataclass(frozen=True)
@@ -88,37 +82,6 @@ class Profile:
     arithmetic: float | None
     prompt: Phase
     decode: Phase
-
-
-@dataclass(frozen=True)
-class Work:
-    """What is run: prompts of random tokens, and steps that each find `context` tokens before."""
-
-    prompt_length: int
-    context: int
-    steps: int
-
-    def check(self, n_positions: int) -> None:
-        """Raise ParameterError for what a model of so many positions has no room for."""
-        for name, value, most in (
-            ("prompt_length", self.prompt_length, n_positions),
-            ("context", self.context, n_positions - 1),
-        ):
-            if not 1 <= value <= most:
-                expected = f"1 to {most}, by the model's {n_positions} positions"
-                raise refusal(name, value, expected)
-        if not 1 <= self.steps <= MOST_STEPS:
-            raise refusal("steps", self.steps, f"1 to {MOST_STEPS:,}")
-
-    def prompts(self, decoder: Decoder[Any]) -> list[float]:
-        """Seconds of each prompt, the first of which warms up."""
-        ids = _tokens(decoder, self.prompt_length)
-        return [_prompt_seconds(decoder, ids) for _ in range(1 + PROMPTS)]
-
-    def decode(self, decoder: Decoder[Any]) -> list[float]:
-        """Seconds of each step, the first of which warms up."""
-        ids = _tokens(decoder, self.context + 1)
-        return _step_seconds(decoder, ids[:-1], ids[-1:], 1 + self.steps)
 
 
 def profile(
@@ -222,35 +185,7 @@ def _recorded(
         return read_runs(Path(session.raw.end_profiling()))
 
 
-def _tokens(decoder: Decoder[Any], count: int) -> Ids:
-    return np.random.default_rng(0).integers(0, decoder.vocab_size, count)
-
-
 def _one_token(decoder: Decoder[Any]) -> None:
     row = decoder.new_row()
-    reads.prefill(decoder, row, _tokens(decoder, 1))
+    reads.prefill(decoder, row, tokens(decoder, 1))
     decoder.free(row)
-
-
-def _prompt_seconds(decoder: Decoder[Any], ids: Ids) -> float:
-    row = decoder.new_row()
-    started = time.perf_counter()
-    reads.prefill(decoder, row, ids)
-    seconds = time.perf_counter() - started
-    decoder.free(row)
-    return seconds
-
-
-def _step_seconds(decoder: Decoder[Any], context: Ids, token: Ids, steps: int) -> list[float]:
-    """Of each step on top of the same context."""
-    decoder.reserve(1, len(context) + 1)
-    row = decoder.new_row()
-    reads.prefill(decoder, row, context)
-    seconds = []
-    for _ in range(steps):
-        started = time.perf_counter()
-        reads.step(decoder, [row], token)
-        seconds.append(time.perf_counter() - started)
-        decoder.truncate(row, len(context))
-    decoder.free(row)
-    return seconds

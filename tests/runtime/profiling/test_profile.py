@@ -14,7 +14,8 @@ from gpt2onnx.errors import ParameterError
 from gpt2onnx.runtime.decoder.fused import PREFILL_CHUNK
 from gpt2onnx.runtime.folder.model_folder import open_folder
 from gpt2onnx.runtime.profiling import roofline
-from gpt2onnx.runtime.profiling.profile import Profile, Work, profile
+from gpt2onnx.runtime.profiling.profile import Profile, profile
+from gpt2onnx.runtime.profiling.work import Work
 from tests.conftest import WIDE
 
 pytestmark = pytest.mark.usefixtures("todays_graph")
