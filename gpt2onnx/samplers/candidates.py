@@ -43,13 +43,14 @@ class Candidates:
     What several steps of a chain ask for is computed once, when it is first asked for.
     """
 
-    __slots__ = ("_below", "_most", "_weights", "ids", "logits")
+    __slots__ = ("_below", "_most", "_total", "_weights", "ids", "logits")
 
     def __init__(self, ids: IntArray, logits: FloatArray) -> None:  # [n], [n]
         self.ids, self.logits = ids, logits
         self._most: np.float32 | None = None
         self._below: FloatArray | None = None
         self._weights: FloatArray | None = None
+        self._total: np.float32 | None = None
 
     @classmethod
     def of(cls, logits: FloatArray) -> Candidates:  # [vocab] -> [n]
@@ -111,19 +112,26 @@ class Candidates:
                 self._weights = np.exp(self._below)
         return self._weights
 
+    @property
+    def total(self) -> np.float32:
+        """The sum of those."""
+        if self._total is None:
+            self._total = np.add.reduce(self.weights)  # what `sum` comes to, sooner
+        return self._total
+
     def probabilities(self) -> FloatArray:  # [n]
         """Softmax over the candidates alone."""
-        probabilities: FloatArray = self.weights / self.weights.sum()
+        probabilities: FloatArray = self.weights / self.total
         return probabilities
 
     def logprobs(self) -> FloatArray:  # [n]
         """The logarithms of those."""
-        logprobs: FloatArray = self.below - np.log(self.weights.sum())
+        logprobs: FloatArray = self.below - np.log(self.total)
         return logprobs
 
     def logprob(self, place: int) -> float:
         """The one at `place`."""
-        return float(self.logits[place] - self.most - np.log(self.weights.sum()))
+        return float(self.logits[place] - self.most - np.log(self.total))
 
 
 # What is left of a row, worked out where it is asked for.

@@ -48,7 +48,8 @@ def repetition_penalty(history: IntArray, vocab_size: int, *, penalty: float) ->
 
     def changed(before: FloatArray) -> FloatArray:  # [n] -> [n]
         if within(before, bound):
-            return np.where(before < 0, before * penalty, before / penalty)
+            after: FloatArray = before * penalty
+            return np.divide(before, penalty, out=after, where=before >= 0)
         with np.errstate(over="ignore"):
             return bounded(np.where(before < 0, before * penalty, before / penalty), before)
 

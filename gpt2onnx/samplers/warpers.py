@@ -197,7 +197,7 @@ def top_a(candidates: Candidates, *, a: float) -> Candidates:  # [n] -> [kept]
 
     BlinkDL's (RWKV-LM, "The top-a sampling method"). The better the best one, the stricter.
     """
-    best = 1 / float(candidates.weights.sum())
+    best = 1 / float(candidates.total)
     return min_p(candidates, p=a * best)
 
 
@@ -209,7 +209,9 @@ def _at_least(candidates: Candidates, probabilities: FloatArray, cutoff: float) 
 
 def _falling(logits: FloatArray) -> tuple[FloatArray, FloatArray]:  # [n] -> [n], [n]
     """The logits from the largest on, and weights in proportion to their probabilities."""
-    falling = np.sort(logits)[::-1]
+    rising = logits.copy()
+    rising.sort()  # as np.sort does, sooner
+    falling = rising[::-1]
     weights = falling - falling[0]
     np.exp(weights, out=weights)
     return falling, weights
@@ -217,13 +219,13 @@ def _falling(logits: FloatArray) -> tuple[FloatArray, FloatArray]:  # [n] -> [n]
 
 def _furthest(distances: FloatArray, weights: FloatArray, p: float) -> float:  # [n], [n]
     """The distance up to which the weights reach the share `p` of all."""
-    missing = p * float(weights.sum(dtype=np.float64))
+    missing = p * float(np.add.reduce(weights, dtype=np.float64))
     if len(distances) > _BINS:
         inside, missing = _border(distances, weights, p)
         distances, weights = distances[inside], weights[inside]
     order = distances.argsort()
-    last = weights[order].astype(np.float64).cumsum().searchsorted(missing)
-    return float(distances[order[min(int(last), len(order) - 1)]])
+    last = int(weights.take(order).astype(np.float64).cumsum().searchsorted(missing))
+    return distances.item(order.item(min(last, len(order) - 1)))
 
 
 def _border(
@@ -248,4 +250,4 @@ def _entropy(probabilities: FloatArray, logprobs: FloatArray) -> float:  # [n], 
     """-sum p log p, with 0 log 0 = 0."""
     terms = np.maximum(logprobs, _LOWEST)
     terms *= probabilities
-    return -float(terms.sum())
+    return -float(np.add.reduce(terms))

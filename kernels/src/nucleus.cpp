@@ -70,9 +70,9 @@ class Search {
       if ((out += near[place].weight) > room_) break;
     if (place == near.size()) return NONE;
     const float outer = at.low.out == 0 ? -INFINITE : std::nextafter(at.low.logit, -INFINITE),
-                under = place ? near[place - 1].logit : outer,
-                over = place + 1 < near.size() ? near[place + 1].logit : at.high.logit;
-    return is_alone(near[place].logit, under, over) && divide(near[place], sums)
+                under = place ? near[place - 1].logit : outer, t = asked_.temperature;
+    // Equals below it are too many to stay.
+    return under / t < near[place].logit / t && divide(near[place], sums)
                ? near[place].logit : NONE;
   }
 
@@ -157,9 +157,14 @@ class Search {
     return at;
   }
 
-  // The tokens of a bracket, in ascending order; false where they are too many.
+  // The tokens of a bracket, in ascending order; false where they are too many. Equals of the last
+  // of the largest may be missing: then what is below a border isn't what they say.
   bool collect(Bracket at, std::vector<Near>& near) const {
-    near.reserve(size_t(2 * FEW));
+    if (at.high.logit == INFINITE) {  // the largest, which were found before
+      for (int64_t i = asked_.top - 1; i >= 0; --i)
+        near.push_back({all_.logits[asked_.top_ids[i]], all_.weights[asked_.top_ids[i]]});
+      return true;
+    }
     auto* found = Scratch::of<float>(FOUND, size_t((all_.count + GROUP - 1) / GROUP));
     kernels_.between(all_.logits, all_.count, at.low.logit, at.high.logit, found);
     for (int64_t first = 0; first < all_.count && near.size() <= MOST; first += GROUP) {
@@ -171,12 +176,6 @@ class Search {
     if (near.size() > MOST) return false;
     std::sort(near.begin(), near.end());
     return true;
-  }
-
-  // Whether no other logit becomes equal to it by the temperature.
-  bool is_alone(float logit, float under, float over) const {
-    const float t = asked_.temperature;
-    return under / t < logit / t && logit / t < over / t;
   }
 
   // Writes the sums of what is not below the border; false where others' rounding could move it.

@@ -71,6 +71,13 @@ def test_a_peaked_row_has_its_best_alone() -> None:
     np.testing.assert_array_equal(sums[0], np.arange(20) == 4321 // BLOCK)
 
 
+def test_equals_that_all_stay() -> None:
+    logits = np.log(np.array([[1, 2, 1, 0.1]])).astype(np.float32)
+    sums, borders = look(logits, 1.0, 0.2, top=3)
+    assert borders[0] == 0
+    assert sums[0, 0] == 2  # 1 + 0.5 + 0.5
+
+
 @pytest.mark.parametrize(
     "row",
     [

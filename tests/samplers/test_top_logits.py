@@ -156,6 +156,21 @@ def test_a_peaked_row_is_not_looked_at_as_a_whole(first: str) -> None:
     assert found.token in range(TOP)
 
 
+@pytest.mark.parametrize("error", [1e-6, -1e-6])
+@pytest.mark.parametrize("level", [0.0, -90.0])
+def test_a_border_that_rounding_could_move_is_looked_for_in_all(error: float, level: float) -> None:
+    """Next to where one token more is needed, with sums that are rounded."""
+    logits = np.linspace(0, -20, VOCAB, dtype=np.float32) + np.float32(level)
+    shares = np.cumsum(np.exp(logits.astype(np.float64) - level))
+    for kept, share in enumerate(shares[:8] / shares[-1], 1):
+        for top_p, count in ((share - 2e-7, kept), (share + 2e-7, kept + 1)):
+            top = with_sums(logits, 1.0)
+            assert top.sums is not None
+            top = top._replace(sums=top.sums * np.float32(1 + error))
+            params = {"do_sample": True, "top_k": 0, "temperature": 1.0, "top_p": float(top_p)}
+            assert len(sampler(**params).sample(HISTORY, logits, top).candidates.ids) == count
+
+
 @pytest.mark.parametrize("first", ["top_k", "top_p", "min_p", "greedy"])
 def test_nor_is_one_in_which_penalties_moved_a_few(
     first: str, monkeypatch: pytest.MonkeyPatch

@@ -27,6 +27,10 @@ from gpt2onnx.samplers.warpers import Warper
 
 # Nats: where a border comes nearer than this to what isn't at hand, the whole row is asked.
 _MARGIN = 1e-3
+# Sums at hand may differ from numpy's by these shares: 25 roundings to float32, those of logits up
+# to 20 nats below the largest, and those of that one's own size; all times two.
+_LOGIT_ERROR = 4 * 2.0**-24
+_SUM_ERROR = 50 * 2.0**-24 + 20 * _LOGIT_ERROR
 # What is outside of less is nearly all, which a float32 can't tell from that.
 _LEAST_SHARE = 1e-3
 
@@ -181,9 +185,14 @@ def _top_p(
     top = at_hand.top
     falling = np.sort(heated.logits)[::-1]
     reached = np.exp(falling - top.logits[0] / temperature, dtype=np.float64).cumsum()
-    last = int(reached.searchsorted(p * total))
+    missing = p * total
+    last = int(reached.searchsorted(missing))
     if last == len(falling) or np.count_nonzero(falling == falling[last]) > 1:
         return None  # of equals the lowest ids stay: temperature may have made others equal, too
+    before = reached.item(last - 1) if last else 0.0
+    doubt = total * (_SUM_ERROR + abs(top.logits.item(0)) / temperature * _LOGIT_ERROR)
+    if min(missing - before, reached.item(last) - missing) < doubt:
+        return None
     if at_hand.moved.size and falling[last] - top.logits[-1] / temperature < _MARGIN:
         return None
     return heated.where(heated.logits >= falling[last])
