@@ -275,11 +275,11 @@ void float_tile(const FloatTile& t, int row, int column) {
 }
 
 template <class T, int COUNT = FLOAT_ROWS>
-void float_rows(const FloatTile& t, int row, int column) {
-  if (t.rows - row >= COUNT)
+void float_rows(const FloatTile& t, int row, int rows, int column) {
+  if (rows == COUNT)
     return t.columns - column >= LANES ? float_tile<COUNT, 1, T, true>(t, row, column)
                                        : float_tile<COUNT, 1, T, false>(t, row, column);
-  if constexpr (COUNT > 1) float_rows<T, COUNT - 1>(t, row, column);
+  if constexpr (COUNT > 1) float_rows<T, COUNT - 1>(t, row, rows, column);
 }
 
 // One row alone takes four panels at once, as each addition waits for the one before.
@@ -291,7 +291,12 @@ void float_columns(const FloatTile& t) {
       column += 4 * LANES;
       continue;
     }
-    for (int row = 0; row < t.rows; row += FLOAT_ROWS) float_rows<T>(t, row, column);
+    int row = 0;
+    for (int tiles = (t.rows + FLOAT_ROWS - 1) / FLOAT_ROWS; tiles; --tiles) {
+      int rows = (t.rows - row + tiles - 1) / tiles;  // as even as can be
+      float_rows<T>(t, row, rows, column);
+      row += rows;
+    }
     column += LANES;
   }
 }
@@ -364,7 +369,18 @@ float exponentials(float* scores, int64_t length, float scale) {
     most = max(most, some);
   }
   F16 peak = set1(largest(most));
-  for (int64_t i = 0; i < length; i += LANES) {
+  constexpr int SOME = 2;
+  int64_t i = 0;
+  for (; length - i > (SOME - 1) * LANES; i += SOME * LANES) {
+    F16 power[SOME];
+    UNROLL for (int p = 0; p < SOME; ++p) power[p] = load(scores + i + p * LANES) - peak;
+    powers(power);
+    UNROLL for (int p = 0; p < SOME; ++p) {
+      sum = sum + power[p];
+      store(scores + i + p * LANES, power[p]);
+    }
+  }
+  for (; i < length; i += LANES) {
     F16 power = exp(load(scores + i) - peak);
     sum = sum + power;
     store(scores + i, power);
@@ -396,6 +412,16 @@ void put(const float* x, int64_t width, Store kind, void* out) {
     level = if_less(set1(-129.0f), level, level, set1(0.0f));
     store_some(static_cast<int8_t*>(out) + i, width - i, level);
   }
+}
+
+void take(const void* x, int64_t width, Store kind, float* out) {
+  auto as = [&](auto* typed) {
+    for (int64_t i = 0; i < width; i += LANES)
+      store_some(out + i, width - i, load_some(typed + i, width - i));
+  };
+  if (kind == Store::float32) as(static_cast<const float*>(x));
+  else if (kind == Store::float16) as(static_cast<const uint16_t*>(x));
+  else as(static_cast<const int8_t*>(x));
 }
 
 // Up to `count` numbers, and `rest` in the place of others.
@@ -490,7 +516,7 @@ constexpr int TILE_ROWS = ROWS;
 
 constexpr Kernels TABLE = {
     GPT2ONNX_NAME, STEP, PLANES16, int(sizeof(Level)), TILE_ROWS, PANELS, FLOAT_ROWS,
-    normalize, round, pack, product, float_product, finish, transpose, exponentials, scale, put,
+    normalize, round, pack, product, float_product, finish, transpose, exponentials, scale, put, take,
     maxima, block_sums, multiply,
 };
 
