@@ -275,11 +275,11 @@ void float_tile(const FloatTile& t, int row, int column) {
 }
 
 template <class T, int COUNT = FLOAT_ROWS>
-void float_rows(const FloatTile& t, int row, int rows, int column) {
-  if (rows == COUNT)
+void float_rows(const FloatTile& t, int row, int column) {
+  if (t.rows - row >= COUNT)
     return t.columns - column >= LANES ? float_tile<COUNT, 1, T, true>(t, row, column)
                                        : float_tile<COUNT, 1, T, false>(t, row, column);
-  if constexpr (COUNT > 1) float_rows<T, COUNT - 1>(t, row, rows, column);
+  if constexpr (COUNT > 1) float_rows<T, COUNT - 1>(t, row, column);
 }
 
 // One row alone takes four panels at once, as each addition waits for the one before.
@@ -291,12 +291,7 @@ void float_columns(const FloatTile& t) {
       column += 4 * LANES;
       continue;
     }
-    int row = 0;
-    for (int tiles = (t.rows + FLOAT_ROWS - 1) / FLOAT_ROWS; tiles; --tiles) {
-      int rows = (t.rows - row + tiles - 1) / tiles;  // as even as can be
-      float_rows<T>(t, row, rows, column);
-      row += rows;
-    }
+    for (int row = 0; row < t.rows; row += FLOAT_ROWS) float_rows<T>(t, row, column);
     column += LANES;
   }
 }
