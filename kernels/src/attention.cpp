@@ -6,12 +6,14 @@
 namespace gpt2onnx {
 namespace {
 
-enum : size_t { TURNED, SCORES, GATHERED };
+enum : size_t { QUERY, TURNED, SCORES, GATHERED, TAKEN };
 
-// Queries of a part: so many share the keys' turning.
-constexpr int64_t QUERIES = 32;
-// Keys that are turned at once.
-constexpr int64_t TURN = 64;
+// Queries of a part: so many share the keys' turning, and their scores fit the second-level cache.
+constexpr int64_t QUERIES = 48;
+// Keys that are turned at once: of one query so many that no sum waits for the one before.
+constexpr int64_t TURN = LANES, TURN_OF_ONE = 4 * LANES;
+// Values of so many keys stay in the first cache for all queries.
+constexpr int64_t VALUES = 64;
 constexpr int64_t FEW_TOKENS = 8;
 
 int64_t up(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
@@ -28,6 +30,12 @@ Store store_of(Element type) {
 }
 
 }  // namespace
+
+// Neighbouring tokens of one row, and a head.
+struct Attention::Part {
+  int64_t token, count, head;
+  int64_t first, end;  // all tokens of the row
+};
 
 // A run's inputs, checked.
 struct Attention::Task {
@@ -47,12 +55,7 @@ struct Attention::Task {
   int64_t place(int64_t row, int64_t head, int64_t slot) const {
     return ((row * heads + head) * capacity + slot) * head_dim * width_of(store);
   }
-};
-
-// Neighbouring tokens of one row, and a head.
-struct Attention::Part {
-  int64_t token, count, head;
-  int64_t first, end;  // all tokens of the row
+  int64_t first_seeing(const Part& part, int64_t slot, int64_t row) const;
 };
 
 Attention::Attention(const Node& node)
@@ -114,55 +117,46 @@ void Attention::run(const Run& run) const {
 
 // Puts all keys and values into the cache.
 void Attention::append(const Run& run, const Task& task) const {
-  auto put = [&](int64_t token) {
-    const float* key = task.qkv + token * 3 * task.width() + task.width();
-    for (int64_t head = 0; head < task.heads; ++head) {
-      int64_t place = task.place(task.rows[token], head, task.slots[token]);
-      const float* k = key + head * task.head_dim;
-      kernels_.put(k, task.head_dim, task.store, task.keys + place);
-      kernels_.put(k + task.width(), task.head_dim, task.store, task.values + place);
-    }
+  auto put = [&](int64_t first, int64_t end) {
+    for (int64_t head = 0; head < task.heads; ++head)
+      for (int64_t token = first; token < end; ++token) {
+        const float* k = task.qkv + (token * 3 + 1) * task.width() + head * task.head_dim;
+        const int64_t place = task.place(task.rows[token], head, task.slots[token]);
+        kernels_.put(k, task.head_dim, task.store, task.keys + place);
+        kernels_.put(k + task.width(), task.head_dim, task.store, task.values + place);
+      }
   };
-  if (task.tokens <= FEW_TOKENS) {
-    for (int64_t token = 0; token < task.tokens; ++token) put(token);
-    return;
-  }
-  run.parallel(size_t(task.tokens), [&](size_t token) { put(int64_t(token)); });
+  run.parallel(size_t((task.tokens + FEW_TOKENS - 1) / FEW_TOKENS), [&](size_t part) {
+    int64_t first = int64_t(part) * FEW_TOKENS;
+    put(first, std::min(first + FEW_TOKENS, task.tokens));
+  });
 }
 
-// The longest contexts first, so that no thread is left with one at the end.
+// A head's parts follow each other, so that its keys and values stay in the second-level cache. The
+// longest contexts come first, of rows and of a head's parts: no thread is left with one at the end.
 std::vector<Attention::Part> Attention::parts(const Task& task) const {
   std::vector<Part> all;
   for (int64_t first = 0, end; first < task.tokens; first = end) {
     for (end = first + 1; end < task.tokens && task.rows[end] == task.rows[first];) ++end;
-    for (int64_t token = first; token < end; token += QUERIES)
-      for (int64_t head = 0; head < task.heads; ++head)
+    const int64_t last = first + (end - first - 1) / QUERIES * QUERIES;
+    for (int64_t head = 0; head < task.heads; ++head)
+      for (int64_t token = last; token >= first; token -= QUERIES)
         all.push_back({token, std::min(QUERIES, end - token), head, first, end});
   }
   std::stable_sort(all.begin(), all.end(), [&](const Part& a, const Part& b) {
-    return task.slots[a.token + a.count - 1] > task.slots[b.token + b.count - 1];
+    return task.slots[a.end - 1] > task.slots[b.end - 1];
   });
   return all;
 }
 
 void Attention::attend(const Task& task, const Part& part) const {
   const int64_t head_dim = task.head_dim, width = task.width();
-  const int64_t length = task.slots[part.token + part.count - 1] + 1, stride = up(length);
-  const int64_t base = task.place(task.rows[part.token], part.head, 0);
-  auto* turned = Scratch::of<float>(TURNED, size_t(head_dim * TURN));
+  const int64_t length = task.slots[part.token + part.count - 1] + 1;
+  // An odd number of lines apart, or rows would share their places in the caches.
+  const int64_t stride = up(length) | LANES;
   auto* scores = Scratch::of<float>(SCORES, size_t(part.count * stride));
   auto* gathered = Scratch::of<float>(GATHERED, size_t(part.count * head_dim));
-  const float* queries = task.qkv + part.token * 3 * width + part.head * head_dim;
-
-  for (int64_t slot = 0; slot < length; slot += TURN) {
-    const int64_t some = std::min(TURN, stride - slot);
-    for (int64_t key = slot; key < slot + some; key += LANES)
-      kernels_.transpose(task.keys + base + key * head_dim * width_of(task.store), task.store,
-                         head_dim, int(std::min<int64_t>(LANES, length - key)),
-                         turned + key - slot, TURN);
-    kernels_.float_product({queries, 3 * width, int(part.count), turned, TURN, int(some),
-                            Store::float32, head_dim, scores + slot, stride, false});
-  }
+  score(task, part, length, scores, stride);
   float factors[QUERIES];
   for (int64_t row = 0; row < part.count; ++row) {
     float* mine = scores + row * stride;
@@ -173,13 +167,60 @@ void Attention::attend(const Task& task, const Part& part) const {
     factors[row] = 1.0f / kernels_.exponentials(mine, own, scale_);
     std::fill(mine + up(own), mine + stride, 0.0f);
   }
-  const uint8_t* values = task.values + base;
-  kernels_.float_product({scores, stride, int(part.count), values, head_dim, int(head_dim),
-                          task.store, length, gathered, head_dim, false});
+  gather(task, part, length, scores, stride, gathered);
   const float* steps = task.steps ? task.steps + part.head * head_dim : nullptr;
   for (int64_t row = 0; row < part.count; ++row)
     kernels_.scale(gathered + row * head_dim, head_dim, factors[row], steps,
                    task.out + (part.token + row) * width + part.head * head_dim);
+}
+
+// The first query of a part, from `row` on, that sees a slot.
+int64_t Attention::Task::first_seeing(const Part& part, int64_t slot, int64_t row) const {
+  while (slots[part.token + row] < slot) ++row;
+  return row;
+}
+
+// Queries times keys: scores [count, stride], of each query at least those that it sees.
+void Attention::score(const Task& task, const Part& part, int64_t length, float* scores,
+                      int64_t stride) const {
+  const int64_t head_dim = task.head_dim, step = part.count == 1 ? TURN_OF_ONE : TURN;
+  auto* queries = Scratch::of<float>(QUERY, size_t(part.count * head_dim));
+  for (int64_t row = 0; row < part.count; ++row)
+    std::copy_n(task.qkv + (part.token + row) * 3 * task.width() + part.head * head_dim, head_dim,
+                queries + row * head_dim);
+  auto* turned = Scratch::of<float>(TURNED, size_t(head_dim * step));
+  const uint8_t* keys = task.keys + task.place(task.rows[part.token], part.head, 0);
+  for (int64_t slot = 0, row = 0; slot < length; slot += step) {
+    const int64_t end = std::min(slot + step, up(length));
+    for (int64_t key = slot; key < end; key += LANES)
+      kernels_.transpose(keys + key * head_dim * width_of(task.store), task.store, head_dim,
+                         int(std::min<int64_t>(LANES, length - key)), turned + key - slot, step);
+    row = task.first_seeing(part, slot, row);
+    kernels_.float_product({queries + row * head_dim, head_dim, int(part.count - row), turned, step,
+                            int(end - slot), Store::float32, head_dim,
+                            scores + row * stride + slot, stride, false});
+  }
+}
+
+// Powers of the scores times values: gathered [count, head_dim].
+void Attention::gather(const Task& task, const Part& part, int64_t length, const float* scores,
+                       int64_t stride, float* gathered) const {
+  const int64_t head_dim = task.head_dim, all_see = task.slots[part.token] + 1;
+  const uint8_t* values = task.values + task.place(task.rows[part.token], part.head, 0);
+  // Bytes become floats once for all tiles of queries; what is half a float costs no more itself.
+  const bool take = task.store == Store::int8 && part.count > kernels_.float_rows;
+  auto* taken = take ? Scratch::of<float>(TAKEN, size_t(VALUES * head_dim)) : nullptr;
+  for (int64_t slot = 0, row = 0, some; slot < length; slot += some) {
+    // What not all see goes by few, of which each sees most.
+    some = part.count == 1 ? length : slot + VALUES <= all_see ? VALUES : LANES;
+    const int64_t inputs = std::min(some, length - slot);
+    const void* these = values + slot * head_dim * width_of(task.store);
+    if (take) kernels_.take(these, inputs * head_dim, task.store, taken), these = taken;
+    row = task.first_seeing(part, slot, row);
+    kernels_.float_product({scores + row * stride + slot, stride, int(part.count - row), these,
+                            head_dim, int(head_dim), take ? Store::float32 : task.store, inputs,
+                            gathered + row * head_dim, head_dim, slot > 0});
+  }
 }
 
 }  // namespace gpt2onnx

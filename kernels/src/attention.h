@@ -39,6 +39,10 @@ class Attention {
   void append(const Run& run, const Task& task) const;
   std::vector<Part> parts(const Task& task) const;
   void attend(const Task& task, const Part& part) const;
+  void score(const Task& task, const Part& part, int64_t length, float* scores,
+             int64_t stride) const;
+  void gather(const Task& task, const Part& part, int64_t length, const float* scores,
+              int64_t stride, float* gathered) const;
 
   const Kernels& kernels_;
   int64_t heads_;

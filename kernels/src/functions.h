@@ -4,6 +4,8 @@
 // an octave, of tanh and erf near 0, and of ln(erfc) from 1 to 4. A NaN stays one: constants stand
 // first in max and min, which give their second operand where one isn't a number.
 
+#define EACH _Pragma("GCC unroll 16") for (int i = 0; i < N; ++i)
+
 template <int N>
 inline F16 polynomial(F16 x, const float (&c)[N]) {
   F16 sum = set1(c[N - 1]);
@@ -12,16 +14,28 @@ inline F16 polynomial(F16 x, const float (&c)[N]) {
   return sum;
 }
 
-// e^x; 0 below -87.3, where floats lose digits, and e^88 from 88 on.
-inline F16 exp(F16 x) {
+// e^x of each; 0 below -87.3, where floats lose digits, and e^88 from 88 on. Side by side, as every
+// step waits for the one before.
+template <int N>
+inline void powers(F16 (&x)[N]) {
   constexpr float C[] = {1.0f, 1.0f, 0.499999911f, 0.166664198f, 0.0416682251f, 0.00837482419f,
                          0.00138368318f};
   constexpr float LOWEST = -87.3f;
-  F16 kept = max(set1(LOWEST), min(set1(88.0f), x));
-  F16 n = nearest(kept * set1(1.44269504f));
-  F16 r = fma(n, set1(-0.693359375f), kept);  // ln 2 in two parts, the first of few bits
-  r = fma(n, set1(2.12194440e-4f), r);
-  return if_less(x, set1(LOWEST), set1(0.0f), polynomial(r, C) * power_of_two(n));
+  F16 n[N], r[N], sum[N];
+  EACH r[i] = max(set1(LOWEST), min(set1(88.0f), x[i]));
+  EACH n[i] = nearest(r[i] * set1(1.44269504f));
+  EACH r[i] = fma(n[i], set1(-0.693359375f), r[i]);  // ln 2 in two parts, the first of few bits
+  EACH r[i] = fma(n[i], set1(2.12194440e-4f), r[i]);
+  EACH sum[i] = set1(C[6]);
+#pragma GCC unroll 16
+  for (int k = 5; k >= 0; --k) EACH sum[i] = fma(sum[i], r[i], set1(C[k]));
+  EACH x[i] = if_less(x[i], set1(LOWEST), set1(0.0f), sum[i] * power_of_two(n[i]));
+}
+
+inline F16 exp(F16 x) {
+  F16 one[] = {x};
+  powers(one);
+  return one[0];
 }
 
 inline F16 sigmoid(F16 x) {

@@ -381,7 +381,18 @@ float exponentials(float* scores, int64_t length, float scale) {
     most = max(most, some);
   }
   F16 peak = set1(largest(most));
-  for (int64_t i = 0; i < length; i += LANES) {
+  constexpr int SOME = 2;
+  int64_t i = 0;
+  for (; length - i > (SOME - 1) * LANES; i += SOME * LANES) {
+    F16 power[SOME];
+    UNROLL for (int p = 0; p < SOME; ++p) power[p] = load(scores + i + p * LANES) - peak;
+    powers(power);
+    UNROLL for (int p = 0; p < SOME; ++p) {
+      sum = sum + power[p];
+      store(scores + i + p * LANES, power[p]);
+    }
+  }
+  for (; i < length; i += LANES) {
     F16 power = exp(load(scores + i) - peak);
     sum = sum + power;
     store(scores + i, power);
@@ -413,6 +424,16 @@ void put(const float* x, int64_t width, Store kind, void* out) {
     level = if_less(set1(-129.0f), level, level, set1(0.0f));
     store_some(static_cast<int8_t*>(out) + i, width - i, level);
   }
+}
+
+void take(const void* x, int64_t width, Store kind, float* out) {
+  auto as = [&](auto* typed) {
+    for (int64_t i = 0; i < width; i += LANES)
+      store_some(out + i, width - i, load_some(typed + i, width - i));
+  };
+  if (kind == Store::float32) as(static_cast<const float*>(x));
+  else if (kind == Store::float16) as(static_cast<const uint16_t*>(x));
+  else as(static_cast<const int8_t*>(x));
 }
 
 // Up to `count` numbers, and `rest` in the place of others.
@@ -540,7 +561,7 @@ constexpr int TILE_ROWS = ROWS;
 
 constexpr Kernels TABLE = {
     GPT2ONNX_NAME, STEP, PLANES16, int(sizeof(Level)), TILE_ROWS, PANELS, FLOAT_ROWS,
-    normalize, round, pack, product, float_product, finish, transpose, exponentials, scale, put,
+    normalize, round, pack, product, float_product, finish, transpose, exponentials, scale, put, take,
     maxima, block_sums, weigh, sums_below, between, multiply,
 };
 

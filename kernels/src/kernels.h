@@ -115,6 +115,7 @@ struct Kernels {
   void (*scale)(float* x, int64_t width, float factor, const float* steps, float* out);
   // Floats to the type of a cache, and from it; int8 to the nearest whole number.
   void (*put)(const float* x, int64_t width, Store store, void* out);
+  void (*take)(const void* x, int64_t width, Store store, float* out);
   // The largest of each `column` numbers of x [width], LANES apart: [width / LANES / column, rounded
   // up][LANES].
   void (*maxima)(const float* x, int64_t width, int64_t column, float* out);

@@ -94,6 +94,9 @@ void floats(const Kernels& k, Store store, int head_dim) {
   for (int key = 0; key < KEYS; ++key)
     k.put(values.data() + key * head_dim, head_dim, store, cache.data() + key * head_dim * width);
   tell("put", cache);
+  std::vector<float> taken(values.size());
+  k.take(cache.data(), int64_t(taken.size()), store, taken.data());
+  tell("take", taken);
   std::vector<float> turned(size_t(head_dim * 80)), scores(ROWS * 80), out(size_t(ROWS * head_dim));
   for (int key = 0; key < KEYS; key += 16)
     k.transpose(cache.data() + key * head_dim * width, store, head_dim,
