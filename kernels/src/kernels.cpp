@@ -248,8 +248,9 @@ void product(const Rounded& x, int64_t row, int rows, const Packed& w, int64_t p
   }
 }
 
-// Rows are cut into tiles.
+// Rows are cut into tiles. So many share what they ask memory for; for more its time is nothing.
 struct Tile { int row, number, of; };
+constexpr int SHARING = 8;
 
 // COUNT rows times PANELS_ times 16 columns from `column` on.
 template <int COUNT, int PANELS_, class T, bool WHOLE>
@@ -262,14 +263,15 @@ void float_tile(const FloatTile& t, const Tile& tile, int column) {
     UNROLL for (int p = 0; p < PANELS_; ++p)
       sums[r][p] = t.onward ? load_some(out + r * t.out_stride + p * LANES, left) : set1(0.0f);
   auto* w = static_cast<const T*>(t.w) + column;
-  // One row alone is read at the memory's speed, of few the first tile asks for what comes. Where
-  // tiles share that, memory is read for as long as products are made.
-  const bool shared = t.followed && tile.of > 1, asks = COUNT > 1 && AHEAD;
+  // One row alone is read at the memory's speed, otherwise the first tile asks for what comes. Few
+  // tiles share that, so that memory is read for as long as products are made.
+  const bool shared = t.followed && tile.of > 1 && tile.of <= SHARING;
+  const bool asks = COUNT > 1 && AHEAD && (shared || tile.number == 0);
   const int64_t ahead = shared ? t.inputs * t.w_stride * int64_t(sizeof(T)) : AHEAD;
   const int64_t every = shared ? tile.of : 1;
-  int64_t next = asks && (shared || tile.number == 0) ? tile.number : -1;
+  int64_t next = asks ? tile.number : -1;
   for (int64_t k = 0; k < t.inputs; ++k, w += t.w_stride) {
-    if (asks && k == next) {
+    if (k == next) {
       __builtin_prefetch(reinterpret_cast<const char*>(w) + ahead, 0, 2);
       next += every;
     }
