@@ -16,8 +16,8 @@ from gpt2onnx.samplers.candidates import FloatArray
 from gpt2onnx.samplers.cumulative import BLOCK, Sums, reaching_by_blocks, surely_reaching
 
 # How sums that were found where the logits were made (kernels/src/nucleus.cpp) may differ from
-# numpy's: by a share, 5.5 units of 2 ** -24 for both's exp and one for a block's float32, and by as
-# much a block.
+# numpy's: by a share, 5.5 units of 2 ** -24 for both's exp and one for a block's float32, and each
+# block's by 2 ** -27 more.
 SHARE, APART = 7 * 2.0**-24, 2.0**-27
 
 

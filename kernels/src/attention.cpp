@@ -133,7 +133,8 @@ void Attention::append(const Run& run, const Task& task) const {
 }
 
 // A head's parts follow each other, so that its keys and values stay in the second-level cache. The
-// longest contexts come first, of rows and of a head's parts: no thread is left with one at the end.
+// longest contexts come first, of rows and of a head's parts: no thread is left with one at the
+// end.
 std::vector<Attention::Part> Attention::parts(const Task& task) const {
   std::vector<Part> all;
   for (int64_t first = 0, end; first < task.tokens; first = end) {

@@ -4,7 +4,7 @@
 // an octave, of tanh and erf near 0, and of ln(erfc) from 1 to 4. A NaN stays one: constants stand
 // first in max and min, which give their second operand where one isn't a number.
 
-#define EACH _Pragma("GCC unroll 16") for (int i = 0; i < N; ++i)
+#define EACH UNROLL for (int i = 0; i < N; ++i)
 
 template <int N>
 inline F16 polynomial(F16 x, const float (&c)[N]) {

@@ -10,13 +10,13 @@
 namespace gpt2onnx::GPT2ONNX_TARGET {
 namespace {
 
-#include "functions.h"
-
 #ifdef GPT2ONNX_UNROLL
 #define UNROLL GPT2ONNX_UNROLL
 #else
 #define UNROLL _Pragma("GCC unroll 16")  // or GCC keeps accumulators in memory
 #endif
+
+#include "functions.h"
 
 // The first `count` of 16 elements; zeros behind them.
 template <class T>
@@ -248,7 +248,8 @@ void product(const Rounded& x, int64_t row, int rows, const Packed& w, int64_t p
   }
 }
 
-// Rows are cut into tiles. So many share what they ask memory for; for more its time is nothing.
+// Rows are cut into tiles. So many of them share what they ask memory for: with more rows, reading
+// weights takes little of the time.
 struct Tile { int row, number, of; };
 constexpr int SHARING = 8;
 
@@ -296,7 +297,8 @@ void float_rows(const FloatTile& t, const Tile& tile, int rows, int column) {
   if constexpr (COUNT > 1) float_rows<T, COUNT - 1>(t, tile, rows, column);
 }
 
-// Few sums wait for themselves, so tiles have rows evenly, and one row alone takes four panels.
+// An addition waits for the one before it into the same sum, which few sums can't hide: so tiles
+// have rows evenly, and one row alone takes four panels.
 template <class T>
 void float_columns(const FloatTile& t) {
   const int tiles = (t.rows + FLOAT_ROWS - 1) / FLOAT_ROWS;
@@ -478,7 +480,8 @@ void sums_below(const float* x, const float* weights, int64_t width, float borde
   for (int64_t block = 0; block < width; block += BLOCK) {
     F16 whole = none, rest = none;
     for (int64_t i = block; i < block + BLOCK && i < width; i += LANES) {
-      F16 weight = if_less(load_some(x + i, width - i), least, load_some(weights + i, width - i), none);
+      const int64_t left = width - i;
+      F16 weight = if_less(load_some(x + i, left), least, load_some(weights + i, left), none);
       F16 coarse = (weight + rounds) - rounds;
       whole = whole + coarse;
       rest = rest + (weight - coarse);
@@ -563,8 +566,8 @@ constexpr int TILE_ROWS = ROWS;
 
 constexpr Kernels TABLE = {
     GPT2ONNX_NAME, STEP, PLANES16, int(sizeof(Level)), TILE_ROWS, PANELS, FLOAT_ROWS,
-    normalize, round, pack, product, float_product, finish, transpose, exponentials, scale, put, take,
-    maxima, block_sums, weigh, sums_below, between, multiply,
+    normalize, round, pack, product, float_product, finish, transpose, exponentials, scale, put,
+    take, maxima, block_sums, weigh, sums_below, between, multiply,
 };
 
 }  // namespace

@@ -101,7 +101,8 @@ struct Kernels {
   void (*round)(const float* x, int64_t width, const Rounded& rounded, int64_t row);
   // Levels [16][padded], unsigned around 128 or 8, to one panel's place.
   void (*pack)(const uint8_t* levels, int64_t padded, int bits, uint8_t* panel);
-  // `rows` rounded rows from `row` on times `panels` panels from `panel` on: out [rows, panels * 16].
+  // `rows` rounded rows from `row` on times `panels` panels from `panel` on: out
+  // [rows, panels * 16].
   void (*product)(const Rounded& x, int64_t row, int rows, const Packed& w, int64_t panel,
                   int panels, float* out);
   void (*float_product)(const FloatTile& tile);
@@ -116,8 +117,8 @@ struct Kernels {
   // Floats to the type of a cache, and from it; int8 to the nearest whole number.
   void (*put)(const float* x, int64_t width, Store store, void* out);
   void (*take)(const void* x, int64_t width, Store store, float* out);
-  // The largest of each `column` numbers of x [width], LANES apart: [width / LANES / column, rounded
-  // up][LANES].
+  // The largest of each `column` numbers of x [width], LANES apart: [width / LANES / column,
+  // rounded up][LANES].
   void (*maxima)(const float* x, int64_t width, int64_t column, float* out);
   // The sums of exp((x - peak) * factor) over each BLOCK numbers of x [width].
   void (*block_sums)(const float* x, int64_t width, float peak, float factor, float* sums);
@@ -129,8 +130,8 @@ struct Kernels {
                      double* sums);
   // For each GROUP of x [width] 1 where one of them is from `low` to below `high`, else 0.
   void (*between)(const float* x, int64_t width, float low, float high, float* found);
-  // Nothing but multiply-adds, of rounded numbers or of floats, on what lies in the first cache: the
-  // most that the processor can do. Gives how many there are in so many rounds.
+  // Nothing but multiply-adds, of rounded numbers or of floats, on what lies in the first cache:
+  // the most that the processor can do. Gives how many there are in so many rounds.
   int64_t (*multiply)(bool rounded, int64_t rounds);
 };
 

@@ -18,8 +18,9 @@ struct Asked {
 };
 
 // The smallest logit of the nucleus; `sums` [blocks] are then of exp((logit - peak) / temperature)
-// over each BLOCK's tokens that stay. NaN, and no sums, where that can't be told: of equals some stay
-// and some don't, or sums are too near the share, and whoever rounds otherwise has another border.
+// over each BLOCK's tokens that stay. NaN, and no sums, where that can't be told: of equals some
+// stay and some don't, or sums are too near the share, and whoever rounds otherwise has another
+// border.
 float nucleus(const Kernels& kernels, const Asked& asked, float* sums);
 
 }  // namespace gpt2onnx

@@ -114,6 +114,13 @@ void floats(const Kernels& k, Store store, int head_dim) {
                      out.data(), head_dim, false});
     k.scale(out.data(), head_dim, 1 / sums[0], q.data(), out.data());
     tell("float_product", out);
+    // In two parts, of which the second goes on from the first.
+    const int64_t half = head_dim / 2;
+    for (int64_t from : {int64_t(0), half})
+      k.float_product({q.data() + from, head_dim, rows, turned.data() + from * 80, 80, 80,
+                       Store::float32, from ? head_dim - half : half, scores.data(), 80, from > 0,
+                       true});
+    tell("float_product.onward", scores);
   }
 }
 

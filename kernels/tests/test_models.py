@@ -267,6 +267,30 @@ def test_a_run_that_was_told_only_a_part_leaves_nothing_behind(
     assert behind[-1].tobytes() == whole[-1].tobytes()
 
 
+def test_a_run_of_a_known_layout_that_fails_is_forgotten(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = opened(folders["int8 float"]).decoder
+    row = decoder.new_row()
+    reads.prefill(decoder, row, IDS[:20])
+    expected = [reads.step(decoder, [row], IDS[[place]]).tobytes() for place in (20, 21)]
+    decoder.truncate(row, 20)
+    feed = Binding.feed
+
+    def fail_at_the_places(self: Binding, name: str, value: Any) -> None:
+        if name == "slots":
+            raise MemoryError
+        feed(self, name, value)
+
+    for place in (20, 21):
+        with monkeypatch.context() as patched:
+            patched.setattr(Binding, "feed", fail_at_the_places)
+            with pytest.raises(MemoryError):
+                reads.step(decoder, [row], IDS[40:41])
+        assert row.length == place
+        assert reads.step(decoder, [row], IDS[[place]]).tobytes() == expected[place - 20]
+
+
 def test_pieces_of_any_lengths_in_turn_give_what_the_whole_gives(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,7 +150,7 @@ def test_a_draft_graph_of_another_model_takes_nothing_of_the_entry(
     (mixed / "manifest.json").unlink()
     shutil.copy(folders("int4") / DRAFT_GRAPH, mixed)
     model = load(mixed)
-    assert writer(model).session.startup == "not used"
+    assert writer(model).session.startup.startswith("not used: ")
     assert len(made()) == 1
     assert outcome(mixed) == "used"
 

@@ -136,7 +136,8 @@ class FlatDecoder(CachedRows):
             largest = [] if each.temperature is None else list(islice(top, len(logits)))
             if each.hidden:  # a copy: a view would hold on to the logits of all n
                 logits = logits[each.wanted].copy()
-                largest = [largest[place] for place in np.arange(len(largest))[each.wanted]]
+                if largest:
+                    largest = [largest[place] for place in np.arange(len(largest))[each.wanted]]
             if largest and all(row.settles(each.needs) for row in largest):
                 logits = NO_LOGITS
             elif is_reused:

@@ -70,11 +70,15 @@ class StartupCache:
         form = Packed(model, how, self.kernels)
         try:
             entries, made_of = self._place(form)
-            if (entry := entries.find(made_of)) and not entry.refused:
-                return replace(form.reopen(entry.path), startup="used")
-        except Gpt2OnnxError:  # told by opening it as it is, where the graph is at fault
-            pass
-        return form.open()
+        except StorageError as error:
+            return replace(form.open(), startup=f"not used: {error}")
+        entry = entries.find(made_of)
+        if entry is None or entry.refused:
+            return form.open()
+        try:
+            return replace(form.reopen(entry.path), startup="used")
+        except Gpt2OnnxError as error:
+            return replace(form.open(), startup=f"not used: {error}")
 
     def _place(self, form: Form) -> tuple[Entries, Mapping[str, Any]]:
         """The entries, and what the model's own is made of. Raises StorageError: it has none."""

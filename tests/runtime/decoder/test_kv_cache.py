@@ -593,7 +593,8 @@ def test_pages_are_resident_when_a_token_is_in_them(rows: int) -> None:
     value[-1, 0, 0] = 1
     found = resident_pages(value)
     assert found == 1 if value.nbytes < HUGE_PAGES else 1 <= found < value.nbytes // mmap.PAGESIZE
-    assert resident_pages(key) == 0
+    if value.nbytes < HUGE_PAGES:  # a huge page may reach into what lies beside it
+        assert resident_pages(key) == 0
     assert (key.sum(), value.sum()) == (0, shape.head_dim)
 
 
