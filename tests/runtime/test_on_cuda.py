@@ -152,7 +152,7 @@ def test_fp32s_largest_logits_are_those_of_all(
     rows = [decoder.new_row() for _ in range(3)]
     for row in rows:
         reads.prefill(decoder, row, IDS[row.index : 10])
-    ids, logits, logprobs, _ = reads.step_largest(decoder, rows, IDS[:3])
+    ids, logits, logprobs, *_ = reads.step_largest(decoder, rows, IDS[:3])
     for row in rows:
         decoder.truncate(row, row.length - 1)
     every = reads.step(decoder, rows, IDS[:3]).astype(np.float64)

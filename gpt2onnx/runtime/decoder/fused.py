@@ -32,7 +32,13 @@ from gpt2onnx.runtime.decoder.protocol import (
     chunks,
     joined,
 )
-from gpt2onnx.runtime.decoder.signature import cache_names, cache_shape, require_names, width
+from gpt2onnx.runtime.decoder.signature import (
+    cache_names,
+    cache_shape,
+    refuse_captures,
+    require_names,
+    width,
+)
 from gpt2onnx.runtime.machine.turns import in_turn
 from gpt2onnx.runtime.ort.session import Session
 from gpt2onnx.samplers.top_logits import TopLogits
@@ -73,7 +79,9 @@ class FusedDecoder(CachedRows):
         bind = partial(Binding, session, self.cache.shape)
         self._bindings: dict[tuple[str, ...], Binding] = defaultdict(bind)  # by outputs
         self._graphs = None
-        if session.captures and not self.can_branch:  # a bias has another size every step
+        if self.can_branch:
+            refuse_captures(session, "its attention bias has another size at every step")
+        if session.captures:
             self._graphs = StepGraphs(session, self.cache.shape)
 
     @in_turn

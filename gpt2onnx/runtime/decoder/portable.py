@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.runtime.decoder.protocol import Ids, Logits, Read, Result, require_room
-from gpt2onnx.runtime.decoder.signature import fixed_size, require_names
+from gpt2onnx.runtime.decoder.signature import fixed_size, refuse_captures, require_names
 from gpt2onnx.runtime.machine.turns import Turns, in_turn
 from gpt2onnx.runtime.ort.session import Session
 
@@ -72,6 +72,7 @@ class PortableDecoder:
         self.turns = Turns()
         self.session = session
         self.n_positions = n_positions
+        refuse_captures(session, "its keys and values are other tensors at every step")
         self._fed, self._past, self._present = _names(session)
         self.vocab_size = fixed_size(session, "logits", 2, "batch, sequence, vocab")
         self._empty = [_empty(session, name) for name in self._past]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.runtime.decoder.arena import CacheShape
 from gpt2onnx.runtime.ort.session import Session
 
@@ -41,6 +42,16 @@ def fixed_size(session: Session, name: str, axis: int, layout: str) -> int:
         "export the model again",
         name,
     )
+
+
+def refuse_captures(session: Session, why: str) -> None:
+    """Raises ParameterError where steps were to be captured, which can't be of this graph."""
+    if session.captures:
+        raise ParameterError(
+            Given(session.runs_on.capture_option or "provider_options"),
+            f" can't be for {session.file}: {why}; leave it out, or use a model of "
+            f"{session.runs_on.wants} without an attention bias",
+        )
 
 
 def width(session: Session, name: str) -> int:
