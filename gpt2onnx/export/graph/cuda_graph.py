@@ -19,13 +19,16 @@ from onnx import TensorProto, helper
 
 from gpt2onnx.export.graph.activations import ACTIVATIONS, gelu_tanh
 from gpt2onnx.export.graph.fused import Decoder, Float, Weight
-from gpt2onnx.export.quantization.precision import Table
+from gpt2onnx.export.quantization.precision import Floating, Table
 
 # Enough for top_k's default, 50. ONNX Runtime's kernel pads to powers of two.
 TOP = 64
 # MatMulNBits multiplies in 8 bits where the outputs are divisible by this, and else makes all of
 # the matrix half precision first; cuBLAS' tensor cores like them so.
 ALIGNMENT = 8
+# What is added to every channel of c_attn's input, whose weights then hold its bias: small, since
+# it multiplies their rounding, and no smaller, since they take up a 768th of the bias over it.
+SHIFT = 0.25
 # Of each row: where the new tokens' keys begin in the cache, and how many it has with them.
 START, LENGTH = "/cache/start", "/cache/length"
 
@@ -40,6 +43,21 @@ class CudaDecoder(Decoder):
         product, bias = self.product(name, x, *self.weights(name))
         with self.op.scope(f"h.{layer}.mlp"):
             return self.op.FastGelu(product, bias)
+
+    def project_qkv(self, layer: int, x: str) -> str:
+        """As a product alone where matrices are floats: Gemm adds a bias by a launch of its own."""
+        if not isinstance(self.precision, Floating):
+            return super().project_qkv(layer, x)
+        name = f"h.{layer}.attn.c_attn"
+        weight = folded(*self.weights(f"h.{layer}.ln_1"), *self.qkv(layer))
+        with self.op.scope(name):
+            return self.precision.product(self.op, name, x, weight)
+
+    def norm_weights(self, name: str) -> tuple[str, str]:
+        if name.endswith("ln_1") and isinstance(self.precision, Floating):
+            gain = np.ones(self.checkpoint.config.n_embd, np.float32)
+            return self.vector(f"{name}.weight", gain), self.vector(f"{name}.bias", SHIFT * gain)
+        return super().norm_weights(name)
 
     def add(
         self, hidden: str, rows: str, name: str, weights: Callable[[str], Weight], norm: str
@@ -91,6 +109,18 @@ class CudaDecoder(Decoder):
     def top(self) -> int:
         """How many of the largest logits the graph gives by themselves."""
         return min(TOP, self.checkpoint.config.vocab_size)
+
+
+def folded(gain: Float, shift: Float, weight: Float, bias: Float) -> Float:
+    """The matrix [in, out] that gives of n + SHIFT what weight and bias give of n * gain + shift.
+
+    n is what a layer norm makes of a row before its gain [in] and bias, `shift` [in]. Its sum is
+    zero, so the same number added to all of a column's weights changes nothing, and times SHIFT it
+    is the column's constant.
+    """
+    scaled = gain[:, None].astype(np.float64) * weight
+    constant = bias + shift @ weight.astype(np.float64) - SHIFT * scaled.sum(axis=0)
+    return (scaled + constant / (SHIFT * len(gain))).astype(np.float32)
 
 
 class SingleCudaDecoder(CudaDecoder):

@@ -118,7 +118,7 @@ class Decoder:
         x [tokens, n_embd] -> [tokens, heads * head_dim].
         """
         op, name = self.op, f"h.{layer}.attn"
-        qkv = self.linear(f"{name}.c_attn", x, *self.qkv(layer))
+        qkv = self.project_qkv(layer, x)
         with op.scope(name):
             rows = op.Reshape(
                 self.attend(layer, op.Reshape(qkv, QKV_SHAPE)),
@@ -128,6 +128,10 @@ class Decoder:
                 steps = self.pad_heads(self.grids[layer].value_step)
                 rows = op.Mul(rows, op.vector(f"{name}.value_steps", steps))
         return rows
+
+    def project_qkv(self, layer: int, x: str) -> str:
+        """c_attn: x [tokens, n_embd] -> [tokens, 3 * heads * head_dim]."""
+        return self.linear(f"h.{layer}.attn.c_attn", x, *self.qkv(layer))
 
     def attend(self, layer: int, qkv: str) -> str:
         """What each token gathers from those before it, which the cache is appended to with.

@@ -24,16 +24,14 @@ from numpy.typing import NDArray
 from gpt2onnx.runtime.decoder.arena import Arena, CacheShape
 from gpt2onnx.runtime.decoder.binding import bind_cache
 from gpt2onnx.runtime.ort.cuda_runtime import CudaLibrary
+from gpt2onnx.runtime.ort.pinned import PinnedMemory
 from gpt2onnx.runtime.ort.session import Session
 
 Ints = NDArray[np.int64]
 # Inputs on the device, and their lines in the one buffer of 8 bytes a row and line.
 LINES = ("input_ids", "position_ids", "logits_index", "seqlens_k")
 PRESENT = "present."  # an output of the cache, which lies in the arena
-# Outputs that span at most this many bytes are read at once: a copy has to be begun, which takes
-# microseconds, and so does taking these apart on the host. An estimate, to be judged on a device.
-ONE_COPY = 1 << 18
-ALIGNMENT = 256  # of what CUDA allocates, which kernels may count on
+TOP = "top_"  # an output of the largest logits, which kernels write
 
 
 class StepGraphs:
@@ -66,7 +64,7 @@ class StepGraphs:
         with self._cuda.waiting():
             self._cuda.write(buffers.address, buffers.lines)
         self._session.run(binding, number)
-        buffers.outputs.read(self._cuda, outputs)
+        buffers.outputs.read(outputs)
 
     def _buffers_of(self, arena: Arena) -> _Buffers:
         """The buffers of an arena. Those of another, and what was captured on it, are let go."""
@@ -75,7 +73,7 @@ class StepGraphs:
                 self._session.raw.release_captured_graph(number)
             self._graphs.clear()
             self._buffers = None  # before the next ones take memory
-            self._buffers = _Buffers(self._session, arena)
+            self._buffers = _Buffers(self._session, arena, self._cuda)
         return self._buffers
 
     def _graph(self, buffers: _Buffers, rows: int) -> tuple[Any, int]:
@@ -90,12 +88,12 @@ class StepGraphs:
 class _Buffers:
     """Where the steps of one arena read and write, for as many rows as it has."""
 
-    def __init__(self, session: Session, arena: Arena) -> None:
+    def __init__(self, session: Session, arena: Arena, cuda: CudaLibrary) -> None:
         self.arena = arena
         self.lines = np.zeros((len(LINES), arena.rows), np.int64)
         self._capacity = np.array(arena.capacity, np.int32)
         self._inputs = session.allocate(self.lines.shape, self.lines.dtype)
-        self.outputs = _Outputs(session, arena)
+        self.outputs = _Outputs(session, arena, cuda)
 
     @property
     def address(self) -> int:
@@ -126,55 +124,43 @@ class _Buffers:
 
 
 class _Outputs:
-    """What steps give but the cache, one output [rows, width] behind the other on the device.
+    """What steps give but the cache: outputs [rows, width], for as many rows as the arena has.
 
-    Those of the narrowest rows come first: what is small and read together is side by side.
+    The largest logits lie in the host's memory, locked there, where the device writes them: a copy
+    would take longer to begin. All logits and hidden states lie in the device's, since they may be
+    copied there by ONNX Runtime.
     """
 
-    def __init__(self, session: Session, arena: Arena) -> None:
-        self._device = arena.device
-        self._specs = {
-            name: (dtype, int(shape[1]))  # a row's elements, and how many
-            for name, (dtype, shape) in session.outputs.items()
-            if not name.startswith(PRESENT)
-        }
-        row_bytes = {name: dtype.itemsize * width for name, (dtype, width) in self._specs.items()}
-        self._starts: dict[str, int] = {}  # in bytes
-        size = 0
-        for name in sorted(row_bytes, key=row_bytes.__getitem__):
-            self._starts[name] = size
-            size += _aligned(arena.rows * row_bytes[name])
-        self._memory = session.allocate([size], np.dtype(np.uint8))
-        self._staged = np.empty(min(size, ONE_COPY), np.uint8)
+    def __init__(self, session: Session, arena: Arena, cuda: CudaLibrary) -> None:
+        self._device, self._cuda = arena.device, cuda
+        self._widths: dict[str, tuple[np.dtype[Any], int]] = {}
+        self._addresses: dict[str, int] = {}
+        self._held: dict[str, Any] = {}  # whose memory the addresses are in
+        pinned = PinnedMemory(cuda, least=0)
+        for name, (dtype, sizes) in session.outputs.items():
+            if name.startswith(PRESENT):
+                continue
+            shape = arena.rows, int(sizes[-1])
+            here = name.startswith(TOP)
+            held = pinned.empty(shape, dtype) if here else session.allocate(shape, dtype)
+            self._held[name] = held
+            self._addresses[name] = held.ctypes.data if here else held.data_ptr()
+            self._widths[name] = dtype, shape[1]
 
     def bind(self, binding: Any, rows: int) -> None:
         """Bind the first `rows` rows of all."""
-        for name, (dtype, width) in self._specs.items():
-            where = (*self._device, dtype.type, [rows, width])
-            binding.bind_output(name, *where, self._memory.data_ptr() + self._starts[name])
+        for name, (dtype, width) in self._widths.items():
+            address = self._addresses[name]
+            binding.bind_output(name, *self._device, dtype.type, [rows, width], address)
 
-    def read(self, cuda: CudaLibrary, into: Mapping[str, NDArray[Any]]) -> None:
-        """Fill arrays with the first rows of the outputs of these names.
-
-        Several small ones come at once, with what lies between them.
-        """
-        address, starts = self._memory.data_ptr(), self._starts
-        first = min(starts[name] for name in into)
-        size = max(starts[name] + array.nbytes for name, array in into.items()) - first
-        if len(into) == 1 or size > ONE_COPY:
-            for name, array in into.items():
-                cuda.read(address + starts[name], array)
-            return
-        cuda.read(address + first, self._staged[:size])
+    def read(self, into: Mapping[str, NDArray[Any]]) -> None:
+        """Fill arrays with the first rows of the outputs of these names."""
         for name, array in into.items():
-            offset = starts[name] - first
-            mine = self._staged[offset : offset + array.nbytes]
-            array[:] = mine.view(array.dtype).reshape(array.shape)
-
-
-def _aligned(size: int) -> int:
-    """The next multiple of CUDA's own alignment of memory, in bytes."""
-    return -(-size // ALIGNMENT) * ALIGNMENT
+            held = self._held[name]
+            if isinstance(held, np.ndarray):
+                array[:] = held[: len(array)]
+            else:
+                self._cuda.read(held.data_ptr(), array)
 
 
 def power_of_two(least: int) -> int:

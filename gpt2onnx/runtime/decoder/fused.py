@@ -7,7 +7,7 @@ cache's size is ever copied. Knows the graph's inputs (export/graph/fused.py lis
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, TypeAlias, cast
@@ -40,6 +40,8 @@ from gpt2onnx.runtime.decoder.signature import (
     width,
 )
 from gpt2onnx.runtime.machine.turns import in_turn
+from gpt2onnx.runtime.ort.cuda_runtime import CudaLibrary
+from gpt2onnx.runtime.ort.pinned import PinnedMemory
 from gpt2onnx.runtime.ort.session import Session
 from gpt2onnx.samplers.top_logits import TopLogits
 
@@ -78,6 +80,9 @@ class FusedDecoder(CachedRows):
         self.chunk = PREFILL_CHUNK if session.runs_on.in_host_memory else DEVICE_CHUNK
         bind = partial(Binding, session, self.cache.shape)
         self._bindings: dict[tuple[str, ...], Binding] = defaultdict(bind)  # by outputs
+        self._new: Callable[..., NDArray[Any]] = np.empty  # for what comes from the device
+        if session.runs_on.in_cuda_memory:
+            self._new = PinnedMemory(CudaLibrary(session.device_id)).empty
         self._graphs = None
         if self.can_branch:
             refuse_captures(session, "its attention bias has another size at every step")
@@ -189,7 +194,7 @@ class FusedDecoder(CachedRows):
         """Where outputs of `count` positions go: new arrays, which the caller may keep."""
         given = self.session.outputs
         return {
-            name: np.empty((count, int(given[name].shape[-1])), given[name].dtype)
+            name: self._new((count, int(given[name].shape[-1])), given[name].dtype)
             for name in names or self._whole
         }
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from gpt2onnx.errors import ProviderError
 
+PORTABLE = 1  # cudaHostAllocPortable
 HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE = 1, 2, 3
 # The version that the provider uses, and no other that may be installed; Windows has no such mode.
 LOADED_ONLY = getattr(os, "RTLD_NOLOAD", 0)
@@ -70,6 +71,18 @@ class CudaLibrary:
     def read(self, address: int, into: NDArray[Any]) -> None:
         """Fill a contiguous array from the device, of which this thread has spoken before."""
         self._call("cudaMemcpy", into.ctypes.data, address, into.nbytes, DEVICE_TO_HOST)
+
+    def allocate_host(self, size: int) -> int:
+        """The address of `size` bytes of the host's memory, locked there for every device."""
+        place = ctypes.c_void_p()
+        self._call("cudaSetDevice", self.device)
+        self._call("cudaHostAlloc", ctypes.addressof(place), size, PORTABLE)
+        assert place.value is not None
+        return place.value
+
+    def free_host(self, address: int) -> None:
+        # At the process' end CUDA may be gone before, and says so: nothing is left to free then.
+        self._cuda.cudaFreeHost(ctypes.c_size_t(address))
 
     def _call(self, function: str, *arguments: int) -> None:
         status = getattr(self._cuda, function)(*(ctypes.c_size_t(n) for n in arguments))

@@ -17,12 +17,20 @@ import numpy as np
 
 import gpt2onnx
 from gpt2onnx.runtime.decoder import reads
+from gpt2onnx.runtime.decoder.fused import TOP
+from gpt2onnx.runtime.decoder.protocol import Read
 
 STEPS = 5  # ONNX Runtime allocates in the first two, and may capture in the next
 
 
 def begin(part: str) -> None:
     ctypes.CDLL("libcudart.so.13").cuda_stand_in_record(b"part", part.encode())
+
+
+def largest(decoder: Any, rows: Any, ids: Any) -> None:
+    """A step for the largest logits. Nothing is computed here, so that they never settle a choice:
+    a read would go on and ask for all of them."""
+    decoder._stepped([Read(row, ids[at : at + 1]) for at, row in enumerate(rows)], TOP)
 
 
 def main(folder: str, batch: int, context: int, options: dict[str, str]) -> None:
@@ -32,7 +40,7 @@ def main(folder: str, batch: int, context: int, options: dict[str, str]) -> None
     decoder: Any = model.decoder
     steps: dict[str, Any] = {"step": reads.step}
     if decoder.top:  # as greedy decoding takes it
-        steps["greedy step"] = reads.step_largest
+        steps["greedy step"] = largest
     decoder.reserve(batch + 1, context + STEPS * len(steps))
     prompt = np.arange(context) % decoder.vocab_size
     rows = [decoder.new_row() for _ in range(batch + 1)]

@@ -43,6 +43,7 @@ class FakeLibrary:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.locked: dict[int, Any] = {}
         self.kinds: set[int] = set()
         self.underway: list[Callable[[], object]] = []
         self.status = 0
@@ -62,6 +63,17 @@ class FakeLibrary:
         for change in self.underway:
             change()
         self.underway.clear()
+
+    def cudaHostAlloc(self, place: Any, size: Any, flags: Any) -> int:  # noqa: N802
+        assert flags.value == 1  # cudaHostAllocPortable
+        memory = ctypes.create_string_buffer(size.value)
+        self.locked[ctypes.addressof(memory)] = memory
+        ctypes.c_void_p.from_address(place.value).value = ctypes.addressof(memory)
+        return self.status
+
+    def cudaFreeHost(self, address: Any) -> int:  # noqa: N802
+        del self.locked[address.value]
+        return 0
 
     def cudaMemset(self, address: Any, value: Any, count: Any) -> int:  # noqa: N802
         self.calls.append("clear")
