@@ -120,7 +120,8 @@ def folded(gain: Float, shift: Float, weight: Float, bias: Float) -> Float:
     """
     scaled = gain[:, None].astype(np.float64) * weight
     constant = bias + shift @ weight.astype(np.float64) - SHIFT * scaled.sum(axis=0)
-    return (scaled + constant / (SHIFT * len(gain))).astype(np.float32)
+    found: Float = (scaled + constant / (SHIFT * len(gain))).astype(np.float32)
+    return found
 
 
 class SingleCudaDecoder(CudaDecoder):

@@ -133,34 +133,35 @@ class _Outputs:
 
     def __init__(self, session: Session, arena: Arena, cuda: CudaLibrary) -> None:
         self._device, self._cuda = arena.device, cuda
-        self._widths: dict[str, tuple[np.dtype[Any], int]] = {}
-        self._addresses: dict[str, int] = {}
-        self._held: dict[str, Any] = {}  # whose memory the addresses are in
+        self._specs = {
+            name: (dtype, int(shape[1]))  # a row's elements, and how many
+            for name, (dtype, shape) in session.outputs.items()
+            if not name.startswith(PRESENT)
+        }
         pinned = PinnedMemory(cuda, least=0)
-        for name, (dtype, sizes) in session.outputs.items():
-            if name.startswith(PRESENT):
-                continue
-            shape = arena.rows, int(sizes[-1])
-            here = name.startswith(TOP)
-            held = pinned.empty(shape, dtype) if here else session.allocate(shape, dtype)
-            self._held[name] = held
-            self._addresses[name] = held.ctypes.data if here else held.data_ptr()
-            self._widths[name] = dtype, shape[1]
+        self._here: dict[str, NDArray[Any]] = {}
+        self._there: dict[str, Any] = {}
+        for name, (dtype, width) in self._specs.items():
+            shape = arena.rows, width
+            if name.startswith(TOP):
+                self._here[name] = pinned.empty(shape, dtype)
+            else:
+                self._there[name] = session.allocate(shape, dtype)
 
     def bind(self, binding: Any, rows: int) -> None:
         """Bind the first `rows` rows of all."""
-        for name, (dtype, width) in self._widths.items():
-            address = self._addresses[name]
-            binding.bind_output(name, *self._device, dtype.type, [rows, width], address)
+        places = {name: array.ctypes.data for name, array in self._here.items()}
+        places |= {name: memory.data_ptr() for name, memory in self._there.items()}
+        for name, (dtype, width) in self._specs.items():
+            binding.bind_output(name, *self._device, dtype.type, [rows, width], places[name])
 
     def read(self, into: Mapping[str, NDArray[Any]]) -> None:
         """Fill arrays with the first rows of the outputs of these names."""
         for name, array in into.items():
-            held = self._held[name]
-            if isinstance(held, np.ndarray):
-                array[:] = held[: len(array)]
+            if name in self._here:
+                array[:] = self._here[name][: len(array)]
             else:
-                self._cuda.read(held.data_ptr(), array)
+                self._cuda.read(self._there[name].data_ptr(), array)
 
 
 def power_of_two(least: int) -> int:
