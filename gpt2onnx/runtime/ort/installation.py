@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import importlib.util
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +42,8 @@ FLAVOURS = frozenset(
 )
 # The other flavours come out later; what one lacks, opening a model tells by name.
 OLDEST = {"onnxruntime": (1, 31), "onnxruntime-gpu": (1, 31)}
+XQA = "ORT_ENABLE_XQA"
+COMPUTE_CAPABILITY_MAJOR, HOPPER = 75, 9  # of cuDeviceGetAttribute
 INSTALL = "pip install 'gpt2onnx[cpu]' or 'gpt2onnx[gpu]'"
 
 
@@ -150,6 +153,23 @@ def preload_cuda(ort: Any) -> None:
         for folder in (folder for root in roots for folder in sorted(Path(root).glob("*/lib"))):
             ort.preload_dlls(directory=str(folder))
         ort.preload_dlls()
+
+
+def prefer_cudnn(load: Callable[..., Any] = ctypes.CDLL) -> None:
+    """Have cuDNN attend for one new token, too, where it is there and the device a Hopper.
+
+    ONNX Runtime prefers kernels of its own (XQA), which take four launches a layer in place of
+    fewer, and longer for many rows (docs/notes/cuda.md has the times). It can be told otherwise by
+    the environment alone, which is read when a model is opened; what is set there is left.
+    """
+    major = ctypes.c_int()
+    try:
+        load("libcudnn.so.9")
+        load("libcuda.so.1").cuDeviceGetAttribute(ctypes.byref(major), COMPUTE_CAPABILITY_MAJOR, 0)
+    except OSError:
+        return
+    if major.value == HOPPER:
+        os.environ.setdefault(XQA, "0")
 
 
 def cuda_obstacle(capi: Path, built_for: str, load: Callable[..., Any] = ctypes.CDLL) -> str | None:

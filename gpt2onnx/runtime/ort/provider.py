@@ -13,7 +13,12 @@ from typing import Any
 
 from gpt2onnx.errors import ProviderError, shown
 from gpt2onnx.runtime.ort import library
-from gpt2onnx.runtime.ort.installation import cuda_obstacle, preload_cuda, replacement
+from gpt2onnx.runtime.ort.installation import (
+    cuda_obstacle,
+    prefer_cudnn,
+    preload_cuda,
+    replacement,
+)
 from gpt2onnx.runtime.ort.plugins import Plugin, find_plugin, is_host, plugin_providers
 
 SUFFIX = "ExecutionProvider"
@@ -32,7 +37,10 @@ def _nothing(ort: Any) -> str | None:
 
 def _cuda_obstacle(ort: Any) -> str | None:
     preload_cuda(ort)
-    return cuda_obstacle(Path(ort.__file__).parent / "capi", ort.cuda_version)
+    obstacle = cuda_obstacle(Path(ort.__file__).parent / "capi", ort.cuda_version)
+    if obstacle is None:
+        prefer_cudnn()
+    return obstacle
 
 
 @dataclass(frozen=True)

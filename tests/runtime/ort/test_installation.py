@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -138,8 +140,11 @@ def test_looking_imports_nothing_slow() -> None:
 class FakeLibraries:
     """Opens libraries as ctypes.CDLL does: a driver that answers so, and files that lack these."""
 
-    def __init__(self, status: int = 0, version: int = 13000, missing: str = "") -> None:
+    def __init__(
+        self, status: int = 0, version: int = 13000, missing: str = "", capability: int = 9
+    ) -> None:
         self.status, self.version, self.missing = status, version, missing
+        self.capability = capability
 
     def __call__(self, name: str, mode: int = ctypes.DEFAULT_MODE):
         if self.missing and self.missing in name:
@@ -148,7 +153,12 @@ class FakeLibraries:
             cuInit=lambda flags: self.status,
             cuGetErrorString=lambda status, text: setattr(text._obj, "value", b"no device"),
             cuDriverGetVersion=lambda version: setattr(version._obj, "value", self.version),
+            cuDeviceGetAttribute=self.attribute,
         )
+
+    def attribute(self, value: Any, asked: int, device: int) -> None:
+        assert (asked, device) == (75, 0)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
+        value._obj.value = self.capability
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="libraries are looked into on Linux alone")
@@ -168,3 +178,24 @@ def test_what_keeps_cuda_from_running_is_named(
 ) -> None:
     found = providers.cuda_obstacle(Path("/capi"), "13.0", libraries)
     assert found == obstacle or (obstacle and found and found.startswith(obstacle))
+
+
+@pytest.mark.parametrize(
+    ("libraries", "before", "after"),
+    [
+        (FakeLibraries(), None, "0"),
+        (FakeLibraries(), "1", "1"),  # the user's
+        (FakeLibraries(missing="libcudnn"), None, None),
+        (FakeLibraries(missing="libcuda."), None, None),
+        (FakeLibraries(capability=8), None, None),
+    ],
+)
+def test_cudnn_attends_on_a_hopper_that_has_it(
+    libraries: FakeLibraries,
+    before: str | None,
+    after: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "environ", {providers.XQA: before} if before else {})
+    providers.prefer_cudnn(libraries)
+    assert os.environ.get(providers.XQA) == after
