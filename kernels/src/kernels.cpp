@@ -184,9 +184,9 @@ void product_tile(const Rounded& x, int64_t row, const Packed& w, int64_t panel,
       }
     }
     // The first rows bring the weights into the cache.
-    if (AHEAD && row == 0)
+    if (ahead(COUNT) && row == 0)
       UNROLL for (int p = 0; p < PANELS_; ++p)
-        ask_for(bytes + p * panel_bytes + AHEAD, steps * STEP_BYTES);
+        ask_for(bytes + p * panel_bytes + ahead(COUNT), steps * STEP_BYTES);
     for (int64_t step = 0; step < steps; ++step) {
       UNROLL for (int unit = 0; unit < UNITS; ++unit) {
         Weights some[PANELS_];
@@ -267,13 +267,13 @@ void float_tile(const FloatTile& t, const Tile& tile, int column) {
   // One row alone is read at the memory's speed, otherwise the first tile asks for what comes. Few
   // tiles share that, so that memory is read for as long as products are made.
   const bool shared = t.followed && tile.of > 1 && tile.of <= SHARING;
-  const bool asks = COUNT > 1 && AHEAD && (shared || tile.number == 0);
-  const int64_t ahead = shared ? t.inputs * t.w_stride * int64_t(sizeof(T)) : AHEAD;
+  const bool asks = COUNT > 1 && ahead(COUNT) && (shared || tile.number == 0);
+  const int64_t distance = shared ? t.inputs * t.w_stride * int64_t(sizeof(T)) : ahead(COUNT);
   const int64_t every = shared ? tile.of : 1;
   int64_t next = asks ? tile.number : -1;
   for (int64_t k = 0; k < t.inputs; ++k, w += t.w_stride) {
     if (k == next) {
-      __builtin_prefetch(reinterpret_cast<const char*>(w) + ahead, 0, 2);
+      __builtin_prefetch(reinterpret_cast<const char*>(w) + distance, 0, 2);
       next += every;
     }
     F16 some[PANELS_];
@@ -349,11 +349,12 @@ template <class T>
 void transpose_of(const T* keys, int64_t head_dim, int count, float* out, int64_t stride) {
   int64_t whole = count == LANES ? head_dim / LANES * LANES : 0;
   // Keys are read across, which no processor foresees: the next ones are asked for in order.
-  for (const T* next = keys + LANES * head_dim; next < keys + 2 * LANES * head_dim;
-       next += 64 / sizeof(T))
-    __builtin_prefetch(next);
-  for (int64_t i = 0; i < whole; i += LANES) 
+  const T* next = keys + LANES * head_dim;
+  const int64_t lines = LANES * LANES * int64_t(sizeof(T)) / 64;  // a part's
+  for (int64_t i = 0; i < whole; i += LANES) {
+    for (int64_t line = 0; line < lines; ++line, next += 64 / sizeof(T)) __builtin_prefetch(next);
     transpose16(keys + i, head_dim, out + i * stride, stride);
+  }
   for (int64_t i = whole; i < head_dim; i += LANES) {
     T buffer[LANES * LANES] = {};
     float turned[LANES * LANES];

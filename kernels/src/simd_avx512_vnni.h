@@ -54,17 +54,41 @@ inline F16 power_of_two(F16 n) {
 inline I16 set1(int32_t x) { return {_mm512_set1_epi32(x)}; }
 inline F16 to_float(I16 x) { return {_mm512_cvtepi32_ps(x.a)}; }
 
-// Rows are written as columns: the stores of a run's keys are few beside its products.
+// In fours of keys first, then in fours of those.
 template <class T>
 inline void transpose16(const T* keys, int64_t stride, float* out, int64_t out_stride) {
-  const __m512i places = _mm512_mullo_epi32(
-      _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32(int(out_stride)));
-  for (int key = 0; key < 16; ++key)
-    _mm512_i32scatter_ps(out + key, places, load(keys + key * stride).a, 4);
+  __m512 fours[4][4];  // [keys / 4][i]: of these four keys the elements i, i + 4, i + 8 and i + 12
+#pragma GCC unroll 4
+  for (int four = 0; four < 4; ++four) {
+    __m512 row[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) row[i] = load(keys + (4 * four + i) * stride).a;
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      __m512 first = half ? _mm512_unpackhi_ps(row[0], row[1]) : _mm512_unpacklo_ps(row[0], row[1]);
+      __m512 next = half ? _mm512_unpackhi_ps(row[2], row[3]) : _mm512_unpacklo_ps(row[2], row[3]);
+      fours[four][2 * half] = _mm512_shuffle_ps(first, next, 0x44);
+      fours[four][2 * half + 1] = _mm512_shuffle_ps(first, next, 0xee);
+    }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    __m512 even = _mm512_shuffle_f32x4(fours[0][i], fours[1][i], 0x88),
+           odd = _mm512_shuffle_f32x4(fours[0][i], fours[1][i], 0xdd),
+           even_next = _mm512_shuffle_f32x4(fours[2][i], fours[3][i], 0x88),
+           odd_next = _mm512_shuffle_f32x4(fours[2][i], fours[3][i], 0xdd);
+    float* to = out + i * out_stride;
+    _mm512_storeu_ps(to, _mm512_shuffle_f32x4(even, even_next, 0x88));
+    _mm512_storeu_ps(to + 4 * out_stride, _mm512_shuffle_f32x4(odd, odd_next, 0x88));
+    _mm512_storeu_ps(to + 8 * out_stride, _mm512_shuffle_f32x4(even, even_next, 0xdd));
+    _mm512_storeu_ps(to + 12 * out_stride, _mm512_shuffle_f32x4(odd, odd_next, 0xdd));
+  }
 }
 
-constexpr int STEP = 4, UNITS4 = 1, PLANES16 = 2, ROWS = 12, PANELS = 2, FLOAT_ROWS = 12;
-constexpr int64_t AHEAD = 0;  // a prototype lost by asking early on Zen 4
+constexpr int STEP = 4, UNITS4 = 1, PLANES16 = 2, ROWS = 8, PANELS = 2, FLOAT_ROWS = 12;
+// Weights are asked for a page before they are used where several rows are: fewer read them at the
+// memory's speed, and asking takes from that.
+constexpr int64_t ahead(int rows) { return rows < 4 ? 0 : 4096; }
 constexpr int ZERO8 = 128, ZERO4 = 8;
 using Level = int8_t;
 struct Weights { __m512i a; };
@@ -79,7 +103,14 @@ inline Weights weights4(const uint8_t* p, int) {
 inline I16 dot(I16 sum, const Weights& w, const Level* x) {
   int32_t four;
   __builtin_memcpy(&four, x, 4);
-  return {_mm512_dpbusd_epi32(sum.a, w.a, _mm512_set1_epi32(four))};
+  __m512i bytes = _mm512_set1_epi32(four);
+#ifdef __AVX512VNNI__
+  // Written out: GCC copies every sum.
+  asm("vpdpbusd %[x], %[w], %[sum]" : [sum] "+v"(sum.a) : [w] "v"(w.a), [x] "v"(bytes));
+  return sum;
+#else  // under emulation
+  return {_mm512_dpbusd_epi32(sum.a, w.a, bytes)};
+#endif
 }
 inline I16 combine(I16 high, I16 low) {
   return {_mm512_add_epi32(_mm512_slli_epi32(high.a, 8), low.a)};

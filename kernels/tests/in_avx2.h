@@ -32,6 +32,16 @@ inline V each(const Of& of) {
   return all;
 }
 
+inline F unpacked(F x, F y, int from) {
+  return each<F>([=](int i) { return (i % 2 ? y : x)[i / 4 * 4 + from + i % 4 / 2]; });
+}
+inline F shuffled(F x, F y, int how) {
+  return each<F>([=](int i) { return (i % 4 < 2 ? x : y)[i / 4 * 4 + (how >> 2 * (i % 4) & 3)]; });
+}
+inline F shuffled_fours(F x, F y, int how) {
+  return each<F>([=](int i) { return (i < 8 ? x : y)[(how >> 2 * (i / 4) & 3) * 4 + i % 4]; });
+}
+
 // Four products of an unsigned and a signed byte, added to a sum.
 inline int32_t dpbusd(int32_t sum, uint32_t u, uint32_t s) {
   for (int i = 0; i < 32; i += 8)
@@ -126,9 +136,11 @@ inline void scatter(float* to, __m512i places, __m512 x) {
 #define _mm512_cmp_ps_mask(x, y, how) IN_I(F_(x) < F_(y))
 #define _mm512_mask_blend_ps(mask, no, yes) IN_F(I_(mask) ? F_(yes) : F_(no))
 #define _mm512_add_epi32(x, y) IN_I(int32_t(uint32_t(I_(x)) + uint32_t(I_(y))))
-#define _mm512_mullo_epi32(x, y) IN_I(I_(x) * I_(y))
 #define _mm512_slli_epi32(x, by) IN_I(int32_t(uint32_t(I_(x)) << by))
 #define _mm512_and_si512(x, y) IN_I(I_(x) & I_(y))
 #define _mm512_or_si512(x, y) IN_I(I_(x) | I_(y))
 #define _mm512_castsi512_ps(x) in_avx2::as<__m512>(x)
-#define _mm512_i32scatter_ps(p, places, x, scale) in_avx2::scatter(p, places, x)
+#define _mm512_unpacklo_ps(x, y) in_avx2::unpacked(x, y, 0)
+#define _mm512_unpackhi_ps(x, y) in_avx2::unpacked(x, y, 2)
+#define _mm512_shuffle_ps(x, y, how) in_avx2::shuffled(x, y, how)
+#define _mm512_shuffle_f32x4(x, y, how) in_avx2::shuffled_fours(x, y, how)

@@ -39,6 +39,11 @@ class Meter:
         self._cpu_before = [] if isinstance(self._zones, str) else rapl.read(self._zones)
         self._joules_before = self._of_device("device")
 
+    @property
+    def counts_device(self) -> bool:
+        """Whether the device tells its energy."""
+        return self._joules_before is not None
+
     def device_bytes(self) -> int | None:
         """By how much the device's memory in use has grown."""
         grown: int | None = self._growth("device_bytes", self._bytes_before)
@@ -51,6 +56,8 @@ class Meter:
             now = rapl.read(self._zones)
             cpu = rapl.joules(self._zones, self._cpu_before, now) / tokens
         device = self._growth("device", self._joules_before)
+        if device == 0:  # the counter is written several times a second at most
+            device, self.reasons["device"] = None, "its counter of energy didn't move"
         return Energy(
             cpu_joules_per_token=cpu,
             device_joules_per_token=None if device is None else device / tokens,

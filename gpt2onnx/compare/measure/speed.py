@@ -21,6 +21,9 @@ from gpt2onnx.compare.record.runs import Energy, Memory, Speed, Steps
 from gpt2onnx.runtime.model import Model
 from gpt2onnx.tokenizer.codec import encode
 
+# So long that a counter of energy which moves ten times a second is right to a twentieth.
+DEVICE_SECONDS = 2.0
+
 
 def measure(job: Job) -> Speed:
     """One cell of the grid, by a fresh process. Raises as opening a model does.
@@ -29,6 +32,8 @@ def measure(job: Job) -> Speed:
     step_ms: of the steps after it, each of which writes a token of every sequence.
     All of it is written once before: memory is asked for, kernels are loaded and CUDA graphs are
     captured by what is run, at the lengths that it reaches, and that is done once and no more.
+    What comes after the timed tokens is for a device's energy, whose counter moves every now and
+    then.
     """
     meter = Meter(uses_device=job.provider == "cuda")
     started = time.perf_counter()
@@ -38,7 +43,11 @@ def measure(job: Job) -> Speed:
     _write(model, prompts, job.new_tokens, meter)
     meter.start()
     times, held = _write(model, prompts, job.new_tokens, meter)
-    energy = meter.energy(job.batch * job.new_tokens)
+    rounds, ends = 1, times[0] + DEVICE_SECONDS
+    while meter.counts_device and time.perf_counter() < ends:
+        _write(model, prompts, job.new_tokens, meter)
+        rounds += 1
+    energy = meter.energy(rounds * job.batch * job.new_tokens)
     first, *steps = np.diff(times).tolist()
     return speed_of(load_s, first, steps, job.batch, held, energy)
 

@@ -94,6 +94,7 @@ def test_a_device_that_does_not_tell_its_energy(tmp_path: Path) -> None:
     library = Library(failing="nvmlDeviceGetTotalEnergyConsumption")
     meter = Meter(uses_device=True, root=tmp_path, library=library)
     assert meter.device_bytes() == 0
+    assert not meter.counts_device
     energy = meter.energy(10)
     assert energy.device_joules_per_token is None
     assert energy.reasons.pop("cpu")
@@ -124,8 +125,18 @@ def test_a_failure_before_energy_is_counted_leaves_no_reason(tmp_path: Path) -> 
     meter = Meter(uses_device=True, root=tmp_path, library=library)
     library.failing = ""
     meter.start()
+    library.millijoules = 25_000
     energy = meter.energy(10)
-    assert (energy.device_joules_per_token, energy.reasons) == (0, {})
+    assert (energy.device_joules_per_token, energy.reasons) == (2, {})
+
+
+def test_a_counter_that_did_not_move_is_no_figure(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0", 1)
+    meter = Meter(uses_device=True, root=tmp_path, library=Library())
+    assert meter.counts_device
+    energy = meter.energy(10)
+    assert energy.device_joules_per_token is None
+    assert energy.reasons == {"device": "its counter of energy didn't move"}
 
 
 def test_of_several_devices_one_must_be_named(

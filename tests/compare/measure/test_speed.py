@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from gpt2onnx.compare.measure import speed
+from gpt2onnx.compare.measure.meter import Meter
+from gpt2onnx.compare.record.runs import Energy
 from gpt2onnx.runtime.decoder import kv_cache as cache
 from gpt2onnx.runtime.decoder.fused import FusedDecoder
 from gpt2onnx.runtime.decoder.protocol import Read
@@ -44,3 +46,31 @@ def test_nothing_is_timed_that_was_not_done_before(
     assert done[:half] == done[half:]
     assert done[:2] == ["from the start", ((2, 51), [20, 20])]
     assert len(done[:half]) == 30  # the start, and steps for all tokens but the first
+
+
+class DeviceMeter(Meter):
+    """A device that has used a joule whenever it is asked."""
+
+    counts_device = True
+    tokens = 0
+
+    def __init__(self, uses_device: bool) -> None:
+        super().__init__(uses_device=False)
+
+    def energy(self, tokens: int) -> Energy:
+        DeviceMeter.tokens = tokens
+        return super().energy(tokens)
+
+
+@pytest.mark.usefixtures("todays_graph")
+def test_a_devices_energy_is_counted_over_seconds(
+    models: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its counter stands still for longer than a few tokens take."""
+    monkeypatch.setattr(speed, "Meter", DeviceMeter)
+    monkeypatch.setattr(speed, "DEVICE_SECONDS", 0.2)
+    found = speed.measure(a_job(folder=str(models("fp32")), batch=2, context=4, new_tokens=3))
+    assert found.tokens_per_s > 0
+    rounds, rest = divmod(DeviceMeter.tokens, 2 * 3)
+    assert rounds > 1
+    assert rest == 0
