@@ -1,8 +1,9 @@
 """The one loop: what all tasks plan is read together, and each takes what came of its own.
 
-A turn is: plan, read, take. Lone tokens and drafts of all tasks are read in every turn; prompts
-chunk by chunk, as many tokens as the turn allows. A task takes its results once all of its reads
-are done. Knows tasks and the decoder's seam; knows no text, no sampling and no requests.
+A turn is: plan, read, draw, take. Lone tokens and drafts of all tasks are read in every turn;
+prompts chunk by chunk, as many tokens as the turn allows. A task takes its results once all of its
+reads are done, and plain ones draw from them together. Knows tasks and the decoder's seam; knows no
+text, no sampling and no requests.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from gpt2onnx.runtime.decoder.protocol import LAST, Decoder, Ids, Read, Result, chunks, joined
+from gpt2onnx.runtime.decoding.plain import PlainTask, draw_together
 from gpt2onnx.runtime.decoding.task import Task
 
 Event = TypeVar("Event")
@@ -73,12 +75,20 @@ class Run(Generic[Event]):
         """Whether the task can take its results."""
         return bool(self.reads) and not self.unread and all(self.results)
 
+    def begin(self) -> None:
+        """Let the task begin with its results, up to draws that may be made together."""
+        if isinstance(self.task, PlainTask):
+            self.task.begin(self._joined())
+
     def take(self, in_time: bool) -> list[Event]:
         """Hand the task its results."""
-        results = [joined(parts) for parts in self.results]
+        results = self._joined()
         self.reads = []
         self.takes += 1
         return self.task.take(results, in_time)
+
+    def _joined(self) -> list[Result]:
+        return [joined(parts) for parts in self.results]
 
 
 class Told(NamedTuple, Generic[Event]):
@@ -145,11 +155,17 @@ class Loop(Generic[Event]):
             self._attempt(run, lambda: self._plan(run), told, contain)  # noqa: B023, called at once
         self._read(most_tokens)
         now = self.clock()
-        for run in [run for run in self.runs if run.is_read()]:
+        for run in self._are_read():
+            self._attempt(run, run.begin, told, contain)
+        draw_together(run.task for run in self._are_read())
+        for run in self._are_read():
             run.tokens_read += sum(len(read.ids) for read in run.reads)
             self._attempt(run, lambda: run.take(now < run.deadline), told, contain)  # noqa: B023
         self._gather([each.run for each in told])
         return told
+
+    def _are_read(self) -> list[Run[Event]]:
+        return [run for run in self.runs if run.is_read()]
 
     def close(self) -> None:
         """Let all tasks go."""
