@@ -9,16 +9,15 @@ text, no sampling and no requests.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from gpt2onnx.runtime.decoder.protocol import LAST, Decoder, Ids, Read, Result, chunks, joined
-from gpt2onnx.runtime.decoding.plain import PlainTask, draw_together
+from gpt2onnx.runtime.decoder.protocol import LAST, Decoder, Ids, Read
+from gpt2onnx.runtime.decoding.plain import draw_together
 from gpt2onnx.runtime.decoding.task import Task
+from gpt2onnx.runtime.engine.run import Run
 
 Event = TypeVar("Event")
 
@@ -31,64 +30,6 @@ class Prefixes(Protocol):
 
     def keep(self, row: Any, ids: Ids, tenant: str | None) -> None:
         """Note a prompt [n] that was read into a row."""
-
-
-@dataclass(eq=False)
-class Run(Generic[Event]):
-    """A task in the loop, what it reads now, and what came of that so far."""
-
-    task: Task[Event]
-    number: int  # in the order of arrival
-    deadline: float = np.inf  # by the loop's clock
-    tenant: str | None = None
-    reads: list[Read] = field(default_factory=list)
-    results: list[list[Result]] = field(default_factory=list)  # of each read, chunk by chunk
-    unread: deque[tuple[int, Read]] = field(default_factory=deque)  # chunks of prompts, by read
-    tokens_read: int = 0
-    takes: int = 0
-
-    @property
-    def tokens_left(self) -> int:
-        """The tokens of prompts that are still to be read."""
-        return sum(len(part.ids) for _, part in self.unread)
-
-    def plan(self, chunk: int, restored: Callable[[Read], Read]) -> None:
-        """Ask the task what it reads, unless that is still being read."""
-        if self.reads:
-            return
-        self.reads = self.task.plan()
-        self.results = [[] for _ in self.reads]
-        for place, read in enumerate(self.reads):
-            if read.prompt and len(read.ids) > 1:
-                read = self.reads[place] if self.takes else restored(read)
-                self.unread.extend((place, part) for part in chunks(read, chunk))
-
-    def steps(self) -> list[int]:
-        """The reads that every turn does: lone tokens and drafts; none once they are done."""
-        return [
-            place
-            for place, read in enumerate(self.reads)
-            if not self.results[place] and not (read.prompt and len(read.ids) > 1)
-        ]
-
-    def is_read(self) -> bool:
-        """Whether the task can take its results."""
-        return bool(self.reads) and not self.unread and all(self.results)
-
-    def begin(self) -> None:
-        """Let the task begin with its results, up to draws that may be made together."""
-        if isinstance(self.task, PlainTask):
-            self.task.begin(self._joined())
-
-    def take(self, in_time: bool) -> list[Event]:
-        """Hand the task its results."""
-        results = self._joined()
-        self.reads = []
-        self.takes += 1
-        return self.task.take(results, in_time)
-
-    def _joined(self) -> list[Result]:
-        return [joined(parts) for parts in self.results]
 
 
 class Told(NamedTuple, Generic[Event]):
