@@ -98,8 +98,9 @@ class Loop(Generic[Event]):
         now = self.clock()
         for run in self._are_read():
             self._attempt(run, run.begin, told, contain)
-        draw_together(run.task for run in self._are_read())
-        for run in self._are_read():
+        read = self._are_read()
+        draw_together(run.task for run in read)
+        for run in read:
             run.tokens_read += sum(len(read.ids) for read in run.reads)
             self._attempt(run, lambda: run.take(now < run.deadline), told, contain)  # noqa: B023
         self._gather([each.run for each in told])

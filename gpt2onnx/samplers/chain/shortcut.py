@@ -173,10 +173,10 @@ def _top_k(
     logits = at_hand.candidates.logits
     if k > len(logits):
         return None
-    smallest = logits.argpartition(len(logits) - k)[len(logits) - k]
-    if not at_hand.top.is_below(logits[smallest]):
+    smallest = np.partition(logits, len(logits) - k)[len(logits) - k]
+    if not at_hand.top.is_below(smallest):
         return None
-    return heated.where(heated.logits >= heated.logits[smallest])
+    return heated.where(heated.logits >= smallest / temperature)  # a heated logit's bits
 
 
 def _min_p(
