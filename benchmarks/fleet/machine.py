@@ -18,8 +18,9 @@ from benchmarks.fleet.costs import Costs, Work
 from benchmarks.fleet.pace import Pace
 from gpt2onnx.runtime.decoder.protocol import NO_LOGITS, Ids, Read, Result
 from gpt2onnx.runtime.engine.decisions import Admit
-from gpt2onnx.runtime.engine.loop import Loop, Run
+from gpt2onnx.runtime.engine.loop import Loop
 from gpt2onnx.runtime.engine.prompt_turns import next_chunk
+from gpt2onnx.runtime.engine.run import Run
 from gpt2onnx.runtime.engine.schedule import Scheduler
 from gpt2onnx.runtime.engine.ticket import Ticket
 from gpt2onnx.serving.engine import MOST_TOKENS

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from gpt2onnx.samplers.beam.hypotheses import Finished, Hypothesis
     from gpt2onnx.samplers.beam.search import BeamSearch, Branch
     from gpt2onnx.samplers.candidates import Candidates
-    from gpt2onnx.samplers.chain.sampler import Choice, Sampler
+    from gpt2onnx.samplers.chain.draws import Choice, Draw, draw_alike
+    from gpt2onnx.samplers.chain.sampler import Sampler
     from gpt2onnx.samplers.chain.steps import (
         compose_penalties,
         compose_warpers,
@@ -33,6 +34,7 @@ __all__ = [
     "Branch",
     "Candidates",
     "Choice",
+    "Draw",
     "Finished",
     "GenerationParams",
     "Hypothesis",
@@ -45,6 +47,7 @@ __all__ = [
     "compose_penalties",
     "compose_warpers",
     "defaults_from_generation_config",
+    "draw_alike",
     "entropy",
     "generator",
     "greedy",
@@ -60,7 +63,8 @@ _HOMES = {
     "BeamSearch": "gpt2onnx.samplers.beam.search",
     "Branch": "gpt2onnx.samplers.beam.search",
     "Candidates": "gpt2onnx.samplers.candidates",
-    "Choice": "gpt2onnx.samplers.chain.sampler",
+    "Choice": "gpt2onnx.samplers.chain.draws",
+    "Draw": "gpt2onnx.samplers.chain.draws",
     "Finished": "gpt2onnx.samplers.beam.hypotheses",
     "GenerationParams": "gpt2onnx.samplers.params",
     "Hypothesis": "gpt2onnx.samplers.beam.hypotheses",
@@ -73,6 +77,7 @@ _HOMES = {
     "compose_penalties": "gpt2onnx.samplers.chain.steps",
     "compose_warpers": "gpt2onnx.samplers.chain.steps",
     "defaults_from_generation_config": "gpt2onnx.samplers.params",
+    "draw_alike": "gpt2onnx.samplers.chain.draws",
     "entropy": "gpt2onnx.samplers.logprobs",
     "generator": "gpt2onnx.samplers.draw",
     "greedy": "gpt2onnx.samplers.draw",

@@ -1,22 +1,26 @@
 """The tokens that may still be drawn, with their logits.
 
 Warpers narrow them, a draw picks one. A set of candidates is small after the first filter, so
-whatever follows costs almost nothing. Knows nothing of parameters, of history or of chance.
+whatever follows costs what calling numpy costs; Rows are several sets that share the calls. Knows
+nothing of parameters, of history or of chance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from gpt2onnx.errors import Given, ParameterError
+from gpt2onnx.samplers.cumulative import Side, reaching, total
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
+One: TypeAlias = Any  # a number of a set; of Rows one each, [rows, 1]
 
 
 # No penalty or temperature moves a logit further: what float32 can hold, with room to compute with.
@@ -47,10 +51,10 @@ class Candidates:
 
     def __init__(self, ids: IntArray, logits: FloatArray) -> None:  # [n], [n]
         self.ids, self.logits = ids, logits
-        self._most: np.float32 | None = None
+        self._most: One = None
         self._below: FloatArray | None = None
         self._weights: FloatArray | None = None
-        self._total: np.float32 | None = None
+        self._total: One = None
 
     @classmethod
     def of(cls, logits: FloatArray) -> Candidates:  # [vocab] -> [n]
@@ -87,8 +91,24 @@ class Candidates:
             return self
         return Candidates(self.ids.take(index), self.logits.take(index))
 
+    def take(self, values: FloatArray, places: One | IntArray) -> One | FloatArray:  # [n], [k]
+        """The values at `places`."""
+        return values.take(places)
+
+    def sum(self, values: FloatArray) -> One:  # [n]
+        """The values' sum."""
+        return total(values)
+
+    def count(self, mask: BoolArray) -> One:  # [n]
+        """How often a mask is true."""
+        return np.count_nonzero(mask)
+
+    def reaching(self, weights: FloatArray, share: One, side: Side) -> One:  # [n]
+        """The first place up to which weights sum to a share of them all: cumulative.reaching."""
+        return reaching(weights, share, side)
+
     @property
-    def most(self) -> np.float32:
+    def most(self) -> One:
         """The largest logit."""
         if self._most is None:
             self._most = self.logits[self.logits.argmax()]  # a third of what max takes for few
@@ -113,10 +133,10 @@ class Candidates:
         return self._weights
 
     @property
-    def total(self) -> np.float32:
+    def total(self) -> One:
         """The sum of those."""
         if self._total is None:
-            self._total = np.add.reduce(self.weights)  # what `sum` comes to, sooner
+            self._total = self.sum(self.weights)
         return self._total
 
     def probabilities(self) -> FloatArray:  # [n]
@@ -138,11 +158,16 @@ class Candidates:
 Left = Callable[[], Candidates]
 
 
-def distinct(ids: IntArray) -> IntArray:  # [n] -> [≤ n]
-    """Each id once, in ascending order: for few ids np.unique takes three times as long."""
-    ascending = ids.copy()
+# Behind any id.
+_END = np.array([np.iinfo(np.int64).max])
+
+
+def distinct(*ids: IntArray) -> IntArray:  # [n] each -> [k]
+    """Each id of several arrays once, in ascending order: for few np.unique takes much longer."""
+    ascending = np.concatenate([*ids, _END])
     ascending.sort()
-    return ascending.take(first_of_each(ascending).nonzero()[0])
+    is_last: BoolArray = ascending[1:] != ascending[:-1]
+    return ascending.take(is_last.nonzero()[0])
 
 
 def first_of_each(ascending: IntArray) -> BoolArray:  # [n] -> [n]

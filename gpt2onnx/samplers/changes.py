@@ -23,7 +23,7 @@ class Change(NamedTuple):
 
     def apply(self, row: FloatArray, places: IntArray) -> None:  # [n], [k]
         """Write to a row in which the tokens stand at `places`."""
-        row[places] = self.of(row[places])
+        row[places] = self.of(row.take(places))
 
 
 class SparsePenalty(Generic[How]):

@@ -13,18 +13,29 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.samplers.candidates import FloatArray
-
+Weights = NDArray[np.float32]
 Sums = NDArray[np.float64]
+Side = Literal["left", "right"]
 
 BLOCK = 256
 # Of a total: sums of doubles agree to this, in whatever order they are added up.
 _TINY = 1e-9
 
 
-def reaching(
-    weights: FloatArray, share: float, side: Literal["left", "right"]
-) -> int:  # [n] -> index
+def total(values: Weights) -> np.float32:  # [n]
+    """The sum; of BLOCK values or fewer the same whatever zeros stand among them."""
+    if len(values) <= BLOCK:
+        return np.float32(values.astype(np.float64).cumsum().item(-1))
+    summed: np.float32 = np.add.reduce(values)  # what `sum` comes to, sooner
+    return summed
+
+
+def total_of_each(values: Weights) -> Weights:  # [rows, n] -> [rows, 1]
+    """The same of each row of BLOCK values or fewer."""
+    return values.astype(np.float64).cumsum(axis=1)[:, -1:].astype(np.float32)
+
+
+def reaching(weights: Weights, share: float, side: Side) -> int:  # [n] -> index
     """The first index up to which the weights sum to at least `share` of them all.
 
     As in np.searchsorted that is side "left"; "right" asks for more than `share`, and then the
@@ -39,17 +50,30 @@ def reaching(
     )
 
 
-def block_sums(weights: FloatArray) -> Sums:  # [n] -> [blocks]
+def reaching_each(
+    weights: Weights, share: float | Sums, side: Side
+) -> NDArray[np.intp]:  # [rows, n], [rows, 1] -> [rows, 1]
+    """The same in each row of BLOCK weights or fewer."""
+    sums = weights.astype(np.float64).cumsum(axis=1)
+    last = sums[:, -1:]
+    largest = last if side == "left" else np.nextafter(last, 0)
+    target = np.minimum(share * last, largest)
+    reached = sums >= target if side == "left" else sums > target
+    places: NDArray[np.intp] = reached.argmax(axis=1, keepdims=True)
+    return places
+
+
+def block_sums(weights: Weights) -> Sums:  # [n] -> [blocks]
     """The sums of each BLOCK of weights."""
     sums: Sums = np.add.reduceat(weights, np.arange(0, len(weights), BLOCK), dtype=np.float64)
     return sums
 
 
 def reaching_by_blocks(
-    blocks: FloatArray | Sums,
-    weights_of: Callable[[int], FloatArray],
+    blocks: Weights | Sums,
+    weights_of: Callable[[int], Weights],
     share: float,
-    side: Literal["left", "right"],
+    side: Side,
 ) -> int:  # [blocks] -> index
     """The same by the sums of all blocks of BLOCK weights, where only one block's are looked at."""
     reached = blocks.astype(np.float64).cumsum()
@@ -60,8 +84,8 @@ def reaching_by_blocks(
 
 
 def surely_reaching(
-    blocks: FloatArray | Sums,
-    weights_of: Callable[[int], FloatArray],
+    blocks: Weights | Sums,
+    weights_of: Callable[[int], Weights],
     share: float,
     rounding: float,
     apart: float,
@@ -90,7 +114,7 @@ def surely_reaching(
     return block * BLOCK + place if before + doubt < target < sums.item(place) - doubt else None
 
 
-def _place(sums: Sums, target: float, side: Literal["left", "right"]) -> int:  # [n] -> index
+def _place(sums: Sums, target: float, side: Side) -> int:  # [n] -> index
     """Where running sums come to `target`, which may be a rounding more than the last of them.
 
     A block's sum is added up in another order.

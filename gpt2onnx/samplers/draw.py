@@ -6,10 +6,12 @@ narrowed the candidates.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from gpt2onnx.samplers.candidates import Candidates, FloatArray
-from gpt2onnx.samplers.cumulative import reaching
+from gpt2onnx.samplers.candidates import Candidates, FloatArray, IntArray
+from gpt2onnx.samplers.rows import Rows
 from gpt2onnx.samplers.spread import Spread
 
 
@@ -56,4 +58,13 @@ def categorical_place(candidates: Candidates | Spread, rng: np.random.Generator)
     number = rng.random()
     if isinstance(candidates, Spread):
         return candidates.reaching(number)
-    return reaching(candidates.weights, number, "right")
+    place: int = candidates.reaching(candidates.weights, number, "right")
+    return place
+
+
+def categorical_places(
+    rows: Rows, rngs: Sequence[np.random.Generator]
+) -> IntArray:  # [rows, n] -> [rows, 1]
+    """The same of each row by a generator of its own."""
+    numbers = np.array([[rng.random()] for rng in rngs])
+    return rows.reaching(rows.weights, numbers, "right")

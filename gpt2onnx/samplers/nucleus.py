@@ -44,7 +44,7 @@ def nucleus(candidates: Candidates, p: float) -> Nucleus | None:  # [n]
 
     None where there are too few to gain anything, and where a sort has to say it.
     """
-    if len(candidates.logits) < LEAST:
+    if candidates.logits.shape[-1] < LEAST:
         return None
     logits, weights = candidates.logits, candidates.weights
     total = float(weights.sum(dtype=np.float64))

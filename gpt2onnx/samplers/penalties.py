@@ -45,11 +45,12 @@ def repetition_penalty(history: IntArray, vocab_size: int, *, penalty: float) ->
     """
 
     bound = LARGEST * min(penalty, 1 / penalty)
+    moved = np.minimum if penalty > 1 else np.maximum  # of both the one that is further down, or up
 
     def changed(before: FloatArray) -> FloatArray:  # [n] -> [n]
         if within(before, bound):
-            after: FloatArray = before * penalty
-            return np.divide(before, penalty, out=after, where=before >= 0)
+            after: FloatArray = moved(before * penalty, before / penalty)
+            return after
         with np.errstate(over="ignore"):
             return bounded(np.where(before < 0, before * penalty, before / penalty), before)
 

@@ -15,8 +15,8 @@ from typing import Final
 
 import numpy as np
 
-from gpt2onnx.samplers.candidates import LARGEST, Candidates, FloatArray, IntArray, bounded
-from gpt2onnx.samplers.cumulative import reaching
+from gpt2onnx.samplers.candidates import LARGEST, Candidates, FloatArray, One, bounded
+from gpt2onnx.samplers.nearest import furthest
 from gpt2onnx.samplers.nucleus import nucleus
 
 Warper = Callable[[Candidates], Candidates]
@@ -32,9 +32,6 @@ SAFE = 1e-3
 _ROOT = 1e15
 
 _LOWEST = np.finfo(np.float32).min
-
-_BINS = 1024
-_FURTHEST = 32.0  # nats: all beyond, a probability of 1e-14, falls into one bin
 
 
 def temperature(
@@ -64,7 +61,8 @@ def dynamic_temperature(
     if n == 1:
         return candidates
     logprobs = candidates.logprobs()
-    evenness = min(max(_entropy(np.exp(logprobs), logprobs), 0.0) / math.log(n), 1.0)
+    entropy = float(_entropy(candidates, np.exp(logprobs), logprobs))
+    evenness = min(max(entropy, 0.0) / math.log(n), 1.0)
     t = low + (high - low) * evenness**exponent
     return temperature(candidates, t=max(t, LOWEST_TEMPERATURE))
 
@@ -91,10 +89,10 @@ def top_k(candidates: Candidates, *, k: int = DEFAULT_TOP_K) -> Candidates:  # [
 
     0 is off.
     """
-    n = len(candidates.logits)
+    n = candidates.logits.shape[-1]
     if k >= n or k == 0:
         return candidates
-    smallest = np.partition(candidates.logits, n - k)[n - k]
+    smallest = np.partition(candidates.logits, n - k)[..., n - k, None]
     return candidates.where(candidates.logits >= smallest)
 
 
@@ -109,15 +107,14 @@ def top_p(candidates: Candidates, *, p: float) -> Candidates:  # [n] -> [kept]
     found = nucleus(candidates, p)
     if found:
         return candidates.where(found.keeps(candidates.logits))
-    falling, weights = _falling(candidates.logits)
-    last = reaching(weights, p, "left")
-    if last + 1 == len(falling):
-        return candidates
-    if falling[last + 1] < falling[last]:
-        return candidates.where(candidates.logits >= falling[last])
-    keep = candidates.logits > falling[last]
-    equal = np.flatnonzero(candidates.logits == falling[last])
-    keep[equal[: last + 1 - np.count_nonzero(keep)]] = True
+    falling, weights = _falling(candidates)
+    last = candidates.reaching(weights, p, "left")
+    border = candidates.take(falling, last)
+    keep = candidates.logits >= border
+    if np.count_nonzero(candidates.count(keep) - 1 - last):
+        above, equal = candidates.logits > border, candidates.logits == border
+        room = last + 1 - candidates.count(above)
+        keep = above | (equal & (equal.cumsum(axis=-1) <= room))
     return candidates.where(keep)
 
 
@@ -138,9 +135,9 @@ def typical_p(candidates: Candidates, *, p: float) -> Candidates:  # [n] -> [kep
         return candidates
     distance = candidates.logprobs()
     probabilities = np.exp(distance)
-    distance += _entropy(probabilities, distance)
+    distance += _entropy(candidates, probabilities, distance)
     np.abs(distance, out=distance)
-    return candidates.where(distance <= _furthest(distance, probabilities, p))
+    return candidates.where(distance <= furthest(candidates, distance, probabilities, p))
 
 
 def epsilon_cutoff(candidates: Candidates, *, epsilon: float) -> Candidates:  # [n] -> [kept]
@@ -155,7 +152,8 @@ def eta_cutoff(candidates: Candidates, *, epsilon: float) -> Candidates:  # [n] 
     """
     logprobs = candidates.logprobs()
     probabilities = np.exp(logprobs)
-    eta = min(epsilon, math.sqrt(epsilon) * math.exp(-_entropy(probabilities, logprobs)))
+    entropy = _entropy(candidates, probabilities, logprobs)
+    eta = min(epsilon, math.sqrt(epsilon) * math.exp(-entropy))
     return _at_least(candidates, probabilities, eta)
 
 
@@ -185,11 +183,12 @@ def tail_free(candidates: Candidates, *, z: float) -> Candidates:  # [n] -> [kep
     """
     if z == 1 or len(candidates.logits) < 3:
         return candidates
-    falling, weights = _falling(candidates.logits)
+    falling, weights = _falling(candidates)
     bends = np.abs(np.diff(weights, 2))
     if not bends.any():
         return candidates
-    return candidates.where(candidates.logits >= falling[reaching(bends, z, "right") + 1])
+    last = candidates.reaching(bends, z, "right")
+    return candidates.where(candidates.logits >= falling[last + 1])
 
 
 def top_a(candidates: Candidates, *, a: float) -> Candidates:  # [n] -> [kept]
@@ -201,53 +200,32 @@ def top_a(candidates: Candidates, *, a: float) -> Candidates:  # [n] -> [kept]
     return min_p(candidates, p=a * best)
 
 
+# Those that narrow Rows as well, each row as if it were alone.
+BY_ROWS: Final[frozenset[Callable[..., Candidates]]] = frozenset(
+    (top_k, top_p, min_p, typical_p, epsilon_cutoff)
+)
+
+
 def _at_least(candidates: Candidates, probabilities: FloatArray, cutoff: float) -> Candidates:
     """The candidates at `cutoff` or above it, and in any case the most probable ones."""
-    best = candidates.logits == candidates.logits.max()
+    best = candidates.logits == candidates.most
     return candidates.where((probabilities >= cutoff) | best)
 
 
-def _falling(logits: FloatArray) -> tuple[FloatArray, FloatArray]:  # [n] -> [n], [n]
+def _falling(candidates: Candidates) -> tuple[FloatArray, FloatArray]:  # [n] -> [n], [n]
     """The logits from the largest on, and weights in proportion to their probabilities."""
-    rising = logits.copy()
+    rising = candidates.logits.copy()
     rising.sort()  # as np.sort does, sooner
-    falling = rising[::-1]
-    weights = falling - falling[0]
+    falling = rising[..., ::-1]
+    weights = falling - candidates.most
     np.exp(weights, out=weights)
     return falling, weights
 
 
-def _furthest(distances: FloatArray, weights: FloatArray, p: float) -> float:  # [n], [n]
-    """The distance up to which the weights reach the share `p` of all."""
-    missing = p * float(np.add.reduce(weights, dtype=np.float64))
-    if len(distances) > _BINS:
-        inside, missing = _border(distances, weights, p)
-        distances, weights = distances[inside], weights[inside]
-    order = distances.argsort()
-    last = int(weights.take(order).astype(np.float64).cumsum().searchsorted(missing))
-    return distances.item(order.item(min(last, len(order) - 1)))
-
-
-def _border(
-    distances: FloatArray, weights: FloatArray, p: float
-) -> tuple[IntArray, float]:  # [n], [n] -> [inside]
-    """Those among which the share `p` is reached, and what the nearer ones leave of it to reach.
-
-    Weights are summed by bins of distance, so that only those of one need sorting. Distances are in
-    nats: what is beyond the last bin has next to no weight.
-    """
-    # Never 0, where all are at one distance.
-    width = max(min(float(distances.max()), _FURTHEST), 1e-6) / _BINS
-    with np.errstate(over="ignore"):
-        bins = (distances * (1 / width)).clip(max=_BINS).astype(np.intp)
-    reached = np.cumsum(np.bincount(bins, weights))
-    target = p * reached[-1]
-    border = int(np.searchsorted(reached, target))
-    return np.flatnonzero(bins == border), target - (reached[border - 1] if border else 0)
-
-
-def _entropy(probabilities: FloatArray, logprobs: FloatArray) -> float:  # [n], [n] -> nats
-    """-sum p log p, with 0 log 0 = 0."""
+def _entropy(
+    candidates: Candidates, probabilities: FloatArray, logprobs: FloatArray
+) -> One:  # [n], [n]
+    """-sum p log p, in nats, with 0 log 0 = 0."""
     terms = np.maximum(logprobs, _LOWEST)
     terms *= probabilities
-    return -float(np.add.reduce(terms))
+    return -candidates.sum(terms)

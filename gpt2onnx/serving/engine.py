@@ -26,8 +26,9 @@ from gpt2onnx.models import load
 from gpt2onnx.runtime.call import Call, ScoreCall
 from gpt2onnx.runtime.decoding.task import Task
 from gpt2onnx.runtime.engine.decisions import Admit, Decision, Expire, Freeze, Resume
-from gpt2onnx.runtime.engine.loop import Loop, Run, Told
+from gpt2onnx.runtime.engine.loop import Loop, Told
 from gpt2onnx.runtime.engine.prompt_turns import next_chunk
+from gpt2onnx.runtime.engine.run import Run
 from gpt2onnx.runtime.engine.schedule import Scheduler
 from gpt2onnx.runtime.engine.ticket import State, Ticket
 from gpt2onnx.runtime.model import Model

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt2onnx.samplers.cumulative import reaching
+from gpt2onnx.samplers.cumulative import reaching, reaching_each, total, total_of_each
 
 Side = Literal["left", "right"]
 
@@ -60,3 +60,27 @@ def test_never_ends_on_a_weight_of_zero(seed: int, scale: float) -> None:
     for index in rng.integers(0, 2000, 20):
         share = min(sums[index] / sums[-1], 1 - 2**-53)
         assert weights[reaching(weights, share, "right")] > 0
+
+
+@given(seed=st.integers(0, 10_000), size=st.integers(1, 256))
+@settings(max_examples=100, deadline=None)
+def test_zeros_in_between_change_no_bit_of_a_total(seed: int, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = (rng.normal(0, 1, 256) * 10.0 ** rng.integers(-9, 9, 256)).astype(np.float32)
+    is_zero = rng.permutation(256) >= size
+    spread = np.where(is_zero, np.float32(0), values)
+    expected = np.float32(sum(values[~is_zero].astype(np.float64).tolist()))
+    assert total(spread) == total(values[~is_zero]) == expected
+    assert total_of_each(np.array([spread, values])).tolist() == [[expected], [total(values)]]
+
+
+@given(seed=st.integers(0, 10_000), share=st.floats(0, 1, exclude_max=True))
+@settings(max_examples=100, deadline=None)
+def test_each_row_reaches_a_share_where_it_does_alone(seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    weights = (rng.random((5, 40)) * (rng.random((5, 40)) < 0.5)).astype(np.float32)
+    weights[:, seed % 40] += 0.25
+    sides: tuple[Side, Side] = ("left", "right")
+    for side in sides:
+        alone = [[reaching(row, share, side)] for row in weights]
+        assert reaching_each(weights, share, side).tolist() == alone

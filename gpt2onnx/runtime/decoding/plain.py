@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from gpt2onnx.runtime.decoder.protocol import Decoder, Read, Result, kept_by_slide
 from gpt2onnx.runtime.decoding.sequence import Step, TokenSequence
-from gpt2onnx.runtime.decoding.task import DrawingTask, by_prompt
+from gpt2onnx.runtime.decoding.task import DrawingTask, Task, by_prompt
+from gpt2onnx.samplers import Draw, draw_alike
 from gpt2onnx.samplers.top_logits import ALL
 
 
@@ -32,6 +33,20 @@ class PlainTask(DrawingTask):
         ids = sequence.history[-1:]
         return Read(row, ids, needs=needs, temperature=temperature, outside=outside)
 
+    def begin(self, results: Sequence[Result]) -> None:
+        """Begin with what `take` does, up to `draws` that may be made together with other tasks'.
+
+        What follows the prompt, `take` draws alone.
+        """
+        if not self.reads_prompt:
+            for sequence, result in zip(self.live, results, strict=True):
+                sequence.begin(result)
+
+    @property
+    def draws(self) -> Iterator[Draw]:
+        """Those that `begin` came to."""
+        return (each.begun for each in self.live if isinstance(each.begun, Draw))
+
     def sample(self, sequence: TokenSequence, result: Result, in_time: bool) -> list[Step]:
         has_room = sequence.slides or not self.is_full(sequence)
         return [sequence.sample_from(result, -1, has_room, in_time)]
@@ -42,3 +57,8 @@ def plain_tasks(
 ) -> list[PlainTask]:
     """A task for each prompt; those of one prompt stand side by side."""
     return [PlainTask(decoder, group, whole) for group in by_prompt(sequences)]
+
+
+def draw_together(tasks: Iterable[Task[Any]]) -> None:
+    """Make the draws that plain tasks among these have come to, where several are alike at once."""
+    draw_alike(draw for task in tasks if isinstance(task, PlainTask) for draw in task.draws)

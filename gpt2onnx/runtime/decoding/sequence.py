@@ -13,6 +13,7 @@ import numpy as np
 from gpt2onnx.runtime.decoder.protocol import Ids, Logits, Result
 from gpt2onnx.samplers import (
     Choice,
+    Draw,
     GenerationParams,
     Penalty,
     Sampler,
@@ -65,6 +66,7 @@ class TokenSequence:
         self._stops = stops
         self._tokens = prompt.copy()
         self._length = len(prompt)
+        self.begun: Choice | Draw | None = None  # of the next token
 
     @property
     def slides(self) -> bool:
@@ -99,6 +101,10 @@ class TokenSequence:
         self.sampler.skip(count)
         return count
 
+    def begin(self, result: Result) -> None:
+        """Begin with what `sample_from` does of what came of the newest token."""
+        self.begun = self.sampler.begin(self.history, result.logits_at(-1), result.top_at(-1))
+
     def sample_from(self, result: Result, place: int, has_room: bool, in_time: bool) -> Step:
         """Append the next token, given what came of one of the positions that were wanted."""
         logits, top = result.logits_at(place), result.top_at(place)
@@ -108,11 +114,15 @@ class TokenSequence:
         self, logits: Logits, has_room: bool, in_time: bool, top: TopLogits | None = None
     ) -> Step:
         """Append the next token, given the logits [vocab] after the last one, and the largest."""
+        return self.take(self._choice(logits, top), logits, has_room, in_time)
+
+    def _choice(self, logits: Logits, top: TopLogits | None) -> Choice:  # [vocab]
+        if begun := self.begun:
+            self.begun = None
+            return begun.choice if isinstance(begun, Draw) else begun
         if self.params.return_alternatives and self._length == len(self.prompt):
-            choice = self.sampler.alternative(self.history, logits, self._draw)
-        else:
-            choice = self.sampler.sample(self.history, logits, top)
-        return self.take(choice, logits, has_room, in_time)
+            return self.sampler.alternative(self.history, logits, self._draw)
+        return self.sampler.sample(self.history, logits, top)
 
     def take(self, choice: Choice, logits: Logits, has_room: bool, in_time: bool) -> Step:
         """Append a token that was chosen, given the logits [vocab] after the last one."""

@@ -87,6 +87,11 @@ class DrawingTask(ABC):
     def done(self) -> bool:
         return not self.live
 
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether the prompt, or what stands behind it already, is still being read."""
+        return bool(self._unread)
+
     def plan(self) -> list[Read]:
         if not self._unread:
             return [self.next_read(sequence) for sequence in self.live]

@@ -1,22 +1,23 @@
 """The one loop: what all tasks plan is read together, and each takes what came of its own.
 
-A turn is: plan, read, take. Lone tokens and drafts of all tasks are read in every turn; prompts
-chunk by chunk, as many tokens as the turn allows. A task takes its results once all of its reads
-are done. Knows tasks and the decoder's seam; knows no text, no sampling and no requests.
+A turn is: plan, read, draw, take. Lone tokens and drafts of all tasks are read in every turn;
+prompts chunk by chunk, as many tokens as the turn allows. A task takes its results once all of its
+reads are done, and plain ones draw from them together. Knows tasks and the decoder's seam; knows no
+text, no sampling and no requests.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from gpt2onnx.runtime.decoder.protocol import LAST, Decoder, Ids, Read, Result, chunks, joined
+from gpt2onnx.runtime.decoder.protocol import LAST, Decoder, Ids, Read
+from gpt2onnx.runtime.decoding.plain import draw_together
 from gpt2onnx.runtime.decoding.task import Task
+from gpt2onnx.runtime.engine.run import Run
 
 Event = TypeVar("Event")
 
@@ -29,56 +30,6 @@ class Prefixes(Protocol):
 
     def keep(self, row: Any, ids: Ids, tenant: str | None) -> None:
         """Note a prompt [n] that was read into a row."""
-
-
-@dataclass(eq=False)
-class Run(Generic[Event]):
-    """A task in the loop, what it reads now, and what came of that so far."""
-
-    task: Task[Event]
-    number: int  # in the order of arrival
-    deadline: float = np.inf  # by the loop's clock
-    tenant: str | None = None
-    reads: list[Read] = field(default_factory=list)
-    results: list[list[Result]] = field(default_factory=list)  # of each read, chunk by chunk
-    unread: deque[tuple[int, Read]] = field(default_factory=deque)  # chunks of prompts, by read
-    tokens_read: int = 0
-    takes: int = 0
-
-    @property
-    def tokens_left(self) -> int:
-        """The tokens of prompts that are still to be read."""
-        return sum(len(part.ids) for _, part in self.unread)
-
-    def plan(self, chunk: int, restored: Callable[[Read], Read]) -> None:
-        """Ask the task what it reads, unless that is still being read."""
-        if self.reads:
-            return
-        self.reads = self.task.plan()
-        self.results = [[] for _ in self.reads]
-        for place, read in enumerate(self.reads):
-            if read.prompt and len(read.ids) > 1:
-                read = self.reads[place] if self.takes else restored(read)
-                self.unread.extend((place, part) for part in chunks(read, chunk))
-
-    def steps(self) -> list[int]:
-        """The reads that every turn does: lone tokens and drafts; none once they are done."""
-        return [
-            place
-            for place, read in enumerate(self.reads)
-            if not self.results[place] and not (read.prompt and len(read.ids) > 1)
-        ]
-
-    def is_read(self) -> bool:
-        """Whether the task can take its results."""
-        return bool(self.reads) and not self.unread and all(self.results)
-
-    def take(self, in_time: bool) -> list[Event]:
-        """Hand the task its results."""
-        results = [joined(parts) for parts in self.results]
-        self.reads = []
-        self.takes += 1
-        return self.task.take(results, in_time)
 
 
 class Told(NamedTuple, Generic[Event]):
@@ -145,11 +96,18 @@ class Loop(Generic[Event]):
             self._attempt(run, lambda: self._plan(run), told, contain)  # noqa: B023, called at once
         self._read(most_tokens)
         now = self.clock()
-        for run in [run for run in self.runs if run.is_read()]:
+        for run in self._are_read():
+            self._attempt(run, run.begin, told, contain)
+        read = self._are_read()
+        draw_together(run.task for run in read)
+        for run in read:
             run.tokens_read += sum(len(read.ids) for read in run.reads)
             self._attempt(run, lambda: run.take(now < run.deadline), told, contain)  # noqa: B023
         self._gather([each.run for each in told])
         return told
+
+    def _are_read(self) -> list[Run[Event]]:
+        return [run for run in self.runs if run.is_read()]
 
     def close(self) -> None:
         """Let all tasks go."""

@@ -88,10 +88,10 @@ def _looked_at(
         moved = np.flatnonzero(penalized.logits != penalized.given)
         if len(moved) > _MOST_MOVED:
             return None
-        ids = distinct(np.concatenate([top.ids, moved]))
-        return ids, penalized.given[ids], penalized.logits[ids]
-    ids = distinct(np.concatenate([top.ids, *touched]))
-    before = penalized.given[ids]
+        ids = distinct(top.ids, moved)
+        return ids, penalized.given.take(ids), penalized.logits.take(ids)
+    ids = distinct(top.ids, *touched)
+    before = penalized.given.take(ids)
     after = before.copy()
     for change in penalized.changes:
         change.apply(after, ids.searchsorted(change.ids))

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
 from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.samplers.candidates import Candidates, FloatArray, IntArray, Left
 from gpt2onnx.samplers.chain.at_hand import AtHand
+from gpt2onnx.samplers.chain.draws import Choice, Draw
 from gpt2onnx.samplers.chain.penalized import Penalized
 from gpt2onnx.samplers.chain.shortcut import Shortcut
 from gpt2onnx.samplers.chain.steps import (
@@ -31,20 +31,6 @@ from gpt2onnx.samplers.params import GenerationParams
 from gpt2onnx.samplers.penalties import Penalty
 from gpt2onnx.samplers.spread import Spread
 from gpt2onnx.samplers.top_logits import ALL, TopLogits
-
-
-class Choice(NamedTuple):
-    """A token, and how probable it was: to the model, and in the draw."""
-
-    token: int
-    logprob: float  # the model's own: before penalties and warpers
-    processed_logprob: float  # after them, among what they left
-    left: Left  # what penalties and warpers left, of which it was chosen
-
-    @property
-    def candidates(self) -> Candidates:
-        """What penalties and warpers left."""
-        return self.left()
 
 
 class Sampler:
@@ -122,11 +108,23 @@ class Sampler:
         With `top`, the largest of the logits, the same choice costs less. Where they settle what
         it `needs`, there may be no `logits`.
         """
+        begun = self.begin(history, logits, top)
+        return begun.choice if isinstance(begun, Draw) else begun
+
+    def begin(
+        self, history: IntArray, logits: FloatArray, top: TopLogits | None = None
+    ) -> Choice | Draw:  # [n], [vocab]
+        """The same, but for a draw that may be made together with others."""
         if top is not None and not top.is_finite:
             top = None  # the whole row says what is wrong
         penalized = self._penalized(history, logits)
-        choose = self._drawn if self.params.do_sample else self._greedy
-        return choose(penalized, top)
+        if not self.params.do_sample:
+            return self._greedy(penalized, top)
+        narrowed = self._shortcut.narrowed(top, penalized) if top else None
+        if narrowed is None:
+            return self._drawn(penalized, top)
+        chosen = partial(self._chosen, penalized, top)
+        return Draw(narrowed, self._shortcut.rest, self._shortcut.alike, self._rng, chosen)
 
     def _greedy(self, penalized: Penalized, top: TopLogits | None) -> Choice:
         choice = self._greedy_at_hand(penalized, top) if top else None
@@ -163,18 +161,21 @@ class Sampler:
         return Choice(token, logprob, processed, lambda: Candidates.of(penalized.logits))
 
     def _drawn(self, penalized: Penalized, top: TopLogits | None) -> Choice:
-        candidates = self._shortcut.candidates(top, penalized) if top else None
-        if candidates is None and (spread := self._spread(penalized, top)):
+        """The choice where more than the largest logits has to be looked at."""
+        if spread := self._spread(penalized, top):
             return self._drawn_from(spread, penalized, top)
-        if candidates is None:
-            candidates = self._warp(Candidates.of(penalized.logits))
+        candidates = self._warp(Candidates.of(penalized.logits))
         place = categorical_place(candidates, self._rng)
-        token = int(candidates.ids[place])
         if self._mirostat:
             self._mirostat.observe(float(candidates.logits[place]))
+        token, processed = int(candidates.ids[place]), candidates.logprob(place)
+        return self._chosen(penalized, top, token, processed, candidates.itself)
+
+    def _chosen(
+        self, penalized: Penalized, top: TopLogits | None, token: int, processed: float, left: Left
+    ) -> Choice:
         logprob = _logprob(token, penalized, top)
-        processed = logprob if self._is_models_own else candidates.logprob(place)
-        return Choice(token, logprob, processed, candidates.itself)
+        return Choice(token, logprob, logprob if self._is_models_own else processed, left)
 
     def _spread(self, penalized: Penalized, top: TopLogits | None) -> Spread | None:
         """What is drawn from without narrowing the row, where the chain and what is known allow."""

@@ -8,7 +8,7 @@ Knows nothing of history or of chance.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,6 +41,8 @@ class Shortcut:
     `temperature`, the attribute, is the one that TopLogits.sums are to be of, and `outside` the
     share of a row that they may leave out, where top_p is all that the chain does; `keeps_all` says
     that it leaves nothing out, and `needs` is how many of the largest settle what it keeps, or ALL.
+    `rest` is what follows the first filter, and `alike` equal where two chains' do the same by
+    rows; None where it goes by single ones alone.
     """
 
     def __init__(self, steps: Sequence[Warper]) -> None:
@@ -54,10 +56,14 @@ class Shortcut:
             self.needs = self._filter.keywords.get("k", warpers.DEFAULT_TOP_K)
         self._share = _share(steps)
         self.outside = 1 - self._share if self._share and self._share > _LEAST_SHARE else 0.0
-        self._filter_all, self._rest = compose_warpers(steps[:1]), compose_warpers(steps[1:])
+        self._filter_all, self.rest = compose_warpers(steps[:1]), compose_warpers(steps[1:])
+        self.alike = _by_rows(steps[1:])
 
-    def candidates(self, top: TopLogits, penalized: Penalized) -> Candidates | None:
-        """What the chain leaves of a row [vocab]; None where the whole row has to be asked."""
+    def narrowed(self, top: TopLogits, penalized: Penalized) -> Candidates | None:
+        """What the first filter leaves of a row [vocab]; None where the whole row has to be asked.
+
+        What the chain leaves is the `rest` of it.
+        """
         if top.has_border:
             return None
         at_hand = AtHand.of(top, penalized) if self._filter else None
@@ -65,8 +71,7 @@ class Shortcut:
             return None
         if not len(at_hand.candidates.ids):  # all of them are forbidden
             return None
-        kept = self._filter(at_hand, self._heat(at_hand.candidates), self.temperature)
-        return None if kept is None else self._rest(kept)
+        return self._filter(at_hand, self._heat(at_hand.candidates), self.temperature)
 
     def all(self, top: TopLogits, penalized: Penalized) -> Spread | None:
         """All tokens of a row [vocab], where the sums of their weights are known."""
@@ -119,6 +124,14 @@ class Shortcut:
         return self._heat(Candidates(vocabulary(len(logits)), logits)).logits
 
 
+def _by_rows(steps: Sequence[Warper]) -> Hashable | None:
+    """Equal for chains that do the same, where they narrow Rows as well; else None."""
+    partials = [step for step in steps if isinstance(step, partial)]
+    if len(partials) < len(steps) or not warpers.BY_ROWS.issuperset(s.func for s in partials):
+        return None
+    return tuple((step.func, *step.keywords.items()) for step in partials)
+
+
 def _share(steps: Sequence[Warper]) -> float | None:
     """The p of a chain that is top_p alone, where it leaves anything out."""
     if len(steps) == 1 and isinstance(steps[0], partial) and steps[0].func is warpers.top_p:
@@ -160,10 +173,10 @@ def _top_k(
     logits = at_hand.candidates.logits
     if k > len(logits):
         return None
-    smallest = logits.argpartition(len(logits) - k)[len(logits) - k]
-    if not at_hand.top.is_below(logits[smallest]):
+    smallest = np.partition(logits, len(logits) - k)[len(logits) - k]
+    if not at_hand.top.is_below(smallest):
         return None
-    return heated.where(heated.logits >= heated.logits[smallest])
+    return heated.where(heated.logits >= smallest / temperature)  # a heated logit's bits
 
 
 def _min_p(
