@@ -69,6 +69,8 @@ class FusedDecoder(CachedRows):
     def __init__(self, session: Session, n_positions: int) -> None:
         present = [f"present.{name}" for name in cache_names(session)]
         require_names(session, INPUTS, ["logits", *present])
+        if BIAS in session.inputs:
+            refuse_captures(session, "its attention bias has another size at every step")
         super().__init__(DenseCache(cache_shape(session, n_positions), arena_of(session)))
         self.session = session
         self.n_positions = n_positions
@@ -84,8 +86,6 @@ class FusedDecoder(CachedRows):
         if session.runs_on.in_cuda_memory:
             self._new = PinnedMemory(CudaLibrary(session.device_id)).empty
         self._graphs = None
-        if self.can_branch:
-            refuse_captures(session, "its attention bias has another size at every step")
         if session.captures:
             self._graphs = StepGraphs(session, self.cache.shape)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from gpt2onnx.errors import ModelFolderError
+import gpt2onnx
+from gpt2onnx.errors import ModelFolderError, ParameterError
 from gpt2onnx.runtime.decoder import flat, fused
 from gpt2onnx.runtime.decoder.arena import CacheShape
 from gpt2onnx.runtime.decoder.flat import FlatDecoder
@@ -20,8 +23,10 @@ from gpt2onnx.runtime.decoder.signature import (
     require_names,
     width,
 )
-from gpt2onnx.runtime.ort.provider import CPU
-from gpt2onnx.runtime.ort.session import Session, TensorSpec
+from gpt2onnx.runtime.folder.model_folder import open_folder
+from gpt2onnx.runtime.open_model import open_decoder
+from gpt2onnx.runtime.ort.provider import CPU, CUDA
+from gpt2onnx.runtime.ort.session import Session, TensorSpec, open_session
 from tests.raising import raises
 
 FILE = Path("model/model.onnx")
@@ -101,3 +106,16 @@ def test_decoders_refuse_what_is_incomplete(
         with pytest.raises(ModelFolderError, match=f"expected {lacking}, too") as raised:
             decoder(Session(None, CPU, 0, "", *names, file=FILE), 16)
         assert raised.value.path == FILE
+
+
+@pytest.mark.parametrize("how", [{"with_attention_bias": True}, {"graph": "portable"}], ids=str)
+def test_a_graph_whose_steps_cannot_be_captured_is_refused_where_that_is_asked_for(
+    how: dict[str, Any], wide_checkpoint: Path, tmp_path: Path
+) -> None:
+    made = gpt2onnx.export(wide_checkpoint, tmp_path / "m", precision="fp32", verify=False, **how)
+    folder = open_folder(made.folder)
+    plain = open_session(folder.graph, "cpu")
+    assert open_decoder(folder, plain).vocab_size
+    with raises(ParameterError, named=("enable_cuda_graph",)) as raised:
+        open_decoder(folder, replace(plain, runs_on=CUDA, captures=True))
+    assert str(folder.graph) in str(raised.value)
