@@ -1,10 +1,12 @@
 """Requests that come at random, through one engine, one after another, and in fixed batches.
 
     python -m benchmarks.arrivals MODEL [--requests 32] [--rows 16] [--batch 8] [--load 0.7]
+                                        [--prompts 8,400] [--new 8,64]
 
-Prompts have 8 to 400 tokens and 8 to 64 follow. First all requests are there at once: tokens a
-second at saturation. Then they come by a Poisson process, `--load` of what the engine can do: the
-time from a request's arrival to its first token. The same requests, in the same order, go through
+Prompts have 8 to 400 tokens and 8 to 64 follow, unless told otherwise. First all requests are there
+at once: tokens a second at saturation. Then they come by a Poisson process, `--load` of what the
+engine can do: the time from a request's arrival to its first token. The same requests, in the same
+order, go through
 
 - one: Model.stream, one request after the other;
 - batches: Model.generate of up to `--batch` requests that wait, until the last of them is done;
@@ -54,16 +56,38 @@ class Served(NamedTuple):
 
 
 Way = Callable[[gpt2onnx.Model, Sequence[Asked]], Served]
+PROMPTS, NEW = (8, 400), (8, 64)
 ENDLESS: dict[str, Any] = {"eos_token_id": []}
 
 
-def requests(count: int, vocab_size: int, rate: float, seed: int = 0) -> list[Asked]:
-    """Random requests, `rate` a second; all at once where it is infinite."""
+def _range(text: str) -> tuple[int, int]:
+    least, most = map(int, text.split(","))
+    if not 0 < least <= most:
+        raise ValueError
+    return least, most
+
+
+def requests(
+    count: int,
+    vocab_size: int,
+    rate: float,
+    seed: int = 0,
+    prompts: tuple[int, int] = PROMPTS,
+    new: tuple[int, int] = NEW,
+) -> list[Asked]:
+    """Random requests, `rate` a second; all at once where it is infinite.
+
+    Tokens of a prompt are log-uniform from the first to the second number, new ones uniform.
+    """
     rng = np.random.default_rng(seed)
-    lengths = np.exp(rng.uniform(np.log(8), np.log(400), count)).astype(int)
+    lengths = np.exp(rng.uniform(*np.log(prompts), count)).astype(int)
     gaps = rng.exponential(1, count) / rate
     return [
-        Asked(rng.integers(0, vocab_size, length).tolist(), int(rng.integers(8, 65)), arrival)
+        Asked(
+            rng.integers(0, vocab_size, length).tolist(),
+            int(rng.integers(new[0], new[1] + 1)),
+            arrival,
+        )
         for length, arrival in zip(lengths, np.cumsum(gaps), strict=True)
     ]
 
@@ -169,6 +193,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--load", type=float, default=0.7)
+    for name, (least, most) in (("prompts", PROMPTS), ("new", NEW)):
+        what = f"tokens, from and to (default: {least},{most})"
+        parser.add_argument(f"--{name}", type=_range, default=(least, most), help=what)
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()
     model = gpt2onnx.load(args.model, provider="cpu", threads=args.threads)
@@ -180,7 +207,7 @@ def main() -> None:
     vocab_size, report = model.decoder.vocab_size, {}
     rate = np.inf
     for name in ("saturation", "arrivals"):
-        asked = requests(args.requests, vocab_size, rate)
+        asked = requests(args.requests, vocab_size, rate, prompts=args.prompts, new=args.new)
         served = {way: run(model, asked) for way, run in ways.items()}
         report[name] = {way: figures(each, served["one"]) for way, each in served.items()}
         rate = args.load * args.requests / served["engine"].seconds
