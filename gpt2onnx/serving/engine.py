@@ -288,10 +288,7 @@ class Engine:
     def _take_turns(self) -> None:
         while self._prepare():
             began = time.monotonic()
-            try:
-                told = self._loop.turn(self._most_tokens, contain=True)
-            except Exception as error:  # the decoder's: whatever it read is lost
-                told = [Told(run, [], error) for run in self._loop.runs]
+            told = self._loop.turn(self._most_tokens, contain=True)
             with self._changed:
                 for each in told:
                     self._deliver(each)

@@ -25,6 +25,9 @@ RNG = np.random.default_rng(4)
 PAST = RNG.integers(0, VOCAB, 200)
 # The last two with an int8 KV cache.
 PRECISIONS = ["fp32", "fp16", "int8", "int8-dynamic", "int4", "fp32 int8", "int8 int8"]
+# A bias goes through attention on another path, whose last bits may move an activation of 8 bits by
+# a level; by how much that moves a logit depends on the processor.
+NEAR = {"fp32": 1e-5, "int8": 0.1, "int8 int8": 0.1, "int8-dynamic": 0.1}
 MASKS = {
     "text": np.tri(9, dtype=np.bool_),
     "tree": DraftTree([[1, 2, 3, 4], [1, 2, 5], [6, 7, 8]]).attention_mask,
@@ -38,7 +41,7 @@ def test_what_is_kept_goes_on_as_if_nothing_else_had_come(
     decoder: FusedDecoder, request: pytest.FixtureRequest
 ) -> None:
     """Each path of a tree against the same tokens read plainly."""
-    near = 1e-5 if request.node.callspec.params["decoder"] == "fp32" else 2e-2
+    near = NEAR.get(request.node.callspec.params["decoder"], 2e-2)
     guesses = [[1, 2, 3, 4], [1, 2, 5], [6, 7, 8]]
     tree = DraftTree(guesses)
     ids = np.concatenate([[9], tree.ids])

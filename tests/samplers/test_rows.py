@@ -138,7 +138,7 @@ def test_samplers_choose_together_what_each_chooses_alone(
         logits = np.round(rng.normal(0, 3, VOCAB) * 4).astype(np.float32) / 4
         history = rng.integers(0, VOCAB, rng.integers(1, 9))
         asked.append((twins[0], twins[1], history, logits, largest(logits, TOP)))
-    begun = [sampler.begin(*row) for sampler, _, *row in asked]
+    begun = [sampler.prepare(*row) for sampler, _, *row in asked]
     draw_alike(each for each in begun if isinstance(each, Draw))
     for ours, (_, twin, *row) in zip(begun, asked, strict=True):
         chosen = ours.choice if isinstance(ours, Draw) else ours
@@ -165,7 +165,7 @@ def test_which_share_their_calls(
     begun = []
     for each in (given, {**given, **others}):
         sampler = Sampler(GenerationParams(do_sample=True, **each), 1, 0, generator(0, 0))
-        begun.append(sampler.begin(np.array([3]), logits, largest(logits, TOP)))
+        begun.append(sampler.prepare(np.array([3]), logits, largest(logits, TOP)))
     shared: list[int] = []
     joined = Rows.together
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from gpt2onnx.runtime.decoder.arena import Arena, CacheShape
 from gpt2onnx.runtime.decoder.binding import bind_cache
 from gpt2onnx.runtime.ort.cuda_runtime import CudaLibrary
-from gpt2onnx.runtime.ort.pinned import PinnedMemory
+from gpt2onnx.runtime.ort.pinned import pinned
 from gpt2onnx.runtime.ort.session import Session
 
 Ints = NDArray[np.int64]
@@ -138,13 +138,12 @@ class _Outputs:
             for name, (dtype, shape) in session.outputs.items()
             if not name.startswith(PRESENT)
         }
-        pinned = PinnedMemory(cuda, least=0)
         self._here: dict[str, NDArray[Any]] = {}
         self._there: dict[str, Any] = {}
         for name, (dtype, width) in self._specs.items():
             shape = arena.rows, width
             if name.startswith(TOP):
-                self._here[name] = pinned.empty(shape, dtype)
+                self._here[name] = pinned(cuda, shape, dtype)
             else:
                 self._there[name] = session.allocate(shape, dtype)
 

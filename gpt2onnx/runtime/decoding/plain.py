@@ -33,19 +33,19 @@ class PlainTask(DrawingTask):
         ids = sequence.history[-1:]
         return Read(row, ids, needs=needs, temperature=temperature, outside=outside)
 
-    def begin(self, results: Sequence[Result]) -> None:
-        """Begin with what `take` does, up to `draws` that may be made together with other tasks'.
+    def prepare(self, results: Sequence[Result]) -> None:
+        """Come to `draws` that may be made together with other tasks', before `take` takes results.
 
         What follows the prompt, `take` draws alone.
         """
         if not self.reads_prompt:
             for sequence, result in zip(self.live, results, strict=True):
-                sequence.begin(result)
+                sequence.prepare(result)
 
     @property
     def draws(self) -> Iterator[Draw]:
-        """Those that `begin` came to."""
-        return (each.begun for each in self.live if isinstance(each.begun, Draw))
+        """Those that `prepare` came to."""
+        return (each.prepared for each in self.live if isinstance(each.prepared, Draw))
 
     def sample(self, sequence: TokenSequence, result: Result, in_time: bool) -> list[Step]:
         has_room = sequence.slides or not self.is_full(sequence)

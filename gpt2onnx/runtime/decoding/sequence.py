@@ -66,7 +66,7 @@ class TokenSequence:
         self._stops = stops
         self._tokens = prompt.copy()
         self._length = len(prompt)
-        self.begun: Choice | Draw | None = None  # of the next token
+        self.prepared: Choice | Draw | None = None  # of the next token
 
     @property
     def slides(self) -> bool:
@@ -101,9 +101,14 @@ class TokenSequence:
         self.sampler.skip(count)
         return count
 
-    def begin(self, result: Result) -> None:
-        """Begin with what `sample_from` does of what came of the newest token."""
-        self.begun = self.sampler.begin(self.history, result.logits_at(-1), result.top_at(-1))
+    def prepare(self, result: Result) -> None:
+        """Choose the next token, or come to its draw, before `sample_from` is called.
+
+        Not with functions of the user's, which may count on the order of sequences.
+        """
+        if self.params.prefix_allowed_tokens_fn is None and self.params.stop_fn is None:
+            logits, top = result.logits_at(-1), result.top_at(-1)
+            self.prepared = self.sampler.prepare(self.history, logits, top)
 
     def sample_from(self, result: Result, place: int, has_room: bool, in_time: bool) -> Step:
         """Append the next token, given what came of one of the positions that were wanted."""
@@ -117,9 +122,9 @@ class TokenSequence:
         return self.take(self._choice(logits, top), logits, has_room, in_time)
 
     def _choice(self, logits: Logits, top: TopLogits | None) -> Choice:  # [vocab]
-        if begun := self.begun:
-            self.begun = None
-            return begun.choice if isinstance(begun, Draw) else begun
+        if prepared := self.prepared:
+            self.prepared = None
+            return prepared.choice if isinstance(prepared, Draw) else prepared
         if self.params.return_alternatives and self._length == len(self.prompt):
             return self.sampler.alternative(self.history, logits, self._draw)
         return self.sampler.sample(self.history, logits, top)

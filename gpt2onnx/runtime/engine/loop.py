@@ -89,18 +89,17 @@ class Loop(Generic[Event]):
 
         Of prompts one chunk is read, and others as long as all together have `most_tokens` tokens
         at most. Tasks that are done have left. With `contain` an exception of a task's own ends
-        that task alone.
+        that task alone, and one of what is done for all of them at once ends all.
         """
         told: list[Told[Event]] = []
         for run in self.runs.copy():
             self._attempt(run, lambda: self._plan(run), told, contain)  # noqa: B023, called at once
-        self._read(most_tokens)
+        self._share(lambda: self._read(most_tokens), told, contain)
         now = self.clock()
         for run in self._are_read():
-            self._attempt(run, run.begin, told, contain)
-        read = self._are_read()
-        draw_together(run.task for run in read)
-        for run in read:
+            self._attempt(run, run.prepare, told, contain)
+        self._share(lambda: draw_together(run.task for run in self._are_read()), told, contain)
+        for run in self._are_read():
             run.tokens_read += sum(len(read.ids) for read in run.reads)
             self._attempt(run, lambda: run.take(now < run.deadline), told, contain)  # noqa: B023
         self._gather([each.run for each in told])
@@ -134,6 +133,17 @@ class Loop(Generic[Event]):
             told.append(Told(run, events))
             if run.task.done:
                 self.remove(run)
+
+    def _share(self, work: Callable[[], None], told: list[Told[Event]], contain: bool) -> None:
+        """Do what is done for all tasks at once; note where it failed, whereby all of them have."""
+        try:
+            work()
+        except Exception as error:
+            if not contain:
+                raise
+            for run in self.runs.copy():
+                self.remove(run)
+                told.append(Told(run, [], error))
 
     def _gather(self, took: Sequence[Run[Event]]) -> None:
         """Let all that write be neighbours, where one begins to while others' prompts are read.

@@ -61,10 +61,10 @@ class Run(Generic[Event]):
         """Whether the task can take its results."""
         return bool(self.reads) and not self.unread and all(self.results)
 
-    def begin(self) -> None:
-        """Let the task begin with its results, up to draws that may be made together."""
+    def prepare(self) -> None:
+        """Let the task do with its results what comes before draws that are made together."""
         if isinstance(self.task, PlainTask):
-            self.task.begin(self._joined())
+            self.task.prepare(self._joined())
 
     def take(self, in_time: bool) -> list[Event]:
         """Hand the task its results."""

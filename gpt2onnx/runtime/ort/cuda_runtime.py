@@ -1,4 +1,4 @@
-"""The functions of CUDA's runtime library that are called directly: copying and waiting.
+"""The functions of CUDA's runtime library that are called directly: copying, waiting, locking.
 
 The library is the one that ONNX Runtime's provider has loaded. ONNX Runtime works on a stream of
 its own, made with cudaStreamNonBlocking, the copies here on the default stream, and neither waits
@@ -20,9 +20,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import ProviderError
+from gpt2onnx.errors import OutOfMemoryError, ProviderError
 
 PORTABLE = 1  # cudaHostAllocPortable
+NO_MEMORY = 2  # cudaErrorMemoryAllocation
 HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE = 1, 2, 3
 # The version that the provider uses, and no other that may be installed; Windows has no such mode.
 LOADED_ONLY = getattr(os, "RTLD_NOLOAD", 0)
@@ -73,7 +74,10 @@ class CudaLibrary:
         self._call("cudaMemcpy", into.ctypes.data, address, into.nbytes, DEVICE_TO_HOST)
 
     def allocate_host(self, size: int) -> int:
-        """The address of `size` bytes of the host's memory, locked there for every device."""
+        """The address of `size` bytes of the host's memory, locked there for every device.
+
+        Raises OutOfMemoryError where there is no more that could be.
+        """
         place = ctypes.c_void_p()
         self._call("cudaSetDevice", self.device)
         self._call("cudaHostAlloc", ctypes.addressof(place), size, PORTABLE)
@@ -81,7 +85,9 @@ class CudaLibrary:
         return place.value
 
     def free_host(self, address: int) -> None:
-        # At the process' end CUDA may be gone before, and says so: nothing is left to free then.
+        # At the process' end CUDA may be gone before, and says so: nothing is left to free then. A
+        # thread that has not spoken of a device would begin with the first one.
+        self._cuda.cudaSetDevice(ctypes.c_size_t(self.device))
         self._cuda.cudaFreeHost(ctypes.c_size_t(address))
 
     def _call(self, function: str, *arguments: int) -> None:
@@ -89,7 +95,11 @@ class CudaLibrary:
         if status:
             self._cuda.cudaGetErrorString.restype = ctypes.c_char_p
             reason = self._cuda.cudaGetErrorString(status).decode()
-            raise ProviderError(f"{function} failed: {reason} (CUDA error {status})")
+            self._cuda.cudaGetLastError()  # or ONNX Runtime would come upon it
+            said = f"{function} failed: {reason} (CUDA error {status})"
+            if status == NO_MEMORY:
+                raise OutOfMemoryError(f"{said}: take fewer sequences at once, or shorter ones")
+            raise ProviderError(said)
 
 
 def _runtime_library() -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from gpt2onnx.errors import OutOfMemoryError
 from gpt2onnx.runtime.ort.cuda_runtime import CudaLibrary
 
 # Below, a copy takes as long as beginning one.
@@ -26,8 +27,8 @@ MOST = 1 << 28
 class PinnedMemory:
     """Blocks of one decoder, each of a power of two of bytes."""
 
-    def __init__(self, cuda: CudaLibrary, least: int = LEAST) -> None:
-        self._cuda, self._least = cuda, least
+    def __init__(self, cuda: CudaLibrary) -> None:
+        self._cuda = cuda
         self._free: defaultdict[int, list[_Block]] = defaultdict(list)  # by size
         self._locked = 0
 
@@ -35,16 +36,40 @@ class PinnedMemory:
         """A new array, which the caller may keep; small ones and what is too much aren't locked."""
         element = np.dtype(dtype)
         needed = math.prod(shape) * element.itemsize
-        if needed < self._least:
+        if needed < LEAST:
             return np.empty(shape, element)
         size = 1 << (needed - 1).bit_length()
         free = self._free[size]
-        if not free:
-            if self._locked + size > MOST:
-                return np.empty(shape, element)
-            free.append(_Block(self._cuda, size))
-            self._locked += size
-        return np.asarray(_Loan(free.pop(), free, tuple(shape), element))
+        block = free.pop() if free else self._new(size)
+        return _array(block, free, shape, element) if block else np.empty(shape, element)
+
+    def _new(self, size: int) -> _Block | None:
+        """Another block; None where that would be too much."""
+        if self._locked + size > MOST:  # those of other sizes may never be asked for again
+            for other, blocks in self._free.items():
+                self._locked -= other * len(blocks)
+                blocks.clear()
+        if self._locked + size > MOST:
+            return None
+        try:
+            block = _Block(self._cuda, size)
+        except OutOfMemoryError:  # of what can be locked: there may be other memory
+            return None
+        self._locked += size
+        return block
+
+
+def pinned(cuda: CudaLibrary, shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
+    """An array that is locked whatever its size. Raises OutOfMemoryError."""
+    element = np.dtype(dtype)
+    return _array(_Block(cuda, math.prod(shape) * element.itemsize), [], shape, element)
+
+
+def _array(
+    block: _Block, free: list[_Block], shape: Sequence[int], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """An array in a block, which goes to `free` at the end of the array and its views."""
+    return np.asarray(_Loan(block, free, tuple(shape), dtype))
 
 
 class _Block:

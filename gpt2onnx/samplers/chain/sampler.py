@@ -108,10 +108,10 @@ class Sampler:
         With `top`, the largest of the logits, the same choice costs less. Where they settle what
         it `needs`, there may be no `logits`.
         """
-        begun = self.begin(history, logits, top)
-        return begun.choice if isinstance(begun, Draw) else begun
+        prepared = self.prepare(history, logits, top)
+        return prepared.choice if isinstance(prepared, Draw) else prepared
 
-    def begin(
+    def prepare(
         self, history: IntArray, logits: FloatArray, top: TopLogits | None = None
     ) -> Choice | Draw:  # [n], [vocab]
         """The same, but for a draw that may be made together with others."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -49,7 +51,7 @@ def test_nothing_is_timed_that_was_not_done_before(
 
 
 class DeviceMeter(Meter):
-    """A device that has used a joule whenever it is asked."""
+    """One whose device tells its energy; notes of how many tokens it is asked."""
 
     counts_device = True
     tokens = 0
@@ -67,10 +69,12 @@ def test_a_devices_energy_is_counted_over_seconds(
     models: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its counter stands still for longer than a few tokens take."""
+    seconds = itertools.count()  # one at each look at the clock
+    clock = SimpleNamespace(perf_counter=lambda: float(next(seconds)))
+    monkeypatch.setattr(speed, "time", clock)
     monkeypatch.setattr(speed, "Meter", DeviceMeter)
-    monkeypatch.setattr(speed, "DEVICE_SECONDS", 0.2)
+    monkeypatch.setattr(speed, "DEVICE_SECONDS", 20.0)
     found = speed.measure(a_job(folder=str(models("fp32")), batch=2, context=4, new_tokens=3))
-    assert found.tokens_per_s > 0
-    rounds, rest = divmod(DeviceMeter.tokens, 2 * 3)
-    assert rounds > 1
-    assert rest == 0
+    assert found.tokens_per_s == 2  # a step of two a second
+    # A round looks at the clock five times: 0 to 3 in it, and whether it goes on.
+    assert DeviceMeter.tokens == 2 * 3 * 5

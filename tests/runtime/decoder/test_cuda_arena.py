@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from gpt2onnx.errors import ProviderError
+from gpt2onnx.errors import OutOfMemoryError, ProviderError
 from gpt2onnx.runtime.decoder.arena import CacheShape
 from gpt2onnx.runtime.decoder.cuda_arena import CudaArena, CudaArenas
 from gpt2onnx.runtime.ort import cuda_runtime as cuda_library
@@ -48,6 +48,7 @@ class FakeLibrary:
         self.underway: list[Callable[[], object]] = []
         self.status = 0
         self.cudaGetErrorString = lambda status: b"out of memory"
+        self.cudaGetLastError = lambda: 0
 
     def cudaSetDevice(self, device: ctypes.c_size_t) -> int:  # noqa: N802
         assert device.value == DEVICE
@@ -183,11 +184,10 @@ def test_an_arena_that_is_too_small_is_not_given_again() -> None:
 
 
 def test_a_failure_tells_cudas_reason(library: FakeLibrary) -> None:
-    library.status = 2
-    with pytest.raises(
-        ProviderError, match=r"cudaSetDevice failed: out of memory \(CUDA error 2\)"
-    ):
-        CudaArena(SESSION, SHAPE, rows=1, capacity=1)
+    for status, error in ((700, ProviderError), (2, OutOfMemoryError)):
+        library.status = status
+        with pytest.raises(error, match=rf"cudaSetDevice failed: .* \(CUDA error {status}\)"):
+            CudaArena(SESSION, SHAPE, rows=1, capacity=1)
 
 
 def test_no_library(monkeypatch: pytest.MonkeyPatch) -> None:

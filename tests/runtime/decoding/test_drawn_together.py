@@ -85,3 +85,36 @@ def test_one_that_fails_leaves_the_others_their_draws() -> None:
         parameters = {**CHAIN, "seed": 2}
         alone = [token for token, *_ in written([prompt], **parameters)[0]]
         assert [step.token_id for step in steps if step.sequence == index] == alone
+
+
+def test_functions_of_users_are_called_sequence_by_sequence() -> None:
+    """Those of one may share what they note with another's."""
+    calls: list[tuple[str, int]] = []
+
+    def allowed(index: int, history: np.ndarray) -> list[int]:
+        calls.append(("allowed", index))
+        return list(range(VOCAB))
+
+    def stopped(index: int, history: np.ndarray) -> bool:
+        calls.append(("stop", index))
+        return False
+
+    written(PROMPTS[:3], **CHAIN, seed=1, prefix_allowed_tokens_fn=allowed, stop_fn=stopped)
+    turn = [(what, index) for index in range(3) for what in ("allowed", "stop")]
+    assert calls == 7 * turn
+
+
+def test_a_draw_that_fails_ends_what_was_drawn_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(rows: Any) -> Rows:
+        raise MemoryError
+
+    fake = decoder()
+    loop: Loop[Step] = Loop(fake)
+    for task in plain_tasks(fake, continuations(PROMPTS[:3], **CHAIN, top_p=0.9, seed=1)):
+        loop.add(task)
+    loop.turn(contain=True)  # the prompts
+    monkeypatch.setattr(Rows, "together", no_memory)
+    told = loop.turn(contain=True)
+    assert [type(each.error) for each in told] == 3 * [MemoryError]
+    assert not loop.runs
+    assert fake.rows == []

@@ -7,10 +7,11 @@ import gc
 import numpy as np
 import pytest
 
-from gpt2onnx.errors import ProviderError
-from gpt2onnx.runtime.ort import cuda_runtime, pinned
+from gpt2onnx.errors import OutOfMemoryError, ProviderError
+from gpt2onnx.runtime.ort import cuda_runtime
+from gpt2onnx.runtime.ort import pinned as pinned_module
 from gpt2onnx.runtime.ort.cuda_runtime import CudaLibrary
-from gpt2onnx.runtime.ort.pinned import LEAST, PinnedMemory
+from gpt2onnx.runtime.ort.pinned import LEAST, PinnedMemory, pinned
 from tests.runtime.decoder.test_cuda_arena import DEVICE, FakeLibrary
 
 SIZE = LEAST // 4  # of float32
@@ -68,9 +69,22 @@ def test_small_arrays_are_not_locked(memory: PinnedMemory, library: FakeLibrary)
 def test_so_much_is_locked_and_no_more(
     memory: PinnedMemory, library: FakeLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pinned, "MOST", 3 * LEAST)
+    monkeypatch.setattr(pinned_module, "MOST", 3 * LEAST)
     kept = [memory.empty((SIZE,), np.float32) for _ in range(5)]
     assert [array.ctypes.data in library.locked for array in kept] == 3 * [True] + 2 * [False]
+
+
+def test_free_blocks_make_room_for_another_size(
+    memory: PinnedMemory, library: FakeLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pinned_module, "MOST", 4 * LEAST)
+    whole = memory.empty((4 * SIZE,), np.float32)
+    assert memory.empty((SIZE,), np.float32).ctypes.data not in library.locked
+    del whole
+    gc.collect()
+    kept = [memory.empty((SIZE,), np.float32) for _ in range(5)]
+    assert [array.ctypes.data in library.locked for array in kept] == 4 * [True] + [False]
+    assert len(library.locked) == 4
 
 
 def test_all_is_unlocked_in_the_end(memory: PinnedMemory, library: FakeLibrary) -> None:
@@ -88,9 +102,21 @@ def test_all_is_unlocked_in_the_end(memory: PinnedMemory, library: FakeLibrary) 
     assert not library.locked
 
 
-def test_memory_that_cannot_be_locked_is_an_error(
-    memory: PinnedMemory, library: FakeLibrary
-) -> None:
-    library.status = 2
-    with pytest.raises(ProviderError, match="out of memory"):
+def test_a_single_array_is_locked_whatever_its_size(library: FakeLibrary) -> None:
+    array = pinned(CudaLibrary(DEVICE), (3, 5), np.int64)
+    assert array.shape == (3, 5)
+    assert [*library.locked] == [array.ctypes.data]
+    del array
+    gc.collect()
+    assert not library.locked
+
+
+def test_where_nothing_more_can_be_locked(memory: PinnedMemory, library: FakeLibrary) -> None:
+    """Callers get other memory; what kernels write to has to be locked."""
+    library.status = 2  # cudaErrorMemoryAllocation
+    assert memory.empty((SIZE,), np.float32).shape == (SIZE,)
+    with pytest.raises(OutOfMemoryError, match="out of memory"):
+        pinned(CudaLibrary(DEVICE), (SIZE,), np.float32)
+    library.status = 700
+    with pytest.raises(ProviderError, match="CUDA error 700"):
         memory.empty((SIZE,), np.float32)
