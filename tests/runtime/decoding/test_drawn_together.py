@@ -71,7 +71,7 @@ def test_one_that_fails_leaves_the_others_their_draws() -> None:
     parameters = {**CHAIN, "seed": 2, "prefix_allowed_tokens_fn": allowed}
     fake = decoder()
     loop: Loop[Step] = Loop(fake)
-    for task in plain_tasks(fake, continuations([[1], [2, 3, 4], [8]], **parameters)):
+    for task in plain_tasks(fake, continuations([[1], [2, 3, 4], [8]], **parameters), whole=False):
         loop.add(task)
     steps: list[Step] = []
     errors: list[Exception] = []
@@ -110,7 +110,9 @@ def test_a_draw_that_fails_ends_what_was_drawn_together(monkeypatch: pytest.Monk
 
     fake = decoder()
     loop: Loop[Step] = Loop(fake)
-    for task in plain_tasks(fake, continuations(PROMPTS[:3], **CHAIN, top_p=0.9, seed=1)):
+    for task in plain_tasks(
+        fake, continuations(PROMPTS[:3], **CHAIN, top_p=0.9, seed=1), whole=False
+    ):
         loop.add(task)
     loop.turn(contain=True)  # the prompts
     monkeypatch.setattr(Rows, "together", no_memory)
