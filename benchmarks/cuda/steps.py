@@ -51,7 +51,8 @@ def main() -> None:
 def off(logits: np.ndarray, file: Path) -> float:
     """The largest difference of any logit, as a share of their deviation."""
     if not file.exists():
-        np.save(file, logits)
+        with file.open("wb") as out:  # np.save would add .npy to another name
+            np.save(out, logits)
     expected = np.load(file)
     return float(np.abs(logits - expected).max() / expected.std())
 

@@ -111,8 +111,6 @@ inline void scatter(float* to, __m512i places, __m512 x) {
   IN_I(in_avx2::dpbusd(I_(sum), uint32_t(I_(u)), uint32_t(I_(s))))
 #define _mm512_set1_ps(x) IN_F((void(lane_), x))
 #define _mm512_set1_epi32(x) IN_I((void(lane_), x))
-#undef _mm512_setr_epi32
-#define _mm512_setr_epi32(...) IN_I(lane_)  // 0 to 15, as it is used
 #define _mm512_loadu_ps(p) in_avx2::loadu(p)
 #define _mm512_loadu_si512(p) in_avx2::as<__m512i>(in_avx2::loadu(p))
 #define _mm512_storeu_si512(p, x) std::memcpy(p, in_avx2::as<in_avx2::Bytes>(x).all, 64)

@@ -27,7 +27,7 @@ TOP = 64
 # the matrix half precision first; cuBLAS' tensor cores like them so.
 ALIGNMENT = 8
 # What is added to every channel of c_attn's input, whose weights then hold its bias: small, since
-# it multiplies their rounding, and no smaller, since they take up a 768th of the bias over it.
+# it multiplies their rounding, and no smaller, since each takes up bias / (SHIFT * n_embd).
 SHIFT = 0.25
 # Of each row: where the new tokens' keys begin in the cache, and how many it has with them.
 START, LENGTH = "/cache/start", "/cache/length"
