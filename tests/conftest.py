@@ -7,7 +7,7 @@ run. `--fast` leaves them out, and what takes long (LONG): the rest ends within 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +21,8 @@ from gpt2onnx import Model
 from gpt2onnx.errors import ProviderError
 from gpt2onnx.runtime.ort.kernels import OFF, VARIABLE
 from gpt2onnx.runtime.ort.provider import require_provider
+from gpt2onnx.samplers import Candidates
+from gpt2onnx.samplers.rows import Rows
 from tests.checkpoints import make_checkpoint
 
 TESTS = Path(__file__).parent
@@ -150,6 +152,20 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def wide_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_checkpoint(tmp_path_factory.mktemp("wide"), **WIDE)
+
+
+@pytest.fixture
+def put_together(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows were narrowed and drawn from together, each time that they were."""
+    counts: list[int] = []
+    together = Rows.together
+
+    def counted(rows: Sequence[Candidates]) -> Rows:
+        counts.append(len(rows))
+        return together(rows)
+
+    monkeypatch.setattr(Rows, "together", counted)
+    return counts
 
 
 @pytest.fixture(scope="session")

@@ -159,20 +159,12 @@ def test_samplers_choose_together_what_each_chooses_alone(
     ],
 )
 def test_which_share_their_calls(
-    given: dict[str, Any], others: dict[str, Any], together: bool, monkeypatch: pytest.MonkeyPatch
+    given: dict[str, Any], others: dict[str, Any], together: bool, put_together: list[int]
 ) -> None:
     logits = np.linspace(3, -3, VOCAB, dtype=np.float32)
     begun = []
     for each in (given, {**given, **others}):
         sampler = Sampler(GenerationParams(do_sample=True, **each), 1, 0, generator(0, 0))
         begun.append(sampler.prepare(np.array([3]), logits, largest(logits, TOP)))
-    shared: list[int] = []
-    joined = Rows.together
-
-    def counted(rows: Sequence[Candidates]) -> Rows:
-        shared.append(len(rows))
-        return joined(rows)
-
-    monkeypatch.setattr(Rows, "together", counted)
     draw_alike(each for each in begun if isinstance(each, Draw))
-    assert shared == [2] * together
+    assert put_together == [2] * together

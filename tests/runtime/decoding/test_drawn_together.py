@@ -51,17 +51,9 @@ def test_the_same_as_alone(later: set[str], value: float, seed: int, several: in
     assert together == alone
 
 
-def test_all_of_a_step_share_their_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    shared: list[int] = []
-    joined = Rows.together
-
-    def counted(rows: Any) -> Rows:
-        shared.append(len(rows))
-        return joined(rows)
-
-    monkeypatch.setattr(Rows, "together", counted)
+def test_all_of_a_step_share_their_calls(put_together: list[int]) -> None:
     written(PROMPTS, **CHAIN, top_p=0.9, seed=1)
-    assert shared == [5] * 6  # what follows a prompt is drawn alone
+    assert put_together == [5] * 6  # what follows a prompt is drawn alone
 
 
 def test_one_that_fails_leaves_the_others_their_draws() -> None:
