@@ -126,8 +126,7 @@ class Loop(Generic[Event]):
         except Exception as error:
             if not contain:
                 raise
-            self.remove(run)
-            told.append(Told(run, [], error))
+            told.append(self._failed(run, error))
             return
         if events is not None:
             told.append(Told(run, events))
@@ -141,9 +140,12 @@ class Loop(Generic[Event]):
         except Exception as error:
             if not contain:
                 raise
-            for run in self.runs.copy():
-                self.remove(run)
-                told.append(Told(run, [], error))
+            told += [self._failed(run, error) for run in self.runs.copy()]
+
+    def _failed(self, run: Run[Event], error: Exception) -> Told[Event]:
+        """Let a task go, and say why."""
+        self.remove(run)
+        return Told(run, [], error)
 
     def _gather(self, took: Sequence[Run[Event]]) -> None:
         """Let all that write be neighbours, where one begins to while others' prompts are read.
