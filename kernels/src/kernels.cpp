@@ -143,10 +143,10 @@ void pack(const uint8_t* levels, int64_t padded, int bits, uint8_t* panel) {
   }
 }
 
-// Has memory brought into the cache; nothing happens where there is none.
+// Has memory brought near; nothing happens where there is none.
 inline void ask_for(const void* memory, int64_t bytes) {
   for (int64_t at = 0; at < bytes; at += 64)
-    __builtin_prefetch(static_cast<const char*>(memory) + at);
+    __builtin_prefetch(static_cast<const char*>(memory) + at, 0, LOCALITY);
 }
 
 // The weights of one step of the UNITS that are loaded at once.
@@ -157,16 +157,17 @@ inline Weights weights(const uint8_t* p, int unit) {
 }
 
 template <int COUNT, int PANELS_, int BITS, int PLANES>
-void product_tile(const Rounded& x, int64_t row, const Packed& w, int64_t panel, float* out) {
+void product_tile(const Rounded& x, const Tile& tile, const Packed& w, int64_t panel, float* out) {
   constexpr int UNITS = BITS == 4 ? UNITS4 : 1, STEP_BYTES = LANES * STEP * UNITS * BITS / 8;
   constexpr int32_t ZERO = BITS == 8 ? ZERO8 : ZERO4;
   // Rows go in parts of those that one product takes; an odd row is its own neighbour.
   constexpr int PARTS = (COUNT + DOT_ROWS - 1) / DOT_ROWS;
-  const int64_t groups = x.groups(), steps = x.group / (STEP * UNITS), panel_bytes = w.panel_bytes();
+  const int64_t row = tile.row, groups = x.groups(), steps = x.group / (STEP * UNITS);
+  const int64_t panel_bytes = w.panel_bytes(), others = (PANELS_ - 1) * panel_bytes;
   const int64_t scale_step = w.by_column ? 0 : LANES, scale_panel = w.by_column ? LANES : groups * LANES;
   const int64_t row_levels = x.row_bytes / int64_t(sizeof(Level));
   const Level* levels = reinterpret_cast<const Level*>(x.levels) + row * row_levels;
-  const uint8_t* bytes = w.levels + panel * panel_bytes;
+  const uint8_t *bytes = w.levels + panel * panel_bytes, *panel_end = bytes + panel_bytes;
   const float* w_scales = w.scales + panel * scale_panel;
   F16 sums[COUNT][PANELS_];
   UNROLL for (int r = 0; r < COUNT; ++r)
@@ -183,10 +184,16 @@ void product_tile(const Rounded& x, int64_t row, const Packed& w, int64_t panel,
         if constexpr (PLANES == 2) dots[1][part][p] = start(off);
       }
     }
-    // The first rows bring the weights into the cache.
-    if (ahead(COUNT) && row == 0)
-      UNROLL for (int p = 0; p < PANELS_; ++p)
-        ask_for(bytes + p * panel_bytes + ahead(COUNT), steps * STEP_BYTES);
+    // A tile alone asks for what it comes to soon, in these panels or the next ones; several in
+    // turns for what the next ones have, so that memory is read for as long as products are made.
+    if (AHEAD && group % tile.of == tile.number) {
+      const int64_t near = bytes + AHEAD < panel_end ? AHEAD : AHEAD + others;
+      const int64_t distance = tile.of == 1 ? near : panel_bytes + others;
+      UNROLL for (int p = 0; p < PANELS_; ++p) {
+        ask_for(bytes + p * panel_bytes + distance, steps * STEP_BYTES);
+        ask_for(w_scales + (p + PANELS_) * scale_panel + group * scale_step, 1);
+      }
+    }
     for (int64_t step = 0; step < steps; ++step) {
       UNROLL for (int unit = 0; unit < UNITS; ++unit) {
         Weights some[PANELS_];
@@ -220,37 +227,39 @@ void product_tile(const Rounded& x, int64_t row, const Packed& w, int64_t panel,
 
 // Two planes take two registers an output.
 template <int PANELS_, int BITS, int PLANES, int COUNT = ROWS / PLANES>
-void product_rows(const Rounded& x, int64_t row, int rows, const Packed& w, int64_t panel,
+void product_rows(const Rounded& x, const Tile& tile, int rows, const Packed& w, int64_t panel,
                   float* out) {
-  if (rows == COUNT) return product_tile<COUNT, PANELS_, BITS, PLANES>(x, row, w, panel, out);
-  if constexpr (COUNT > 1) product_rows<PANELS_, BITS, PLANES, COUNT - 1>(x, row, rows, w, panel, out);
+  if (rows == COUNT) return product_tile<COUNT, PANELS_, BITS, PLANES>(x, tile, w, panel, out);
+  if constexpr (COUNT > 1)
+    product_rows<PANELS_, BITS, PLANES, COUNT - 1>(x, tile, rows, w, panel, out);
 }
 
 template <int BITS, int PLANES>
-void product_bits(const Rounded& x, int64_t row, int rows, const Packed& w, int64_t panel,
+void product_bits(const Rounded& x, const Tile& tile, int rows, const Packed& w, int64_t panel,
                   int panels, float* out) {
-  if (panels == 1) return product_rows<1, BITS, PLANES>(x, row, rows, w, panel, out);
-  if constexpr (PANELS > 1) product_rows<PANELS, BITS, PLANES>(x, row, rows, w, panel, out);
+  if (panels == 1) return product_rows<1, BITS, PLANES>(x, tile, rows, w, panel, out);
+  if constexpr (PANELS > 1)
+    product_rows<PANELS, BITS, PLANES>(x, tile, rows, w, panel, out);
 }
 
-void product(const Rounded& x, int64_t row, int rows, const Packed& w, int64_t panel, int panels,
-             float* out) {
+void product(const Rounded& x, const Tile& tile, int rows, const Packed& w, int64_t panel,
+             int panels, float* out) {
 #ifdef GPT2ONNX_TILES
-  if (rows >= TILES_FROM) return product_by_tiles(x, row, rows, w, panel, panels, out);
+  if (rows >= TILES_FROM) return product_by_tiles(x, tile.row, rows, w, panel, panels, out);
 #endif
   bool two = PLANES16 == 2 && x.bits == 16;
-  auto of = w.bits == 8 ? (two ? product_bits<8, PLANES16> : product_bits<8, 1>)
+  auto by = w.bits == 8 ? (two ? product_bits<8, PLANES16> : product_bits<8, 1>)
                         : (two ? product_bits<4, PLANES16> : product_bits<4, 1>);
-  const int most = two ? ROWS / PLANES16 : ROWS;
-  for (int done = 0; done < rows; done += most) {
-    int some = rows - done < most ? rows - done : most;
-    of(x, row + done, some, w, panel, panels, out + done * panels * LANES);
+  const int most = two ? ROWS / PLANES16 : ROWS, tiles = (rows + most - 1) / most;
+  for (int i = 0, done = 0; i < tiles; ++i, done += most) {
+    const int some = rows - done < most ? rows - done : most;
+    by(x, {tile.row + done, tile.number * tiles + i, tile.of * tiles}, some, w, panel, panels,
+       out + done * panels * LANES);
   }
 }
 
-// Rows are cut into tiles. So many of them share what they ask memory for: with more rows, reading
-// weights takes little of the time.
-struct Tile { int row, number, of; };
+// So many tiles share what they ask memory for: with more rows, reading weights takes little of the
+// time.
 constexpr int SHARING = 8;
 
 // COUNT rows times PANELS_ times 16 columns from `column` on.
@@ -267,8 +276,8 @@ void float_tile(const FloatTile& t, const Tile& tile, int column) {
   // One row alone is read at the memory's speed, otherwise the first tile asks for what comes. Few
   // tiles share that, so that memory is read for as long as products are made.
   const bool shared = t.followed && tile.of > 1 && tile.of <= SHARING;
-  const bool asks = COUNT > 1 && ahead(COUNT) && (shared || tile.number == 0);
-  const int64_t distance = shared ? t.inputs * t.w_stride * int64_t(sizeof(T)) : ahead(COUNT);
+  const bool asks = COUNT > 1 && AHEAD && (shared || tile.number == 0);
+  const int64_t distance = shared ? t.inputs * t.w_stride * int64_t(sizeof(T)) : AHEAD;
   const int64_t every = shared ? tile.of : 1;
   int64_t next = asks ? tile.number : -1;
   for (int64_t k = 0; k < t.inputs; ++k, w += t.w_stride) {

@@ -59,6 +59,13 @@ struct Packed {
   int64_t groups() const { return padded / group; }
 };
 
+// Rows are cut into tiles. Those that take the same weights one after another share what they ask
+// memory for: the `number`-th of so many, from `row` on.
+struct Tile {
+  int64_t row;
+  int number, of;
+};
+
 // A product of `rows` rows from `x` on, and some columns.
 struct FloatTile {
   const float* x;
@@ -101,9 +108,8 @@ struct Kernels {
   void (*round)(const float* x, int64_t width, const Rounded& rounded, int64_t row);
   // Levels [16][padded], unsigned around 128 or 8, to one panel's place.
   void (*pack)(const uint8_t* levels, int64_t padded, int bits, uint8_t* panel);
-  // `rows` rounded rows from `row` on times `panels` panels from `panel` on: out
-  // [rows, panels * 16].
-  void (*product)(const Rounded& x, int64_t row, int rows, const Packed& w, int64_t panel,
+  // `rows` rounded rows, a tile's, times `panels` panels from `panel` on: out [rows, panels * 16].
+  void (*product)(const Rounded& x, const Tile& tile, int rows, const Packed& w, int64_t panel,
                   int panels, float* out);
   void (*float_product)(const FloatTile& tile);
   void (*finish)(const float* tile, int64_t tile_stride, int rows, const Epilogue& epilogue);

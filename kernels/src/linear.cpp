@@ -283,6 +283,17 @@ static void for_blocks(const Run& run, int64_t rows, int64_t panels, int64_t row
   });
 }
 
+// Has the lines that `finish` writes brought in while their product is made: each row's lie in a
+// page of their own, which no processor foresees.
+void Linear::bring_in(const Task& task, int64_t row, int rows, int64_t panel, int panels) const {
+  const int64_t first = panel * LANES, end = std::min(first + panels * LANES, out_);
+  for (int64_t at = row * out_; at < (row + rows) * out_; at += out_)
+    for (int64_t n = first; n < end; n += LANES) {
+      __builtin_prefetch(task.out + at + n, 1);
+      if (task.residual) __builtin_prefetch(task.residual + at + n);
+    }
+}
+
 // Bias, activation and residual of a panel's rows.
 void Linear::finish(const Task& task, int64_t row, int rows, int64_t panel, const float* tile,
                     int64_t tile_stride) const {
@@ -300,9 +311,11 @@ void Linear::multiply(const Run& run, const Task& task, const Rounded& x) const 
   for_blocks(run, task.rows, panels(), x.row_bytes, w.panel_bytes(), most, kernels_.panels,
              [&](int64_t row, int64_t row_end, int64_t panel, int some) {
     alignas(64) float tile[MOST_ROWS * MOST_PANELS * LANES];
-    for (int64_t tiles = parts(row_end - row, most); tiles; --tiles) {
-      int rows = int(parts(row_end - row, tiles));  // as even as can be
-      kernels_.product(x, row, rows, w, panel, some, tile);
+    const int tiles = int(parts(row_end - row, most));
+    for (int number = 0; number < tiles; ++number) {
+      int rows = int(parts(row_end - row, tiles - number));  // as even as can be
+      bring_in(task, row, rows, panel, some);
+      kernels_.product(x, {row, number, tiles}, rows, w, panel, some, tile);
       for (int p = 0; p < some; ++p)
         finish(task, row, rows, panel + p, tile + p * LANES, some * LANES);
       row += rows;

@@ -50,6 +50,7 @@ class Linear {
   Rounded rounded(const Run& run, const Task& task) const;
   void multiply(const Run& run, const Task& task, const float* x) const;
   void multiply(const Run& run, const Task& task, const Rounded& x) const;
+  void bring_in(const Task& task, int64_t row, int rows, int64_t panel, int panels) const;
   void finish(const Task& task, int64_t row, int rows, int64_t panel, const float* tile,
               int64_t tile_stride) const;
   int64_t panels() const { return (out_ + LANES - 1) / LANES; }

@@ -120,7 +120,8 @@ inline void transpose16(const T* keys, int64_t stride, float* out, int64_t out_s
 constexpr int STEP = 2, UNITS4 = 2, PLANES16 = 1, ROWS = 6, PANELS = 1, FLOAT_ROWS = 6;
 // Weights are asked for a page before they are used: the processor itself looks no further than to
 // the end of one.
-constexpr int64_t ahead(int) { return 4096; }
+constexpr int64_t AHEAD = 4096;
+constexpr int LOCALITY = 3;
 // Weights are signed bytes here.
 constexpr int ZERO8 = 0, ZERO4 = 8;
 using Level = int16_t;

@@ -86,9 +86,10 @@ inline void transpose16(const T* keys, int64_t stride, float* out, int64_t out_s
 }
 
 constexpr int STEP = 4, UNITS4 = 1, PLANES16 = 2, ROWS = 8, PANELS = 2, FLOAT_ROWS = 12;
-// Weights are asked for a page before they are used where several rows are: fewer read them at the
-// memory's speed, and asking takes from that.
-constexpr int64_t ahead(int rows) { return rows < 4 ? 0 : 4096; }
+// Weights are asked for so many bytes before they are used, into the second-level cache: two panels
+// and a tile's rows fill the first one.
+constexpr int64_t AHEAD = 4096;
+constexpr int LOCALITY = 2;
 constexpr int ZERO8 = 128, ZERO4 = 8;
 using Level = int8_t;
 struct Weights { __m512i a; };

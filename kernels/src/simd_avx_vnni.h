@@ -8,7 +8,8 @@
 namespace gpt2onnx::avx_vnni {
 
 constexpr int STEP = 4, UNITS4 = 1, PLANES16 = 2, ROWS = 4, PANELS = 1, FLOAT_ROWS = 6;
-constexpr int64_t ahead(int) { return 0; }  // not measured
+constexpr int64_t AHEAD = 0;  // not measured
+constexpr int LOCALITY = 2;
 constexpr int ZERO8 = 128, ZERO4 = 8;
 using Level = int8_t;
 struct Weights { __m256i a, b; };

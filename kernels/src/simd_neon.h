@@ -95,7 +95,8 @@ inline I16 combine(I16 high, I16 low) {
 #ifndef GPT2ONNX_OWN_PRODUCTS  // a layer above has its own
 
 constexpr int STEP = 4, UNITS4 = 1, PLANES16 = 2, ROWS = 4, PANELS = 1, FLOAT_ROWS = 5;
-constexpr int64_t ahead(int) { return 0; }  // not measured
+constexpr int64_t AHEAD = 0;  // not measured
+constexpr int LOCALITY = 2;
 // Weights are signed bytes here.
 constexpr int ZERO8 = 0, ZERO4 = 8;
 using Level = int8_t;

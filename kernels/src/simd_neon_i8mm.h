@@ -9,7 +9,8 @@
 namespace gpt2onnx::neon_i8mm {
 
 constexpr int STEP = 8, UNITS4 = 1, PLANES16 = 2, ROWS = 4, PANELS = 1, FLOAT_ROWS = 5;
-constexpr int64_t ahead(int) { return 0; }  // not measured
+constexpr int64_t AHEAD = 0;  // not measured
+constexpr int LOCALITY = 2;
 constexpr int ZERO8 = 0, ZERO4 = 8;
 using Level = int8_t;
 struct Weights { int8x16_t v[8]; };  // of two outputs each

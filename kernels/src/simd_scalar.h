@@ -12,7 +12,8 @@ namespace gpt2onnx::scalar {
 
 // Odd on purpose: tiles of several rows and panels, and ones cut short, are tried here as well.
 constexpr int STEP = 2, UNITS4 = 1, PLANES16 = 1, ROWS = 3, PANELS = 2, FLOAT_ROWS = 3;
-constexpr int64_t ahead(int) { return 0; }  // not measured
+constexpr int64_t AHEAD = 0;  // not measured
+constexpr int LOCALITY = 2;
 constexpr int ZERO8 = 128, ZERO4 = 8;
 using Level = int16_t;
 

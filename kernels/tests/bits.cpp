@@ -47,7 +47,7 @@ std::vector<float> product(const Kernels& k, const Rounded& x, int64_t rows, con
     for (int64_t row = 0; row < rows; row += most) {
       int count = int(rows - row < most ? rows - row : most);
       std::vector<float> tile(size_t(count * some * 16));
-      k.product(x, row, count, w, panel, some, tile.data());
+      k.product(x, {row, 0, 1}, count, w, panel, some, tile.data());
       for (int r = 0; r < count; ++r)
         std::memcpy(out.data() + ((row + r) * w.panels + panel) * 16, tile.data() + r * some * 16,
                     size_t(some) * 16 * sizeof(float));
