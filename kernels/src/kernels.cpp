@@ -164,11 +164,9 @@ void product_tile(const Rounded& x, const Tile& tile, const Packed& w, int64_t p
   constexpr int PARTS = (COUNT + DOT_ROWS - 1) / DOT_ROWS;
   const int64_t row = tile.row, groups = x.groups(), steps = x.group / (STEP * UNITS);
   const int64_t panel_bytes = w.panel_bytes(), others = (PANELS_ - 1) * panel_bytes;
-  const int64_t scale_step = w.by_column ? 0 : LANES, scale_panel = w.by_column ? LANES : groups * LANES;
   const int64_t row_levels = x.row_bytes / int64_t(sizeof(Level));
   const Level* levels = reinterpret_cast<const Level*>(x.levels) + row * row_levels;
   const uint8_t *bytes = w.levels + panel * panel_bytes, *panel_end = bytes + panel_bytes;
-  const float* w_scales = w.scales + panel * scale_panel;
   F16 sums[COUNT][PANELS_];
   UNROLL for (int r = 0; r < COUNT; ++r)
     UNROLL for (int p = 0; p < PANELS_; ++p) sums[r][p] = set1(0.0f);
@@ -191,7 +189,7 @@ void product_tile(const Rounded& x, const Tile& tile, const Packed& w, int64_t p
       const int64_t distance = tile.of == 1 ? near : panel_bytes + others;
       UNROLL for (int p = 0; p < PANELS_; ++p) {
         ask_for(bytes + p * panel_bytes + distance, steps * STEP_BYTES);
-        ask_for(w_scales + (p + PANELS_) * scale_panel + group * scale_step, 1);
+        ask_for(w.scales_of(panel + PANELS_ + p, group), 1);
       }
     }
     for (int64_t step = 0; step < steps; ++step) {
@@ -211,7 +209,7 @@ void product_tile(const Rounded& x, const Tile& tile, const Packed& w, int64_t p
       levels += STEP * UNITS;
     }
     UNROLL for (int p = 0; p < PANELS_; ++p) {
-      F16 scale = load(w_scales + p * scale_panel + group * scale_step);
+      F16 scale = load_scales(w, panel + p, group);
       UNROLL for (int r = 0; r < COUNT; ++r) {
         I16 whole = row_of(dots[PLANES - 1][r / DOT_ROWS][p], r % DOT_ROWS);
         if constexpr (PLANES == 2)

@@ -47,16 +47,22 @@ struct Rounded {
 };
 
 // Weights of 16 outputs after each other, packed by `pack`: [panels][padded / step][16 * step]
-// levels, of 4 bits two a byte, and scales [panels][groups or 1][16].
+// levels, of 4 bits two a byte, and scales [panels][groups or 1][16], floats or halves.
 struct Packed {
   int64_t padded, group, panels;
   int bits;
   bool by_column;  // one scale an output
   const uint8_t* levels;
-  const float* scales;
+  const void* scales;
+  int scale_bits;  // 32 or 16
 
   int64_t panel_bytes() const { return padded * LANES * bits / 8; }
   int64_t groups() const { return padded / group; }
+  // Where the scales of a panel's group are, of 16 outputs.
+  const void* scales_of(int64_t panel, int64_t group) const {
+    const int64_t at = by_column ? panel : panel * groups() + group;
+    return static_cast<const uint8_t*>(scales) + at * LANES * scale_bits / 8;
+  }
 };
 
 // Rows are cut into tiles. Those that take the same weights one after another share what they ask

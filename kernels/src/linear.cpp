@@ -306,7 +306,7 @@ void Linear::finish(const Task& task, int64_t row, int rows, int64_t panel, cons
 
 void Linear::multiply(const Run& run, const Task& task, const Rounded& x) const {
   Packed w{padded_, group_, panels(), int(bits_), by_column_, weights_.levels(),
-           weights_.scales()};
+           weights_.scales(), weights_.scale_bits()};
   const int most = kernels_.rows;
   for_blocks(run, task.rows, panels(), x.row_bytes, w.panel_bytes(), most, kernels_.panels,
              [&](int64_t row, int64_t row_end, int64_t panel, int some) {

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <system_error>
+#include <vector>
 
 namespace gpt2onnx {
 namespace {
@@ -62,27 +63,47 @@ std::string file_of(const std::string& folder, const std::string& node) {
 }
 
 // Another's bytes may change what follows in the file, but not its size, nor what it is taken for.
-std::shared_ptr<const uint8_t> mapped(const std::string& path, const Form& form) {
-  const size_t bytes = sizeof(Form) + form.level_bytes() + form.scale_bytes();
+// The size tells how long its scales are.
+std::shared_ptr<const uint8_t> mapped(const std::string& path, Form& form) {
+  auto bytes = [&] { return sizeof(Form) + form.level_bytes() + form.scale_bytes(); };
   File file(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe would wait for a writer
-  if (file.size() != bytes)
+  if (file.size() < bytes()) form.scale_bits = 16;
+  if (file.size() != bytes())
     fail(path + " has " + std::to_string(file.size()) + " bytes, expected a file of " +
-         std::to_string(bytes));
-  auto all = file.map(bytes);
+         std::to_string(bytes()));
+  auto all = file.map(bytes());
   if (std::memcmp(all.get(), &form, sizeof(Form)) != 0)
     fail(path + " holds other weights, or those of other kernels than " + form.kernels);
   return {all, all.get() + sizeof(Form)};
 }
 
-void save(const std::string& path, const Form& form, const uint8_t* levels) {
+void save(const std::string& path, const Form& form, const uint8_t* levels, const uint8_t* scales) {
   File file(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC);
   try {
     file.write(&form, sizeof(Form));
-    file.write(levels, form.level_bytes() + form.scale_bytes());
+    file.write(levels, form.level_bytes());
+    file.write(scales, form.scale_bytes());
   } catch (...) {
     unlink(path.c_str());
     throw;
   }
+}
+
+// Floats as halves; false where one of them is no half, or none in full precision.
+bool narrow(const float* scales, size_t count, uint16_t* to) {
+  for (size_t i = 0; i < count; ++i) {
+    uint32_t bits;
+    std::memcpy(&bits, scales + i, sizeof bits);
+    const uint32_t sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff, exponent = size >> 23;
+    if (size && (exponent < 113 || exponent > 142 || size & 0x1fff)) return false;
+    to[i] = uint16_t(sign | (size ? (size - (112u << 23)) >> 13 : 0));
+  }
+  return true;
+}
+
+std::shared_ptr<uint8_t> aligned(size_t bytes) {
+  auto memory = std::make_shared<Aligned>(bytes);
+  return {memory, memory->as<uint8_t>()};
 }
 
 }  // namespace
@@ -93,20 +114,23 @@ Form::Form(const Kernels& of, int64_t in, int64_t out, int64_t padded, int64_t g
   std::strncpy(kernels, of.name, sizeof kernels - 1);
 }
 
-PackedWeights::PackedWeights(const Node& node, const Form& form, const Pack& pack) {
+PackedWeights::PackedWeights(const Node& node, Form form, const Pack& pack) {
   const Options& options = node.options();
-  const size_t behind = form.level_bytes();
   if (!options.packed.empty()) {
     levels_ = mapped(file_of(options.packed, node.name()), form);
-    scales_ = reinterpret_cast<const float*>(levels_.get() + behind);
-    return;
+    scales_ = {levels_, levels_.get() + form.level_bytes()};
+  } else {
+    auto levels = aligned(form.level_bytes()), scales = aligned(form.scale_bytes());
+    auto* floats = reinterpret_cast<float*>(scales.get());
+    pack(levels.get(), floats);
+    auto halves = aligned(form.scale_bytes() / 2);
+    if (form.scales && narrow(floats, form.scale_count(), reinterpret_cast<uint16_t*>(halves.get())))
+      scales = halves, form.scale_bits = 16;
+    if (!options.pack_to.empty())
+      save(file_of(options.pack_to, node.name()), form, levels.get(), scales.get());
+    levels_ = levels, scales_ = scales;
   }
-  auto memory = std::make_shared<Aligned>(behind + form.scale_bytes());
-  auto* levels = memory->as<uint8_t>();
-  auto* scales = reinterpret_cast<float*>(levels + behind);
-  pack(levels, scales);
-  if (!options.pack_to.empty()) save(file_of(options.pack_to, node.name()), form, levels);
-  levels_ = {memory, levels}, scales_ = scales;
+  scale_bits_ = int(form.scale_bits);
 }
 
 }  // namespace gpt2onnx

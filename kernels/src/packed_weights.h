@@ -12,19 +12,21 @@ namespace gpt2onnx {
 // All that the packed bytes of a node depend on beside the weights' own values. It is the beginning
 // of their file, and compared as a whole before any of the rest is touched.
 struct alignas(64) Form {
-  char version[16] = "gpt2onnx 2";  // of the files; a new one where the layout changes
+  char version[16] = "gpt2onnx 3";  // of the files; a new one where the layout changes
   char kernels[16] = {};
   int64_t in, out;
   int64_t padded, group;  // as of Packed
   int64_t bits;           // of a level; 32 of floats
   int64_t scales;         // of an output: 0 of floats, 1 by column, else one a group
-  int64_t unused[6] = {};
+  int64_t scale_bits = 32;  // of one: 32, or 16 where all of them are half floats
+  int64_t unused[5] = {};
 
   Form(const Kernels& kernels, int64_t in, int64_t out, int64_t padded, int64_t group, int64_t bits,
        int64_t scales);
   int64_t panels() const { return (out + LANES - 1) / LANES; }
   size_t level_bytes() const { return size_t(panels() * LANES * padded * bits / 8); }
-  size_t scale_bytes() const { return size_t(panels() * LANES * scales) * sizeof(float); }
+  size_t scale_bytes() const { return scale_count() * size_t(scale_bits) / 8; }
+  size_t scale_count() const { return size_t(panels() * LANES * scales); }
 };
 static_assert(sizeof(Form) == 128, "no byte of it is a gap that nobody sets");
 
@@ -36,15 +38,16 @@ class PackedWeights {
   PackedWeights() = default;
   // What `pack` writes; or the node's file in the folder that the session's options name, which is
   // mapped. Raises Failure where that file is missing, or another form's, or can't be written.
-  PackedWeights(const Node& node, const Form& form, const Pack& pack);
+  PackedWeights(const Node& node, Form form, const Pack& pack);
 
   const uint8_t* levels() const { return levels_.get(); }
   const float* floats() const { return reinterpret_cast<const float*>(levels()); }
-  const float* scales() const { return scales_; }
+  const void* scales() const { return scales_.get(); }
+  int scale_bits() const { return scale_bits_; }
 
  private:
-  std::shared_ptr<const uint8_t> levels_;
-  const float* scales_ = nullptr;
+  std::shared_ptr<const uint8_t> levels_, scales_;
+  int scale_bits_ = 32;
 };
 
 }  // namespace gpt2onnx

@@ -112,12 +112,9 @@ void tile_product(const Rounded& x, int64_t row, int rows, const Packed& w, int6
                   float* out) {
   constexpr int32_t ZERO = BITS == 8 ? ZERO8 : ZERO4;
   const int64_t groups = x.groups(), panel_bytes = w.panel_bytes();
-  const int64_t scale_step = w.by_column ? 0 : LANES;
-  const int64_t scale_panel = w.by_column ? LANES : groups * LANES;
   const int inputs = tile_inputs(x.group);
   const Level* levels = reinterpret_cast<const Level*>(x.levels) + row * x.row_bytes;
   const uint8_t* bytes = w.levels + panel * panel_bytes;
-  const float* w_scales = w.scales + panel * scale_panel;
   alignas(64) TileSums dots[PANELS_][PLANES];
   alignas(64) uint8_t room[PANELS_][TILE_BYTES / STEP * TILE_BYTES];
   Tiles tiles(rows, inputs);
@@ -132,7 +129,7 @@ void tile_product(const Rounded& x, int64_t row, int rows, const Packed& w, int6
     }
     store_tiles(dots);
     for (int p = 0; p < PANELS_; ++p) {
-      F16 scale = load(w_scales + p * scale_panel + group * scale_step);
+      F16 scale = load_scales(w, panel + p, group);
       for (int r = 0; r < rows; ++r) {
         const int64_t at = (row + r) * groups + group;
         I16 whole = load_sums(dots[p][PLANES - 1][r]);

@@ -169,4 +169,6 @@ inline void pack_units4(const uint8_t* from, int64_t stride, uint8_t* to) {
 
 #endif
 
+#include "scales.h"
+
 }  // namespace gpt2onnx::GPT2ONNX_TARGET

@@ -119,5 +119,6 @@ inline I16 combine(I16 high, I16 low) {
 
 #include "one_row.h"
 #include "pack_fours.h"
+#include "scales.h"
 
 }  // namespace gpt2onnx::GPT2ONNX_TARGET

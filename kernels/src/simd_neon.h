@@ -129,4 +129,6 @@ inline I16 dot(I16 sum, const Weights& w, const Level* x) {
 
 #endif
 
+#include "scales.h"
+
 }  // namespace gpt2onnx::GPT2ONNX_TARGET

@@ -136,4 +136,6 @@ inline void transpose16(const T* keys, int64_t stride, float* out, int64_t out_s
   }
 }
 
+#include "scales.h"
+
 }  // namespace gpt2onnx::scalar

@@ -71,7 +71,7 @@ void products(const Kernels& k, int64_t group, int bits, int x_bits, bool by_tok
   for (int64_t row = 0; row < ROWS; ++row) k.round(rows.data() + row * WIDTH, WIDTH, x, row);
   tell("round.scales", scales);
   tell("round.sums", sums);
-  Packed w{padded, group, PANELS, bits, by_column, nullptr, nullptr};
+  Packed w{padded, group, PANELS, bits, by_column, nullptr, nullptr, 32};
   std::vector<uint8_t> packed(size_t(PANELS * w.panel_bytes()));
   for (int64_t panel = 0; panel < PANELS; ++panel) {
     std::vector<uint8_t> plain(size_t(16 * padded));
@@ -83,6 +83,10 @@ void products(const Kernels& k, int64_t group, int bits, int x_bits, bool by_tok
   w.levels = packed.data(), w.scales = w_scales.data();
   tell("product", product(k, x, ROWS, w, k.rows));
   tell("product of few", product(k, x, ROWS, w, k.rows < 3 ? k.rows : 3));
+  std::vector<uint16_t> halves(w_scales.size());
+  k.put(w_scales.data(), int64_t(w_scales.size()), Store::float16, halves.data());
+  w.scales = halves.data(), w.scale_bits = 16;
+  tell("product of halves", product(k, x, ROWS, w, k.rows));
 }
 
 void floats(const Kernels& k, Store store, int head_dim) {

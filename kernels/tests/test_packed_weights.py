@@ -17,7 +17,7 @@ from test_linear import rounded_column, rounded_weight
 KERNELS = gpt2onnx_kernels.kernels_here()
 FILE = "tested.packed"
 HEAD = 128  # bytes
-KINDS = ("float", "transposed", "column", "8", "4")
+KINDS = ("float", "transposed", "column", "8", "4", "8 halves", "4 halves")
 X = np.random.default_rng(0).standard_normal((3, 80), dtype=np.float32)
 
 
@@ -28,9 +28,12 @@ def weights(kind: str, seed: int, out: int = 37) -> tuple[dict[str, Array], dict
     if kind == "column":
         stored, scales, _ = rounded_column(weight)
         return {"weight": stored, "scales": scales}, rounded
-    if kind in ("8", "4"):
-        stored, scales, _ = rounded_weight(weight, int(kind), 16)
-        return {"weight": stored, "scales": scales}, rounded | {"bits": int(kind), "block_size": 16}
+    if kind[0] in "84":
+        bits = int(kind[0])
+        stored, scales, _ = rounded_weight(weight, bits, 16)
+        if "halves" in kind:
+            scales = scales.astype(np.float16).astype(np.float32)
+        return {"weight": stored, "scales": scales}, rounded | {"bits": bits, "block_size": 16}
     transposed = kind == "transposed"
     stored = weight if transposed else np.ascontiguousarray(weight.T)
     return {"weight": stored}, {"transposed": int(transposed)}
@@ -79,13 +82,45 @@ def test_what_is_mapped_gives_the_same_bits(kind: str, kernels: str, tmp_path: P
 def test_a_file_is_its_beginning_levels_and_scales(file: Path) -> None:
     """128 bytes, [3 panels][80][16] levels and [3 panels][5 blocks][16] scales."""
     content = file.read_bytes()
-    assert content.startswith(b"gpt2onnx 2\0")
+    assert content.startswith(b"gpt2onnx 3\0")
     assert content[16:].startswith(KERNELS[0].encode() + b"\0")
     assert len(content) == HEAD + 3 * 80 * 16 + 3 * 5 * 16 * 4
     scales = np.frombuffer(content[HEAD + 3 * 80 * 16 :], np.float32).reshape(3, 5, 16)
     rows = scales.transpose(0, 2, 1).reshape(48, 5)
     assert rows[:37].tobytes() == weights("8", 1)[0]["scales"].tobytes()
     assert not rows[37:].any()
+
+
+def packed_scales(scales: Array, folder: Path) -> bytes:
+    """The scales [37, 5] of an 8-bit weight as its file has them; the run is the scalar one's."""
+    inputs, attributes = weights("8", 1)
+    inputs["scales"] = scales
+    run = Operator("Linear", {"x": X, **inputs}, frozenset(inputs), name="other", **attributes)
+    packing = {"gpt2onnx.pack_to": str(folder)}
+    packed = Operator(
+        "Linear", {"x": X, **inputs}, frozenset(inputs), "scalar", entries=packing, **attributes
+    )
+    assert packed().tobytes() == run().tobytes()
+    return (folder / FILE).read_bytes()[HEAD + 3 * 80 * 16 :]
+
+
+def test_scales_that_are_halves_are_kept_as_halves(tmp_path: Path) -> None:
+    """numpy's float16 tells which those are: -0, both ends, and what lies between."""
+    ends = np.array([0.0, -0.0, 2.0**-14, -(2.0**-14), 65504, -65504, 1 / 3], np.float16)
+    halves = np.random.default_rng(0).standard_normal((37, 5)).astype(np.float16)
+    halves.flat[: len(ends)] = ends
+    content = packed_scales(halves.astype(np.float32), tmp_path)
+    rows = np.frombuffer(content, np.float16).reshape(3, 5, 16).transpose(0, 2, 1).reshape(48, 5)
+    assert rows[:37].tobytes() == halves.tobytes()
+
+
+@pytest.mark.parametrize("scale", [1 / 3, 2.0**-15, 2.0**16, 65520.0, 1 + 2.0**-11, 2.0**-30])
+def test_one_scale_that_is_no_whole_half_keeps_all_as_floats(scale: float, tmp_path: Path) -> None:
+    scales = np.ones((37, 5), np.float32)
+    scales[36, 4] = scale
+    content = packed_scales(scales, tmp_path)
+    rows = np.frombuffer(content, np.float32).reshape(3, 5, 16).transpose(0, 2, 1).reshape(48, 5)
+    assert rows[:37].tobytes() == scales.tobytes()
 
 
 def test_two_sessions_at_once_map_one_file_each_with_its_own_folder(tmp_path: Path) -> None:
@@ -154,9 +189,10 @@ def test_a_file_that_is_none_is_refused(file: Path, change: Any) -> None:
         opened(packed=str(file.parent))
 
 
-@pytest.mark.parametrize("place", [0, 9, 16, 32, 40, 48, 56, 64, 72, HEAD - 1])
+@pytest.mark.parametrize("place", [0, 9, 16, 32, 40, 48, 56, 64, 72, 80, HEAD - 1])
 def test_what_is_another_forms_is_refused(file: Path, place: int) -> None:
-    """Each of the beginning's fields: version, kernels, in, out, padded, group, bits, scales."""
+    """Each of the beginning's fields: version, kernels, in, out, padded, group, bits, scales
+    and their bits."""
     content = bytearray(file.read_bytes())
     content[place] ^= 1
     file.write_bytes(content)

@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from gpt2onnx.export.quantization.rounding import Blocks, pack, round_levels, signed_scales
+from gpt2onnx.export.quantization.rounding import (
+    Blocks,
+    as_stored,
+    pack,
+    round_levels,
+    signed_scales,
+)
 
 Float = NDArray[np.float32]
 
@@ -85,9 +91,9 @@ def _inverse_factor(moments: Float) -> Float:
 def _best_scales(block: Float, importance: Float, bits: int, dtype: DTypeLike) -> NDArray[Any]:
     """The scales [out] of the smallest error of [out, block_size], weighed by `importance`."""
     largest = signed_scales(block, bits)
-    best, least = largest.astype(dtype), np.full(len(block), np.inf, np.float32)
+    best, least = as_stored(largest, dtype), np.full(len(block), np.inf, np.float32)
     for part in PARTS:
-        scales = (largest * part).astype(dtype)
+        scales = as_stored(largest * part, dtype)
         rounded = _value(round_levels(block, scales[:, None], bits), scales[:, None], bits)
         with np.errstate(over="ignore"):  # an infinite error is no smaller than any
             error = np.square(rounded - block) @ importance

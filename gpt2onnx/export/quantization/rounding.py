@@ -20,7 +20,7 @@ class Blocks(NamedTuple):
     """A matrix [out, in] as blocks of one scale each: `(values - 2 ** (bits - 1)) * scale`.
 
     values: uint8 [out, blocks, block_size * bits / 8], two 4-bit values a byte, the low half first
-    scales: float32 or float16 [out, blocks]
+    scales: float32 with a half float's precision, or float16 [out, blocks]
     """
 
     values: NDArray[np.uint8]
@@ -55,7 +55,7 @@ def quantize_blocks(
         blocks = np.zeros((chunk.stop - chunk.start, count * block_size), np.float32)
         blocks[:, :width] = weight[chunk]
         blocks = blocks.reshape(-1, count, block_size)
-        scales[chunk] = signed_scales(blocks, bits)
+        scales[chunk] = as_stored(signed_scales(blocks, bits), dtype)
         values[chunk] = pack(round_levels(blocks, scales[chunk, :, None], bits), bits)
     return Blocks(values, scales)
 
@@ -82,6 +82,17 @@ def signed_scales(blocks: NDArray[np.float32], bits: int) -> NDArray[np.float32]
     low, high = blocks.min(axis=-1), blocks.max(axis=-1)
     extreme: NDArray[np.float32] = np.where(-low >= high, low, high)
     return extreme / np.float32(-(2 ** (bits - 1)))
+
+
+def as_stored(scales: NDArray[np.float32], dtype: DTypeLike) -> NDArray[Any]:
+    """Scales as Blocks has them: floats with the precision of half ones.
+
+    gpt2onnx-kernels keep them in 16 bits where their sizes allow. The levels are found with these.
+    """
+    if dtype != np.float32:
+        return scales.astype(dtype)
+    nearest = (scales.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)
+    return nearest.view(np.float32)
 
 
 def round_levels(blocks: NDArray[np.float32], scales: NDArray[Any], bits: int) -> NDArray[np.uint8]:

@@ -135,8 +135,12 @@ def test_int8_holds_with_outliers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("n_embd", [32, 36])
 def test_another_runtime_multiplies_out_what_was_rounded(n_embd: int, tmp_path: Path) -> None:
-    """ONNX's own reference, whose products are single precision: weights alone are rounded."""
-    checkpoint = make_checkpoint(tmp_path / "checkpoint", n_embd=n_embd, n_inner=70)
+    """ONNX's own reference, whose products are single precision: weights alone are rounded.
+
+    Attention has no scale, which is one of the queries' weights before these are rounded.
+    """
+    options = {"n_embd": n_embd, "n_inner": 70, "scale_attn_weights": False}
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", **options)
     evaluator = ReferenceEvaluator(str(write(open_checkpoint(checkpoint), tmp_path, "int8")))
     ids, empty = IDS[None, :20], np.empty((1, 4, 0, n_embd // 4), np.float32)
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}

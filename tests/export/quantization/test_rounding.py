@@ -12,6 +12,8 @@ from gpt2onnx.export.quantization import rounding as quantize
 from gpt2onnx.export.quantization.rounding import Blocks, quantize_blocks, quantize_columns
 
 BLOCK = 32
+# Half of a float16's last place, which scales are rounded to.
+HALF_STEP = 2.0**-11
 
 
 @st.composite
@@ -71,7 +73,7 @@ def test_the_largest_weight_of_a_block_keeps_its_value(
         np.testing.assert_allclose(
             np.take_along_axis(found, largest, 1),
             np.take_along_axis(block, largest, 1),
-            rtol=1e-6,
+            rtol=HALF_STEP,
         )
 
 
@@ -101,7 +103,18 @@ def test_an_outlier_costs_its_own_block_alone() -> None:
     )
     np.testing.assert_array_equal(with_outlier[:, :32], without[:, :32])
     np.testing.assert_array_equal(with_outlier[:, 64:], without[:, 64:])
-    assert with_outlier[0, 40] == 1e6
+    np.testing.assert_allclose(with_outlier[0, 40], 1e6, rtol=HALF_STEP)
+
+
+@given(st.lists(st.floats(2.0**-14, 65000, width=32), min_size=1), st.sampled_from([1, -1]))
+def test_scales_are_the_nearest_halves_where_those_have_full_precision(
+    sizes: list[float], sign: int
+) -> None:
+    exact = np.array(sizes, np.float32) * np.float32(sign)
+    stored, halves = quantize.as_stored(exact, np.float32), exact.astype(np.float16)
+    assert stored.dtype == np.float32
+    np.testing.assert_array_equal(stored.astype(np.float16), stored)
+    np.testing.assert_array_equal(np.abs(stored - exact), np.abs(halves - exact))
 
 
 def test_four_bits_lie_in_pairs_with_the_first_in_the_low_half() -> None:
