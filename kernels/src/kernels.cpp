@@ -167,6 +167,7 @@ void product_tile(const Rounded& x, const Tile& tile, const Packed& w, int64_t p
   const int64_t row_levels = x.row_bytes / int64_t(sizeof(Level));
   const Level* levels = reinterpret_cast<const Level*>(x.levels) + row * row_levels;
   const uint8_t *bytes = w.levels + panel * panel_bytes, *panel_end = bytes + panel_bytes;
+  int wait = tile.number;  // groups before this tile asks for one
   F16 sums[COUNT][PANELS_];
   UNROLL for (int r = 0; r < COUNT; ++r)
     UNROLL for (int p = 0; p < PANELS_; ++p) sums[r][p] = set1(0.0f);
@@ -184,7 +185,8 @@ void product_tile(const Rounded& x, const Tile& tile, const Packed& w, int64_t p
     }
     // A tile alone asks for what it comes to soon, in these panels or the next ones; several in
     // turns for what the next ones have, so that memory is read for as long as products are made.
-    if (AHEAD && group % tile.of == tile.number) {
+    if (AHEAD && wait-- == 0) {
+      wait = tile.of - 1;
       const int64_t near = bytes + AHEAD < panel_end ? AHEAD : AHEAD + others;
       const int64_t distance = tile.of == 1 ? near : panel_bytes + others;
       UNROLL for (int p = 0; p < PANELS_; ++p) {
@@ -278,6 +280,15 @@ void float_tile(const FloatTile& t, const Tile& tile, int column) {
   const int64_t distance = shared ? t.inputs * t.w_stride * int64_t(sizeof(T)) : AHEAD;
   const int64_t every = shared ? tile.of : 1;
   int64_t next = asks ? tile.number : -1;
+  // Of many rows three share a pointer: one for each is more than there are registers, and GCC would
+  // make them if it saw where these lie.
+  constexpr int SHARED = COUNT > 8 ? 3 : COUNT, POINTERS = (COUNT + SHARED - 1) / SHARED;
+  const int64_t stride = t.x_stride;
+  const float* rows[POINTERS];
+  UNROLL for (int i = 0; i < POINTERS; ++i) {
+    rows[i] = x + i * SHARED * stride;
+    if constexpr (POINTERS > 1) asm("" : "+r"(rows[i]));
+  }
   for (int64_t k = 0; k < t.inputs; ++k, w += t.w_stride) {
     if (k == next) {
       __builtin_prefetch(reinterpret_cast<const char*>(w) + distance, 0, 2);
@@ -288,7 +299,7 @@ void float_tile(const FloatTile& t, const Tile& tile, int column) {
       some[p] = WHOLE ? load(w + p * LANES) : load_some(w + p * LANES, left);
     UNROLL for (int r = 0; r < COUNT; ++r)
       UNROLL for (int p = 0; p < PANELS_; ++p)
-        sums[r][p] = fma(set1(x[r * t.x_stride + k]), some[p], sums[r][p]);
+        sums[r][p] = fma(set1(rows[r / SHARED][r % SHARED * stride + k]), some[p], sums[r][p]);
   }
   UNROLL for (int r = 0; r < COUNT; ++r)
     UNROLL for (int p = 0; p < PANELS_; ++p)
