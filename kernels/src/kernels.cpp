@@ -42,6 +42,7 @@ inline F16 first(F16 x, int64_t count) {
   return load_some(buffer, count);
 }
 
+#ifndef GPT2ONNX_OWN_FOLDS
 // Of all 16 lanes, as a tree: of[0] `with` [8], and so on.
 template <class With>
 inline float folded(F16 x, const With& with) {
@@ -54,6 +55,7 @@ inline float folded(F16 x, const With& with) {
 
 inline float total(F16 x) { return folded(x, [](float a, float b) { return a + b; }); }
 inline float largest(F16 x) { return folded(x, [](float a, float b) { return a > b ? a : b; }); }
+#endif
 
 void normalize(const float* x, int64_t width, const float* gain, const float* bias, float epsilon,
                float* out) {
@@ -74,7 +76,7 @@ void normalize(const float* x, int64_t width, const float* gain, const float* bi
 }
 
 // The largest magnitude of x [width]; NaN where one is infinite or no number.
-float magnitude(const float* x, int64_t width) {
+inline float magnitude(const float* x, int64_t width) {
   F16 most = set1(0.0f), zero = set1(0.0f), poison = set1(0.0f);
   for (int64_t i = 0; i < width; i += LANES) {
     F16 some = load_some(x + i, width - i);
@@ -86,7 +88,7 @@ float magnitude(const float* x, int64_t width) {
 
 // Levels of x [width] times `factor`, [padded]; gives their sum.
 template <int PLANES>
-float put_levels(const float* x, int64_t width, int64_t padded, float factor, float limit,
+inline float put_levels(const float* x, int64_t width, int64_t padded, float factor, float limit,
                  Level* levels, int64_t plane) {
   F16 sum = set1(0.0f);
   for (int64_t i = 0; i < padded; i += LANES) {
@@ -108,7 +110,8 @@ float put_levels(const float* x, int64_t width, int64_t padded, float factor, fl
   return total(sum);
 }
 
-void round(const float* x, int64_t width, const Rounded& rounded, int64_t row) {
+template <int PLANES>
+void round_by(const float* x, int64_t width, const Rounded& rounded, int64_t row) {
   auto* levels = reinterpret_cast<Level*>(rounded.levels + row * rounded.row_bytes);
   int64_t groups = rounded.groups();
   float limit = rounded.bits == 8 ? LEVELS8 : LEVELS16, most = 0;
@@ -120,14 +123,17 @@ void round(const float* x, int64_t width, const Rounded& rounded, int64_t row) {
     // Scales too small for a float's full precision make zeros.
     bool live = most > 1e-30f;
     float factor = live ? limit / most : 0.0f;
-    float sum = 0;
-    auto put = rounded.bits == 16 && PLANES16 == 2 ? put_levels<2> : put_levels<1>;
     // A row that isn't finite has no levels; its scale says so.
-    sum = put(x + start, live ? left : 0, rounded.group, factor, limit, levels + start,
-              rounded.padded);
+    float sum = put_levels<PLANES>(x + start, live ? left : 0, rounded.group, factor, limit,
+                                   levels + start, rounded.padded);
     rounded.scales[row * groups + group] = most == most ? (live ? most / limit : 0.0f) : most;
     rounded.sums[row * groups + group] = int32_t(sum);
   }
+}
+
+void round(const float* x, int64_t width, const Rounded& rounded, int64_t row) {
+  auto by = rounded.bits == 16 && PLANES16 == 2 ? round_by<PLANES16> : round_by<1>;
+  by(x, width, rounded, row);
 }
 
 void pack(const uint8_t* levels, int64_t padded, int bits, uint8_t* panel) {

@@ -76,6 +76,10 @@ inline __m256 power_of_two(__m256 n) {
 }
 inline F16 power_of_two(F16 n) { return {power_of_two(n.a), power_of_two(n.b)}; }
 
+#include "folds_x86.h"
+inline float total(F16 x) { return total(_mm256_add_ps(x.a, x.b)); }
+inline float largest(F16 x) { return largest(_mm256_max_ps(x.a, x.b)); }
+
 inline I16 set1(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
 inline F16 to_float(I16 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 

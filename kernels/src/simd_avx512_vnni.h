@@ -51,6 +51,14 @@ inline F16 power_of_two(F16 n) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23))};
 }
 
+#include "folds_x86.h"
+inline float total(F16 x) {
+  return total(_mm256_add_ps(_mm512_castps512_ps256(x.a), _mm512_extractf32x8_ps(x.a, 1)));
+}
+inline float largest(F16 x) {
+  return largest(_mm256_max_ps(_mm512_castps512_ps256(x.a), _mm512_extractf32x8_ps(x.a, 1)));
+}
+
 inline I16 set1(int32_t x) { return {_mm512_set1_epi32(x)}; }
 inline F16 to_float(I16 x) { return {_mm512_cvtepi32_ps(x.a)}; }
 

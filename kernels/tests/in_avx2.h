@@ -76,6 +76,11 @@ inline __m256i to_half(__m512 x) {
   return _mm256_set_m128i(_mm256_cvtps_ph(_mm256_loadu_ps(all + 8), 0),
                           _mm256_cvtps_ph(_mm256_loadu_ps(all), 0));
 }
+inline __m256 half_of(__m512 x, int which) {
+  __m256 two[2];
+  std::memcpy(two, &x, 64);
+  return two[which];
+}
 inline __m512i cvtps_epi32(__m512 x) {
   return i(each<I>([&](int n) { return int32_t(std::nearbyint(x[n])); }));
 }
@@ -137,6 +142,8 @@ inline void scatter(float* to, __m512i places, __m512 x) {
 #define _mm512_slli_epi32(x, by) IN_I(int32_t(uint32_t(I_(x)) << by))
 #define _mm512_and_si512(x, y) IN_I(I_(x) & I_(y))
 #define _mm512_or_si512(x, y) IN_I(I_(x) | I_(y))
+#define _mm512_castps512_ps256(x) in_avx2::half_of(x, 0)
+#define _mm512_extractf32x8_ps(x, which) in_avx2::half_of(x, which)
 #define _mm512_castsi512_ps(x) in_avx2::as<__m512>(x)
 #define _mm512_unpacklo_ps(x, y) in_avx2::unpacked(x, y, 0)
 #define _mm512_unpackhi_ps(x, y) in_avx2::unpacked(x, y, 2)
