@@ -15,11 +15,18 @@ constexpr int64_t TURN = LANES, TURN_OF_ONE = 4 * LANES;
 // Values of so many keys stay in the first cache for all queries.
 constexpr int64_t VALUES = 64;
 constexpr int64_t FEW_TOKENS = 8;
+// Turns before keys are asked for.
+constexpr int64_t AHEAD = 4;
 
 int64_t up(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
 int64_t width_of(Store store) {
   return store == Store::float32 ? 4 : store == Store::float16 ? 2 : 1;
+}
+
+// Has the bytes from `start` to `end` brought into the second-level cache.
+void ask_for(const uint8_t* memory, int64_t start, int64_t end) {
+  for (int64_t at = start; at < end; at += 64) __builtin_prefetch(memory + at, 0, 2);
 }
 
 Store store_of(Element type) {
@@ -190,12 +197,19 @@ void Attention::score(const Task& task, const Part& part, int64_t length, float*
     std::copy_n(task.qkv + (part.token + row) * 3 * task.width() + part.head * head_dim, head_dim,
                 queries + row * head_dim);
   auto* turned = Scratch::of<float>(TURNED, size_t(head_dim * step));
-  const uint8_t* keys = task.keys + task.place(task.rows[part.token], part.head, 0);
+  const int64_t place = task.place(task.rows[part.token], part.head, 0);
+  const int64_t key_bytes = head_dim * width_of(task.store), turn_bytes = LANES * key_bytes;
+  const uint8_t *keys = task.keys + place, *values = task.values + place;
   for (int64_t slot = 0, row = 0; slot < length; slot += step) {
     const int64_t end = std::min(slot + step, up(length));
-    for (int64_t key = slot; key < end; key += LANES)
-      kernels_.transpose(keys + key * head_dim * width_of(task.store), task.store, head_dim,
+    for (int64_t key = slot; key < end; key += LANES) {
+      // Values as well: memory is idle while keys are turned.
+      const int64_t at = key * key_bytes, all = length * key_bytes;
+      ask_for(keys, at + AHEAD * turn_bytes, std::min(at + (AHEAD + 1) * turn_bytes, all));
+      ask_for(values, at, std::min(at + turn_bytes, all));
+      kernels_.transpose(keys + at, task.store, head_dim,
                          int(std::min<int64_t>(LANES, length - key)), turned + key - slot, step);
+    }
     row = task.first_seeing(part, slot, row);
     kernels_.float_product({queries + row * head_dim, head_dim, int(part.count - row), turned, step,
                             int(end - slot), Store::float32, head_dim,
