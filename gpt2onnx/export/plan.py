@@ -1,18 +1,25 @@
-"""What an export is asked for, decided and checked before a weight is read."""
+"""What an export is asked for, decided and checked before a weight is read.
+
+But for one thing: whether half precision holds the KV cache, weights tell.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
-from gpt2onnx.errors import Advised, Given, ParameterError
+from gpt2onnx.errors import Advised, Given, ParameterError, SettingsWarning, WeightsError
+from gpt2onnx.export.calibration.forward_pass import Ids
+from gpt2onnx.export.checkpoint.checkpoint import Weights
 from gpt2onnx.export.graph import kernels as kernels_graph
 from gpt2onnx.export.graph.fused import Extras
 from gpt2onnx.export.graph.kinds import Recipe, choose_graph
-from gpt2onnx.export.graph.kv_cache import check_kv_cache
+from gpt2onnx.export.graph.kv_cache import beyond_half, check_kv_cache
 from gpt2onnx.export.quantization.table import DEVICES, PRECISIONS, those
 from gpt2onnx.export.runtimes.targets import Place, Runtime, choose_runtime
+from gpt2onnx.export.writing.progress import Track, silent
 from gpt2onnx.files import as_path, unicode_name
 from gpt2onnx.flags import one_of
 
@@ -28,6 +35,8 @@ class Plan:
     extras: Extras
     recipe: Recipe
     calibration: Path | None
+    # Whether nobody asked for this KV cache: "auto".
+    default_cache: bool = False
 
     @classmethod
     def of(
@@ -45,13 +54,35 @@ class Plan:
         one_of("device", device, DEVICES)
         runs, graph = choose_runtime(runtime, graph)
         recipe = choose_graph(graph, precision, device, extras, runs.unpacks)
-        check_kv_cache(extras.kv_cache, graph, precision, device)
         text = None
         if calibration is not None:
             text = as_path(calibration, "calibration", ParameterError)
-        plan = cls(precision, graph, device, runs, extras, recipe, text)
+        auto = extras.kv_cache == "auto"
+        plan = cls(precision, graph, device, runs, extras, recipe, text, default_cache=auto)
+        if auto:
+            plan = plan._with_cache("float16" if plan.rounds and plan.has_kernels else "float")
+        check_kv_cache(plan.extras.kv_cache, graph, precision, device)
         plan._require_use_of_calibration()
         return plan
+
+    def on(self, weights: Weights, windows: Ids, track: Track = silent) -> Plan:
+        """The plan with a KV cache that holds what windows of ids [windows, tokens] put into it.
+
+        Where half precision doesn't, "auto" becomes "float", of which a SettingsWarning tells;
+        whoever asked for "float16" gets a WeightsError.
+        """
+        beyond = self.extras.kv_cache == "float16" and beyond_half(weights, windows, track)
+        if not beyond:
+            return self
+        if not self.default_cache:
+            raise WeightsError(
+                *(Given("kv_cache", "float16"), f": {beyond}; use ", Advised("kv_cache", "float"))
+            )
+        warn(f"{beyond}; the KV cache is 'float' instead", SettingsWarning, stacklevel=5)
+        return self._with_cache("float")
+
+    def _with_cache(self, kv_cache: str) -> Plan:
+        return replace(self, extras=replace(self.extras, kv_cache=kv_cache))
 
     @property
     def rounds(self) -> bool:

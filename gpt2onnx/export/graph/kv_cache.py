@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import Advised, Given, ParameterError, Plain, WeightsError
+from gpt2onnx.errors import Advised, Given, ParameterError, Plain
 from gpt2onnx.export.calibration.forward_pass import watch_layers
 from gpt2onnx.export.checkpoint.checkpoint import Weights
 from gpt2onnx.export.checkpoint.floats import require_finite
@@ -36,7 +36,8 @@ from gpt2onnx.flags import one_of
 Float = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
-KV_CACHES = ("float", "float16", "int8")
+# What may be asked for; the plan makes one of the others of "auto".
+KV_CACHES = ("auto", "float", "float16", "int8")
 # GroupQueryAttention's own for each.
 ATTRIBUTES: dict[str, dict[str, Any]] = {
     "float": {},
@@ -85,18 +86,17 @@ def calibrate(weights: Weights, windows: Ids, track: Track = silent) -> list[Cac
     return [CacheGrid.of(keys, values) for keys, values in _held(weights, windows, track)]
 
 
-def require_half_range(weights: Weights, windows: Ids, track: Track = silent) -> None:
-    """Raise WeightsError where what the windows put into the cache leaves float16's range."""
+def beyond_half(weights: Weights, windows: Ids, track: Track = silent) -> str:
+    """Where what the windows put into the cache comes near float16's end; empty if nowhere."""
+    most = float(np.finfo(np.float16).max) / MARGIN
     for layer, held in enumerate(_held(weights, windows, track)):
         reached = max(float(np.abs(part).max()) for part in held)
-        most = float(np.finfo(np.float16).max) / MARGIN
         if not reached <= most:
-            raise WeightsError(
-                Given("kv_cache", "float16"),
-                f": keys and values of layer {layer} reach {reached:,.0f}: expected {most:,.0f} at"
-                " most, so that half precision holds those of other texts; use ",
-                Advised("kv_cache", "float"),
+            return (
+                f"keys and values of layer {layer} reach {reached:,.0f}: expected {most:,.0f} at"
+                " most, so that half precision holds those of other texts"
             )
+    return ""
 
 
 def _held(weights: Weights, windows: Ids, track: Track) -> Iterator[tuple[Float, Float]]:
