@@ -16,7 +16,7 @@ from gpt2onnx.export.checkpoint.checkpoint import Weights
 from gpt2onnx.export.graph import kernels as kernels_graph
 from gpt2onnx.export.graph.fused import Extras
 from gpt2onnx.export.graph.kinds import Recipe, choose_graph
-from gpt2onnx.export.graph.kv_cache import beyond_half, check_kv_cache
+from gpt2onnx.export.graph.kv_cache import KV_CACHES, beyond_half, check_kv_cache
 from gpt2onnx.export.quantization.table import DEVICES, PRECISIONS, those
 from gpt2onnx.export.runtimes.targets import Place, Runtime, choose_runtime
 from gpt2onnx.export.writing.progress import Track, silent
@@ -52,12 +52,12 @@ class Plan:
         """Raises ParameterError for what there isn't, and for what doesn't go together."""
         one_of("precision", precision, PRECISIONS)
         one_of("device", device, DEVICES)
+        auto = one_of("kv_cache", extras.kv_cache, KV_CACHES) == "auto"
         runs, graph = choose_runtime(runtime, graph)
         recipe = choose_graph(graph, precision, device, extras, runs.unpacks)
         text = None
         if calibration is not None:
             text = as_path(calibration, "calibration", ParameterError)
-        auto = extras.kv_cache == "auto"
         plan = cls(precision, graph, device, runs, extras, recipe, text, default_cache=auto)
         if auto:
             plan = plan._with_cache("float16" if plan.rounds and plan.has_kernels else "float")

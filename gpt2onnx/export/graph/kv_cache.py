@@ -31,7 +31,6 @@ from gpt2onnx.export.checkpoint.checkpoint import Weights
 from gpt2onnx.export.checkpoint.floats import require_finite
 from gpt2onnx.export.quantization.table import those
 from gpt2onnx.export.writing.progress import Track, silent
-from gpt2onnx.flags import one_of
 
 Float = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -116,7 +115,6 @@ def _held(weights: Weights, windows: Ids, track: Track) -> Iterator[tuple[Float,
 
 def check_kv_cache(kv_cache: str, graph: str, precision: str, device: str) -> None:
     """See that there are kernels for a cache. Raises ParameterError."""
-    one_of("kv_cache", kv_cache, KV_CACHES)
     if kv_cache == "float":
         return
     precisions = those(lambda each: each.int8_cache if kv_cache == "int8" else each.kernels)
