@@ -20,7 +20,7 @@ from gpt2onnx.export.checkpoint.merging import with_adapters
 from gpt2onnx.export.graph import draft as draft_graph
 from gpt2onnx.export.graph import kernels as kernels_graph
 from gpt2onnx.export.graph.fused import Extras, build
-from gpt2onnx.export.graph.kv_cache import calibrate
+from gpt2onnx.export.graph.kv_cache import calibrate, largest_held
 from gpt2onnx.export.plan import Plan
 from gpt2onnx.export.quantization.moments import MOMENT_TOKENS, Moments
 from gpt2onnx.export.quantization.smoothquant import smooth
@@ -189,12 +189,14 @@ def _write_model(plan: Plan, checkpoint: Checkpoint, folder: Path, track: Track)
     weights: Weights = checkpoint
     text = CalibrationText(checkpoint, plan.calibration)
     recipe, kind = plan.recipe
+    held = largest_held(weights, text.windows(), track)
     if plan.rounds:
-        weights = smooth(checkpoint, text.windows(), track)
+        weights = smoothed = smooth(checkpoint, text.windows(), track)
+        held = smoothed.largest_held()
         if plan.graph != "portable":  # moments cost nothing before a matrix asks for its own
             moments = Moments(weights, text.windows(MOMENT_TOKENS))
             recipe = choose(plan.precision, plan.device, moments)
-    plan = plan.on(weights, text.windows(), track)
+    plan = plan.on(held)
     grids = calibrate(weights, text.windows(), track) if plan.rounds_cache else []
     file = folder / plan.place.file
     file.parent.mkdir(exist_ok=True)

@@ -5,21 +5,19 @@ But for one thing: whether half precision holds the KV cache, weights tell.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from warnings import warn
 
 from gpt2onnx.errors import Advised, Given, ParameterError, SettingsWarning, WeightsError
-from gpt2onnx.export.calibration.forward_pass import Ids
-from gpt2onnx.export.checkpoint.checkpoint import Weights
 from gpt2onnx.export.graph import kernels as kernels_graph
 from gpt2onnx.export.graph.fused import Extras
 from gpt2onnx.export.graph.kinds import Recipe, choose_graph
 from gpt2onnx.export.graph.kv_cache import KV_CACHES, beyond_half, check_kv_cache
 from gpt2onnx.export.quantization.table import DEVICES, PRECISIONS, those
 from gpt2onnx.export.runtimes.targets import Place, Runtime, choose_runtime
-from gpt2onnx.export.writing.progress import Track, silent
 from gpt2onnx.files import as_path, unicode_name
 from gpt2onnx.flags import one_of
 
@@ -65,13 +63,13 @@ class Plan:
         plan._require_use_of_calibration()
         return plan
 
-    def on(self, weights: Weights, windows: Ids, track: Track = silent) -> Plan:
-        """The plan with a KV cache that holds what windows of ids [windows, tokens] put into it.
+    def on(self, largest: Iterable[float]) -> Plan:
+        """The plan with a KV cache that holds each layer's largest keys and values.
 
         Where half precision doesn't, "auto" becomes "float", of which a SettingsWarning tells;
         whoever asked for "float16" gets a WeightsError.
         """
-        beyond = self.extras.kv_cache == "float16" and beyond_half(weights, windows, track)
+        beyond = self.extras.kv_cache == "float16" and beyond_half(largest)
         if not beyond:
             return self
         if not self.default_cache:

@@ -18,7 +18,7 @@ Knows attention's weights and what ONNX Runtime's kernels take; nothing of the g
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,11 +85,16 @@ def calibrate(weights: Weights, windows: Ids, track: Track = silent) -> list[Cac
     return [CacheGrid.of(keys, values) for keys, values in _held(weights, windows, track)]
 
 
-def beyond_half(weights: Weights, windows: Ids, track: Track = silent) -> str:
-    """Where what the windows put into the cache comes near float16's end; empty if nowhere."""
+def largest_held(weights: Weights, windows: Ids, track: Track = silent) -> Iterator[float]:
+    """Each layer's largest magnitude among the keys and values of windows of ids."""
+    for held in _held(weights, windows, track):
+        yield max(float(np.abs(part).max()) for part in held)
+
+
+def beyond_half(largest: Iterable[float]) -> str:
+    """Where the layers' largest keys and values come near float16's end; empty if nowhere."""
     most = float(np.finfo(np.float16).max) / MARGIN
-    for layer, held in enumerate(_held(weights, windows, track)):
-        reached = max(float(np.abs(part).max()) for part in held)
+    for layer, reached in enumerate(largest):
         if not reached <= most:
             return (
                 f"keys and values of layer {layer} reach {reached:,.0f}: expected {most:,.0f} at"
