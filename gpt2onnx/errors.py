@@ -405,4 +405,5 @@ class TextWarning(UserWarning):
 
 
 class SettingsWarning(UserWarning):
-    """A setting of a checkpoint that its model folder doesn't get, or can't be used with."""
+    """A setting of a checkpoint, or an export's default, that its model folder doesn't get, or
+    can't be used with."""

@@ -20,7 +20,7 @@ from gpt2onnx.export.checkpoint.merging import with_adapters
 from gpt2onnx.export.graph import draft as draft_graph
 from gpt2onnx.export.graph import kernels as kernels_graph
 from gpt2onnx.export.graph.fused import Extras, build
-from gpt2onnx.export.graph.kv_cache import calibrate, require_half_range
+from gpt2onnx.export.graph.kv_cache import calibrate, largest_held
 from gpt2onnx.export.plan import Plan
 from gpt2onnx.export.quantization.moments import MOMENT_TOKENS, Moments
 from gpt2onnx.export.quantization.smoothquant import smooth
@@ -80,7 +80,7 @@ def export(
     adapter: str | Path | Sequence[str | Path] = (),
     with_hidden_states: bool = False,
     with_attention_bias: bool = False,
-    kv_cache: str = "float",
+    kv_cache: str = "auto",
     calibration: str | Path | None = None,
     verify: bool | None = None,
     force: bool = False,
@@ -106,6 +106,8 @@ def export(
     kv_cache: "float", the type of the activations; "float16", half the memory and faster steps
     behind long contexts where gpt2onnx-kernels run it (the graph without them keeps "float"); or
     "int8", a quarter of the memory with either graph, for less exact answers. Both are for the CPU.
+    "auto" is "float16" for int8 and int4 in the fused graph on the CPU, or "float" where half
+    precision doesn't hold the cache, of which a SettingsWarning tells; and "float" for all others.
     calibration: a file with a text like those to come, which tells what is rounded where it matters
     (int8, int8-dynamic and int4, an int8 cache), and whether float16 holds the cache; random tokens
     do without.
@@ -147,13 +149,13 @@ def export(
     settings.tell(strict)
     with staged(out, force) as stage:
         started = time.perf_counter()
-        _write_model(plan, checkpoint, stage, track)
+        plan = _write_model(plan, checkpoint, stage, track)
         write_settings(checkpoint, settings.generation_config, stage)
         write_runtime_settings(plan.runtime, checkpoint, plan.place, stage)
         written = time.perf_counter()
         verification = None
         if verify or (verify is None and can_verify()):
-            verification = verify_folder(checkpoint, stage, precision, track, kv_cache)
+            verification = verify_folder(checkpoint, stage, precision, track, plan.extras.kv_cache)
         verified = time.perf_counter()
         _write_about(plan, checkpoint, settings, verification, stage)
         size = sum(path.stat().st_size for path in stage.rglob("*") if path.is_file())
@@ -182,19 +184,20 @@ def _opened(
     return with_adapters(checkpoint, adapters)
 
 
-def _write_model(plan: Plan, checkpoint: Checkpoint, folder: Path, track: Track) -> None:
-    """The graph, and the matrices that it points into."""
+def _write_model(plan: Plan, checkpoint: Checkpoint, folder: Path, track: Track) -> Plan:
+    """The graph, and the matrices that it points into. Returns the plan that these weights took."""
     weights: Weights = checkpoint
     text = CalibrationText(checkpoint, plan.calibration)
     recipe, kind = plan.recipe
+    held = largest_held(weights, text.windows(), track)
     if plan.rounds:
-        weights = smooth(checkpoint, text.windows(), track)
+        weights = smoothed = smooth(checkpoint, text.windows(), track)
+        held = smoothed.largest_held()
         if plan.graph != "portable":  # moments cost nothing before a matrix asks for its own
             moments = Moments(weights, text.windows(MOMENT_TOKENS))
             recipe = choose(plan.precision, plan.device, moments)
+    plan = plan.on(held)
     grids = calibrate(weights, text.windows(), track) if plan.rounds_cache else []
-    if plan.extras.kv_cache == "float16":
-        require_half_range(weights, text.windows(), track)
     file = folder / plan.place.file
     file.parent.mkdir(exist_ok=True)
     with (file.parent / plan.place.data).open("wb") as data:
@@ -205,6 +208,7 @@ def _write_model(plan: Plan, checkpoint: Checkpoint, folder: Path, track: Track)
         flat = kernels_graph.build(model, checkpoint.config, plan.extras.kv_cache)
         (folder / KERNELS_MODEL).write_bytes(flat.SerializeToString())
         (folder / DRAFT_MODEL).write_bytes(draft_graph.build(flat).SerializeToString())
+    return plan
 
 
 def _write_about(

@@ -1,16 +1,21 @@
-"""What an export is asked for, decided and checked before a weight is read."""
+"""What an export is asked for, decided and checked before a weight is read.
+
+But for one thing: whether half precision holds the KV cache, weights tell.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
-from gpt2onnx.errors import Advised, Given, ParameterError
+from gpt2onnx.errors import Advised, Given, ParameterError, SettingsWarning, WeightsError
 from gpt2onnx.export.graph import kernels as kernels_graph
 from gpt2onnx.export.graph.fused import Extras
 from gpt2onnx.export.graph.kinds import Recipe, choose_graph
-from gpt2onnx.export.graph.kv_cache import check_kv_cache
+from gpt2onnx.export.graph.kv_cache import KV_CACHES, beyond_half, check_kv_cache
 from gpt2onnx.export.quantization.table import DEVICES, PRECISIONS, those
 from gpt2onnx.export.runtimes.targets import Place, Runtime, choose_runtime
 from gpt2onnx.files import as_path, unicode_name
@@ -28,6 +33,8 @@ class Plan:
     extras: Extras
     recipe: Recipe
     calibration: Path | None
+    # Whether nobody asked for this KV cache: "auto".
+    default_cache: bool = False
 
     @classmethod
     def of(
@@ -43,15 +50,37 @@ class Plan:
         """Raises ParameterError for what there isn't, and for what doesn't go together."""
         one_of("precision", precision, PRECISIONS)
         one_of("device", device, DEVICES)
+        auto = one_of("kv_cache", extras.kv_cache, KV_CACHES) == "auto"
         runs, graph = choose_runtime(runtime, graph)
         recipe = choose_graph(graph, precision, device, extras, runs.unpacks)
-        check_kv_cache(extras.kv_cache, graph, precision, device)
         text = None
         if calibration is not None:
             text = as_path(calibration, "calibration", ParameterError)
-        plan = cls(precision, graph, device, runs, extras, recipe, text)
+        plan = cls(precision, graph, device, runs, extras, recipe, text, default_cache=auto)
+        if auto:
+            plan = plan._with_cache("float16" if plan.rounds and plan.has_kernels else "float")
+        check_kv_cache(plan.extras.kv_cache, graph, precision, device)
         plan._require_use_of_calibration()
         return plan
+
+    def on(self, largest: Iterable[float]) -> Plan:
+        """The plan with a KV cache that holds each layer's largest keys and values.
+
+        Where half precision doesn't, "auto" becomes "float", of which a SettingsWarning tells;
+        whoever asked for "float16" gets a WeightsError.
+        """
+        beyond = self.extras.kv_cache == "float16" and beyond_half(largest)
+        if not beyond:
+            return self
+        if not self.default_cache:
+            raise WeightsError(
+                *(Given("kv_cache", "float16"), f": {beyond}; use ", Advised("kv_cache", "float"))
+            )
+        warn(f"{beyond}; the KV cache is 'float' instead", SettingsWarning, stacklevel=5)
+        return self._with_cache("float")
+
+    def _with_cache(self, kv_cache: str) -> Plan:
+        return replace(self, extras=replace(self.extras, kv_cache=kv_cache))
 
     @property
     def rounds(self) -> bool:

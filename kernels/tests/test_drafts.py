@@ -35,6 +35,7 @@ from tests.raising import raises
 
 IDS = np.random.default_rng(0).integers(0, 257, 40)
 KINDS = ["fp32 float", "fp32 float16", "fp32 int8", "int8 float", "int8 int8", "int4 float"]
+KINDS += ["int8 float16", "int4 float16"]
 
 
 @pytest.fixture(scope="module")

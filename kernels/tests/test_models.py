@@ -91,7 +91,8 @@ def test_fp32_is_transformers(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["fp32 float", "int8 float", "int4 float", "int8 float16", "int8 int8"]
+    "kind",
+    ["fp32 float", "int8 float", "int4 float", "int8 float16", "int4 float16", "int8 int8"],
 )
 def test_logits_are_near_todays_graph(kind: str, folders: dict[str, Path]) -> None:
     found, today = (opened(folders[kind], graph).decoder for graph in ("kernels", "onnx"))
@@ -104,7 +105,10 @@ def test_logits_are_near_todays_graph(kind: str, folders: dict[str, Path]) -> No
 
 @pytest.mark.parametrize(
     "kind",
-    ["fp32 float", "int8 float", "int4 float", "int8 float16", "fp32 int8", "int8 int8"],
+    [
+        *("fp32 float", "int8 float", "int4 float", "int8 float16", "int4 float16"),
+        *("fp32 int8", "int8 int8"),
+    ],
 )
 def test_steps_and_chunks_have_the_prompts_bits(kind: str, folders: dict[str, Path]) -> None:
     decoder = opened(folders[kind]).decoder
@@ -122,7 +126,8 @@ def test_hidden_states_change_no_bit_and_have_every_processors(
     precision: str, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_them = folders[f"{precision} float"]
-    without = exported(with_them.parent / "checkpoint", tmp_path / "model", precision=precision)
+    how = {"precision": precision, "kv_cache": "float"}
+    without = exported(with_them.parent / "checkpoint", tmp_path / "model", **how)
     plain_decoder = opened(without).decoder
     assert plain_decoder.hidden_size == 0
     plain = reads.extend(plain_decoder, plain_decoder.new_row(), IDS)
@@ -165,6 +170,18 @@ def test_a_cache_of_halves_is_half_as_large_and_hardly_seen(folders: dict[str, P
     assert 0 < agreement.kl_mean < 1e-5
     today = opened(folders["fp32 float16"], "onnx").decoder
     assert today.cache.shape.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp32", np.float32), ("int8", np.float16), ("int4", np.float16)]
+)
+def test_the_default_cache_is_of_half_precision_in_this_graph_alone(
+    precision: str, dtype: type, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    checkpoint = folders["fp32 float"].parent / "checkpoint"
+    folder = exported(checkpoint, tmp_path / "model", precision=precision)
+    assert opened(folder).decoder.cache.shape.dtype == dtype
+    assert opened(folder, "onnx").decoder.cache.shape.dtype == np.float32
 
 
 def test_a_text_that_is_scored_has_the_bits_of_writing_it(folders: dict[str, Path]) -> None:
@@ -404,7 +421,11 @@ def test_profile_and_inspect_show_them(
         assert phase.roofline_ms == pytest.approx(1e3 * max(bounds.values()))
         assert bounds[phase.bound] == max(bounds.values())
     main(["inspect", str(folder.path), "--json"])
-    kernels = {"graph": "model.kernels.onnx", "name": name, "reason": None}
+    cache = {
+        "bytes_per_token": found.cache_bytes_per_token,
+        "bytes_at_full_length": found.cache_bytes_per_token * folder.n_positions,
+    }
+    kernels = {"graph": "model.kernels.onnx", "name": name, "reason": None, "kv_cache": cache}
     assert json.loads(capsys.readouterr().out)["kernels"] == kernels
 
 

@@ -103,7 +103,7 @@ def test_the_manifest_describes_the_folder(
         "opset": 24 if (precision, device) == ("fp32", "cuda") else 21,
         "hidden_states": False,
         "attention_bias": False,
-        "kv_cache": "float",
+        "kv_cache": "float16" if device == "cpu" and precision in ("int8", "int4") else "float",
         "calibration": None,
         "source": {"name": str(checkpoint), "revision": None},
         "verification": asdict(made.verification),

@@ -91,10 +91,11 @@ def parser() -> Parser:
     parser.add_argument(
         "--kv-cache",
         metavar="NAME",
-        default="float",
-        help="float, the type of the activations (default); float16: half the memory and faster "
-        "steps behind long contexts, with gpt2onnx-kernels; or int8: a quarter of the memory, for "
-        "less exact answers",
+        default="auto",
+        help="float, the type of the activations; float16: half the memory and faster steps behind "
+        "long contexts, with gpt2onnx-kernels; int8: a quarter of the memory, for less exact "
+        "answers; or auto (default): float16 for int8 and int4 in the fused graph on the CPU where "
+        "it holds the cache, else float",
     )
     parser.add_argument(
         "--calibration",

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gpt2onnx.cli.options.model import find_model
 from gpt2onnx.cli.output.table import table
 from gpt2onnx.cli.parser import Parser
@@ -52,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         "runtimes": _runtimes(folder, session.inputs),
         "config": folder.config,
         "kv_cache": _cache(session.inputs, folder.n_positions),
-        "kernels": _kernels(folder),
+        "kernels": _kernels(folder, session.inputs),
         "inputs": _specs(session.inputs),
         "outputs": _specs(session.outputs),
         "files": _files(folder.path),
@@ -79,15 +81,22 @@ def _cache(inputs: Mapping[str, TensorSpec], n_positions: int) -> dict[str, int]
     return {"bytes_per_token": token, "bytes_at_full_length": token * n_positions}
 
 
-def _kernels(folder: ModelFolder) -> dict[str, str | None] | None:
-    """The graph of gpt2onnx-kernels' operators, and the kernels here or why there are none."""
+def _kernels(folder: ModelFolder, inputs: Mapping[str, TensorSpec]) -> dict[str, Any] | None:
+    """The graph of gpt2onnx-kernels' operators, the kernels here or why there are none, its cache.
+
+    `inputs` are those of the graph beside it, which never has the cache in half precision.
+    """
     if not (folder.path / KERNELS_GRAPH).is_file():
         return None
     kernels, passed_over = chosen_kernels(folder, "auto", CPU.short)
+    if (folder.manifest or {}).get("kv_cache") == "float16":
+        half = np.dtype(np.float16)
+        inputs = {name: spec._replace(dtype=half) for name, spec in inputs.items()}
     return {
         "graph": KERNELS_GRAPH,
         "name": kernels.name if kernels else None,
         "reason": passed_over or None,
+        "kv_cache": _cache(inputs, folder.n_positions),
     }
 
 
@@ -103,7 +112,6 @@ def _files(folder: Path) -> dict[str, int]:
 def _as_text(found: Mapping[str, Any]) -> str:
     manifest = found["manifest"] or {"manifest": "none: another exporter's folder"}
     shape = {name: found["config"][name] for name in SHAPE if name in found["config"]}
-    cache = found["kv_cache"]
     about = [
         ("folder", found["folder"]),
         *([("checked", _checked(found["edited"]))] if found["checked"] else []),
@@ -111,11 +119,7 @@ def _as_text(found: Mapping[str, Any]) -> str:
         *((name, _words(value)) for name, value in manifest.items() if name not in SHOWN),
         ("runtimes", ", ".join(found["runtimes"])),
         ("model", _words(shape)),
-        (
-            "kv cache",
-            f"{cache['bytes_per_token']:,} bytes a token, "
-            f"{cache['bytes_at_full_length'] / 1e6:,.1f} MB at full length",
-        ),
+        ("kv cache", _cache_words(found["kv_cache"])),
         *([("kernels", _kernels_words(kernels))] if (kernels := found["kernels"]) else []),
     ]
     files = [(name, f"{size:,} bytes") for name, size in found["files"].items()]
@@ -128,9 +132,14 @@ def _as_text(found: Mapping[str, Any]) -> str:
     )
 
 
-def _kernels_words(kernels: Mapping[str, str | None]) -> str:
+def _cache_words(cache: Mapping[str, int]) -> str:
+    whole = cache["bytes_at_full_length"] / 1e6
+    return f"{cache['bytes_per_token']:,} bytes a token, {whole:,.1f} MB at full length"
+
+
+def _kernels_words(kernels: Mapping[str, Any]) -> str:
     runs = f"{kernels['name']} here" if kernels["name"] else f"not here: {kernels['reason']}"
-    return f"{kernels['graph']}, {runs}"
+    return f"{kernels['graph']}, {runs}; kv cache: {_cache_words(kernels['kv_cache'])}"
 
 
 def _checked(edited: list[str]) -> str:

@@ -18,25 +18,25 @@ Knows attention's weights and what ONNX Runtime's kernels take; nothing of the g
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.errors import Advised, Given, ParameterError, Plain, WeightsError
+from gpt2onnx.errors import Advised, Given, ParameterError, Plain
 from gpt2onnx.export.calibration.forward_pass import watch_layers
 from gpt2onnx.export.checkpoint.checkpoint import Weights
 from gpt2onnx.export.checkpoint.floats import require_finite
 from gpt2onnx.export.quantization.table import those
 from gpt2onnx.export.writing.progress import Track, silent
-from gpt2onnx.flags import one_of
 
 Float = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
-KV_CACHES = ("float", "float16", "int8")
+# What may be asked for; the plan makes one of the others of "auto".
+KV_CACHES = ("auto", "float", "float16", "int8")
 # GroupQueryAttention's own for each.
 ATTRIBUTES: dict[str, dict[str, Any]] = {
     "float": {},
@@ -85,18 +85,22 @@ def calibrate(weights: Weights, windows: Ids, track: Track = silent) -> list[Cac
     return [CacheGrid.of(keys, values) for keys, values in _held(weights, windows, track)]
 
 
-def require_half_range(weights: Weights, windows: Ids, track: Track = silent) -> None:
-    """Raise WeightsError where what the windows put into the cache leaves float16's range."""
-    for layer, held in enumerate(_held(weights, windows, track)):
-        reached = max(float(np.abs(part).max()) for part in held)
-        most = float(np.finfo(np.float16).max) / MARGIN
+def largest_held(weights: Weights, windows: Ids, track: Track = silent) -> Iterator[float]:
+    """Each layer's largest magnitude among the keys and values of windows of ids."""
+    for held in _held(weights, windows, track):
+        yield max(float(np.abs(part).max()) for part in held)
+
+
+def beyond_half(largest: Iterable[float]) -> str:
+    """Where the layers' largest keys and values come near float16's end; empty if nowhere."""
+    most = float(np.finfo(np.float16).max) / MARGIN
+    for layer, reached in enumerate(largest):
         if not reached <= most:
-            raise WeightsError(
-                Given("kv_cache", "float16"),
-                f": keys and values of layer {layer} reach {reached:,.0f}: expected {most:,.0f} at"
-                " most, so that half precision holds those of other texts; use ",
-                Advised("kv_cache", "float"),
+            return (
+                f"keys and values of layer {layer} reach {reached:,.0f}: expected {most:,.0f} at"
+                " most, so that half precision holds those of other texts"
             )
+    return ""
 
 
 def _held(weights: Weights, windows: Ids, track: Track) -> Iterator[tuple[Float, Float]]:
@@ -116,7 +120,6 @@ def _held(weights: Weights, windows: Ids, track: Track) -> Iterator[tuple[Float,
 
 def check_kv_cache(kv_cache: str, graph: str, precision: str, device: str) -> None:
     """See that there are kernels for a cache. Raises ParameterError."""
-    one_of("kv_cache", kv_cache, KV_CACHES)
     if kv_cache == "float":
         return
     precisions = those(lambda each: each.int8_cache if kv_cache == "int8" else each.kernels)

@@ -42,6 +42,7 @@ class Smoothed:
     made: dict[str, Float]  # by layer norm or matrix: what its outputs are divided by, [out]
     read: dict[str, Float]  # by matrix: what its rows are multiplied by, [in]
     units: dict[str, NDArray[np.int64]]  # by feed-forward: its hidden units, the largest first
+    largest: dict[str, Float]  # by what `watch` names: each channel's largest magnitude before
 
     @property
     def config(self) -> Gpt2Config:
@@ -51,6 +52,14 @@ class Smoothed:
         """One tensor, by its short name. Not to be written to. Raises WeightsError."""
         with np.errstate(all="ignore"):
             return require_finite(self._scaled(name), f"{name}, smoothed")
+
+    def largest_held(self) -> Iterator[float]:
+        """Each layer's largest magnitude among keys and values: kv_cache's, without a pass more."""
+        for layer in range(self.config.n_layer):
+            name = f"h.{layer}.attn"
+            keys, values = self.largest[f"{name}.key"], self.largest[f"{name}.value"]
+            scales = self.made[f"{name}.c_attn"][-len(values) :]
+            yield max(float(keys.max()), float((values / scales).max()))
 
     def _scaled(self, name: str) -> Float:
         value = self.weights.tensor(name)
@@ -68,7 +77,7 @@ class Smoothed:
 def smooth(weights: Weights, windows: Ids, track: Track = silent) -> Smoothed:
     """Scales by what each channel is at most while the model reads `windows` [count, tokens]."""
     largest = _largest_inputs(weights, windows, track)
-    smoothed = Smoothed(weights, {}, {}, {})
+    smoothed = Smoothed(weights, {}, {}, {}, largest)
     for maker, reader in _pairs(weights.config):
         rows = np.abs(smoothed.tensor(f"{reader}.weight")).max(axis=1)
         scales = _scales(largest[reader], rows, ATTENTION if ".attn." in reader else HALF)
@@ -111,13 +120,12 @@ def _scales(activations: Float, rows: Float, power: float) -> Float:
 
 
 def _largest_inputs(weights: Weights, windows: Ids, track: Track) -> dict[str, Float]:
-    """The largest magnitude of each input of each matrix, [in]."""
+    """The largest magnitude of each input of each matrix, [in], and of each key and value."""
     largest: dict[str, Float] = {}
 
     def keep(name: str, x: Float) -> None:
-        if not name.endswith(("key", "value")):
-            found = np.abs(x).max(axis=0)
-            largest[name] = np.maximum(found, largest.get(name, found))
+        found = np.abs(x).max(axis=0).ravel()
+        largest[name] = np.maximum(found, largest.get(name, found))
 
     layers = watch_layers(weights, windows, keep)
     for _ in track(range(weights.config.n_layer), "smoothing"):

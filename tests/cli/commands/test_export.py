@@ -73,7 +73,7 @@ def test_options_reach_the_library(run: Run, calls: list[Any]) -> None:
             "adapter": [],
             "with_hidden_states": False,
             "with_attention_bias": False,
-            "kv_cache": "float",
+            "kv_cache": "auto",
             "calibration": None,
             "verify": None,
             "force": False,

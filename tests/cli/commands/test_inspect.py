@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import gpt2onnx
 from tests.cli.conftest import Run
 
 pytestmark = pytest.mark.usefixtures("todays_graph")
@@ -26,7 +27,12 @@ def test_json(run: Run, folder: str) -> None:
     assert found["inputs"]["past_key_values.1.value"]["shape"][1] == 4
     assert found["outputs"]["logits"]["shape"][-1] == 257
     reason = "gpt2onnx-kernels is switched off by GPT2ONNX_KERNELS=off"
-    assert found["kernels"] == {"graph": "model.kernels.onnx", "name": None, "reason": reason}
+    assert found["kernels"] == {
+        "graph": "model.kernels.onnx",
+        "name": None,
+        "reason": reason,
+        "kv_cache": found["kv_cache"],
+    }
     assert found["files"] == {p.name: p.stat().st_size for p in Path(folder).iterdir()}
 
 
@@ -47,6 +53,18 @@ def test_text(run: Run, folder: str) -> None:
     assert "logits           float32 [count, 257]" in outputs
     size = Path(folder, "model.onnx.data").stat().st_size
     assert f"model.onnx.data         {size:,} bytes" in files
+
+
+def test_a_cache_in_half_precision_is_the_kernels_graphs(
+    run: Run, checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = gpt2onnx.export(checkpoint, tmp_path / "model", precision="int8", verify=False).folder
+    found = json.loads(run("inspect", folder, "--json")[1])
+    assert found["manifest"]["kv_cache"] == "float16"
+    assert found["inputs"]["past_key_values.1.value"]["dtype"] == "float32"
+    assert found["kv_cache"]["bytes_per_token"] == CACHE
+    assert found["kernels"]["kv_cache"]["bytes_per_token"] == CACHE // 2
+    assert f"; kv cache: {CACHE // 2} bytes a token, 0.0 MB at" in run("inspect", folder)[1]
 
 
 def test_what_verification_measured(run: Run, folder: str, tmp_path: Path) -> None:

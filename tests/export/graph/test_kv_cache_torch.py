@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from shutil import copytree
@@ -12,9 +13,15 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from gpt2onnx.errors import ParameterError, WeightsError
+from gpt2onnx.errors import ParameterError, SettingsWarning, WeightsError
 from gpt2onnx.export.exporter import export
+from gpt2onnx.export.graph.fused import Extras
+from gpt2onnx.export.graph.kinds import GRAPHS
 from gpt2onnx.export.graph.kv_cache import ATTRIBUTES, MARGIN, CacheGrid
+from gpt2onnx.export.plan import Plan
+from gpt2onnx.export.quantization.table import DEVICES, PRECISIONS
+from gpt2onnx.export.runtimes.targets import RUNTIMES
+from gpt2onnx.export.writing.folder import MANIFEST
 from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 from gpt2onnx.runtime.decoder import reads
 from tests.checkpoints import make_checkpoint
@@ -162,7 +169,7 @@ def test_the_operator_rounds_to_the_nearest_level_and_clips(tmp_path: Path, head
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kv_cache": "int4"}, "kv_cache='int4': expected one of float, float16, int8"),
+        ({"kv_cache": "int4"}, "kv_cache='int4': expected one of auto, float, float16, int8"),
         ({"graph": "portable"}, "kv_cache='int8' needs graph='fused', got 'portable'; use "),
         ({"device": "cuda"}, "kv_cache='int8' needs device='cpu', got 'cuda'; use kv_cache="),
         (
@@ -185,12 +192,85 @@ def test_what_there_are_no_kernels_for(
     assert not (tmp_path / "model").exists()
 
 
-def test_keys_beyond_half_precision_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_cache_that_nobody_asked_for(
+    precision: str, device: str, graph: str, runtime: str
+) -> None:
+    asked: dict[str, Any] = {"runtime": runtime, "calibration": None}
+    kernels = runtime == "onnxruntime" and (device, graph) == ("cpu", "fused")
+    expected = "float16" if kernels and precision in ("int8", "int4") else "float"
+    try:
+        extras = Extras(kv_cache="auto")
+        plan = Plan.of(precision=precision, graph=graph, device=device, extras=extras, **asked)
+    except ParameterError:  # what doesn't go together, whatever the cache
+        with pytest.raises(ParameterError):
+            Plan.of(precision=precision, graph=graph, device=device, extras=Extras(), **asked)
+        assert expected == "float"
+    else:
+        assert plan.described().get("kv_cache", "float") == plan.extras.kv_cache == expected
+
+
+@pytest.mark.parametrize(
+    ("precision", "kv_cache"),
+    [
+        *((precision, cache) for precision in ("fp32", "int8", "int4") for cache in ATTRIBUTES),
+        *(("int8-dynamic", cache) for cache in ("float", "int8")),
+        ("fp16", "float"),
+    ],
+)
+def test_a_cache_that_was_asked_for_is_taken(precision: str, kv_cache: str) -> None:
+    asked: dict[str, Any] = {"graph": None, "runtime": "onnxruntime", "calibration": None}
+    extras = Extras(kv_cache=kv_cache)
+    plan = Plan.of(precision=precision, device="cpu", extras=extras, **asked)
+    assert plan.described()["kv_cache"] == plan.extras.kv_cache == kv_cache
+
+
+@pytest.mark.parametrize(
+    ("precision", "kv_cache"), [("int8", "float16"), ("int4", "float16"), ("fp32", "float")]
+)
+def test_the_default_is_the_explicit_cache_of_its_name(
+    checkpoint: Path, tmp_path: Path, precision: str, kv_cache: str
+) -> None:
+    how: dict[str, Any] = {"precision": precision, "verify": False}
+    default = export(checkpoint, tmp_path / "default", **how).folder
+    explicit = export(checkpoint, tmp_path / "named", kv_cache=kv_cache, **how).folder
+    assert contents(default) == contents(explicit)
+
+
+@pytest.fixture
+def large(checkpoint: Path, tmp_path: Path) -> Path:
+    """A checkpoint whose keys come near half precision's end."""
     folder = copytree(checkpoint, tmp_path / "large")
     tensors = load_file(folder / "model.safetensors")
     (name,) = (name for name in tensors if name.endswith("h.1.attn.c_attn.bias"))
     tensors[name][32:64] = 6e4  # the keys' part of 32, 32, 32
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_keys_beyond_half_precision_are_refused(large: Path, tmp_path: Path) -> None:
     with raises(WeightsError, named=("kv_cache",)):
-        export(folder, tmp_path / "model", kv_cache="float16", verify=False)
+        export(large, tmp_path / "model", kv_cache="float16", verify=False)
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_the_default_says_so_and_is_float_where_half_precision_ends(
+    large: Path, tmp_path: Path, precision: str
+) -> None:
+    how: dict[str, Any] = {"precision": precision, "verify": False}
+    with pytest.warns(
+        SettingsWarning, match="layer 1 reach 60,.*; the KV cache is 'float'"
+    ) as told:
+        default = export(large, tmp_path / "default", **how).folder
+    assert len(told) == 1
+    explicit = export(large, tmp_path / "float", kv_cache="float", **how).folder  # without a word
+    assert contents(default) == contents(explicit)
+    assert json.loads((default / MANIFEST).read_text())["kv_cache"] == "float"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

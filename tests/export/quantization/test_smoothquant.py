@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.checkpoints import outliers as outlier_checkpoint
 from gpt2onnx.export.calibration.forward_pass import watch
 from gpt2onnx.export.checkpoint.checkpoint import Weights, open_checkpoint, tensor_shapes
+from gpt2onnx.export.graph.kv_cache import largest_held
 from gpt2onnx.export.quantization.smoothquant import smooth
 from tests.checkpoints import make_checkpoint
 
@@ -62,6 +63,20 @@ def test_outliers_are_gone(tmp_path: Path) -> None:
 
     before, after = spread(weights), spread(smooth(weights, windows(0)))
     assert all(after[name] < before[name] / 2 for name in before)
+
+
+@pytest.mark.parametrize("large", ["keys", "values"])
+def test_the_largest_keys_and_values_are_those_of_a_pass(tmp_path: Path, large: str) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    path = make_checkpoint(tmp_path) / "model.safetensors"
+    tensors = load_file(path)
+    part = {"keys": slice(32, 64), "values": slice(64, 96)}[large]  # of queries, keys and values
+    tensors["transformer.h.1.attn.c_attn.bias"][part] = np.linspace(-300, 200, 32)
+    save_file(tensors, path, {"format": "pt"})
+    smoothed = smooth(open_checkpoint(tmp_path), windows(0))
+    found, passed = smoothed.largest_held(), largest_held(smoothed, windows(0))
+    np.testing.assert_allclose(list(found), list(passed), rtol=1e-4)
 
 
 @pytest.mark.parametrize("activation", ["gelu_new", "relu"])
