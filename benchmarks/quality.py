@@ -89,7 +89,10 @@ class Exported:
     def __init__(self, checkpoint: Path, out: Path, options: dict[str, Any], threads: int) -> None:
         self.options = {"graph": "fused", "kv_cache": "float", **options}
         self.size = gpt2onnx.export(checkpoint, out, verify=False, **self.options).size
-        self.model = gpt2onnx.load(out, provider="cpu", threads=threads, startup_cache=False)
+        # What everybody has, whether or not gpt2onnx-kernels are here.
+        self.model = gpt2onnx.load(
+            out, provider="cpu", threads=threads, startup_cache=False, graph="onnx"
+        )
         self.work = Work(PROMPT, CONTEXT, STEPS)
         self.prompts: list[float] = []
         self.steps: list[float] = []

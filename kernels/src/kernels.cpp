@@ -89,7 +89,7 @@ inline float magnitude(const float* x, int64_t width) {
 // Levels of x [width] times `factor`, [padded]; gives their sum.
 template <int PLANES>
 inline float put_levels(const float* x, int64_t width, int64_t padded, float factor, float limit,
-                 Level* levels, int64_t plane) {
+                        Level* levels, int64_t plane) {
   F16 sum = set1(0.0f);
   for (int64_t i = 0; i < padded; i += LANES) {
     F16 level = nearest(load_some(x + i, width > i ? width - i : 0) * set1(factor));
@@ -244,8 +244,7 @@ template <int BITS, int PLANES>
 void product_bits(const Rounded& x, const Tile& tile, int rows, const Packed& w, int64_t panel,
                   int panels, float* out) {
   if (panels == 1) return product_rows<1, BITS, PLANES>(x, tile, rows, w, panel, out);
-  if constexpr (PANELS > 1)
-    product_rows<PANELS, BITS, PLANES>(x, tile, rows, w, panel, out);
+  if constexpr (PANELS > 1) product_rows<PANELS, BITS, PLANES>(x, tile, rows, w, panel, out);
 }
 
 void product(const Rounded& x, const Tile& tile, int rows, const Packed& w, int64_t panel,

@@ -8,7 +8,7 @@ namespace gpt2onnx {
 namespace {
 
 // Scratch buffers by number.
-enum : size_t { NORMALIZED, LEVELS, SCALES, SUMS, ROW, SUMS_OF_ROWS };
+enum : size_t { NORMALIZED, LEVELS, SCALES, SUMS, ROW, SUMS_OF_ROWS, RESIDUAL };
 
 // Rows and weights of one task fit the second-level cache, and are worth starting it.
 constexpr int64_t ROW_BYTES = 256 << 10, WEIGHT_BYTES = 96 << 10;
@@ -181,6 +181,15 @@ PackedWeights Linear::packed_columns(const Node& node, const Tensor& weight, con
   }};
 }
 
+// The rows [out] that are wanted, after each other.
+const float* Linear::selected(const float* rows, const Task& task) const {
+  if (!task.selection) return rows;
+  auto* all = Scratch::of<float>(RESIDUAL, size_t(task.rows * out_));
+  for (int64_t i = 0; i < task.rows; ++i)
+    std::memcpy(all + i * out_, rows + task.selection[i] * out_, size_t(out_) * sizeof(float));
+  return all;
+}
+
 void Linear::run(const Run& run) const {
   Task task{run.required(0, "x"), 0, 0};
   const auto& shape = task.x.shape;
@@ -206,7 +215,10 @@ void Linear::run(const Run& run) const {
         fail("selection has the token " + std::to_string(task.selection[i]) + " of " +
              std::to_string(shape[0]));
   }
-  if (residual) expect("residual", *residual, {task.rows, out_}), task.residual = residual->as<float>();
+  if (residual) {
+    expect("residual", *residual, {shape[0], out_});
+    task.residual = selected(residual->as<float>(), task);
+  }
   task.out = run.output(0, {task.rows, out_});
   task.normalized = run.output(1, {task.rows, task.in});
   if (task.normalized && !gain) fail("normalized has nothing to give without norm_gain");

@@ -14,7 +14,7 @@ namespace gpt2onnx {
 //   scales     float32 [out, blocks], or [out] of int8; none of float32
 //   bias       float32 [out]
 //   norm_gain, norm_bias  float32 [in]: the layer norm in front
-//   residual   float32 [tokens or count, out], added last
+//   residual   float32 [tokens, out], added last
 //   selection  int64 [count]: which tokens have an output
 // Attributes
 //   bits, block_size  of uint8 weights: 8 or 4; a multiple of 16, 256 at most
@@ -47,6 +47,7 @@ class Linear {
   void pack_levels(const uint8_t* panel_levels, int64_t panel, uint8_t* packed) const;
   void check_options() const;
   const float* normalized(const Run& run, const Task& task) const;
+  const float* selected(const float* rows, const Task& task) const;
   Rounded rounded(const Run& run, const Task& task) const;
   void multiply(const Run& run, const Task& task, const float* x) const;
   void multiply(const Run& run, const Task& task, const Rounded& x) const;

@@ -16,8 +16,8 @@ struct alignas(64) Form {
   char kernels[16] = {};
   int64_t in, out;
   int64_t padded, group;  // as of Packed
-  int64_t bits;           // of a level; 32 of floats
-  int64_t scales;         // of an output: 0 of floats, 1 by column, else one a group
+  int64_t bits;             // of a level; 32 of floats
+  int64_t scales;           // of an output: 0 of floats, 1 by column, else one a group
   int64_t scale_bits = 32;  // of one: 32, or 16 where all of them are half floats
   int64_t unused[5] = {};
 

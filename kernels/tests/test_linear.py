@@ -149,8 +149,9 @@ def made(case: dict[str, Any]) -> tuple[dict[str, Array | None], dict[str, Any],
         slack = slack * 1.5
     expected = ACTIVATIONS[case["activation"]](expected)
     if case["residual"]:
-        inputs["residual"] = normal(*expected.shape)
-        expected = expected + inputs["residual"]
+        inputs["residual"] = normal(case["tokens"], case["out"])
+        chosen = slice(None) if inputs["selection"] is None else inputs["selection"]
+        expected = expected + inputs["residual"][chosen]
     return inputs, attributes, expected, slack
 
 

@@ -42,7 +42,7 @@ from gpt2onnx.export.quantization.blocks import BLOCK_SIZE
 from gpt2onnx.export.quantization.table import those
 from gpt2onnx.export.writing.onnx_builder import IR_VERSION, OPSET
 
-DOMAIN, VERSION = "gpt2onnx", 3
+DOMAIN, VERSION = "gpt2onnx", 4
 # Top-p of 0.95 seldom keeps more of a trained model's, and what few there are cost next to nothing.
 TOP, BLOCK = 256, 256
 PRECISIONS = those(lambda each: each.kernels)
@@ -116,7 +116,10 @@ class _Writer:
         told += [self.tensor(steps)] if steps in self.there else []
         heads, scale = self.config.n_head, self.config.scale(layer)
         rows = self.node("Attention", told, name, heads=heads, scale=scale)
-        return self.linear(f"{name}.c_proj", rows, residual=hidden)
+        # Behind the last attention no token sees another: those without logits are done.
+        last = layer == self.config.n_layer - 1
+        selection = "logits_index" if last else ""
+        return self.linear(f"{name}.c_proj", rows, residual=hidden, selection=selection)
 
     def mlp(self, layer: int, hidden: str) -> str:
         name = f"h.{layer}.mlp"
@@ -131,7 +134,6 @@ class _Writer:
             name,
             hidden,
             norm="ln_f",
-            selection="logits_index",
             out="logits",
             normalized="hidden_states" if "hidden_states" in given else "",
             transposed=1,
