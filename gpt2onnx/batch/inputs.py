@@ -61,7 +61,7 @@ def _matching(given: str | Path) -> list[str]:
 def _input(name: str) -> Input:
     if name == STDIN:
         return Input("standard input", None, "stdin", None)
-    path = Path(name).resolve()
+    path = Path(os.path.realpath(name))  # Path.resolve raises RuntimeError for links in a circle
     with open_regular(path, PromptError) as file, path_errors(path, PromptError):
         magic = file.read(4)
     if magic.startswith(_UTF16):

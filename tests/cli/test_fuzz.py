@@ -150,6 +150,22 @@ def test_any_call(call: list[str], place: Path) -> None:
     check(call)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        ["batch", "loop", "answers.jsonl"],
+        ["batch", "loop", "answers.jsonl", "--model", "loop"],
+        ["export", "loop", "out"],
+        ["export", "model", "loop"],
+        ["generate", "--model", "loop", "a text"],
+        ["inspect", "loop"],
+        ["serve", "loop", "--port", "99999"],
+    ],
+)
+def test_links_in_a_circle(call: list[str], place: Path) -> None:
+    check(call)
+
+
 @pytest.mark.slow
 @examples(10_000)
 @given(call=calls())

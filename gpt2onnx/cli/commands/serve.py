@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import os
 from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
@@ -235,7 +236,9 @@ def _named(models: list[str]) -> dict[str, str]:
     named: dict[str, str] = {}
     for each in models:
         before, equals, folder = each.partition("=")
-        name = before if equals else Path(each).resolve().name if each != DEMO else DEMO
+        # Path.resolve raises RuntimeError for links in a circle.
+        own = Path(os.path.realpath(each)).name if each != DEMO else DEMO
+        name = before if equals else own
         folder = folder if equals else each
         if not name or not folder:
             raise ServerError(f"MODEL is {each!r}: expected DIR or NAME=DIR")
