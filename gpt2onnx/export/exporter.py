@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2onnx.errors import ExportError
+from gpt2onnx.export.calibration.sensitivity import sensitive_directions
 from gpt2onnx.export.calibration.text import CalibrationText
 from gpt2onnx.export.checkpoint.adapter import open_adapters
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, Weights, open_checkpoint
@@ -20,11 +21,13 @@ from gpt2onnx.export.checkpoint.merging import with_adapters
 from gpt2onnx.export.graph import draft as draft_graph
 from gpt2onnx.export.graph import kernels as kernels_graph
 from gpt2onnx.export.graph.fused import Extras, build
+from gpt2onnx.export.graph.heads import pad_heads
 from gpt2onnx.export.graph.kv_cache import calibrate, largest_held
 from gpt2onnx.export.plan import Plan
 from gpt2onnx.export.quantization.moments import MOMENT_TOKENS, Moments
+from gpt2onnx.export.quantization.rotation import Rotated
 from gpt2onnx.export.quantization.smoothquant import smooth
-from gpt2onnx.export.quantization.table import choose
+from gpt2onnx.export.quantization.table import RANK, Calibrated, choose
 from gpt2onnx.export.runtimes.readme import readme
 from gpt2onnx.export.runtimes.targets import write_runtime_settings
 from gpt2onnx.export.verification.verify import (
@@ -191,11 +194,10 @@ def _write_model(plan: Plan, checkpoint: Checkpoint, folder: Path, track: Track)
     recipe, kind = plan.recipe
     held = largest_held(weights, text.windows(), track)
     if plan.rounds:
-        weights = smoothed = smooth(checkpoint, text.windows(), track)
+        weights = smoothed = smooth(Rotated(checkpoint), text.windows(), track)
         held = smoothed.largest_held()
-        if plan.graph != "portable":  # moments cost nothing before a matrix asks for its own
-            moments = Moments(weights, text.windows(MOMENT_TOKENS))
-            recipe = choose(plan.precision, plan.device, moments)
+        if plan.graph != "portable":
+            recipe = choose(plan.precision, plan.device, _calibrated(plan, weights, text, track))
     plan = plan.on(held)
     grids = calibrate(weights, text.windows(), track) if plan.rounds_cache else []
     file = folder / plan.place.file
@@ -205,10 +207,26 @@ def _write_model(plan: Plan, checkpoint: Checkpoint, folder: Path, track: Track)
         model = build(weights, recipe, op, track, plan.extras, grids, kind)
     file.write_bytes(model.SerializeToString())
     if plan.has_kernels:
-        flat = kernels_graph.build(model, checkpoint.config, plan.extras.kv_cache)
+        flat = kernels_graph.build(
+            model, op.initializers, checkpoint.config, plan.extras.kv_cache
+        )
         (folder / KERNELS_MODEL).write_bytes(flat.SerializeToString())
         (folder / DRAFT_MODEL).write_bytes(draft_graph.build(flat).SerializeToString())
     return plan
+
+
+def _calibrated(
+    plan: Plan, weights: Weights, text: CalibrationText, track: Track
+) -> Calibrated:
+    """What a text tells of matrices' inputs. Moments cost nothing before one asks for its own."""
+    moments = Moments(weights, text.windows(MOMENT_TOKENS))
+    if not plan.has_kernels:
+        return Calibrated(moments)
+    found = sensitive_directions(weights, text.windows(), plan.corrected, RANK, track)
+    for name, directions in found.items():
+        if name.endswith("attn.c_proj"):
+            found[name] = pad_heads(directions.T, weights.config).T
+    return Calibrated(moments, found)
 
 
 def _write_about(

@@ -98,6 +98,11 @@ class Plan:
         return ours and kernels_graph.can_build(self.graph, self.precision, self.device)
 
     @property
+    def corrected(self) -> tuple[str, ...]:
+        """Whose products gpt2onnx-kernels correct: what matrices' names end with."""
+        return PRECISIONS[self.precision].corrected
+
+    @property
     def place(self) -> Place:
         return self.runtime.place(self.graph, self.precision)
 

@@ -118,13 +118,14 @@ void round_by(const float* x, int64_t width, const Rounded& rounded, int64_t row
   if (rounded.by_token) most = magnitude(x, width);
   for (int64_t group = 0; group < groups; ++group) {
     int64_t start = group * rounded.group, left = width > start ? width - start : 0;
-    if (left > rounded.group) left = rounded.group;
+    const int64_t room = rounded.width(group);
+    if (left > room) left = room;
     if (!rounded.by_token) most = magnitude(x + start, left);
     // Scales too small for a float's full precision make zeros.
     bool live = most > 1e-30f;
     float factor = live ? limit / most : 0.0f;
     // A row that isn't finite has no levels; its scale says so.
-    float sum = put_levels<PLANES>(x + start, live ? left : 0, rounded.group, factor, limit,
+    float sum = put_levels<PLANES>(x + start, live ? left : 0, room, factor, limit,
                                    levels + start, rounded.padded);
     rounded.scales[row * groups + group] = most == most ? (live ? most / limit : 0.0f) : most;
     rounded.sums[row * groups + group] = int32_t(sum);
@@ -134,6 +135,45 @@ void round_by(const float* x, int64_t width, const Rounded& rounded, int64_t row
 void round(const float* x, int64_t width, const Rounded& rounded, int64_t row) {
   auto by = rounded.bits == 16 && PLANES16 == 2 ? round_by<PLANES16> : round_by<1>;
   by(x, width, rounded, row);
+}
+
+// Levels of x [width] times `factor`, and of what they leave, [padded] each; gives both sums.
+struct Sums { float levels, rest; };
+inline Sums put_both(const float* x, int64_t width, int64_t padded, float factor, Level* levels,
+                     Level* rest) {
+  constexpr float LIMIT = LEVELS8, FINER = 2 * LEVELS8;
+  F16 sum = set1(0.0f), rest_sum = set1(0.0f);
+  for (int64_t i = 0; i < padded; i += LANES) {
+    F16 some = load_some(x + i, width > i ? width - i : 0), by = set1(factor);
+    F16 level = max(set1(-LIMIT), min(set1(LIMIT), nearest(some * by)));
+    F16 left = nearest((fma(some, by, set1(0.0f) - level)) * set1(FINER));
+    left = max(set1(-LIMIT), min(set1(LIMIT), left));
+    store_some(levels + i, padded - i, level);
+    store_some(rest + i, padded - i, left);
+    sum = sum + level;
+    rest_sum = rest_sum + left;
+  }
+  return {total(sum), total(rest_sum)};
+}
+
+void split(const float* x, int64_t width, const Rounded& coarse, const Rounded& rest,
+           int64_t row) {
+  auto* levels = reinterpret_cast<Level*>(coarse.levels + row * coarse.row_bytes);
+  auto* others = reinterpret_cast<Level*>(rest.levels + row * rest.row_bytes);
+  for (int64_t group = 0; group < rest.groups(); ++group) {
+    const int64_t start = group * rest.group, room = rest.width(group);
+    int64_t left = width > start ? width - start : 0;
+    if (left > room) left = room;
+    const float most = magnitude(x + start, left);
+    const bool live = most > 1e-30f;  // as in round_by
+    const float step = most == most ? (live ? most / LEVELS8 : 0.0f) : most;
+    const Sums sums = put_both(x + start, live ? left : 0, room, live ? LEVELS8 / most : 0.0f,
+                               levels + start, others + start);
+    coarse.scales[row * coarse.groups() + group] = step;
+    coarse.sums[row * coarse.groups() + group] = int32_t(sums.levels);
+    rest.scales[row * rest.groups() + group] = step * (1.0f / (2 * LEVELS8));
+    rest.sums[row * rest.groups() + group] = int32_t(sums.rest);
+  }
 }
 
 void pack(const uint8_t* levels, int64_t padded, int bits, uint8_t* panel) {
@@ -168,7 +208,7 @@ void product_tile(const Rounded& x, const Tile& tile, const Packed& w, int64_t p
   constexpr int32_t ZERO = BITS == 8 ? ZERO8 : ZERO4;
   // Rows go in parts of those that one product takes; an odd row is its own neighbour.
   constexpr int PARTS = (COUNT + DOT_ROWS - 1) / DOT_ROWS;
-  const int64_t row = tile.row, groups = x.groups(), steps = x.group / (STEP * UNITS);
+  const int64_t row = tile.row, groups = x.groups();
   const int64_t panel_bytes = w.panel_bytes(), others = (PANELS_ - 1) * panel_bytes;
   const int64_t row_levels = x.row_bytes / int64_t(sizeof(Level));
   const Level* levels = reinterpret_cast<const Level*>(x.levels) + row * row_levels;
@@ -178,6 +218,7 @@ void product_tile(const Rounded& x, const Tile& tile, const Packed& w, int64_t p
   UNROLL for (int r = 0; r < COUNT; ++r)
     UNROLL for (int p = 0; p < PANELS_; ++p) sums[r][p] = set1(0.0f);
   for (int64_t group = 0; group < groups; ++group) {
+    const int64_t steps = x.width(group) / (STEP * UNITS);
     Dots dots[PLANES][PARTS][PANELS_];
     // Levels of weights are unsigned; what that adds is taken off beforehand.
     UNROLL for (int part = 0; part < PARTS; ++part) {
@@ -590,7 +631,7 @@ constexpr int TILE_ROWS = ROWS;
 
 constexpr Kernels TABLE = {
     GPT2ONNX_NAME, STEP, PLANES16, int(sizeof(Level)), TILE_ROWS, PANELS, FLOAT_ROWS,
-    normalize, round, pack, product, float_product, finish, transpose, exponentials, scale, put,
+    normalize, round, split, pack, product, float_product, finish, transpose, exponentials, scale, put,
     take, maxima, block_sums, weigh, sums_below, between, multiply,
 };
 

@@ -32,9 +32,9 @@ enum class Activation {
 
 // Rows of activations, rounded: group by group of `group` inputs, each with a scale and the sum of
 // its levels. A row is one plane of int16, or of int8 a plane for each of its bytes, the high one
-// first.
+// first. The last group may be shorter than the others.
 struct Rounded {
-  int64_t padded;  // inputs, filled up to whole groups
+  int64_t padded;  // inputs, filled up
   int64_t group;
   int bits;        // 8 or 16
   bool by_token;   // one scale for the row, repeated
@@ -43,7 +43,11 @@ struct Rounded {
   float* scales;    // [rows, groups]
   int32_t* sums;    // [rows, groups]
 
-  int64_t groups() const { return padded / group; }
+  int64_t groups() const { return (padded + group - 1) / group; }
+  int64_t width(int64_t number) const {
+    const int64_t left = padded - number * group;
+    return left < group ? left : group;
+  }
 };
 
 // Weights of 16 outputs after each other, packed by `pack`: [panels][padded / step][16 * step]
@@ -57,7 +61,7 @@ struct Packed {
   int scale_bits;  // 32 or 16
 
   int64_t panel_bytes() const { return padded * LANES * bits / 8; }
-  int64_t groups() const { return padded / group; }
+  int64_t groups() const { return (padded + group - 1) / group; }
   // Where the scales of a panel's group are, of 16 outputs.
   const void* scales_of(int64_t panel, int64_t group) const {
     const int64_t at = by_column ? panel : panel * groups() + group;
@@ -112,6 +116,10 @@ struct Kernels {
                     float epsilon, float* out);
   // Rounds x [width] as row `row`; whatever is behind `width` becomes 0.
   void (*round)(const float* x, int64_t width, const Rounded& rounded, int64_t row);
+  // Rounds x [width] to 8 bits by group, and what that leaves as well, to a 254th of its steps: row
+  // `row` of both. `coarse` may have groups more.
+  void (*split)(const float* x, int64_t width, const Rounded& coarse, const Rounded& rest,
+                int64_t row);
   // Levels [16][padded], unsigned around 128 or 8, to one panel's place.
   void (*pack)(const uint8_t* levels, int64_t padded, int bits, uint8_t* panel);
   // `rows` rounded rows, a tile's, times `panels` panels from `panel` on: out [rows, panels * 16].

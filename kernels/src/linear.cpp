@@ -8,7 +8,9 @@ namespace gpt2onnx {
 namespace {
 
 // Scratch buffers by number.
-enum : size_t { NORMALIZED, LEVELS, SCALES, SUMS, ROW, SUMS_OF_ROWS, RESIDUAL };
+enum : size_t {
+  NORMALIZED, LEVELS, SCALES, SUMS, ROW, SUMS_OF_ROWS, RESIDUAL, REST, REST_SCALES, REST_SUMS
+};
 
 // Rows and weights of one task fit the second-level cache, and are worth starting it.
 constexpr int64_t ROW_BYTES = 256 << 10, WEIGHT_BYTES = 96 << 10;
@@ -114,9 +116,58 @@ PackedWeights Linear::packed_floats(const Node& node, const Tensor& weight) {
   }};
 }
 
-// Packs a panel's levels, [16][padded].
-void Linear::pack_levels(const uint8_t* panel_levels, int64_t panel, uint8_t* packed) const {
-  kernels_.pack(panel_levels, padded_, int(bits_), packed + panel * padded_ * LANES * bits_ / 8);
+// A matrix in MatMulNBits' layout: its levels and scales, checked.
+struct Linear::Blocks {
+  Tensor levels, scales;
+  int64_t bits, size;  // of a block
+  int64_t out, count;  // blocks of an output
+
+  Blocks(const char* name, const Tensor& levels, const char* scales_name, const Tensor& scales,
+         int64_t bits, int64_t size)
+      : levels(levels), scales(scales), bits(bits), size(size) {
+    const Shape& shape = levels.shape;
+    if (levels.type != Element::uint8 || shape.size() != 3 || shape[2] != size * bits / 8 ||
+        levels.size() < 1)
+      fail(std::string(name) + " has the shape " + text_of(shape) + ", expected uint8 [out, blocks, " +
+           std::to_string(size * bits / 8) + "]");
+    out = shape[0], count = shape[1];
+    expect(scales_name, scales, {out, count});
+  }
+
+  int64_t inputs() const { return count * size; }
+  // An output's levels, [inputs].
+  void take(int64_t n, uint8_t* to) const {
+    const int64_t bytes = inputs() * bits / 8;
+    const uint8_t* from = levels.as<uint8_t>() + n * bytes;
+    if (bits == 8) std::memcpy(to, from, size_t(bytes));
+    else for (int64_t i = 0; i < bytes; ++i) to[2 * i] = from[i] & 15, to[2 * i + 1] = from[i] >> 4;
+  }
+};
+
+// The parts beside each other, each with the inputs behind the last one's.
+PackedWeights Linear::packed_beside(const Node& node, const std::vector<Blocks>& parts,
+                                    const char* part) const {
+  const Blocks& most = parts.front();
+  const int64_t out = most.out;
+  int64_t padded = 0, groups = 0;
+  for (const Blocks& each : parts) padded += each.inputs(), groups += each.count;
+  return {node, {kernels_, most.inputs(), out, padded, most.size, most.bits, groups},
+          [&](uint8_t* packed, float* scales) {
+    std::vector<uint8_t> levels(size_t(LANES * padded));
+    for (int64_t first = 0; first < out; first += LANES, packed += LANES * padded * most.bits / 8) {
+      std::fill(levels.begin(), levels.end(), uint8_t(0));
+      int64_t start = 0;
+      for (const Blocks& each : parts) {
+        for (int64_t n = first; n < std::min(first + LANES, out); ++n)
+          each.take(n, levels.data() + (n - first) * padded + start);
+        for (int64_t block = 0; block < each.count; ++block)
+          for (int64_t n = first; n < first + LANES; ++n)
+            *scales++ = n < out ? each.scales.as<float>()[n * each.count + block] : 0.0f;
+        start += each.inputs();
+      }
+      kernels_.pack(levels.data(), padded, int(most.bits), packed);
+    }
+  }, part};
 }
 
 PackedWeights Linear::packed_blocks(const Node& node, const Tensor& weight, const Tensor& scales) {
@@ -126,33 +177,35 @@ PackedWeights Linear::packed_blocks(const Node& node, const Tensor& weight, cons
   if (activation_block_ != 0 && activation_block_ != block_size_)
     fail("activation_block is " + std::to_string(activation_block_) +
          ", expected 0 or the weights' block_size, " + std::to_string(block_size_));
-  int64_t block_bytes = block_size_ * bits_ / 8;
-  if (weight.shape.size() != 3 || weight.shape[2] != block_bytes || weight.size() < 1)
-    fail("the weight has the shape " + text_of(weight.shape) + ", expected [out, blocks, " +
-         std::to_string(block_bytes) + "]");
-  out_ = weight.shape[0], blocks_ = weight.shape[1];
-  expect("scales", scales, {out_, blocks_});
-  group_ = block_size_, in_ = padded_ = blocks_ * block_size_;
-  return {node, {kernels_, in_, out_, padded_, group_, bits_, blocks_},
-          [&](uint8_t* packed, float* to) {
-    std::vector<uint8_t> levels(size_t(LANES * padded_));
-    const uint8_t* from = weight.as<uint8_t>();
-    const int64_t row_bytes = blocks_ * block_bytes;
-    for (int64_t panel = 0; panel < panels(); ++panel) {
-      for (int64_t lane = 0; lane < LANES; ++lane) {
-        int64_t n = panel * LANES + lane;
-        uint8_t* row = levels.data() + lane * padded_;
-        const uint8_t* bytes = from + n * row_bytes;
-        if (n >= out_) std::memset(row, 0, size_t(padded_));
-        else if (bits_ == 8) std::memcpy(row, bytes, size_t(padded_));
-        else for (int64_t i = 0; i < row_bytes; ++i) row[2 * i] = bytes[i] & 15, row[2 * i + 1] = bytes[i] >> 4;
-        for (int64_t block = 0; block < blocks_; ++block)
-          to[(panel * blocks_ + block) * LANES + lane] =
-              n < out_ ? scales.as<float>()[n * blocks_ + block] : 0.0f;
-      }
-      pack_levels(levels.data(), panel, packed);
-    }
-  }};
+  std::vector<Blocks> parts{{"the weight", weight, "scales", scales, bits_, block_size_}};
+  out_ = parts[0].out, blocks_ = parts[0].count;
+  group_ = block_size_, in_ = padded_ = parts[0].inputs();
+  add_directions(node, parts);
+  return packed_beside(node, parts, "");
+}
+
+// Packs the directions; the corrections become a part of the weights.
+void Linear::add_directions(const Node& node, std::vector<Blocks>& parts) {
+  auto directions = node.constant(8), steps = node.constant(9), corrections = node.constant(10),
+       scales = node.constant(11);
+  const int given = !!directions + !!steps + !!corrections + !!scales;
+  if (given == 0) return;
+  if (given != 4)
+    fail("directions, corrections and their scales go together, and are constants");
+  if (bits_ != 8 || activation_bits_ != 8 || activation_block_ == 0)
+    fail("directions are for 8 bits of weights and of activations, by block");
+  Blocks along{"directions", *directions, "direction_scales", *steps, 8, block_size_};
+  rank_ = along.out;
+  if (rank_ % LANES || rank_ > block_size_)
+    fail("there are " + std::to_string(rank_) +
+         " directions, expected a multiple of 16 up to the block_size, " +
+         std::to_string(block_size_));
+  Blocks added{"corrections", *corrections, "correction_scales", *scales, 8, rank_};
+  if (along.count != blocks_ || added.out != out_ || added.count != 1)
+    fail("directions have the shape " + text_of(directions->shape) + ", corrections " +
+         text_of(corrections->shape) + ", which don't fit the weight");
+  directions_ = packed_beside(node, {along}, ".directions");
+  parts.push_back(added), padded_ += rank_;
 }
 
 PackedWeights Linear::packed_columns(const Node& node, const Tensor& weight, const Tensor& scales) {
@@ -176,7 +229,7 @@ PackedWeights Linear::packed_columns(const Node& node, const Tensor& weight, con
           levels[size_t(lane * padded_ + k)] = n < out_ ? from[k * out_ + n] ^ 0x80 : 128;
         to[n] = n < out_ ? scales.as<float>()[n] : 0.0f;
       }
-      pack_levels(levels.data(), panel, packed);
+      kernels_.pack(levels.data(), padded_, int(bits_), packed + panel * padded_ * LANES);
     }
   }};
 }
@@ -227,16 +280,13 @@ void Linear::run(const Run& run) const {
   else multiply(run, task, normalized(run, task));
 }
 
-// Calls each(row) for all rows, together with other threads where it's worth it.
+// Calls each(row, row end) for all rows, together with other threads where it's worth it.
 template <class Each>
 static void for_rows(const Run& run, int64_t rows, const Each& each) {
-  if (rows <= FEW_ROWS) {
-    for (int64_t row = 0; row < rows; ++row) each(row);
-    return;
-  }
+  if (rows <= FEW_ROWS) return each(int64_t(0), rows);
   run.parallel(size_t(parts(rows, FEW_ROWS)), [&](size_t part) {
-    int64_t first = int64_t(part) * FEW_ROWS;
-    for (int64_t row = first; row < std::min(first + FEW_ROWS, rows); ++row) each(row);
+    const int64_t first = int64_t(part) * FEW_ROWS;
+    each(first, std::min(first + FEW_ROWS, rows));
   });
 }
 
@@ -246,34 +296,78 @@ const float* Linear::normalized(const Run& run, const Task& task) const {
   auto* all = task.normalized
                   ? task.normalized
                   : Scratch::of<float>(NORMALIZED, size_t(task.rows * task.in));
-  for_rows(run, task.rows, [&](int64_t row) {
-    float* to = all + row * task.in;
-    if (task.gain)
-      kernels_.normalize(task.row(row), task.in, task.gain, task.shift, epsilon_, to);
-    else std::memcpy(to, task.row(row), size_t(task.in) * sizeof(float));
+  for_rows(run, task.rows, [&](int64_t row, int64_t end) {
+    for (; row < end; ++row) {
+      float* to = all + row * task.in;
+      if (task.gain)
+        kernels_.normalize(task.row(row), task.in, task.gain, task.shift, epsilon_, to);
+      else std::memcpy(to, task.row(row), size_t(task.in) * sizeof(float));
+    }
   });
   return all;
 }
 
-Rounded Linear::rounded(const Run& run, const Task& task) const {
+// A row behind the layer norm.
+const float* Linear::normal(const Task& task, int64_t row) const {
+  if (!task.gain) return task.row(row);
+  auto* to = task.normalized ? task.normalized + row * task.in
+                             : Scratch::of<float>(ROW, size_t(task.in));
+  kernels_.normalize(task.row(row), task.in, task.gain, task.shift, epsilon_, to);
+  return to;
+}
+
+// Memory for rounded rows, in three scratch buffers from `buffers` on.
+Rounded Linear::room(int64_t rows, int64_t padded, int bits, size_t buffers) const {
   Rounded x{};
-  x.padded = padded_, x.group = group_, x.bits = int(activation_bits_);
+  x.padded = padded, x.group = group_, x.bits = bits;
   x.by_token = activation_block_ == 0;
-  x.row_bytes = up(padded_ * kernels_.level_bytes * (x.bits == 16 ? kernels_.planes16 : 1), LANES);
-  x.levels = Scratch::of<uint8_t>(LEVELS, size_t(task.rows * x.row_bytes));
-  x.scales = Scratch::of<float>(SCALES, size_t(task.rows * x.groups()));
-  x.sums = Scratch::of<int32_t>(SUMS, size_t(task.rows * x.groups()));
-  for_rows(run, task.rows, [&](int64_t row) {
-    const float* from = task.row(row);
-    if (task.gain) {
-      auto* normal = task.normalized ? task.normalized + row * task.in
-                                     : Scratch::of<float>(ROW, size_t(task.in));
-      kernels_.normalize(from, task.in, task.gain, task.shift, epsilon_, normal);
-      from = normal;
+  x.row_bytes = up(padded * kernels_.level_bytes * (bits == 16 ? kernels_.planes16 : 1), LANES);
+  x.levels = Scratch::of<uint8_t>(buffers, size_t(rows * x.row_bytes));
+  x.scales = Scratch::of<float>(buffers + 1, size_t(rows * x.groups()));
+  x.sums = Scratch::of<int32_t>(buffers + 2, size_t(rows * x.groups()));
+  return x;
+}
+
+Rounded Linear::rounded(const Run& run, const Task& task) const {
+  const Rounded x = room(task.rows, padded_, int(activation_bits_), LEVELS);
+  // The first rows would wait for them, each line by itself.
+  for (int64_t at = 0; at < rank_ * in_; at += 64)
+    __builtin_prefetch(directions_.levels() + at, 0, 2);
+  for_rows(run, task.rows, [&](int64_t row, int64_t end) {
+    if (!rank_) {
+      for (; row < end; ++row) kernels_.round(normal(task, row), task.in, x, row);
+      return;
     }
-    kernels_.round(from, task.in, x, row);
+    const Rounded rest = room(end - row, in_, 8, REST);
+    Rounded these = x;  // of its rows, from 0 on
+    these.levels += row * x.row_bytes;
+    these.scales += row * x.groups(), these.sums += row * x.groups();
+    for (int64_t i = row; i < end; ++i)
+      kernels_.split(normal(task, i), task.in, these, rest, i - row);
+    correct(rest, int(end - row), these);
   });
   return x;
+}
+
+// Measures what rounding left along the directions: the corrections' inputs, x's last group.
+void Linear::correct(const Rounded& rest, int rows, const Rounded& x) const {
+  const Packed along{in_,  group_, rank_ / LANES, 8, false, directions_.levels(),
+                     directions_.scales(), directions_.scale_bits()};
+  float lengths[FEW_ROWS][LONGEST_GROUP];
+  alignas(64) float tile[FEW_ROWS * MOST_PANELS * LANES];
+  for (int64_t panel = 0, some; panel < along.panels; panel += some) {
+    some = along.panels - panel >= kernels_.panels ? kernels_.panels : 1;
+    kernels_.product(rest, {0, 0, 1}, rows, along, panel, int(some), tile);
+    for (int row = 0; row < rows; ++row)
+      std::memcpy(lengths[row] + panel * LANES, tile + row * some * LANES,
+                  size_t(some * LANES) * sizeof(float));
+  }
+  for (int row = 0; row < rows; ++row) {
+    const int64_t last = (row + 1) * x.groups() - 1;
+    const Rounded group{rank_, group_, 8, false, 0, x.levels + row * x.row_bytes + in_ * kernels_.level_bytes,
+                        x.scales + last, x.sums + last};
+    kernels_.round(lengths[row], rank_, group, 0);
+  }
 }
 
 // Cuts a product into tasks of rows and panels: each(row, row end, panel, panels), with
@@ -317,8 +411,8 @@ void Linear::finish(const Task& task, int64_t row, int rows, int64_t panel, cons
 }
 
 void Linear::multiply(const Run& run, const Task& task, const Rounded& x) const {
-  Packed w{padded_, group_, panels(), int(bits_), by_column_, weights_.levels(),
-           weights_.scales(), weights_.scale_bits()};
+  const Packed w{padded_, group_, panels(), int(bits_), by_column_, weights_.levels(),
+                 weights_.scales(), weights_.scale_bits()};
   const int most = kernels_.rows;
   for_blocks(run, task.rows, panels(), x.row_bytes, w.panel_bytes(), most, kernels_.panels,
              [&](int64_t row, int64_t row_end, int64_t panel, int some) {

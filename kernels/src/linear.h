@@ -16,6 +16,10 @@ namespace gpt2onnx {
 //   norm_gain, norm_bias  float32 [in]: the layer norm in front
 //   residual   float32 [tokens, out], added last
 //   selection  int64 [count]: which tokens have an output
+//   directions, direction_scales    uint8 [rank, blocks, block_size], float32 [rank, blocks]
+//   corrections, correction_scales  uint8 [out, 1, rank], float32 [out, 1]: what rounding leaves of
+//                     x is measured along the directions, and the corrections times that belong to
+//                     the product; for 8 bits of weights and of activations, by block
 // Attributes
 //   bits, block_size  of uint8 weights: 8 or 4; a multiple of 16, 256 at most
 //   activation_bits   0 (none), 8 or 16: how x is rounded before the product with rounded weights
@@ -32,7 +36,8 @@ class Linear {
   static constexpr Argument INPUTS[] = {
       {Element::float32, false}, {Element::undefined, false}, {Element::float32, true},
       {Element::float32, true},  {Element::float32, true},    {Element::float32, true},
-      {Element::float32, true},  {Element::int64, true},
+      {Element::float32, true},  {Element::int64, true},      {Element::uint8, true},
+      {Element::float32, true},  {Element::uint8, true},      {Element::float32, true},
   };
   static constexpr Argument OUTPUTS[] = {{Element::float32, false}, {Element::float32, true}};
 
@@ -40,15 +45,21 @@ class Linear {
   void run(const Run& run) const;
 
  private:
+  struct Blocks;
   struct Task;
   PackedWeights packed_floats(const Node& node, const Tensor& weight);
   PackedWeights packed_blocks(const Node& node, const Tensor& weight, const Tensor& scales);
+  PackedWeights packed_beside(const Node& node, const std::vector<Blocks>& parts,
+                              const char* part) const;
+  void add_directions(const Node& node, std::vector<Blocks>& parts);
   PackedWeights packed_columns(const Node& node, const Tensor& weight, const Tensor& scales);
-  void pack_levels(const uint8_t* panel_levels, int64_t panel, uint8_t* packed) const;
   void check_options() const;
   const float* normalized(const Run& run, const Task& task) const;
   const float* selected(const float* rows, const Task& task) const;
+  Rounded room(int64_t rows, int64_t padded, int bits, size_t buffers) const;
   Rounded rounded(const Run& run, const Task& task) const;
+  const float* normal(const Task& task, int64_t row) const;
+  void correct(const Rounded& rest, int rows, const Rounded& x) const;
   void multiply(const Run& run, const Task& task, const float* x) const;
   void multiply(const Run& run, const Task& task, const Rounded& x) const;
   void bring_in(const Task& task, int64_t row, int rows, int64_t panel, int panels) const;
@@ -61,13 +72,14 @@ class Linear {
   int64_t out_ = 0;
   int64_t blocks_ = 0;  // of an output, with uint8 weights
   int64_t group_ = 0;   // inputs with one scale of weights and activations
-  int64_t padded_ = 0;  // inputs filled up to whole groups
+  int64_t padded_ = 0;  // inputs filled up to whole groups, and the corrections'
+  int64_t rank_ = 0;    // directions, and inputs of the corrections
   int64_t bits_, block_size_, activation_bits_, activation_block_;
   float epsilon_;
   Activation activation_;
   Input bias_, gain_, shift_;
   bool by_column_ = false;
-  PackedWeights weights_;
+  PackedWeights weights_, directions_;
 };
 
 }  // namespace gpt2onnx

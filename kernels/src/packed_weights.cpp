@@ -114,10 +114,12 @@ Form::Form(const Kernels& of, int64_t in, int64_t out, int64_t padded, int64_t g
   std::strncpy(kernels, of.name, sizeof kernels - 1);
 }
 
-PackedWeights::PackedWeights(const Node& node, Form form, const Pack& pack) {
+PackedWeights::PackedWeights(const Node& node, Form form, const Pack& pack,
+                             const std::string& part) {
   const Options& options = node.options();
+  const std::string name = node.name() + part;
   if (!options.packed.empty()) {
-    levels_ = mapped(file_of(options.packed, node.name()), form);
+    levels_ = mapped(file_of(options.packed, name), form);
     scales_ = {levels_, levels_.get() + form.level_bytes()};
   } else {
     auto levels = aligned(form.level_bytes()), scales = aligned(form.scale_bytes());
@@ -127,7 +129,7 @@ PackedWeights::PackedWeights(const Node& node, Form form, const Pack& pack) {
     if (form.scales && narrow(floats, form.scale_count(), reinterpret_cast<uint16_t*>(halves.get())))
       scales = halves, form.scale_bits = 16;
     if (!options.pack_to.empty())
-      save(file_of(options.pack_to, node.name()), form, levels.get(), scales.get());
+      save(file_of(options.pack_to, name), form, levels.get(), scales.get());
     levels_ = levels, scales_ = scales;
   }
   scale_bits_ = int(form.scale_bits);

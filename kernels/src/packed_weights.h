@@ -12,7 +12,7 @@ namespace gpt2onnx {
 // All that the packed bytes of a node depend on beside the weights' own values. It is the beginning
 // of their file, and compared as a whole before any of the rest is touched.
 struct alignas(64) Form {
-  char version[16] = "gpt2onnx 3";  // of the files; a new one where the layout changes
+  char version[16] = "gpt2onnx 4";  // of the files; a new one where the layout changes
   char kernels[16] = {};
   int64_t in, out;
   int64_t padded, group;  // as of Packed
@@ -36,9 +36,9 @@ class PackedWeights {
   using Pack = std::function<void(uint8_t* levels, float* scales)>;
 
   PackedWeights() = default;
-  // What `pack` writes; or the node's file in the folder that the session's options name, which is
+  // What `pack` writes; or the file of the node, and of a part of it, in the folder that the session's options name, which is
   // mapped. Raises Failure where that file is missing, or another form's, or can't be written.
-  PackedWeights(const Node& node, Form form, const Pack& pack);
+  PackedWeights(const Node& node, Form form, const Pack& pack, const std::string& part = "");
 
   const uint8_t* levels() const { return levels_.get(); }
   const float* floats() const { return reinterpret_cast<const float*>(levels()); }

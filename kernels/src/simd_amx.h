@@ -25,25 +25,30 @@ constexpr int TILE_BYTES = 64;  // of a row of a tile
 // What was written there is read by a tile, of which GCC's intrinsics don't tell it.
 inline void written(const void* memory) { asm volatile("" ::"r"(memory) : "memory"); }
 
-// The tiles' shapes, for `rows` rows of `inputs` inputs at once. They are the thread's, and ONNX
+// The tiles' shapes, for `rows` rows and so many inputs at once. They are the thread's, and ONNX
 // Runtime's own products set them as well, so each product sets them and gives them back.
 class Tiles {
  public:
-  Tiles(int rows, int inputs) {
-    set(SUMS_00, SUMS_11, rows, TILE_BYTES);
-    set(PLANE_0, PLANE_1, rows, inputs);
+  explicit Tiles(int rows) : rows_(rows) {}
+  ~Tiles() { _tile_release(); }
+  Tiles(const Tiles&) = delete;
+
+  void take(int inputs) {
+    if (inputs == inputs_) return;
+    inputs_ = inputs;
+    set(SUMS_00, SUMS_11, rows_, TILE_BYTES);
+    set(PLANE_0, PLANE_1, rows_, inputs);
     set(PANEL_0, PANEL_1, inputs / STEP, TILE_BYTES);
     written(&shapes_);
     _tile_loadconfig(&shapes_);
   }
-  ~Tiles() { _tile_release(); }
-  Tiles(const Tiles&) = delete;
 
  private:
   void set(int tile, int last, int rows, int bytes) {
     for (; tile <= last; ++tile)
       shapes_.rows[tile] = uint8_t(rows), shapes_.bytes[tile] = uint16_t(bytes);
   }
+  int rows_, inputs_ = 0;
   struct alignas(64) {
     uint8_t palette = 1, start_row = 0, reserved[14] = {};
     uint16_t bytes[16] = {};
@@ -112,15 +117,16 @@ void tile_product(const Rounded& x, int64_t row, int rows, const Packed& w, int6
                   float* out) {
   constexpr int32_t ZERO = BITS == 8 ? ZERO8 : ZERO4;
   const int64_t groups = x.groups(), panel_bytes = w.panel_bytes();
-  const int inputs = tile_inputs(x.group);
   const Level* levels = reinterpret_cast<const Level*>(x.levels) + row * x.row_bytes;
   const uint8_t* bytes = w.levels + panel * panel_bytes;
   alignas(64) TileSums dots[PANELS_][PLANES];
   alignas(64) uint8_t room[PANELS_][TILE_BYTES / STEP * TILE_BYTES];
-  Tiles tiles(rows, inputs);
+  Tiles tiles(rows);
   for (int64_t group = 0; group < groups; ++group) {
+    const int inputs = tile_inputs(x.width(group));
+    tiles.take(inputs);
     zero_tiles<PANELS_, PLANES>();
-    for (int64_t k = 0; k < x.group; k += inputs) {
+    for (int64_t k = 0; k < x.width(group); k += inputs) {
       const uint8_t* weights[PANELS_];
       for (int p = 0; p < PANELS_; ++p)
         weights[p] = tile_weights<BITS>(bytes + p * panel_bytes, inputs, room[p]);
@@ -162,7 +168,8 @@ inline void product_by_tiles(const Rounded& x, int64_t row, int rows, const Pack
 inline int64_t multiply_by_tiles(int64_t rounds) {
   alignas(64) static const uint8_t zeros[TILE_ROWS * TILE_BYTES] = {};
   alignas(64) TileSums sums[2][2];
-  Tiles tiles(TILE_ROWS, TILE_BYTES);
+  Tiles tiles(TILE_ROWS);
+  tiles.take(TILE_BYTES);
   zero_tiles<2, 2>();
   multiply_tiles<2, 2>(reinterpret_cast<const Level*>(zeros), TILE_BYTES, 0, {zeros, zeros});
   for (int64_t round = 0; round < rounds; ++round) {

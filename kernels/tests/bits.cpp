@@ -89,6 +89,50 @@ void products(const Kernels& k, int64_t group, int bits, int x_bits, bool by_tok
   tell("product of halves", product(k, x, ROWS, w, k.rows));
 }
 
+// What rounding leaves, rounded as well, and a product whose last group is shorter.
+void corrected(const Kernels& k, int64_t group, int bits) {
+  constexpr int64_t WIDTH = 150, ROWS = 13, PANELS = 3, TAIL = 16;
+  const int64_t padded = (WIDTH + group - 1) / group * group;
+  auto room = [&](int64_t inputs, std::vector<uint8_t>& levels, std::vector<float>& scales,
+                  std::vector<int32_t>& sums) {
+    Rounded x{inputs, group, 8, false, inputs * k.level_bytes, nullptr, nullptr, nullptr};
+    levels.resize(size_t(ROWS * x.row_bytes));
+    scales.resize(size_t(ROWS * x.groups())), sums.resize(scales.size());
+    x.levels = levels.data(), x.scales = scales.data(), x.sums = sums.data();
+    return x;
+  };
+  std::vector<uint8_t> levels, rest_levels;
+  std::vector<float> scales, rest_scales;
+  std::vector<int32_t> sums, rest_sums;
+  Rounded x = room(padded + TAIL, levels, scales, sums),
+          rest = room(padded, rest_levels, rest_scales, rest_sums);
+  auto rows = numbers(size_t(ROWS * WIDTH)), tails = numbers(size_t(ROWS * TAIL));
+  for (int64_t row = 0; row < ROWS; ++row) {
+    k.split(rows.data() + row * WIDTH, WIDTH, x, rest, row);
+    const int64_t last = (row + 1) * x.groups() - 1;
+    Rounded tail{TAIL, group, 8, false, 0, x.levels + row * x.row_bytes + padded * k.level_bytes,
+                 x.scales + last, x.sums + last};
+    k.round(tails.data() + row * TAIL, TAIL, tail, 0);
+  }
+  tell("split.scales", scales);
+  tell("split.sums", sums);
+  tell("split.rest.scales", rest_scales);
+  tell("split.rest.sums", rest_sums);
+  for (const Rounded& each : {x, rest}) {
+    Packed w{each.padded, group, PANELS, bits, false, nullptr, nullptr, 32};
+    std::vector<uint8_t> plain(size_t(16 * each.padded)), packed(size_t(PANELS * w.panel_bytes()));
+    for (int64_t panel = 0; panel < PANELS; ++panel) {
+      for (uint8_t& level : plain)
+        level = uint8_t(int(number() * 64 + 128) & (bits == 8 ? 255 : 15));
+      k.pack(plain.data(), each.padded, bits, packed.data() + panel * w.panel_bytes());
+    }
+    auto w_scales = numbers(size_t(PANELS * 16 * w.groups()));
+    w.levels = packed.data(), w.scales = w_scales.data();
+    tell("product of split", product(k, each, ROWS, w, k.rows));
+    tell("product of split, few", product(k, each, ROWS, w, 1));
+  }
+}
+
 void floats(const Kernels& k, Store store, int head_dim) {
   constexpr int ROWS = 17, KEYS = 70;
   const int64_t width = store == Store::float32 ? 4 : store == Store::float16 ? 2 : 1;
@@ -178,6 +222,8 @@ int main() {
         for (bool by_token : {false, true})
           for (bool by_column : {false, true})
             products(k, group, bits, x_bits, by_token, by_column);
+  for (int64_t group : {16, 32, 64})
+    for (int bits : {8, 4}) corrected(k, group, bits);
   for (Store store : {Store::float32, Store::float16, Store::int8})
     for (int head_dim : {8, 20, 64, 80}) floats(k, store, head_dim);
   for (int64_t width : {5, 16, 100, 768}) rows(k, width);

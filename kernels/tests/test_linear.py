@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 KERNELS = gpt2onnx_kernels.kernels_here()
+DIRECTED = ("directions", "direction_scales", "corrections", "correction_scales")
+CONSTANTS = frozenset({"weight", "scales", *DIRECTED})
 LEVELS = {8: 127, 16: 127 * 256}
 ERF = np.vectorize(math.erf)
 ACTIVATIONS: dict[str, Any] = {
@@ -89,6 +91,7 @@ CASES = st.fixed_dictionaries(
         "block": st.sampled_from([16, 32, 64, 128]),
         "activation_bits": st.sampled_from([8, 16]),
         "by_token": st.booleans(),
+        "rank": st.sampled_from([0, 16, 32]),
         "bias": st.booleans(),
         "norm": st.booleans(),
         "residual": st.booleans(),
@@ -134,12 +137,17 @@ def made(case: dict[str, Any]) -> tuple[dict[str, Array | None], dict[str, Any],
         rows = rows[inputs["selection"]]
     slack = 2e-6 * (np.abs(rows) @ np.abs(means).T) + 1e-5
     if scales is not None:
-        rows, steps = rounded_rows(rows.astype(np.float32), case["activation_bits"], block)
+        exact = rows.astype(np.float32)
+        rows, steps = rounded_rows(exact, case["activation_bits"], block)
         if case["norm"]:  # a hair's breadth before rounding is a step behind it, now and then
             slack = slack + 3 * (steps[:, :1] * np.ones_like(steps)).max(axis=1, keepdims=True) * (
                 np.abs(means).max(axis=1)
             )
     expected = rows @ means.T
+    if has_directions(case):
+        along, added = normal(case["rank"], case["width"]), normal(case["out"], case["rank"])
+        given, correction, most = corrected(exact, rows, steps, along, added, case["block"])
+        inputs, expected, slack = inputs | given, expected + correction, slack + most
     if case["bias"]:
         inputs["bias"] = normal(case["out"])
         expected = expected + inputs["bias"]
@@ -155,9 +163,34 @@ def made(case: dict[str, Any]) -> tuple[dict[str, Array | None], dict[str, Any],
     return inputs, attributes, expected, slack
 
 
+def has_directions(case: dict[str, Any]) -> bool:
+    by_block = case["weights"] == "8" and case["activation_bits"] == 8 and not case["by_token"]
+    return by_block and 0 < case["rank"] <= case["block"]
+
+
+def corrected(
+    x: Array, rounded: Array, steps: Array, along: Array, added: Array, block: int
+) -> tuple[dict[str, Array], Array, Array]:
+    """The inputs of x [tokens, in]'s corrections, what they add, and how far off that may be."""
+    directions, direction_scales, along = rounded_weight(along, 8, block)
+    corrections, correction_scales, added = rounded_weight(added, 8, added.shape[1])
+    finer = np.where(steps == 0, 1, steps).astype(float) / 254
+    rest = np.clip(np.rint((x - rounded) / finer), -127, 127) * finer
+    measured = (rest @ along.T).astype(np.float32)
+    lengths, step = rounded_rows(measured, 8, 0)
+    # Where the rest, or a length, lies between two levels, either is right.
+    off = finer.max(axis=1, keepdims=True) * np.abs(along).max() + 1.01 * step[:, :1]
+    given = {
+        "directions": directions,
+        "direction_scales": direction_scales,
+        "corrections": corrections,
+        "correction_scales": correction_scales,
+    }
+    return given, lengths @ added.T, off * np.abs(added).sum(axis=1)
+
+
 def operator(case: dict[str, Any], inputs: dict[str, Any], attributes: dict[str, Any]) -> Operator:
-    constants = frozenset({"weight", "scales"})
-    return Operator("Linear", inputs, constants, case["kernels"], **attributes)
+    return Operator("Linear", inputs, CONSTANTS, case["kernels"], **attributes)
 
 
 @settings(max_examples=150, deadline=None)
@@ -183,10 +216,10 @@ def test_every_processor_has_the_same_bits(case: dict[str, Any]) -> None:
 def test_gives_the_rows_behind_the_layer_norm_too(case: dict[str, Any]) -> None:
     """With the bits of every processor, and none of the product's changed."""
     inputs, attributes, *_ = made(case | {"norm": True})
-    constants, outputs = frozenset({"weight", "scales"}), (TensorProto.FLOAT,) * 2
+    outputs = (TensorProto.FLOAT,) * 2
     alone = operator(case, inputs, attributes)()
     found = [
-        Operator("Linear", inputs, constants, name, outputs=outputs, **attributes).all()
+        Operator("Linear", inputs, CONSTANTS, name, outputs=outputs, **attributes).all()
         for name in KERNELS
     ]
     x, gain, bias = (inputs[name] for name in ("x", "norm_gain", "norm_bias"))
@@ -198,9 +231,27 @@ def test_gives_the_rows_behind_the_layer_norm_too(case: dict[str, Any]) -> None:
     np.testing.assert_allclose(found[0][1], expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("weights", ["float", "column", "8", "4"])
+def test_products_are_all_but_exact_along_the_directions() -> None:
+    """Along all there are, so that nothing is left but what rounding the rest leaves."""
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((9, 32), dtype=np.float32)
+    levels, scales, weight = rounded_weight(rng.standard_normal((48, 32)).astype(np.float32), 8, 32)
+    inputs: dict[str, Array | None] = {"x": x, "weight": levels, "scales": scales}
+    inputs |= dict.fromkeys(["bias", "norm_gain", "norm_bias", "residual", "selection"])
+    options = {"activation_bits": 8, "activation_block": 32}
+    plain = Operator("Linear", inputs, CONSTANTS, **options)()
+    steps, rest = rounded_rows(x, 8, 32)[1], x - rounded_rows(x, 8, 32)[0]
+    eye = np.eye(32, dtype=np.float32)
+    given, *_ = corrected(x, x - rest, steps, eye, weight.astype(np.float32), 32)
+    exact = Operator("Linear", inputs | given, CONSTANTS, **options)()
+    expected = x.astype(float) @ weight.T
+    assert np.abs(exact - expected).max() < np.abs(plain - expected).max() / 40
+
+
+@pytest.mark.parametrize("weights", ["float", "column", "8", "directions", "4"])
 @pytest.mark.parametrize("bits", [8, 16])
 def test_a_row_does_not_depend_on_what_shares_its_run(weights: str, bits: int) -> None:
+    by_token, weights = weights != "directions", weights.replace("directions", "8")
     case = {
         "tokens": 64,
         "width": 768,
@@ -208,7 +259,8 @@ def test_a_row_does_not_depend_on_what_shares_its_run(weights: str, bits: int) -
         "weights": weights,
         "block": 32,
         "activation_bits": bits,
-        "by_token": True,
+        "by_token": by_token,
+        "rank": 16,
         "bias": True,
         "norm": True,
         "residual": False,
@@ -253,6 +305,18 @@ def test_rows_of_nothing_or_next_to_nothing_are_zeros() -> None:
     assert (run() == 0).all()
 
 
+def directed(**changed: Any) -> dict[str, Any]:
+    """A weight [4, 64]'s 16 directions, in blocks of 32, with changes."""
+    whole = {
+        "directions": np.full((16, 2, 32), 128, np.uint8),
+        "direction_scales": np.ones((16, 2), np.float32),
+        "corrections": np.full((4, 1, 16), 128, np.uint8),
+        "correction_scales": np.ones((4, 1), np.float32),
+    }
+    return whole | changed
+
+
+BY_BLOCK = {"activation_bits": 8, "activation_block": 32}
 BLOCKS, SCALES, _ = rounded_weight(np.ones((4, 64), np.float32), 8, 32)
 X = np.zeros((2, 64), np.float32)
 INT8 = {"activation_bits": 8}
@@ -271,7 +335,7 @@ INT8 = {"activation_bits": 8}
         ({"x": np.zeros((2, 1, 64), np.float32)}, INT8, r"expected \[tokens, in\]"),
         ({"scales": np.ones((4, 3), np.float32)}, INT8, r"scales has the shape \[4, 3\]"),
         ({"scales": None}, INT8, "rounded weights need scales"),
-        ({"weight": BLOCKS[:, :, :30]}, INT8, r"expected \[out, blocks, 32\]"),
+        ({"weight": BLOCKS[:, :, :30]}, INT8, r"expected uint8 \[out, blocks, 32\]"),
         ({"weight": BLOCKS.astype(np.int64)}, INT8, "float32, uint8 or int8"),
         ({"bias": np.zeros(5, np.float32)}, INT8, r"bias has the shape \[5\], expected \[4\]"),
         ({"norm_gain": np.zeros(64, np.float32)}, INT8, "go together"),
@@ -286,6 +350,40 @@ INT8 = {"activation_bits": 8}
         ({}, INT8 | {"activation_block": 64}, "expected 0 or the weights' block_size, 32"),
         ({}, INT8 | {"activation_block": 7}, "activation_block is 7"),
         ({}, INT8 | {"activation": "swosh"}, "unknown activation swosh"),
+        (directed(), INT8, "directions are for 8 bits of weights and of activations, by block"),
+        (directed(), BY_BLOCK | {"activation_bits": 16}, "directions are for 8 bits"),
+        (directed(corrections=None), BY_BLOCK, "directions, corrections and their scales go toget"),
+        (
+            directed(directions=np.zeros((8, 2, 32), np.uint8)),
+            BY_BLOCK,
+            r"direction_scales has the shape \[16, 2\], expected \[8, 2\]",
+        ),
+        (
+            directed(directions=np.zeros((16, 1, 32), np.uint8), direction_scales=SCALES[:1].T),
+            BY_BLOCK,
+            r"direction_scales has the shape \[2, 1\], expected \[16, 1\]",
+        ),
+        (
+            directed(
+                directions=np.zeros((16, 1, 32), np.uint8),
+                direction_scales=np.ones((16, 1), np.float32),
+            ),
+            BY_BLOCK,
+            r"directions have the shape \[16, 1, 32\], corrections \[4, 1, 16\], which don't fit",
+        ),
+        (
+            directed(
+                directions=np.zeros((20, 2, 32), np.uint8),
+                direction_scales=np.ones((20, 2), np.float32),
+            ),
+            BY_BLOCK,
+            "there are 20 directions, expected a multiple of 16 up to the block_size, 32",
+        ),
+        (
+            directed(corrections=np.zeros((4, 1, 17), np.uint8)),
+            BY_BLOCK,
+            r"corrections has the shape \[4, 1, 17\], expected uint8 \[out, blocks, 16\]",
+        ),
     ],
 )
 def test_what_does_not_fit_is_told(
@@ -296,7 +394,7 @@ def test_what_does_not_fit_is_told(
     if changed.get("norm_gain") is not None:
         inputs["norm_gain"] = changed["norm_gain"]
     inputs |= changed
-    constants = frozenset(k for k in ("weight", "scales") if inputs[k] is not None)
+    constants = frozenset(k for k in CONSTANTS if inputs.get(k) is not None)
     with pytest.raises(Exception, match=message):
         Operator("Linear", inputs, constants, **attributes)()
 

@@ -31,18 +31,18 @@ Outputs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
 
 from gpt2onnx.export.checkpoint.config import Gpt2Config
-from gpt2onnx.export.quantization.blocks import BLOCK_SIZE
 from gpt2onnx.export.quantization.table import those
 from gpt2onnx.export.writing.onnx_builder import IR_VERSION, OPSET
 
-DOMAIN, VERSION = "gpt2onnx", 4
+DOMAIN, VERSION = "gpt2onnx", 5
+PARTS = ("directions", "corrections")
 # Top-p of 0.95 seldom keeps more of a trained model's, and what few there are cost next to nothing.
 TOP, BLOCK = 256, 256
 PRECISIONS = those(lambda each: each.kernels)
@@ -65,25 +65,34 @@ ACTIVATIONS = {
     **{name: name for name in ("quick_gelu", "relu", "relu2", "relu6", "sigmoid", "tanh")},
 }
 
-# How activations are rounded before a product with rounded weights, by what the matrix's name has
-# in it: bits, and how many share a scale (0: a token's).
-BY_BLOCK = (8, BLOCK_SIZE)
-ROUNDING = {".attn.": (16, 0), "": BY_BLOCK}
+# Activations are rounded to so many bits before a product with rounded weights, by block.
+ACTIVATION_BITS = 8
 
 
-def build(fused: onnx.ModelProto, config: Gpt2Config, kv_cache: str = "float") -> onnx.ModelProto:
-    """The same model as a fused one, whose external tensors it shares."""
-    return _Writer(fused, config, kv_cache).model()
+def build(
+    fused: onnx.ModelProto,
+    stored: Mapping[str, onnx.TensorProto],
+    config: Gpt2Config,
+    kv_cache: str = "float",
+) -> onnx.ModelProto:
+    """The same model as a fused one, whose tensors it shares; it reads others of `stored`, too."""
+    return _Writer(fused, stored, config, kv_cache).model()
 
 
 class _Writer:
     """Writes the nodes; collects the initializers that they read."""
 
-    def __init__(self, fused: onnx.ModelProto, config: Gpt2Config, kv_cache: str) -> None:
+    def __init__(
+        self,
+        fused: onnx.ModelProto,
+        stored: Mapping[str, onnx.TensorProto],
+        config: Gpt2Config,
+        kv_cache: str,
+    ) -> None:
         self.config = config
         self.kv_cache = kv_cache
         self.fused = fused
-        self.there = {tensor.name: tensor for tensor in fused.graph.initializer}
+        self.there = stored
         self.read: dict[str, onnx.TensorProto] = {}
         self.nodes: list[onnx.NodeProto] = []
 
@@ -182,9 +191,11 @@ class _Writer:
         if norm:
             options["epsilon"] = self.config.layer_norm_epsilon
         if scales:
-            bits, block = next(how for part, how in ROUNDING.items() if part in name)
-            options |= {"bits": int(weight[-1]), "block_size": BLOCK_SIZE}
-            options |= {"activation_bits": bits, "activation_block": block}
+            told += self.corrections(name)
+            bits = int(weight[-1])
+            block = self.there[weight].dims[2] * 8 // bits
+            options |= {"bits": bits, "block_size": block}
+            options |= {"activation_bits": ACTIVATION_BITS, "activation_block": block}
         elif transposed:
             options["transposed"] = 1
         return self.node("Linear", told, out or name, *filter(None, [normalized]), **options)
@@ -195,6 +206,11 @@ class _Writer:
             if (rounded := f"{name}.weight_q{bits}") in self.there:
                 return self.tensor(rounded), self.tensor(f"{name}.weight_scales")
         return self.tensor(f"{name}.weight"), ""
+
+    def corrections(self, name: str) -> list[str]:
+        """What makes up for rounding the activations, where it is stored: two matrices' parts."""
+        parts = [f"{name}.{part}_{of}" for part in PARTS for of in ("q8", "scales")]
+        return [self.tensor(part) for part in parts] if parts[0] in self.there else []
 
     def norm(self, name: str) -> list[str]:
         return [self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")]

@@ -20,8 +20,9 @@ from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 
 Float = NDArray[np.float32]
 
-# With one scale for 32 weights, rows come out bit-identical at every batch size; with 128 not.
-BLOCK_SIZE = 32
+# How many weights have one scale. MatMulNBits gives rows the same bits at every batch size with 32
+# or 64, but not with 128.
+BLOCK_SIZE, LONG_BLOCK_SIZE = 32, 64
 # The level of 8 bits that stands for zero.
 MIDDLE = 128
 # MatMulNBits rounds activations to 8 bits; without this its CPU kernel is 100 times slower.
@@ -38,11 +39,12 @@ class BlockMatrix:
     bits: int
     width: int
     out: int
+    block_size: int = BLOCK_SIZE
 
     @property
     def padded(self) -> int:
         """The width that the blocks have together: the last one is filled up with zeros."""
-        return -(-self.width // BLOCK_SIZE) * BLOCK_SIZE
+        return -(-self.width // self.block_size) * self.block_size
 
     def multiply(self, x: str) -> str:
         """The dot product with every row: x [..., width] -> [..., out]."""
@@ -56,7 +58,7 @@ class BlockMatrix:
             K=width,
             N=self.out,
             bits=self.bits,
-            block_size=BLOCK_SIZE,
+            block_size=self.block_size,
             accuracy_level=ACCURACY_LEVEL,
         )
 
@@ -67,7 +69,7 @@ class BlockMatrix:
         weights once. The first part is on the operator's own grid: it isn't rounded again.
         """
         op = self.op
-        blocks = op.Reshape(self._filled_up(x), op.constant([0, -1, BLOCK_SIZE], np.int64))
+        blocks = op.Reshape(self._filled_up(x), op.constant([0, -1, self.block_size], np.int64))
         first = round_activations(op, blocks)
         both = op.Concat(first, op.Sub(blocks, first), axis=0)
         rows = op.Reshape(both, op.constant([-1, self.padded], np.int64))
@@ -102,7 +104,7 @@ class StandardBlockMatrix(BlockMatrix):
         return self._multiply(self._filled_up(x), self.padded)
 
     def _multiply(self, x: str, width: int) -> str:
-        grid = {"axis": 0, "block_size": BLOCK_SIZE}
+        grid = {"axis": 0, "block_size": self.block_size}
         return self.op.MatMul(x, self.op.DequantizeLinear(self.values, self.scales, **grid))
 
 
@@ -129,7 +131,7 @@ class BlockTable:
 
     def gather(self, ids: str) -> str:
         op, matrix = self.matrix.op, self.matrix
-        shape = [matrix.out, matrix.padded // BLOCK_SIZE, 1]
+        shape = [matrix.out, matrix.padded // matrix.block_size, 1]
         scales = op.view(f"{matrix.scales}_column", matrix.scales, shape)
         levels = op.Cast(op.Gather(matrix.values, ids), to=TensorProto.FLOAT)
         steps = op.Sub(levels, op.constant(MIDDLE, np.float32))
@@ -148,7 +150,7 @@ class CudaBlockTable(BlockTable):
         # GatherBlockQuantized wants [vocab, width] where MatMulNBits has [vocab, blocks, block].
         rows = op.view(f"{matrix.values}_rows", matrix.values, [matrix.out, matrix.padded])
         gathered = op.GatherBlockQuantized(
-            rows, ids, matrix.scales, bits=8, block_size=BLOCK_SIZE, quantize_axis=1
+            rows, ids, matrix.scales, bits=8, block_size=matrix.block_size, quantize_axis=1
         )
         return matrix.cut(gathered)
 
@@ -160,16 +162,36 @@ def store_blocks(
     bits: int,
     dtype: np.dtype[Any],
     moments: Float | None = None,
+    block_size: int = BLOCK_SIZE,
 ) -> BlockMatrix:
     """Round weight [out, width] to blocks, with scales in the type of the activations."""
     check_range(weight, dtype, name)
     if moments is None:
-        values, scales = quantize_blocks(weight, bits, BLOCK_SIZE, dtype)
+        values, scales = quantize_blocks(weight, bits, block_size, dtype)
     else:
-        values, scales = quantize_gptq(weight, moments, bits, BLOCK_SIZE, dtype)
+        values, scales = quantize_gptq(weight, moments, bits, block_size, dtype)
     out, width = weight.shape
     stored = op.matrix(f"{name}.weight_q{bits}", values)
-    return BlockMatrix(op, stored, op.matrix(f"{name}.weight_scales", scales), bits, width, out)
+    steps = op.matrix(f"{name}.weight_scales", scales)
+    return BlockMatrix(op, stored, steps, bits, width, out, block_size)
+
+
+def store_corrections(
+    op: GraphBuilder, name: str, weight: Float, directions: Float, block_size: int
+) -> None:
+    """What gpt2onnx-kernels correct a product with weight [out, width] by.
+
+    They round activations, and what that leaves counts most along few directions [width, rank]: it
+    is measured along these, in blocks as the weight's, and the corrections are what each adds to
+    the outputs [out, rank].
+    """
+    for part, matrix, block in (
+        ("directions", directions.T, block_size),
+        ("corrections", weight @ directions, directions.shape[1]),
+    ):
+        values, scales = quantize_blocks(matrix, 8, block)
+        op.matrix(f"{name}.{part}_q8", values)
+        op.matrix(f"{name}.{part}_scales", scales)
 
 
 def cast(value: Float, dtype: np.dtype[Any], name: str) -> NDArray[Any]:

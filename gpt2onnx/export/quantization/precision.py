@@ -10,18 +10,20 @@ The operators: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOp
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.export.quantization.blocks import (
+    BLOCK_SIZE,
     BlockMatrix,
     BlockTable,
     CudaBlockTable,
     cast,
     store_blocks,
+    store_corrections,
 )
 from gpt2onnx.export.quantization.dynamic import multiply
 from gpt2onnx.export.writing.onnx_builder import GraphBuilder
@@ -89,12 +91,18 @@ class FloatTable:
 
 @dataclass(frozen=True)
 class Blockwise:
-    """Weights in blocks of 32 with a scale each; the embedding table always in 8 bits."""
+    """Weights in blocks with a scale each; the embedding table always in 8 bits.
+
+    directions: by a matrix's name, those of its input [in, rank] along which the kernels make up
+    for rounding it.
+    """
 
     bits: int
     dtype: np.dtype[Any]
     moments: Callable[[str], Float] | None = None  # of inputs, by name: round by GPTQ
     fine: bool = False  # 16 bits of activations, in two parts
+    block_size: int = BLOCK_SIZE
+    directions: Mapping[str, Float] = field(default_factory=dict)
 
     def linear(self, op: GraphBuilder, name: str, x: str, weight: Float, bias: Float) -> str:
         product = self.product(op, name, x, weight)
@@ -107,11 +115,15 @@ class Blockwise:
     def store(self, op: GraphBuilder, name: str, weight: Float) -> BlockMatrix:
         """A linear layer's weight [in, out], rounded."""
         moments = self.moments(name) if self.moments else None
-        return store_blocks(op, name, weight.T, self.bits, self.dtype, moments)
+        if name in self.directions:
+            store_corrections(op, name, weight.T, self.directions[name], self.block_size)
+        return store_blocks(
+            op, name, weight.T, self.bits, self.dtype, moments, self.block_size
+        )
 
     def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
         kind = CudaBlockTable if self.dtype == np.float16 else BlockTable
-        return kind(store_blocks(op, name, weight, 8, self.dtype))
+        return kind(store_blocks(op, name, weight, 8, self.dtype, block_size=self.block_size))
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ one is its record, with a recipe of `precision.py`'s parts, and its name in the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import TypeAlias
 
@@ -15,29 +15,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import Given, ParameterError
+from gpt2onnx.export.quantization.blocks import BLOCK_SIZE, LONG_BLOCK_SIZE
 from gpt2onnx.export.quantization.dynamic import multiply_finely, multiply_hidden
 from gpt2onnx.export.quantization.portable_int8 import StandardBlockwise
 from gpt2onnx.export.quantization.precision import Blockwise, Dynamic, Floating, Mixed, Precision
 from gpt2onnx.flags import one_of
 
 DEVICES = ("cpu", "cuda")
+# Directions of an input along which a product is corrected.
+RANK = 32
 SINGLE, HALF = np.dtype(np.float32), np.dtype(np.float16)
-ATTENTION, MLP_OUT = ".attn.", ".mlp.c_proj"
+ATTENTION, MLP_IN, MLP_OUT = ".attn.", ".mlp.c_fc", ".mlp.c_proj"
+ATTENTION_MATRICES = (".attn.c_attn", ".attn.c_proj")
 
-# By a matrix's name, the second moments of its inputs, which 4-bit rounding heeds.
-Moments: TypeAlias = Callable[[str], NDArray[np.float32]]
+Float: TypeAlias = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What a text, or random tokens, told of a matrix's inputs, by its name.
+
+    moments: their second moments, which 4-bit rounding heeds.
+    directions: those that the model is most sensitive to, [in, rank], of the matrices whose
+    products gpt2onnx-kernels correct.
+    """
+
+    moments: Callable[[str], Float] | None = None
+    directions: Mapping[str, Float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class NamedPrecision:
     """A precision as users name it.
 
-    `recipe` of a device (and of moments, where they are known) says how matrices are stored;
+    `recipe` of a device, and of what calibration found, says how matrices are stored;
     `standard` says so in ONNX's own operators, where there is a way.
     """
 
     name: str
-    recipe: Callable[[str, Moments | None], Precision]
+    recipe: Callable[[str, Calibrated], Precision]
     # What tells a broken export from a coarse one: the mean KL from PyTorch's logits, in nats, and
     # the largest difference, of the logits' largest magnitude. How good it is, perplexity tells.
     mean_kl: float
@@ -49,33 +65,43 @@ class NamedPrecision:
     # Whether its graph can have an int8 KV cache, and gpt2onnx-kernels' operators beside it.
     int8_cache: bool = True
     kernels: bool = False
+    # Whose products gpt2onnx-kernels correct: what matrices' names end with.
+    corrected: tuple[str, ...] = ()
     standard: Callable[[], Precision] | None = None
 
 
-def _fp32(device: str, moments: Moments | None) -> Precision:
+def _fp32(device: str, found: Calibrated) -> Precision:
     return Floating(SINGLE)
 
 
-def _fp16(device: str, moments: Moments | None) -> Precision:
+def _fp16(device: str, found: Calibrated) -> Precision:
     return Floating(HALF)
 
 
-def _int8(device: str, moments: Moments | None) -> Precision:
+def _int8(device: str, found: Calibrated) -> Precision:
     """On the CPU, whose kernels round activations, attention is given 16 bits of those.
 
-    It suffers most from rounding: a softmax comes next.
+    It suffers most from rounding: a softmax comes next. Ours correct products in place of that.
     """
-    attention = Blockwise(8, _activations(device), fine=device == "cpu")
-    return Mixed(Blockwise(8, _activations(device)), {ATTENTION: attention})
+    corrected = _corrected(device, found)
+    attention = replace(corrected, fine=device == "cpu")
+    mlp_out = Blockwise(8, _activations(device))
+    return Mixed(corrected, {ATTENTION: attention, MLP_OUT: mlp_out})
 
 
-def _int4(device: str, moments: Moments | None) -> Precision:
+def _int4(device: str, found: Calibrated) -> Precision:
     """Attention's matrices have 8 bits of weights."""
-    most = Blockwise(4, _activations(device), moments)
-    return Mixed(most, {ATTENTION: Blockwise(8, _activations(device))})
+    most = Blockwise(4, _activations(device), found.moments)
+    return Mixed(most, {ATTENTION: _corrected(device, found)})
 
 
-def _int8_dynamic(device: str, moments: Moments | None) -> Precision:
+def _corrected(device: str, found: Calibrated) -> Blockwise:
+    """8 bits of weights. Where products are corrected, longer blocks do."""
+    size = LONG_BLOCK_SIZE if found.directions else BLOCK_SIZE
+    return Blockwise(8, _activations(device), block_size=size, directions=found.directions)
+
+
+def _int8_dynamic(device: str, found: Calibrated) -> Precision:
     """By the operator that is fastest for prompts and batches."""
     attention, mlp_out = Dynamic(SINGLE, multiply_finely), Dynamic(SINGLE, multiply_hidden)
     return Mixed(Dynamic(SINGLE), {ATTENTION: attention, MLP_OUT: mlp_out})
@@ -111,6 +137,7 @@ PRECISIONS = {
             js_dtype="q8",
             rounds=True,
             kernels=True,
+            corrected=(*ATTENTION_MATRICES, MLP_IN),
             standard=_standard_int8,
         ),
         NamedPrecision(
@@ -121,7 +148,15 @@ PRECISIONS = {
             devices=("cpu",),
             rounds=True,
         ),
-        NamedPrecision("int4", _int4, mean_kl=0.5, js_dtype="q4", rounds=True, kernels=True),
+        NamedPrecision(
+            "int4",
+            _int4,
+            mean_kl=0.5,
+            js_dtype="q4",
+            rounds=True,
+            kernels=True,
+            corrected=ATTENTION_MATRICES,
+        ),
     )
 }
 
@@ -131,7 +166,7 @@ def those(holds: Callable[[NamedPrecision], object]) -> tuple[str, ...]:
     return tuple(name for name, each in PRECISIONS.items() if holds(each))
 
 
-def choose(precision: str, device: str, moments: Moments | None = None) -> Precision:
+def choose(precision: str, device: str, found: Calibrated = Calibrated()) -> Precision:
     """How matrices are stored, for the device that the model is made for.
 
     Raises ParameterError where a name is unknown or the two don't go together.
@@ -145,4 +180,4 @@ def choose(precision: str, device: str, moments: Moments | None = None) -> Preci
             f" has no {device.upper()} kernels: choose {', '.join(most)} or {last} with ",
             Given("device", device),
         )
-    return named.recipe(device, moments)
+    return named.recipe(device, found)

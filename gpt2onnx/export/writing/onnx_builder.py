@@ -8,7 +8,7 @@ names that ONNX itself uses, so an expression reads like the formula it stands f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -149,6 +149,11 @@ class GraphBuilder:
         tensor.name, tensor.dims[:] = name, shape
         self._initializers[name] = tensor
         return name
+
+    @property
+    def initializers(self) -> Mapping[str, TensorProto]:
+        """All tensors stored so far, whether a node reads them or not, by name."""
+        return self._initializers
 
     def model(
         self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
