@@ -194,8 +194,8 @@ def _write_model(plan: Plan, checkpoint: Checkpoint, folder: Path, track: Track)
     recipe, kind = plan.recipe
     held = largest_held(weights, text.windows(), track)
     if plan.rounds:
-        weights = smoothed = smooth(Rotated(checkpoint), text.windows(), track)
-        held = smoothed.largest_held()
+        weights = rotated = Rotated(smooth(checkpoint, text.windows(), track))
+        held = rotated.largest_held()
         if plan.graph != "portable":
             recipe = choose(plan.precision, plan.device, _calibrated(plan, weights, text, track))
     plan = plan.on(held)
@@ -222,7 +222,9 @@ def _calibrated(
     moments = Moments(weights, text.windows(MOMENT_TOKENS))
     if not plan.has_kernels:
         return Calibrated(moments)
-    found = sensitive_directions(weights, text.windows(), plan.corrected, RANK, track)
+    layers = range(weights.config.n_layer)
+    corrected = [f"h.{layer}{ending}" for layer in layers for ending in plan.corrected]
+    found = sensitive_directions(weights, text.windows(), corrected, RANK, track)
     for name, directions in found.items():
         if name.endswith("attn.c_proj"):
             found[name] = pad_heads(directions.T, weights.config).T

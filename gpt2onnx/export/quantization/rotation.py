@@ -12,23 +12,27 @@ Knows GPT-2's tensors; knows nothing of how they are rounded.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2onnx.export.checkpoint.checkpoint import Weights
 from gpt2onnx.export.checkpoint.config import Gpt2Config
 from gpt2onnx.export.checkpoint.floats import require_finite
+from gpt2onnx.export.quantization.smoothquant import Smoothed
 
 Float = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Rotated:
-    """A checkpoint's weights with every head's queries, keys and values rotated."""
+    """Smoothed weights with every head's queries, keys and values rotated.
 
-    weights: Weights
+    In this order: a channel that stands out among values is made small as long as it is one.
+    """
+
+    weights: Smoothed
 
     @property
     def config(self) -> Gpt2Config:
@@ -44,6 +48,11 @@ class Rotated:
             turned = heads.reshape(*heads.shape[:-1], -1, self.config.head_dim) @ self._rotation
         turned = require_finite(turned, f"{name}, rotated").reshape(heads.shape)
         return turned if ".c_attn." in name else turned.T
+
+    def largest_held(self) -> Iterator[float]:
+        """The most that each layer's keys and values may come to, by what they were before."""
+        for largest in self.weights.largest_held():
+            yield float((largest.reshape(-1, self.config.head_dim) @ np.abs(self._rotation)).max())
 
     @property
     def _rotation(self) -> Float:

@@ -29,9 +29,8 @@ Float = NDArray[np.float32]
 # The activation of s * x is that of x times s to this power, for a positive s.
 HOMOGENEOUS = {"linear": 1, "relu": 1, "leaky_relu": 1, "relu2": 2}
 
-# How much of an outlier goes to the weights. Most precisions give the activations that attention's
-# matrices read 16 bits, so that less has to (docs/notes/quantization.md).
-HALF, ATTENTION = 0.5, 0.25
+# How much of an outlier goes to the weights.
+POWER = 0.5
 
 
 @dataclass(frozen=True)
@@ -53,13 +52,13 @@ class Smoothed:
         with np.errstate(all="ignore"):
             return require_finite(self._scaled(name), f"{name}, smoothed")
 
-    def largest_held(self) -> Iterator[float]:
-        """Each layer's largest magnitude among keys and values: kv_cache's, without a pass more."""
+    def largest_held(self) -> Iterator[Float]:
+        """Each layer's largest magnitudes of keys and values, [2 * n_embd], without a pass more."""
         for layer in range(self.config.n_layer):
             name = f"h.{layer}.attn"
             keys, values = self.largest[f"{name}.key"], self.largest[f"{name}.value"]
             scales = self.made[f"{name}.c_attn"][-len(values) :]
-            yield max(float(keys.max()), float((values / scales).max()))
+            yield np.concatenate([keys, values / scales])
 
     def _scaled(self, name: str) -> Float:
         value = self.weights.tensor(name)
@@ -80,7 +79,7 @@ def smooth(weights: Weights, windows: Ids, track: Track = silent) -> Smoothed:
     smoothed = Smoothed(weights, {}, {}, {}, largest)
     for maker, reader in _pairs(weights.config):
         rows = np.abs(smoothed.tensor(f"{reader}.weight")).max(axis=1)
-        scales = _scales(largest[reader], rows, ATTENTION if ".attn." in reader else HALF)
+        scales = _scales(largest[reader], rows)
         made = _made(weights.config, reader, scales)
         smoothed.made[maker], smoothed.read[reader] = made, scales
     for layer in range(weights.config.n_layer):
@@ -109,12 +108,12 @@ def _made(config: Gpt2Config, reader: str, scales: Float) -> Float:
     return scales
 
 
-def _scales(activations: Float, rows: Float, power: float) -> Float:
+def _scales(activations: Float, rows: Float) -> Float:
     """The paper's scales [in], around 1; 1 where a channel or its row is all zeros."""
     live = (activations > 0) & (rows > 0)
     scales = np.ones(len(rows), np.float32)
     if live.any():
-        logs = power * np.log(activations[live]) - (1 - power) * np.log(rows[live])
+        logs = POWER * np.log(activations[live]) - (1 - POWER) * np.log(rows[live])
         scales[live] = np.exp(logs - logs.mean())
     return scales
 

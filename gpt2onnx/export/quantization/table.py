@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import Given, ParameterError
-from gpt2onnx.export.quantization.blocks import BLOCK_SIZE, LONG_BLOCK_SIZE
+from gpt2onnx.export.quantization.blocks import LONG_BLOCK_SIZE
 from gpt2onnx.export.quantization.dynamic import multiply_finely, multiply_hidden
 from gpt2onnx.export.quantization.portable_int8 import StandardBlockwise
 from gpt2onnx.export.quantization.precision import Blockwise, Dynamic, Floating, Mixed, Precision
@@ -81,24 +81,20 @@ def _fp16(device: str, found: Calibrated) -> Precision:
 def _int8(device: str, found: Calibrated) -> Precision:
     """On the CPU, whose kernels round activations, attention is given 16 bits of those.
 
-    It suffers most from rounding: a softmax comes next. Ours correct products in place of that.
+    It suffers most from rounding: a softmax comes next. gpt2onnx-kernels correct products in place
+    of that, and longer blocks do but for hidden units, which have one sign.
     """
-    corrected = _corrected(device, found)
-    attention = replace(corrected, fine=device == "cpu")
-    mlp_out = Blockwise(8, _activations(device))
-    return Mixed(corrected, {ATTENTION: attention, MLP_OUT: mlp_out})
+    plain = Blockwise(8, _activations(device), directions=found.directions)
+    most = replace(plain, block_size=LONG_BLOCK_SIZE) if found.directions else plain
+    attention = replace(most, fine=device == "cpu")
+    return Mixed(most, {ATTENTION: attention, MLP_OUT: plain})
 
 
 def _int4(device: str, found: Calibrated) -> Precision:
     """Attention's matrices have 8 bits of weights."""
     most = Blockwise(4, _activations(device), found.moments)
-    return Mixed(most, {ATTENTION: _corrected(device, found)})
-
-
-def _corrected(device: str, found: Calibrated) -> Blockwise:
-    """8 bits of weights. Where products are corrected, longer blocks do."""
-    size = LONG_BLOCK_SIZE if found.directions else BLOCK_SIZE
-    return Blockwise(8, _activations(device), block_size=size, directions=found.directions)
+    attention = Blockwise(8, _activations(device), directions=found.directions)
+    return Mixed(most, {ATTENTION: attention})
 
 
 def _int8_dynamic(device: str, found: Calibrated) -> Precision:
@@ -137,7 +133,7 @@ PRECISIONS = {
             js_dtype="q8",
             rounds=True,
             kernels=True,
-            corrected=(*ATTENTION_MATRICES, MLP_IN),
+            corrected=(*ATTENTION_MATRICES, MLP_IN, MLP_OUT),
             standard=_standard_int8,
         ),
         NamedPrecision(
