@@ -66,7 +66,7 @@ def test_zeros_have_no_directions() -> None:
 
 
 @pytest.mark.parametrize(("count", "tokens"), [(3, 30), (1, 5), (1, 1)])
-def test_columns_beyond_inputs_and_tokens_are_zeros(
+def test_columns_beyond_the_gradients_rank_are_zeros(
     checkpoint: Path, count: int, tokens: int
 ) -> None:
     directions = sensitive_directions(
@@ -75,7 +75,9 @@ def test_columns_beyond_inputs_and_tokens_are_zeros(
     for name in NAMES:
         inputs = 128 if name.endswith("mlp.c_proj") else 32
         assert directions[name].shape == (inputs, 200)
-        assert_orthonormal(directions[name], min(inputs, count * tokens))
+        # What a block adds to the hidden states may change by a constant: layer norms take it away.
+        rank = 31 if name.endswith("c_proj") else 32
+        assert_orthonormal(directions[name], min(rank, count * tokens))
 
 
 def test_only_what_is_named_and_always_the_same(checkpoint: Path) -> None:
@@ -120,3 +122,12 @@ def test_numbers_that_leave_the_range(
     save_file(tensors, path, {"format": "pt"})
     with pytest.raises(WeightsError, match=where):
         sensitive_directions(open_checkpoint(tmp_path), windows(), NAMES, 4)
+
+
+def test_columns_beyond_the_rows_rank_are_zeros() -> None:
+    random = np.random.default_rng(3)
+    rows = random.standard_normal((200, 5)) @ random.standard_normal((5, 100))
+    directions = leading_directions(rows.astype(np.float32), 32)
+    assert_orthonormal(directions, 5)
+    held = directions @ (directions.T @ rows.T)
+    np.testing.assert_allclose(held, rows.T, atol=1e-4)
