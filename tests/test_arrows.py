@@ -66,7 +66,7 @@ ARROWS = {
     # Files above the wings: the export, and what is exported once.
     "export/checkpoint": "errors files samplers tokenizer",
     "export/writing": "errors staging export/checkpoint",
-    "export/calibration": "errors files tokenizer export/checkpoint",
+    "export/calibration": "errors files tokenizer export/checkpoint export/writing",
     "export/quantization": "errors flags export/checkpoint export/writing export/calibration",
     "export/graph": (
         "errors flags export/checkpoint export/writing export/calibration export/quantization"

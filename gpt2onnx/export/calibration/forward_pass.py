@@ -111,13 +111,13 @@ class Forward:
             window += x @ project[0] + project[1]
 
     def attend(self, query: Float, key: Float, value: Float) -> Float:
-        """Causal attention over [tokens, heads, head_dim] each -> [tokens, n_embd]."""
-        query, key, value = (part.swapaxes(0, 1) for part in (query, key, value))
-        scores = query @ key.swapaxes(1, 2)
-        scores[:, np.triu(np.ones(scores.shape[1:], bool), 1)] = -np.inf
-        scores = np.exp(scores - scores.max(-1, keepdims=True))
-        attended: Float = scores / scores.sum(-1, keepdims=True) @ value
-        return attended.swapaxes(0, 1).reshape(query.shape[1], -1)
+        """Causal attention over [tokens, heads, head_dim] each -> [tokens, n_embd].
+
+        A head at a time, whose probabilities the processor's cache holds.
+        """
+        heads = zip(*(part.swapaxes(0, 1) for part in (query, key, value)), strict=True)
+        attended = np.stack([probabilities(q, k) @ v for q, k, v in heads], axis=1)
+        return attended.reshape(len(query), -1)
 
     def norm(self, x: Float, gain: Float, bias: Float) -> Float:
         """Layer normalization of [tokens, n_embd]."""
@@ -129,3 +129,13 @@ class Forward:
 
     def pair(self, name: str) -> tuple[Float, Float]:
         return self.weights.tensor(f"{name}.weight"), self.weights.tensor(f"{name}.bias")
+
+
+def probabilities(query: Float, key: Float) -> Float:
+    """A head's causal attention: scaled queries and keys [tokens, head_dim] -> [tokens, tokens]."""
+    scores: Float = query @ key.T
+    np.copyto(scores, -np.inf, where=~np.tri(len(scores), dtype=bool))
+    scores -= scores.max(-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(-1, keepdims=True)
+    return scores
