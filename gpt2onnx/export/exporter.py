@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2onnx.errors import ExportError
-from gpt2onnx.export.calibration.sensitivity import sensitive_directions
+from gpt2onnx.export.calibration.sensitivity import SENSITIVITY_TOKENS, sensitive_directions
 from gpt2onnx.export.calibration.text import CalibrationText
 from gpt2onnx.export.checkpoint.adapter import open_adapters
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, Weights, open_checkpoint
@@ -224,7 +224,8 @@ def _calibrated(
         return Calibrated(moments)
     layers = range(weights.config.n_layer)
     corrected = [f"h.{layer}{ending}" for layer in layers for ending in plan.corrected]
-    found = sensitive_directions(weights, text.windows(), corrected, RANK, track)
+    windows = text.windows(SENSITIVITY_TOKENS)[:, :SENSITIVITY_TOKENS]
+    found = sensitive_directions(weights, windows, corrected, RANK, track)
     for name, directions in found.items():
         if name.endswith("attn.c_proj"):
             found[name] = pad_heads(directions.T, weights.config).T
