@@ -194,8 +194,9 @@ def _write_model(plan: Plan, checkpoint: Checkpoint, folder: Path, track: Track)
     recipe, kind = plan.recipe
     held = largest_held(weights, text.windows(), track)
     if plan.rounds:
-        weights = rotated = Rotated(smooth(checkpoint, text.windows(), track))
-        held = rotated.largest_held()
+        smoothed = smooth(checkpoint, text.windows(), track)
+        weights = rounded = smoothed if plan.rounds_cache else Rotated(smoothed)
+        held = rounded.largest_held()
         if plan.graph != "portable":
             recipe = choose(plan.precision, plan.device, _calibrated(plan, weights, text, track))
     plan = plan.on(held)
@@ -207,17 +208,13 @@ def _write_model(plan: Plan, checkpoint: Checkpoint, folder: Path, track: Track)
         model = build(weights, recipe, op, track, plan.extras, grids, kind)
     file.write_bytes(model.SerializeToString())
     if plan.has_kernels:
-        flat = kernels_graph.build(
-            model, op.initializers, checkpoint.config, plan.extras.kv_cache
-        )
+        flat = kernels_graph.build(model, op.initializers, checkpoint.config, plan.extras.kv_cache)
         (folder / KERNELS_MODEL).write_bytes(flat.SerializeToString())
         (folder / DRAFT_MODEL).write_bytes(draft_graph.build(flat).SerializeToString())
     return plan
 
 
-def _calibrated(
-    plan: Plan, weights: Weights, text: CalibrationText, track: Track
-) -> Calibrated:
+def _calibrated(plan: Plan, weights: Weights, text: CalibrationText, track: Track) -> Calibrated:
     """What a text tells of matrices' inputs. Moments cost nothing before one asks for its own."""
     moments = Moments(weights, text.windows(MOMENT_TOKENS))
     if not plan.has_kernels:

@@ -82,7 +82,7 @@ def test_what_is_mapped_gives_the_same_bits(kind: str, kernels: str, tmp_path: P
 def test_a_file_is_its_beginning_levels_and_scales(file: Path) -> None:
     """128 bytes, [3 panels][80][16] levels and [3 panels][5 blocks][16] scales."""
     content = file.read_bytes()
-    assert content.startswith(b"gpt2onnx 3\0")
+    assert content.startswith(b"gpt2onnx 4\0")
     assert content[16:].startswith(KERNELS[0].encode() + b"\0")
     assert len(content) == HEAD + 3 * 80 * 16 + 3 * 5 * 16 * 4
     scales = np.frombuffer(content[HEAD + 3 * 80 * 16 :], np.float32).reshape(3, 5, 16)

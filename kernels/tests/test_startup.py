@@ -105,7 +105,8 @@ def test_an_entry_has_each_matrix_once_and_is_mapped(folder: Path) -> None:
     layers = [f"h.{layer}.{name}" for layer in range(2) for name in ("attn", "mlp")]
     matrices = {f"{name}.{part}" for name in layers for part in ("c_attn", "c_proj", "c_fc")}
     matrices = {name for name in matrices if "attn.c_fc" not in name and "mlp.c_attn" not in name}
-    assert entry.files.keys() == {f"{name}.packed" for name in (*matrices, "logits")}
+    directions = [f"{name}.directions" for name in matrices]
+    assert entry.files.keys() == {f"{name}.packed" for name in (*matrices, *directions, "logits")}
     maps = Path("/proc/self/maps").read_text()
     assert all(str(entry.path / name) in maps for name in entry.files)
     assert logits(model)
@@ -134,7 +135,7 @@ def test_a_draft_maps_the_same_files(folder: Path) -> None:
         assert draft(model) == expected
         assert writer(model).session.startup == "used"
     (entry,) = made()
-    assert len(entry.files) == 9
+    assert len(entry.files) == 9 + 8  # matrices and directions
     before = load(folder)
     shutil.rmtree(entry.path)
     assert draft(before) == expected

@@ -130,7 +130,7 @@ def test_an_export_says_what_it_made(exports: dict[tuple[str, str], Export]) -> 
     assert made.size == sum(path.stat().st_size for path in made.folder.iterdir())
     assert made.seconds > 0
     assert made.verification_seconds > 0
-    assert str(made).startswith(f"{made.folder}: int8, fused graph, 0.1 MB in ")
+    assert str(made).startswith(f"{made.folder}: int8, fused graph, 0.3 MB in ")
     assert str(made).endswith(f"; {made.verification}")
 
 

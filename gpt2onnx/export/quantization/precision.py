@@ -117,9 +117,7 @@ class Blockwise:
         moments = self.moments(name) if self.moments else None
         if name in self.directions:
             store_corrections(op, name, weight.T, self.directions[name], self.block_size)
-        return store_blocks(
-            op, name, weight.T, self.bits, self.dtype, moments, self.block_size
-        )
+        return store_blocks(op, name, weight.T, self.bits, self.dtype, moments, self.block_size)
 
     def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
         kind = CudaBlockTable if self.dtype == np.float16 else BlockTable

@@ -5,7 +5,8 @@ be turned by one orthogonal matrix, and its values by another if the output matr
 the model stays the same. Few of a trained head's channels carry most of its scores, and a column's
 rounding error is passed on as it is. Turned, each column has a share of all. As in QuaRot (Ashkboos
 2024), https://arxiv.org/abs/2404.00456, but by the cosines of the DCT, which a head of any size has
-(docs/notes/quantization.md).
+(docs/notes/quantization.md). Not for an int8 cache, whose steps
+follow each channel.
 
 Knows GPT-2's tensors; knows nothing of how they are rounded.
 """
@@ -51,7 +52,7 @@ class Rotated:
 
     def largest_held(self) -> Iterator[float]:
         """The most that each layer's keys and values may come to, by what they were before."""
-        for largest in self.weights.largest_held():
+        for largest in self.weights.largest_channels():
             yield float((largest.reshape(-1, self.config.head_dim) @ np.abs(self._rotation)).max())
 
     @property
@@ -64,4 +65,5 @@ def orthonormal_cosines(size: int) -> Float:
     number, place = np.ogrid[:size, :size]
     cosines = np.cos(np.pi * (2 * place + 1) * number / (2 * size)) * np.sqrt(2 / size)
     cosines[0] /= np.sqrt(2)
-    return cosines.astype(np.float32)
+    single: Float = cosines.astype(np.float32)
+    return single

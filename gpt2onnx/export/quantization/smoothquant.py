@@ -52,8 +52,13 @@ class Smoothed:
         with np.errstate(all="ignore"):
             return require_finite(self._scaled(name), f"{name}, smoothed")
 
-    def largest_held(self) -> Iterator[Float]:
-        """Each layer's largest magnitudes of keys and values, [2 * n_embd], without a pass more."""
+    def largest_held(self) -> Iterator[float]:
+        """Each layer's largest magnitude among keys and values: kv_cache's, without a pass more."""
+        for largest in self.largest_channels():
+            yield float(largest.max())
+
+    def largest_channels(self) -> Iterator[Float]:
+        """Each layer's largest magnitudes of keys and values, [2 * n_embd]."""
         for layer in range(self.config.n_layer):
             name = f"h.{layer}.attn"
             keys, values = self.largest[f"{name}.key"], self.largest[f"{name}.value"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 
 import onnx
@@ -24,6 +25,9 @@ def test_every_activation_has_a_name() -> None:
     assert set(kernels_graph.ACTIVATIONS) == set(config.ACTIVATIONS)
 
 
+OWN = ("directions_q8", "directions_scales", "corrections_q8", "corrections_scales")
+
+
 @pytest.mark.parametrize("precision", kernels_graph.PRECISIONS)
 def test_its_matrices_are_the_fused_graphs(precision: str, models: Callable[[str], Path]) -> None:
     folder = models(precision)
@@ -34,7 +38,10 @@ def test_its_matrices_are_the_fused_graphs(precision: str, models: Callable[[str
     nodes = Counter(node.op_type for node in flat.graph.node)
     assert nodes == {"Embed": 1, "Attention": 2, "Linear": 4 * 2 + 1, "TopLogits": 1}
     there = {tensor.name: tensor for tensor in fused.graph.initializer}
-    assert all(tensor == there[tensor.name] for tensor in flat.graph.initializer)
+    own = [tensor for tensor in flat.graph.initializer if tensor.name not in there]
+    assert all(tensor == there.get(tensor.name, tensor) for tensor in flat.graph.initializer)
+    assert len(own) == {"fp32": 0, "int8": 4 * 4, "int4": 4 * 2}[precision] * 2
+    assert all(name in tensor.name for tensor, name in zip(own, cycle(OWN), strict=False))
     external = [t for t in flat.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
     assert external
     assert {opset.domain for opset in flat.opset_import} == {"", kernels_graph.DOMAIN}
