@@ -128,8 +128,8 @@ struct Linear::Blocks {
     const Shape& shape = levels.shape;
     if (levels.type != Element::uint8 || shape.size() != 3 || shape[2] != size * bits / 8 ||
         levels.size() < 1)
-      fail(std::string(name) + " has the shape " + text_of(shape) + ", expected uint8 [out, blocks, " +
-           std::to_string(size * bits / 8) + "]");
+      fail(std::string(name) + " has the shape " + text_of(shape) +
+           ", expected uint8 [out, blocks, " + std::to_string(size * bits / 8) + "]");
     out = shape[0], count = shape[1];
     expect(scales_name, scales, {out, count});
   }
@@ -351,7 +351,7 @@ Rounded Linear::rounded(const Run& run, const Task& task) const {
 
 // Measures what rounding left along the directions: the corrections' inputs, x's last group.
 void Linear::correct(const Rounded& rest, int rows, const Rounded& x) const {
-  const Packed along{in_,  group_, rank_ / LANES, 8, false, directions_.levels(),
+  const Packed along{in_, group_, rank_ / LANES, 8, false, directions_.levels(),
                      directions_.scales(), directions_.scale_bits()};
   float lengths[FEW_ROWS][LONGEST_GROUP];
   alignas(64) float tile[FEW_ROWS * MOST_PANELS * LANES];
@@ -364,9 +364,9 @@ void Linear::correct(const Rounded& rest, int rows, const Rounded& x) const {
   }
   for (int row = 0; row < rows; ++row) {
     const int64_t last = (row + 1) * x.groups() - 1;
-    const Rounded group{rank_, group_, 8, false, 0, x.levels + row * x.row_bytes + in_ * kernels_.level_bytes,
-                        x.scales + last, x.sums + last};
-    kernels_.round(lengths[row], rank_, group, 0);
+    uint8_t* levels = x.levels + row * x.row_bytes + in_ * kernels_.level_bytes;
+    kernels_.round(lengths[row], rank_,
+                   {rank_, group_, 8, false, 0, levels, x.scales + last, x.sums + last}, 0);
   }
 }
 
