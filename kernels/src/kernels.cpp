@@ -291,7 +291,7 @@ void product_bits(const Rounded& x, const Tile& tile, int rows, const Packed& w,
 void product(const Rounded& x, const Tile& tile, int rows, const Packed& w, int64_t panel,
              int panels, float* out) {
 #ifdef GPT2ONNX_TILES
-  if (rows >= TILES_FROM) return product_by_tiles(x, tile.row, rows, w, panel, panels, out);
+  if (rows >= TILES_FROM) return product_by_tiles(x, tile, rows, w, panel, panels, out);
 #endif
   bool two = PLANES16 == 2 && x.bits == 16;
   auto by = w.bits == 8 ? (two ? product_bits<8, PLANES16> : product_bits<8, 1>)

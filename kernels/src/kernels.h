@@ -69,8 +69,9 @@ struct Packed {
   }
 };
 
-// Rows are cut into tiles. Those that take the same weights one after another share what they ask
-// memory for: the `number`-th of so many, from `row` on.
+// Rows are cut into tiles, as even as can be, the longer ones first. Those that take the same
+// weights one after another, on one thread, share what they ask memory for: the `number`-th of so
+// many, from `row` on.
 struct Tile {
   int64_t row;
   int number, of;

@@ -1,5 +1,4 @@
 // Which of the kernels this processor gets.
-#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -46,24 +45,17 @@ bool has_avx512_vnni() {
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vnni");
 }
-// Linux gives a process AMX's tiles when it asks for them (asm/prctl.h).
-constexpr int GET_SUPPORTED = 0x1021, ASK_FOR = 0x1023, TILES = 18;
+// Linux gives a process AMX's tiles when it asks for them (asm/prctl.h), from 5.16 on.
+constexpr int ASK_FOR = 0x1023, TILES = 18;
 bool has_amx() {
-  unsigned long states = 0;
   return has_avx512_vnni() && __builtin_cpu_supports("amx-int8") &&
-         syscall(SYS_arch_prctl, GET_SUPPORTED, &states) == 0 && (states >> TILES & 1);
-}
-void ask_for_tiles() {
-  if (syscall(SYS_arch_prctl, ASK_FOR, TILES) != 0)
-    fail(std::string("the system doesn't give this process the tiles of amx: ") +
-         std::strerror(errno));
+         syscall(SYS_arch_prctl, ASK_FOR, TILES) == 0;
 }
 #else
 bool has_avx2() { return false; }
 bool has_avx_vnni() { return false; }
 bool has_avx512_vnni() { return false; }
 bool has_amx() { return false; }
-void ask_for_tiles() {}
 #endif
 #ifdef GPT2ONNX_ARM
 bool has_neon() { return getauxval(AT_HWCAP) & (1ul << 20); }  // HWCAP_ASIMDDP: sdot
@@ -75,13 +67,15 @@ bool has_neon() { return false; }
 bool has_neon_i8mm() { return false; }
 #endif
 
-// The best one first; AMX's, which were never run on such a processor, behind what they build on,
-// so that they are taken only by name.
+// The best one first.
 const Choice (&choices())[7] {
   static const Choice all[] = {
-      {avx512_vnni_kernels(), has_avx512_vnni()}, {amx_kernels(), has_amx()},
-      {avx_vnni_kernels(), has_avx_vnni()},       {avx2_kernels(), has_avx2()},
-      {neon_i8mm_kernels(), has_neon_i8mm()},     {neon_kernels(), has_neon()},
+      {amx_kernels(), has_amx()},
+      {avx512_vnni_kernels(), has_avx512_vnni()},
+      {avx_vnni_kernels(), has_avx_vnni()},
+      {avx2_kernels(), has_avx2()},
+      {neon_i8mm_kernels(), has_neon_i8mm()},
+      {neon_kernels(), has_neon()},
       {scalar_kernels(), true},
   };
   return all;
@@ -94,10 +88,7 @@ const Kernels& kernels() {
   std::string known;
   for (const auto& [kernels, runs] : choices()) {
     if (!kernels || !runs) continue;
-    if (!wanted || !*wanted || !std::strcmp(wanted, kernels->name)) {
-      if (kernels == amx_kernels()) ask_for_tiles();
-      return *kernels;
-    }
+    if (!wanted || !*wanted || !std::strcmp(wanted, kernels->name)) return *kernels;
     known += (known.empty() ? "" : ", ") + std::string(kernels->name);
   }
   fail("GPT2ONNX_KERNELS is " + std::string(wanted) + ", this processor runs " + known);

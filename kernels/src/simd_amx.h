@@ -8,52 +8,54 @@
 
 namespace gpt2onnx::amx {
 
-// Rows of a tile, and from how many on it is worth its start.
-constexpr int TILE_ROWS = 16, TILES_FROM = 8;
+// Rows of a tile, and from how many on it is faster than products of eight rows at most.
+constexpr int TILE_ROWS = 16, TILES_FROM = 9;
 constexpr int TILE_BYTES = 64;  // of a row of a tile
-// Tiles by number, which the intrinsics want to see written out: sums of a panel and a plane, then
-// the planes of activations, then the panels' weights.
-#define SUMS_00 0
-#define SUMS_01 1
-#define SUMS_10 2
-#define SUMS_11 3
-#define PLANE_0 4
-#define PLANE_1 5
-#define PANEL_0 6
-#define PANEL_1 7
+// Tiles by number, which the intrinsics want to see written out: sums of each plane, the planes of
+// activations, weights; two more sums for the ceiling.
+#define SUMS_0 0
+#define SUMS_1 1
+#define PLANE_0 2
+#define PLANE_1 3
+#define WEIGHTS 4
+#define SUMS_2 5
+#define SUMS_3 6
 
 // What was written there is read by a tile, of which GCC's intrinsics don't tell it.
 inline void written(const void* memory) { asm volatile("" ::"r"(memory) : "memory"); }
 
-// The tiles' shapes, for `rows` rows and so many inputs at once. They are the thread's, and ONNX
-// Runtime's own products set them as well, so each product sets them and gives them back.
-class Tiles {
- public:
-  explicit Tiles(int rows) : rows_(rows) {}
-  ~Tiles() { _tile_release(); }
-  Tiles(const Tiles&) = delete;
+// The tiles' shapes, for `count` rows of `inputs` inputs at once.
+struct alignas(64) Shapes {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t bytes[16] = {};
+  uint8_t rows[16] = {};
 
-  void take(int inputs) {
-    if (inputs == inputs_) return;
-    inputs_ = inputs;
-    set(SUMS_00, SUMS_11, rows_, TILE_BYTES);
-    set(PLANE_0, PLANE_1, rows_, inputs);
-    set(PANEL_0, PANEL_1, inputs / STEP, TILE_BYTES);
-    written(&shapes_);
-    _tile_loadconfig(&shapes_);
+  Shapes(int count, int inputs) {
+    constexpr int SUMS[] = {SUMS_0, SUMS_1, SUMS_2, SUMS_3}, LEVELS[] = {PLANE_0, PLANE_1};
+    for (int tile : SUMS) set(tile, count, TILE_BYTES);
+    for (int tile : LEVELS) set(tile, count, inputs);
+    set(WEIGHTS, inputs / STEP, TILE_BYTES);
   }
+  void set(int tile, int count, int width) {
+    rows[tile] = uint8_t(count), bytes[tile] = uint16_t(width);
+  }
+};
 
- private:
-  void set(int tile, int last, int rows, int bytes) {
-    for (; tile <= last; ++tile)
-      shapes_.rows[tile] = uint8_t(rows), shapes_.bytes[tile] = uint16_t(bytes);
+// The shapes that this thread's tiles have.
+struct Shaped {
+  int rows = 0, inputs = 0;
+
+  void take(int new_rows, int new_inputs) {
+    if (rows == new_rows && inputs == new_inputs) return;
+    rows = new_rows, inputs = new_inputs;
+    const Shapes shapes(rows, inputs);
+    written(&shapes);
+    _tile_loadconfig(&shapes);
   }
-  int rows_, inputs_ = 0;
-  struct alignas(64) {
-    uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    uint16_t bytes[16] = {};
-    uint8_t rows[16] = {};
-  } shapes_;
+  void release() {
+    _tile_release();
+    *this = {};
+  }
 };
 
 // The most inputs of a group that tiles of one size take in turns.
@@ -63,122 +65,167 @@ inline int tile_inputs(int64_t group) {
   return inputs;
 }
 
-template <int PANELS_, int PLANES>
-inline void zero_tiles() {
-  _tile_zero(SUMS_00);
-  if constexpr (PLANES == 2) _tile_zero(SUMS_01);
-  if constexpr (PANELS_ == 2) _tile_zero(SUMS_10);
-  if constexpr (PANELS_ == 2 && PLANES == 2) _tile_zero(SUMS_11);
-}
-
 // Adds rows of levels, `stride` apart, the second plane `plane` behind the first, times weights.
-template <int PANELS_, int PLANES>
+template <int PLANES>
 inline void multiply_tiles(const Level* levels, int64_t stride, int64_t plane,
-                           const uint8_t* const (&weights)[PANELS_]) {
+                           const uint8_t* weights) {
+  _tile_loadd(WEIGHTS, weights, TILE_BYTES);
   _tile_loadd(PLANE_0, levels, stride);
-  _tile_loadd(PANEL_0, weights[0], TILE_BYTES);
-  _tile_dpbsud(SUMS_00, PLANE_0, PANEL_0);
+  _tile_dpbsud(SUMS_0, PLANE_0, WEIGHTS);
   if constexpr (PLANES == 2) {
     _tile_loadd(PLANE_1, levels + plane, stride);
-    _tile_dpbsud(SUMS_01, PLANE_1, PANEL_0);
-  }
-  if constexpr (PANELS_ == 2) {
-    _tile_loadd(PANEL_1, weights[1], TILE_BYTES);
-    _tile_dpbsud(SUMS_10, PLANE_0, PANEL_1);
-    if constexpr (PLANES == 2) _tile_dpbsud(SUMS_11, PLANE_1, PANEL_1);
+    _tile_dpbsud(SUMS_1, PLANE_1, WEIGHTS);
   }
 }
 
 using TileSums = int32_t[TILE_ROWS][LANES];
 
-template <int PANELS_, int PLANES>
-inline void store_tiles(TileSums (&sums)[PANELS_][PLANES]) {
-  _tile_stored(SUMS_00, sums[0][0], TILE_BYTES);
-  if constexpr (PLANES == 2) _tile_stored(SUMS_01, sums[0][1], TILE_BYTES);
-  if constexpr (PANELS_ == 2) _tile_stored(SUMS_10, sums[1][0], TILE_BYTES);
-  if constexpr (PANELS_ == 2 && PLANES == 2) _tile_stored(SUMS_11, sums[1][1], TILE_BYTES);
+// The sums of a group of `width` weights, a byte each, by tiles of `inputs` inputs.
+template <int PLANES>
+inline void sum_by_tiles(const Rounded& x, const Level* levels, const uint8_t* weights,
+                         int64_t width, int inputs, TileSums (&sums)[PLANES]) {
+  _tile_zero(SUMS_0);
+  if constexpr (PLANES == 2) _tile_zero(SUMS_1);
+  for (int64_t k = 0; k < width; k += inputs)
+    multiply_tiles<PLANES>(levels + k, x.row_bytes, x.padded, weights + k * LANES);
+  _tile_stored(SUMS_0, sums[0], TILE_BYTES);
+  if constexpr (PLANES == 2) _tile_stored(SUMS_1, sums[1], TILE_BYTES);
 }
 
-// Weights of `inputs` inputs as bytes: 8 bits as they lie there, 4 bits taken apart to `room`.
-template <int BITS>
-inline const uint8_t* tile_weights(const uint8_t* packed, int inputs, uint8_t* room) {
-  if constexpr (BITS == 8) return packed;
-  for (int step = 0; step < inputs / STEP; ++step)
-    _mm512_storeu_si512(room + step * TILE_BYTES,
-                        weights4(packed + step * TILE_BYTES / 2, 0).a);
-  written(room);
-  return room;
+using GroupBytes = uint8_t[LONGEST_GROUP * LANES];
+
+// Four bits of a group's `count` weights taken apart to bytes.
+inline void unpack(const uint8_t* packed, int64_t count, GroupBytes& to) {
+  for (int64_t at = 0; at < count; at += TILE_BYTES)
+    _mm512_storeu_si512(to + at, weights4(packed + at / 2, 0).a);
+  written(to);
 }
 
 inline I16 load_sums(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
 
-template <int BITS, int PANELS_, int PLANES>
-void tile_product(const Rounded& x, int64_t row, int rows, const Packed& w, int64_t panel,
-                  float* out) {
+// A row's whole sums: of its planes, less what its levels' sum adds, as weights are unsigned.
+template <int32_t ZERO, int PLANES>
+inline I16 whole_sums(const TileSums (&sums)[PLANES], int row, int32_t levels_sum) {
+  const __m512i sum = set1(levels_sum).a, last = load_sums(sums[PLANES - 1][row]).a;
+  if constexpr (PLANES == 1)  // 16 bits hold the sum of 256 levels
+    return {_mm512_dpwssd_epi32(last, sum, set1(-ZERO & 0xffff).a)};
+  constexpr int SHIFT = ZERO == 128 ? 7 : 3;  // high * 256 - sum * ZERO, in one
+  static_assert(ZERO == 1 << SHIFT);
+  const __m512i high = _mm512_slli_epi32(load_sums(sums[0][row]).a, 8 - SHIFT);
+  return {_mm512_add_epi32(_mm512_slli_epi32(_mm512_sub_epi32(high, sum), SHIFT), last)};
+}
+
+// COUNT rows times one of `panels` panels; rows of `out` are `panels` * 16 apart. The tiles make a
+// group's sums while those of the one before it are added up.
+template <int BITS, int PLANES, int COUNT>
+void tile_panel(const Rounded& x, const Tile& tile, const Packed& w, int64_t panel, int panels,
+                Shaped& shaped, float* out) {
   constexpr int32_t ZERO = BITS == 8 ? ZERO8 : ZERO4;
-  const int64_t groups = x.groups(), panel_bytes = w.panel_bytes();
-  const Level* levels = reinterpret_cast<const Level*>(x.levels) + row * x.row_bytes;
-  const uint8_t* bytes = w.levels + panel * panel_bytes;
-  alignas(64) TileSums dots[PANELS_][PLANES];
-  alignas(64) uint8_t room[PANELS_][TILE_BYTES / STEP * TILE_BYTES];
-  Tiles tiles(rows);
-  for (int64_t group = 0; group < groups; ++group) {
-    const int inputs = tile_inputs(x.width(group));
-    tiles.take(inputs);
-    zero_tiles<PANELS_, PLANES>();
-    for (int64_t k = 0; k < x.width(group); k += inputs) {
-      const uint8_t* weights[PANELS_];
-      for (int p = 0; p < PANELS_; ++p)
-        weights[p] = tile_weights<BITS>(bytes + p * panel_bytes, inputs, room[p]);
-      multiply_tiles<PANELS_, PLANES>(levels, x.row_bytes, x.padded, weights);
-      levels += inputs, bytes += inputs * LANES * BITS / 8;
-    }
-    store_tiles(dots);
-    for (int p = 0; p < PANELS_; ++p) {
-      F16 scale = load_scales(w, panel + p, group);
-      for (int r = 0; r < rows; ++r) {
-        const int64_t at = (row + r) * groups + group;
-        I16 whole = load_sums(dots[p][PLANES - 1][r]);
-        if constexpr (PLANES == 2) whole = combine(load_sums(dots[p][0][r]), whole);
-        whole.a = _mm512_add_epi32(whole.a, set1(-ZERO * x.sums[at]).a);
-        float* sum = out + (r * PANELS_ + p) * LANES;
-        F16 before = group ? load(sum) : set1(0.0f);
-        store(sum, fma(to_float(whole) * scale, set1(x.scales[at]), before));
+  const int64_t groups = x.groups(), group_bytes = x.group * LANES * BITS / 8;
+  const int64_t scale_bytes = w.by_column ? 0 : LANES * w.scale_bits / 8;
+  const int most = tile_inputs(x.group);
+  auto* levels = reinterpret_cast<const Level*>(x.levels) + tile.row * x.row_bytes;
+  const uint8_t* weights = w.levels + panel * w.panel_bytes();
+  auto* scales = static_cast<const uint8_t*>(w.scales_of(panel, 0));
+  // Alone it asks memory for what it comes to soon, of several tiles for its share of what the next
+  // panels have.
+  const int64_t ahead = tile.of == 1 ? AHEAD : panels * w.panel_bytes();
+  int wait = tile.number;  // groups before this tile asks for one
+  // Four rows share pointers: one for each is more than there are registers.
+  constexpr int SHARED = 4, POINTERS = (COUNT + SHARED - 1) / SHARED;
+  const float* factors[POINTERS];
+  const int32_t* level_sums[POINTERS];
+#pragma GCC unroll 4
+  for (int i = 0; i < POINTERS; ++i) {
+    factors[i] = x.scales + (tile.row + i * SHARED) * groups;
+    level_sums[i] = x.sums + (tile.row + i * SHARED) * groups;
+    asm("" : "+r"(factors[i]), "+r"(level_sums[i]));
+  }
+  alignas(64) TileSums dots[2][PLANES];
+  alignas(64) GroupBytes room[BITS == 8 ? 1 : 2];
+  if constexpr (BITS == 4) unpack(weights, x.width(0) * LANES, room[0]);
+  F16 sums[COUNT];
+#pragma GCC unroll 16
+  for (int r = 0; r < COUNT; ++r) sums[r] = set1(0.0f);
+  for (int64_t made = 0, group = -1; group < groups; ++made, ++group) {
+    if (made < groups) {
+      if (wait-- == 0) {
+        wait = tile.of - 1;
+        for (int64_t at = 0; at < group_bytes; at += 64)
+          __builtin_prefetch(weights + ahead + at, 0, LOCALITY);
+        __builtin_prefetch(scales + panels * groups * scale_bytes, 0, LOCALITY);
       }
+      const int64_t width = x.width(made);
+      const int inputs = width == x.group ? most : tile_inputs(width);
+      shaped.take(COUNT, inputs);
+      sum_by_tiles<PLANES>(x, levels, BITS == 8 ? weights : room[made & 1], width, inputs,
+                           dots[made & 1]);
+      levels += x.group, weights += group_bytes;
+      // A tile that reads what was just written waits for it: so that is done a group before.
+      if (BITS == 4 && made + 1 < groups)
+        unpack(weights, x.width(made + 1) * LANES, room[BITS == 8 ? 0 : (made + 1) & 1]);
     }
+    if (group < 0) continue;
+    const F16 scale = w.scale_bits == 16 ? load(reinterpret_cast<const uint16_t*>(scales))
+                                         : load(reinterpret_cast<const float*>(scales));
+    scales += scale_bytes;
+    const TileSums(&now)[PLANES] = dots[group & 1];
+#pragma GCC unroll 16
+    for (int r = 0; r < COUNT; ++r) {
+      const int64_t at = r % SHARED * groups + group;
+      const I16 whole = whole_sums<ZERO, PLANES>(now, r, level_sums[r / SHARED][at]);
+      sums[r] = fma(to_float(whole) * scale, set1(factors[r / SHARED][at]), sums[r]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < COUNT; ++r) store(out + r * panels * LANES, sums[r]);
+}
+
+template <int BITS, int PLANES, int COUNT = TILE_ROWS>
+void tile_rows(const Rounded& x, const Tile& tile, int rows, const Packed& w, int64_t panel,
+               int panels, Shaped& shaped, float* out) {
+  if (rows == COUNT) {
+    for (int p = 0; p < panels; ++p)
+      tile_panel<BITS, PLANES, COUNT>(x, tile, w, panel + p, panels, shaped, out + p * LANES);
+  } else if constexpr (COUNT > TILES_FROM) {
+    tile_rows<BITS, PLANES, COUNT - 1>(x, tile, rows, w, panel, panels, shaped, out);
   }
 }
 
-template <int BITS, int PLANES>
-void tile_panels(const Rounded& x, int64_t row, int rows, const Packed& w, int64_t panel,
-                 int panels, float* out) {
-  if (panels == 2) tile_product<BITS, 2, PLANES>(x, row, rows, w, panel, out);
-  else tile_product<BITS, 1, PLANES>(x, row, rows, w, panel, out);
-}
-
-// Kernels::product of TILES_FROM to TILE_ROWS rows.
-inline void product_by_tiles(const Rounded& x, int64_t row, int rows, const Packed& w,
+// Kernels::product of TILES_FROM to TILE_ROWS rows. The tiles' shapes are the thread's, and ONNX
+// Runtime's own products set them as well. Setting them takes a tenth of a product's time: those
+// that follow each other keep them, and the last one gives them back.
+inline void product_by_tiles(const Rounded& x, const Tile& tile, int rows, const Packed& w,
                              int64_t panel, int panels, float* out) {
-  auto of = w.bits == 8 ? (x.bits == 16 ? tile_panels<8, 2> : tile_panels<8, 1>)
-                        : (x.bits == 16 ? tile_panels<4, 2> : tile_panels<4, 1>);
-  of(x, row, rows, w, panel, panels, out);
+  static thread_local Shaped shaped;
+  if (tile.number == 0) shaped = {};
+  auto of = w.bits == 8 ? (x.bits == 16 ? tile_rows<8, 2> : tile_rows<8, 1>)
+                        : (x.bits == 16 ? tile_rows<4, 2> : tile_rows<4, 1>);
+  of(x, tile, rows, w, panel, panels, shaped, out);
+  // The next one has a row less at most, and might have too few.
+  if (tile.number == tile.of - 1 || rows == TILES_FROM) shaped.release();
 }
 
 // Products of full tiles alone; how many multiply-adds those are.
 inline int64_t multiply_by_tiles(int64_t rounds) {
   alignas(64) static const uint8_t zeros[TILE_ROWS * TILE_BYTES] = {};
-  alignas(64) TileSums sums[2][2];
-  Tiles tiles(TILE_ROWS);
-  tiles.take(TILE_BYTES);
-  zero_tiles<2, 2>();
-  multiply_tiles<2, 2>(reinterpret_cast<const Level*>(zeros), TILE_BYTES, 0, {zeros, zeros});
+  alignas(64) TileSums sums;
+  Shaped shaped;
+  shaped.take(TILE_ROWS, TILE_BYTES);
+  _tile_loadd(WEIGHTS, zeros, TILE_BYTES);
+  _tile_loadd(PLANE_0, zeros, TILE_BYTES);
+  _tile_zero(SUMS_0);
+  _tile_zero(SUMS_1);
+  _tile_zero(SUMS_2);
+  _tile_zero(SUMS_3);
   for (int64_t round = 0; round < rounds; ++round) {
-    _tile_dpbsud(SUMS_00, PLANE_0, PANEL_0);
-    _tile_dpbsud(SUMS_01, PLANE_1, PANEL_0);
-    _tile_dpbsud(SUMS_10, PLANE_0, PANEL_1);
-    _tile_dpbsud(SUMS_11, PLANE_1, PANEL_1);
+    _tile_dpbsud(SUMS_0, PLANE_0, WEIGHTS);
+    _tile_dpbsud(SUMS_1, PLANE_0, WEIGHTS);
+    _tile_dpbsud(SUMS_2, PLANE_0, WEIGHTS);
+    _tile_dpbsud(SUMS_3, PLANE_0, WEIGHTS);
   }
-  store_tiles(sums);
+  _tile_stored(SUMS_0, sums, TILE_BYTES);
+  shaped.release();
   return rounds * 4 * TILE_ROWS * LANES * TILE_BYTES;
 }
 

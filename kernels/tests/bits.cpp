@@ -38,16 +38,18 @@ void tell(const char* what, const std::vector<T>& values) {
   std::printf("%s %016llx\n", what, checksum(values.data(), values.size()));
 }
 
-// All rows of a product, `most` of them at once.
+// All rows of a product, in tiles of `most` of them, as even as can be.
 std::vector<float> product(const Kernels& k, const Rounded& x, int64_t rows, const Packed& w,
                            int most) {
   std::vector<float> out(size_t(rows * w.panels * 16));
   for (int64_t panel = 0; panel < w.panels;) {
     int some = w.panels - panel >= k.panels ? k.panels : 1;
-    for (int64_t row = 0; row < rows; row += most) {
-      int count = int(rows - row < most ? rows - row : most);
+    const int tiles = int((rows + most - 1) / most);
+    int64_t row = 0;
+    for (int number = 0, count; number < tiles; ++number, row += count) {
+      count = int((rows - row + tiles - number - 1) / (tiles - number));
       std::vector<float> tile(size_t(count * some * 16));
-      k.product(x, {row, 0, 1}, count, w, panel, some, tile.data());
+      k.product(x, {row, number, tiles}, count, w, panel, some, tile.data());
       for (int r = 0; r < count; ++r)
         std::memcpy(out.data() + ((row + r) * w.panels + panel) * 16, tile.data() + r * some * 16,
                     size_t(some) * 16 * sizeof(float));
@@ -59,7 +61,7 @@ std::vector<float> product(const Kernels& k, const Rounded& x, int64_t rows, con
 
 void products(const Kernels& k, int64_t group, int bits, int x_bits, bool by_token,
               bool by_column) {
-  constexpr int64_t WIDTH = 150, ROWS = 13, PANELS = 3;
+  constexpr int64_t WIDTH = 150, ROWS = 33, PANELS = 3;
   const int64_t padded = (WIDTH + group - 1) / group * group;
   Rounded x{padded, group, x_bits, by_token, 0, nullptr, nullptr, nullptr};
   x.row_bytes = padded * k.level_bytes * (x_bits == 16 ? k.planes16 : 1);
@@ -82,11 +84,11 @@ void products(const Kernels& k, int64_t group, int bits, int x_bits, bool by_tok
   auto w_scales = numbers(size_t(PANELS * 16 * (by_column ? 1 : w.groups())));
   w.levels = packed.data(), w.scales = w_scales.data();
   tell("product", product(k, x, ROWS, w, k.rows));
-  tell("product of few", product(k, x, ROWS, w, k.rows < 3 ? k.rows : 3));
+  tell("product of few", product(k, x, 13, w, k.rows < 3 ? k.rows : 3));
   std::vector<uint16_t> halves(w_scales.size());
   k.put(w_scales.data(), int64_t(w_scales.size()), Store::float16, halves.data());
   w.scales = halves.data(), w.scale_bits = 16;
-  tell("product of halves", product(k, x, ROWS, w, k.rows));
+  tell("product of halves", product(k, x, 17, w, k.rows));  // of which 16 are a full tile's
 }
 
 // What rounding leaves, rounded as well, and a product whose last group is shorter.

@@ -66,7 +66,8 @@ class Operator:
             options.add_session_config_entry(key, value)
         options.register_custom_ops_library(str(gpt2onnx_kernels.library()))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv(gpt2onnx_kernels.KERNELS_VARIABLE, kernels)
+            if kernels:  # else those of the environment
+                patch.setenv(gpt2onnx_kernels.KERNELS_VARIABLE, kernels)
             self.session = onnxruntime.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )

@@ -49,6 +49,12 @@ inline int32_t dpbusd(int32_t sum, uint32_t u, uint32_t s) {
   return sum;
 }
 
+inline int32_t dpwssd(int32_t sum, uint32_t x, uint32_t y) {
+  for (int i = 0; i < 32; i += 16)
+    sum = int32_t(uint32_t(sum) + uint32_t(int(int16_t(x >> i)) * int(int16_t(y >> i))));
+  return sum;
+}
+
 inline __m256i dpbusd256(__m256i sum, __m256i u, __m256i s) {
   int32_t a[8], b[8], c[8];
   std::memcpy(a, &sum, 32), std::memcpy(b, &u, 32), std::memcpy(c, &s, 32);
@@ -139,6 +145,9 @@ inline void scatter(float* to, __m512i places, __m512 x) {
 #define _mm512_cmp_ps_mask(x, y, how) IN_I(F_(x) < F_(y))
 #define _mm512_mask_blend_ps(mask, no, yes) IN_F(I_(mask) ? F_(yes) : F_(no))
 #define _mm512_add_epi32(x, y) IN_I(int32_t(uint32_t(I_(x)) + uint32_t(I_(y))))
+#define _mm512_sub_epi32(x, y) IN_I(int32_t(uint32_t(I_(x)) - uint32_t(I_(y))))
+#define _mm512_dpwssd_epi32(sum, x, y) \
+  IN_I(in_avx2::dpwssd(I_(sum), uint32_t(I_(x)), uint32_t(I_(y))))
 #define _mm512_slli_epi32(x, by) IN_I(int32_t(uint32_t(I_(x)) << by))
 #define _mm512_and_si512(x, y) IN_I(I_(x) & I_(y))
 #define _mm512_or_si512(x, y) IN_I(I_(x) | I_(y))
