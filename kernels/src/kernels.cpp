@@ -110,6 +110,18 @@ inline float put_levels(const float* x, int64_t width, int64_t padded, float fac
   return total(sum);
 }
 
+// How numbers up to `most` are rounded: what they are multiplied by, and a level's step.
+struct Grid {
+  bool live;
+  float factor, step;
+
+  Grid(float most, float limit)
+      : live(most > 1e-30f),  // scales too small for a float's full precision make zeros
+        factor(live ? limit / most : 0.0f),
+        // A row that isn't finite has no levels; its scale says so.
+        step(most == most ? (live ? most / limit : 0.0f) : most) {}
+};
+
 template <int PLANES>
 void round_by(const float* x, int64_t width, const Rounded& rounded, int64_t row) {
   auto* levels = reinterpret_cast<Level*>(rounded.levels + row * rounded.row_bytes);
@@ -121,13 +133,10 @@ void round_by(const float* x, int64_t width, const Rounded& rounded, int64_t row
     const int64_t room = rounded.width(group);
     if (left > room) left = room;
     if (!rounded.by_token) most = magnitude(x + start, left);
-    // Scales too small for a float's full precision make zeros.
-    bool live = most > 1e-30f;
-    float factor = live ? limit / most : 0.0f;
-    // A row that isn't finite has no levels; its scale says so.
-    float sum = put_levels<PLANES>(x + start, live ? left : 0, room, factor, limit,
+    const Grid grid(most, limit);
+    float sum = put_levels<PLANES>(x + start, grid.live ? left : 0, room, grid.factor, limit,
                                    levels + start, rounded.padded);
-    rounded.scales[row * groups + group] = most == most ? (live ? most / limit : 0.0f) : most;
+    rounded.scales[row * groups + group] = grid.step;
     rounded.sums[row * groups + group] = int32_t(sum);
   }
 }
@@ -164,14 +173,12 @@ void split(const float* x, int64_t width, const Rounded& coarse, const Rounded& 
     const int64_t start = group * rest.group, room = rest.width(group);
     int64_t left = width > start ? width - start : 0;
     if (left > room) left = room;
-    const float most = magnitude(x + start, left);
-    const bool live = most > 1e-30f;  // as in round_by
-    const float step = most == most ? (live ? most / LEVELS8 : 0.0f) : most;
-    const Sums sums = put_both(x + start, live ? left : 0, room, live ? LEVELS8 / most : 0.0f,
-                               levels + start, others + start);
-    coarse.scales[row * coarse.groups() + group] = step;
+    const Grid grid(magnitude(x + start, left), LEVELS8);
+    const Sums sums = put_both(x + start, grid.live ? left : 0, room, grid.factor, levels + start,
+                               others + start);
+    coarse.scales[row * coarse.groups() + group] = grid.step;
     coarse.sums[row * coarse.groups() + group] = int32_t(sums.levels);
-    rest.scales[row * rest.groups() + group] = step * (1.0f / (2 * LEVELS8));
+    rest.scales[row * rest.groups() + group] = grid.step * (1.0f / (2 * LEVELS8));
     rest.sums[row * rest.groups() + group] = int32_t(sums.rest);
   }
 }
@@ -631,8 +638,8 @@ constexpr int TILE_ROWS = ROWS;
 
 constexpr Kernels TABLE = {
     GPT2ONNX_NAME, STEP, PLANES16, int(sizeof(Level)), TILE_ROWS, PANELS, FLOAT_ROWS,
-    normalize, round, split, pack, product, float_product, finish, transpose, exponentials, scale, put,
-    take, maxima, block_sums, weigh, sums_below, between, multiply,
+    normalize, round, split, pack, product, float_product, finish, transpose, exponentials, scale,
+    put, take, maxima, block_sums, weigh, sums_below, between, multiply,
 };
 
 }  // namespace

@@ -122,11 +122,9 @@ void tile_panel(const Rounded& x, const Tile& tile, const Packed& w, int64_t pan
                 Shaped& shaped, float* out) {
   constexpr int32_t ZERO = BITS == 8 ? ZERO8 : ZERO4;
   const int64_t groups = x.groups(), group_bytes = x.group * LANES * BITS / 8;
-  const int64_t scale_bytes = w.by_column ? 0 : LANES * w.scale_bits / 8;
   const int most = tile_inputs(x.group);
   auto* levels = reinterpret_cast<const Level*>(x.levels) + tile.row * x.row_bytes;
   const uint8_t* weights = w.levels + panel * w.panel_bytes();
-  auto* scales = static_cast<const uint8_t*>(w.scales_of(panel, 0));
   // Alone it asks memory for what it comes to soon, of several tiles for its share of what the next
   // panels have.
   const int64_t ahead = tile.of == 1 ? AHEAD : panels * w.panel_bytes();
@@ -153,7 +151,7 @@ void tile_panel(const Rounded& x, const Tile& tile, const Packed& w, int64_t pan
         wait = tile.of - 1;
         for (int64_t at = 0; at < group_bytes; at += 64)
           __builtin_prefetch(weights + ahead + at, 0, LOCALITY);
-        __builtin_prefetch(scales + panels * groups * scale_bytes, 0, LOCALITY);
+        __builtin_prefetch(w.scales_of(panel + panels, made), 0, LOCALITY);
       }
       const int64_t width = x.width(made);
       const int inputs = width == x.group ? most : tile_inputs(width);
@@ -166,9 +164,7 @@ void tile_panel(const Rounded& x, const Tile& tile, const Packed& w, int64_t pan
         unpack(weights, x.width(made + 1) * LANES, room[BITS == 8 ? 0 : (made + 1) & 1]);
     }
     if (group < 0) continue;
-    const F16 scale = w.scale_bits == 16 ? load(reinterpret_cast<const uint16_t*>(scales))
-                                         : load(reinterpret_cast<const float*>(scales));
-    scales += scale_bytes;
+    const F16 scale = load_scales(w, panel, group);
     const TileSums(&now)[PLANES] = dots[group & 1];
 #pragma GCC unroll 16
     for (int r = 0; r < COUNT; ++r) {

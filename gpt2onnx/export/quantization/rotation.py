@@ -5,8 +5,7 @@ be turned by one orthogonal matrix, and its values by another if the output matr
 the model stays the same. Few of a trained head's channels carry most of its scores, and a column's
 rounding error is passed on as it is. Turned, each column has a share of all. As in QuaRot (Ashkboos
 2024), https://arxiv.org/abs/2404.00456, but by the cosines of the DCT, which a head of any size has
-(docs/notes/quantization.md). Not for an int8 cache, whose steps
-follow each channel.
+(docs/notes/quantization.md). Not for an int8 cache, whose steps follow each channel.
 
 Knows GPT-2's tensors; knows nothing of how they are rounded.
 """
