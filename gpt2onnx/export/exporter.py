@@ -8,11 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gpt2onnx.errors import ExportError
-from gpt2onnx.export.calibration.sensitivity import SENSITIVITY_TOKENS, sensitive_directions
+from gpt2onnx.export.calibration.sensitivity import SENSITIVITY_TOKENS, sensitivity
 from gpt2onnx.export.calibration.text import CalibrationText
 from gpt2onnx.export.checkpoint.adapter import open_adapters
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, Weights, open_checkpoint
@@ -215,18 +216,25 @@ def _write_model(plan: Plan, checkpoint: Checkpoint, folder: Path, track: Track)
 
 
 def _calibrated(plan: Plan, weights: Weights, text: CalibrationText, track: Track) -> Calibrated:
-    """What a text tells of matrices' inputs. Moments cost nothing before one asks for its own."""
-    moments = Moments(weights, text.windows(MOMENT_TOKENS))
-    if not plan.has_kernels:
-        return Calibrated(moments)
-    layers = range(weights.config.n_layer)
-    corrected = [f"h.{layer}{ending}" for layer in layers for ending in plan.corrected]
-    windows = text.windows(SENSITIVITY_TOKENS)[:, :SENSITIVITY_TOKENS]
-    found = sensitive_directions(weights, windows, corrected, RANK, track)
-    for name, directions in found.items():
-        if name.endswith("attn.c_proj"):
-            found[name] = pad_heads(directions.T, weights.config).T
-    return Calibrated(moments, found)
+    """What a text tells of matrices. Moments cost nothing before one asks for its own."""
+    config = weights.config
+    pad = partial(pad_heads, config=config)
+    heeded, corrected = (
+        [f"h.{layer}{ending}" for layer in range(config.n_layer) for ending in endings]
+        for endings in (plan.heeded, plan.corrected)
+    )
+    if not (heeded or corrected):
+        return Calibrated()
+    windows = text.usual_windows(MOMENT_TOKENS, track) if heeded else text.windows()
+    some = windows[: -(-SENSITIVITY_TOKENS // config.n_positions), :SENSITIVITY_TOKENS]
+    directions, gradients = sensitivity(weights, some, corrected, RANK, heeded, track)
+    for layer in range(config.n_layer):
+        made, read = f"h.{layer}.attn.c_attn", f"h.{layer}.attn.c_proj"
+        if made in gradients:
+            gradients[made] = pad(gradients[made])
+        if read in directions:
+            directions[read] = pad(directions[read].T).T
+    return Calibrated(Moments(weights, windows, pad) if heeded else None, gradients, directions)
 
 
 def _write_about(

@@ -100,7 +100,12 @@ class Plan:
     @property
     def corrected(self) -> tuple[str, ...]:
         """Whose products gpt2onnx-kernels correct: what matrices' names end with."""
-        return PRECISIONS[self.precision].corrected
+        return PRECISIONS[self.precision].corrected if self.has_kernels else ()
+
+    @property
+    def heeded(self) -> tuple[str, ...]:
+        """Whose outputs make up for each other's rounding: what matrices' names end with."""
+        return PRECISIONS[self.precision].heeded
 
     @property
     def place(self) -> Place:

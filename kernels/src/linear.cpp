@@ -192,15 +192,15 @@ void Linear::add_directions(const Node& node, std::vector<Blocks>& parts) {
   if (given == 0) return;
   if (given != 4)
     fail("directions, corrections and their scales go together, and are constants");
-  if (bits_ != 8 || activation_bits_ != 8 || activation_block_ == 0)
-    fail("directions are for 8 bits of weights and of activations, by block");
+  if (activation_bits_ != 8 || activation_block_ == 0)
+    fail("directions are for 8 bits of activations, by block");
   Blocks along{"directions", *directions, "direction_scales", *steps, 8, block_size_};
   rank_ = along.out;
   if (rank_ % LANES || rank_ > block_size_)
     fail("there are " + std::to_string(rank_) +
          " directions, expected a multiple of 16 up to the block_size, " +
          std::to_string(block_size_));
-  Blocks added{"corrections", *corrections, "correction_scales", *scales, 8, rank_};
+  Blocks added{"corrections", *corrections, "correction_scales", *scales, bits_, rank_};
   if (along.count != blocks_ || added.out != out_ || added.count != 1)
     fail("directions have the shape " + text_of(directions->shape) + ", corrections " +
          text_of(corrections->shape) + ", which don't fit the weight");

@@ -146,7 +146,9 @@ def made(case: dict[str, Any]) -> tuple[dict[str, Array | None], dict[str, Any],
     expected = rows @ means.T
     if has_directions(case):
         along, added = normal(case["rank"], case["width"]), normal(case["out"], case["rank"])
-        given, correction, most = corrected(exact, rows, steps, along, added, case["block"])
+        given, correction, most = corrected(
+            exact, rows, steps, along, added, case["block"], int(case["weights"])
+        )
         inputs, expected, slack = inputs | given, expected + correction, slack + most
     if case["bias"]:
         inputs["bias"] = normal(case["out"])
@@ -164,16 +166,17 @@ def made(case: dict[str, Any]) -> tuple[dict[str, Array | None], dict[str, Any],
 
 
 def has_directions(case: dict[str, Any]) -> bool:
-    by_block = case["weights"] == "8" and case["activation_bits"] == 8 and not case["by_token"]
+    rounded = case["weights"] in ("8", "4")
+    by_block = rounded and case["activation_bits"] == 8 and not case["by_token"]
     return by_block and 0 < case["rank"] <= case["block"]
 
 
 def corrected(
-    x: Array, rounded: Array, steps: Array, along: Array, added: Array, block: int
+    x: Array, rounded: Array, steps: Array, along: Array, added: Array, block: int, bits: int = 8
 ) -> tuple[dict[str, Array], Array, Array]:
     """The inputs of x [tokens, in]'s corrections, what they add, and how far off that may be."""
     directions, direction_scales, along = rounded_weight(along, 8, block)
-    corrections, correction_scales, added = rounded_weight(added, 8, added.shape[1])
+    corrections, correction_scales, added = rounded_weight(added, bits, added.shape[1])
     finer = np.where(steps == 0, 1, steps).astype(float) / 254
     rest = np.clip(np.rint((x - rounded) / finer), -127, 127) * finer
     measured = (rest @ along.T).astype(np.float32)
@@ -350,7 +353,7 @@ INT8 = {"activation_bits": 8}
         ({}, INT8 | {"activation_block": 64}, "expected 0 or the weights' block_size, 32"),
         ({}, INT8 | {"activation_block": 7}, "activation_block is 7"),
         ({}, INT8 | {"activation": "swosh"}, "unknown activation swosh"),
-        (directed(), INT8, "directions are for 8 bits of weights and of activations, by block"),
+        (directed(), INT8, "directions are for 8 bits of activations, by block"),
         (directed(), BY_BLOCK | {"activation_bits": 16}, "directions are for 8 bits"),
         (directed(corrections=None), BY_BLOCK, "directions, corrections and their scales go toget"),
         (

@@ -1,8 +1,8 @@
-"""GPT-2's backward pass in numpy, which reports the gradient of what each matrix multiplies.
+"""GPT-2's backward pass in numpy, which reports the gradients of what each matrix reads and makes.
 
 It is the gradient of the sum of -log p(y) over the tokens of a text, each y drawn from the model's
 own distribution. The second moments of these gradients are the Fisher information: how much a
-change of an input changes the next tokens' distributions.
+change of an input or an output changes the next tokens' distributions.
 
 Each block is computed again from its input, which alone is kept (gradient checkpointing; Chen
 2016, https://arxiv.org/abs/1604.06174). Knows nothing of rounding and nothing of ONNX.
@@ -17,6 +17,7 @@ import numpy as np
 
 from gpt2onnx.export.calibration.activations import NUMPY_ACTIVATIONS
 from gpt2onnx.export.calibration.forward_pass import Float, Forward, Ids, Watcher, probabilities
+from gpt2onnx.export.calibration.own_text import draw, softmax
 from gpt2onnx.export.checkpoint.checkpoint import HEAD, Weights
 from gpt2onnx.export.checkpoint.floats import require_finite
 
@@ -24,23 +25,26 @@ from gpt2onnx.export.checkpoint.floats import require_finite
 PART = 64
 
 
-def watch_gradients(weights: Weights, windows: Ids, watcher: Watcher) -> Iterator[int]:
-    """Tell `watcher` the gradients of each matrix's input over windows of ids [windows, tokens].
+def watch_gradients(
+    weights: Weights, windows: Ids, inputs: Watcher, outputs: Watcher
+) -> Iterator[int]:
+    """Tell two watchers the gradients of each matrix's input and output over a text.
 
-    It is told "h.0.attn.c_attn", "h.0.attn.c_proj", "h.0.mlp.c_fc" or "h.0.mlp.c_proj" with
-    [windows * tokens, in]. Gives each layer's number once all of it is told, the last layer first.
+    They are told "h.0.attn.c_attn", "h.0.attn.c_proj", "h.0.mlp.c_fc" or "h.0.mlp.c_proj" with
+    [windows * tokens, in], and [windows * tokens, out], over windows of ids [windows, tokens].
+    Gives each layer's number once all of it is told, the last layer first.
 
     Raises WeightsError where numbers leave float32's range.
     """
     forward = Forward(weights, lambda name, x: None)
-    backward = Backward(forward, watcher)
-    inputs, hidden = block_inputs(forward, windows)
+    backward = Backward(forward, inputs, outputs)
+    read, hidden = block_inputs(forward, windows)
     with np.errstate(all="ignore"):  # what comes of it is looked at
         gradient = backward.head(hidden, np.random.default_rng(0))
     for layer in reversed(range(weights.config.n_layer)):
         with np.errstate(all="ignore"):
             for block in (backward.mlp, backward.attention):
-                gradient = block(layer, inputs.pop(), gradient)
+                gradient = block(layer, read.pop(), gradient)
         yield layer
 
 
@@ -65,7 +69,8 @@ class Backward:
     """
 
     forward: Forward
-    watcher: Watcher
+    inputs: Watcher
+    outputs: Watcher
 
     def head(self, hidden: Float, random: np.random.Generator) -> Float:
         """The gradient of what ln_f reads."""
@@ -83,10 +88,10 @@ class Backward:
         widen, project = self.forward.pair(f"{name}.c_fc"), self.forward.pair(f"{name}.c_proj")
         activation = NUMPY_ACTIVATIONS[self.forward.weights.config.activation_function]
         before = self.forward.norm(hidden, *norm) @ widen[0] + widen[1]
-        inner = self.told(f"{name}.c_proj", gradient @ project[0].T)
+        inner = self.through(f"{name}.c_proj", gradient, project[0])
         for part, x in zip(parts(inner), parts(before), strict=True):
             part *= derivative(activation, x)
-        read = self.told(f"{name}.c_fc", inner @ widen[0].T)
+        read = self.through(f"{name}.c_fc", inner, widen[0])
         return gradient + self.norm(hidden, norm[0], read)
 
     def attention(self, layer: int, hidden: Float, gradient: Float) -> Float:
@@ -94,7 +99,7 @@ class Backward:
         norm = self.forward.pair(f"h.{layer}.ln_1")
         attend, project = self.forward.pair(f"{name}.c_attn"), self.forward.pair(f"{name}.c_proj")
         made: Float = self.forward.norm(hidden, *norm) @ attend[0] + attend[1]
-        attended = self.told(f"{name}.c_proj", gradient @ project[0].T)
+        attended = self.through(f"{name}.c_proj", gradient, project[0])
         heads = made.reshape(*made.shape[:2], 3, config.n_head, config.head_dim)
         attended = attended.reshape(*made.shape[:2], config.n_head, config.head_dim)
         for window, head in np.ndindex(len(made), config.n_head):
@@ -102,7 +107,7 @@ class Backward:
             part[...] = attention_gradients(  # takes the place of what it is the gradient of
                 query, key, value, attended[window, :, head], config.scale(layer)
             )
-        read = self.told(f"{name}.c_attn", made @ attend[0].T)
+        read = self.through(f"{name}.c_attn", made, attend[0])
         return gradient + self.norm(hidden, norm[0], read)
 
     def norm(self, x: Float, gain: Float, gradient: Float) -> Float:
@@ -115,11 +120,13 @@ class Backward:
         result: Float = (scaled - scaled.mean(-1, keepdims=True) - along) / deviation
         return result
 
-    def told(self, name: str, gradient: Float) -> Float:
-        """The same gradient [windows, tokens, in]."""
-        require_finite(gradient, f"{name}, a text's gradients")
-        self.watcher(name, gradient.reshape(-1, gradient.shape[-1]))
-        return gradient
+    def through(self, name: str, gradient: Float, matrix: Float) -> Float:
+        """From the gradient of a matrix's output, [windows, tokens, out], that of its input."""
+        read: Float = gradient @ matrix.T
+        for watcher, some in ((self.outputs, gradient), (self.inputs, read)):
+            require_finite(some, f"{name}, a text's gradients")
+            watcher(name, some.reshape(-1, some.shape[-1]))
+        return read
 
 
 def parts(x: Float) -> Iterator[Float]:
@@ -130,11 +137,8 @@ def parts(x: Float) -> Iterator[Float]:
 
 def score(logits: Float, random: np.random.Generator) -> Float:
     """The gradient of -log p(y) by logits [tokens, vocab], for a y drawn from each token's p."""
-    p: Float = np.exp(logits - logits.max(-1, keepdims=True))
-    p /= p.sum(-1, keepdims=True)
-    sums = np.cumsum(p, -1, dtype=np.float64)
-    drawn = (sums < random.random((len(p), 1)) * sums[:, -1:]).sum(-1)
-    p[np.arange(len(p)), drawn] -= 1
+    p = softmax(logits)
+    p[np.arange(len(p)), draw(p, random)] -= 1
     return p
 
 

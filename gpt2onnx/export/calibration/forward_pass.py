@@ -94,7 +94,7 @@ class Forward:
             )
             self.watcher(f"{name}.key", key)
             self.watcher(f"{name}.value", value)
-            x = self.attend(query * np.float32(self.weights.config.scale(layer)), key, value)
+            x = self.attend(layer, query * np.float32(self.weights.config.scale(layer)), key, value)
             self.watcher(f"{name}.c_proj", x)
             window += x @ project[0] + project[1]
 
@@ -110,7 +110,7 @@ class Forward:
             self.watcher(f"{name}.c_proj", x)
             window += x @ project[0] + project[1]
 
-    def attend(self, query: Float, key: Float, value: Float) -> Float:
+    def attend(self, layer: int, query: Float, key: Float, value: Float) -> Float:
         """Causal attention over [tokens, heads, head_dim] each -> [tokens, n_embd].
 
         A head at a time, whose probabilities the processor's cache holds.

@@ -1,12 +1,13 @@
-"""The directions of matrices' inputs that the next token's distribution is most sensitive to.
+"""The directions of matrices' inputs and outputs that the next token's distribution heeds most.
 
-They are the leading eigenvectors of the input's Fisher information E[g g^T], thus the right
-singular vectors of the gradients g. Knows nothing of what is done along them.
+They are the leading eigenvectors of the Fisher information E[g g^T], thus the right singular
+vectors of the gradients g. Knows nothing of what is done along them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,23 +24,49 @@ SENSITIVITY_TOKENS = 512
 NOISE = 1e-12
 
 
-def sensitive_directions(
-    weights: Weights, windows: Ids, names: Collection[str], rank: int, track: Track = silent
-) -> dict[str, Float]:
-    """The `rank` most sensitive directions [in, rank] of each named matrix's input, the first most.
+# Of outputs all 512 do no better than these (docs/notes/quantization.md).
+OUTPUT_RANK = 64
 
-    A name is "h.0.attn.c_attn", "h.0.attn.c_proj", "h.0.mlp.c_fc" or "h.0.mlp.c_proj". Columns are
-    orthonormal; where `windows` [windows, tokens] show fewer directions, the last are zeros.
+
+class Sensitivity(NamedTuple):
+    """By a matrix's name, what the model is most sensitive to.
+
+    inputs: directions [in, rank], the first most, orthonormal
+    outputs: the same as gradients [rank, out]: of as many tokens, the ones that say most
+    """
+
+    inputs: dict[str, Float]
+    outputs: dict[str, Float]
+
+
+def sensitivity(
+    weights: Weights,
+    windows: Ids,
+    inputs: Collection[str],
+    rank: int,
+    outputs: Collection[str] = (),
+    track: Track = silent,
+) -> Sensitivity:
+    """What the model is most sensitive to, of the inputs and outputs of matrices by name.
+
+    A name is "h.0.attn.c_attn", "h.0.attn.c_proj", "h.0.mlp.c_fc" or "h.0.mlp.c_proj". `rank` is
+    the inputs'. Where `windows` [windows, tokens] show fewer directions, the last are zeros.
 
     Raises WeightsError where numbers leave float32's range.
     """
-    found: dict[str, Float] = {}
+    found = Sensitivity({}, {})
 
-    def keep(name: str, gradients: Float) -> None:
-        if name in names:
-            found[name] = leading_directions(gradients, rank)
+    def keep_input(name: str, gradients: Float) -> None:
+        if name in inputs:
+            found.inputs[name] = leading_directions(gradients, rank)
 
-    layers = watch_gradients(weights, windows, keep)
+    def keep_output(name: str, gradients: Float) -> None:
+        if name in outputs:
+            directions = leading_directions(gradients, OUTPUT_RANK)
+            lengths = np.linalg.norm(gradients @ directions, axis=0)
+            found.outputs[name] = (directions * lengths).T
+
+    layers = watch_gradients(weights, windows, keep_input, keep_output)
     for _ in track(range(weights.config.n_layer), "sensitivity"):
         next(layers)
     return found

@@ -1,4 +1,4 @@
-"""The calibration tokens of an export: a text's, or random ones.
+"""The calibration tokens of an export: a text's, or random ones, or what the model writes.
 
 Keys and values depend on the position as much as on the token, so every position is filled: with a
 text that ended after 218 of 1,024 positions, a model was worthless behind them
@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import ParameterError, TokenizerError
+from gpt2onnx.export.calibration.own_text import write_texts
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint
+from gpt2onnx.export.writing.progress import Track, silent
 from gpt2onnx.files import as_path, decoded, open_regular
 from gpt2onnx.tokenizer.codec import encode
 
@@ -27,11 +29,15 @@ ENOUGH = 1 << 20
 
 
 class CalibrationText:
-    """A checkpoint's tokens of the beginning of a file in UTF-8, read once; without one, random."""
+    """A checkpoint's tokens of the beginning of a file in UTF-8, read once.
+
+    Without one they are random, which show what any token can bring about, or are the model's own,
+    which show what is usual.
+    """
 
     def __init__(self, checkpoint: Checkpoint, file: str | Path | None) -> None:
         """Raises ParameterError where the file can't be read or holds no token."""
-        self._config = checkpoint.config
+        self._checkpoint, self._config = checkpoint, checkpoint.config
         self._ids = (
             [] if file is None else encode(checkpoint.tokenizer, _read(file), TokenizerError)
         )
@@ -43,10 +49,18 @@ class CalibrationText:
 
         A short text is repeated.
         """
-        shape = -(-tokens // self._config.n_positions), self._config.n_positions
         if self._ids:
-            return np.resize(np.array(self._ids), shape)
-        return np.random.default_rng(0).integers(self._config.vocab_size, size=shape)
+            return np.resize(np.array(self._ids), self._shape(tokens))
+        return np.random.default_rng(0).integers(self._config.vocab_size, size=self._shape(tokens))
+
+    def usual_windows(self, tokens: int, track: Track = silent) -> Ids:
+        """The same of the text, or of what the model writes: short texts, one behind the other."""
+        if self._ids:
+            return self.windows(tokens)
+        return np.resize(write_texts(self._checkpoint, tokens, track), self._shape(tokens))
+
+    def _shape(self, tokens: int) -> tuple[int, int]:
+        return -(-tokens // self._config.n_positions), self._config.n_positions
 
 
 def _read(file: str | Path) -> str:

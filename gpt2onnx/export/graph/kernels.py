@@ -41,7 +41,8 @@ from gpt2onnx.export.checkpoint.config import Gpt2Config
 from gpt2onnx.export.quantization.table import those
 from gpt2onnx.export.writing.onnx_builder import IR_VERSION, OPSET
 
-DOMAIN, VERSION = "gpt2onnx", 5
+DOMAIN, VERSION = "gpt2onnx", 6
+# What makes up for rounding activations, in a matrix each.
 PARTS = ("directions", "corrections")
 # Top-p of 0.95 seldom keeps more of a trained model's, and what few there are cost next to nothing.
 TOP, BLOCK = 256, 256
@@ -108,7 +109,7 @@ class _Writer:
 
     def write(self) -> None:
         """GPT2LMHeadModel.forward."""
-        table = self.matrix("wte")
+        table = self.matrix("wte.weight")
         hidden = self.node(
             "Embed", ["input_ids", "position_ids", *table, self.tensor("wpe.weight")], "embedding"
         )
@@ -182,7 +183,7 @@ class _Writer:
 
         `normalized` names a second output, x behind the layer norm: [tokens or count, in].
         """
-        weight, scales = self.matrix(name)
+        weight, scales = self.matrix(f"{name}.weight")
         bias = f"{name}.bias"
         told = [x, weight, scales, self.tensor(bias) if bias in self.there else ""]
         told += self.norm(norm) if norm else ["", ""]
@@ -191,7 +192,8 @@ class _Writer:
         if norm:
             options["epsilon"] = self.config.layer_norm_epsilon
         if scales:
-            told += self.corrections(name)
+            if f"{name}.directions_scales" in self.there:
+                told += [part for of in PARTS for part in self.matrix(f"{name}.{of}")]
             bits = int(weight[-1])
             block = self.there[weight].dims[2] * 8 // bits
             options |= {"bits": bits, "block_size": block}
@@ -203,14 +205,9 @@ class _Writer:
     def matrix(self, name: str) -> tuple[str, str]:
         """A stored matrix and its scales, which floats have none of."""
         for bits in (8, 4):
-            if (rounded := f"{name}.weight_q{bits}") in self.there:
-                return self.tensor(rounded), self.tensor(f"{name}.weight_scales")
-        return self.tensor(f"{name}.weight"), ""
-
-    def corrections(self, name: str) -> list[str]:
-        """What makes up for rounding the activations, where it is stored: two matrices' parts."""
-        parts = [f"{name}.{part}_{of}" for part in PARTS for of in ("q8", "scales")]
-        return [self.tensor(part) for part in parts] if parts[0] in self.there else []
+            if (rounded := f"{name}_q{bits}") in self.there:
+                return self.tensor(rounded), self.tensor(f"{name}_scales")
+        return self.tensor(name), ""
 
     def norm(self, name: str) -> list[str]:
         return [self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")]

@@ -162,6 +162,7 @@ def store_blocks(
     bits: int,
     dtype: np.dtype[Any],
     moments: Float | None = None,
+    gradients: Float | None = None,
     block_size: int = BLOCK_SIZE,
 ) -> BlockMatrix:
     """Round weight [out, width] to blocks, with scales in the type of the activations."""
@@ -169,7 +170,7 @@ def store_blocks(
     if moments is None:
         values, scales = quantize_blocks(weight, bits, block_size, dtype)
     else:
-        values, scales = quantize_gptq(weight, moments, bits, block_size, dtype)
+        values, scales = quantize_gptq(weight, moments, bits, block_size, dtype, gradients)
     out, width = weight.shape
     stored = op.matrix(f"{name}.weight_q{bits}", values)
     steps = op.matrix(f"{name}.weight_scales", scales)
@@ -177,7 +178,7 @@ def store_blocks(
 
 
 def store_corrections(
-    op: GraphBuilder, name: str, weight: Float, directions: Float, block_size: int
+    op: GraphBuilder, name: str, weight: Float, directions: Float, bits: int, block_size: int
 ) -> None:
     """What gpt2onnx-kernels correct a product with weight [out, width] by.
 
@@ -185,12 +186,12 @@ def store_corrections(
     is measured along these, in blocks as the weight's, and the corrections are what each adds to
     the outputs [out, rank].
     """
-    for part, matrix, block in (
-        ("directions", directions.T, block_size),
-        ("corrections", weight @ directions, directions.shape[1]),
+    for part, matrix, levels, block in (
+        ("directions", directions.T, 8, block_size),
+        ("corrections", weight @ directions, bits, directions.shape[1]),
     ):
-        values, scales = quantize_blocks(matrix, 8, block)
-        op.matrix(f"{name}.{part}_q8", values)
+        values, scales = quantize_blocks(matrix, levels, block)
+        op.matrix(f"{name}.{part}_q{levels}", values)
         op.matrix(f"{name}.{part}_scales", scales)
 
 

@@ -1,9 +1,11 @@
-"""Second moments (x.T @ x) of the feed-forwards' inputs over a text, one layer at a time.
+"""Second moments (x.T @ x) of the matrices' inputs over a text, one layer at a time.
 
 Knows GPT-2's matrices by name; knows nothing of rounding.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +18,20 @@ from gpt2onnx.export.quantization.gptq import GROUP
 
 Float = NDArray[np.float32]
 
+MATRICES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 # Twice as many gain a tenth of the KL, for twice the time (docs/notes/quantization.md).
 MOMENT_TOKENS = 4096
 
 
 class Moments:
-    """x.T @ x of what the feed-forwards' matrices are given, over `windows` [count, tokens].
+    """x.T @ x of what each layer's four matrices are given, over `windows` [count, tokens].
 
     Matrices are asked for in the model's order, so that one layer's moments are held at once.
+    `pad_heads` makes of what heads gave, [tokens, n_embd], what the graph has in its place.
     """
 
-    def __init__(self, weights: Weights, windows: Ids) -> None:
+    def __init__(self, weights: Weights, windows: Ids, pad_heads: Callable[[Float], Float]) -> None:
+        self._pad_heads = pad_heads
         self._layers = watch_layers(weights, windows, self._add)
         self._sums: dict[str, Float] = {}
 
@@ -38,8 +43,11 @@ class Moments:
         return self._sums.pop(name)
 
     def _add(self, name: str, x: Float) -> None:
-        if ".mlp." in name:
-            self._sums[name] = self._sums.get(name, 0) + require_finite(_moments(x), name)
+        if not name.endswith(MATRICES):
+            return
+        if name.endswith("attn.c_proj"):
+            x = self._pad_heads(x)
+        self._sums[name] = self._sums.get(name, 0) + require_finite(_moments(x), name)
 
 
 def _moments(x: Float) -> Float:

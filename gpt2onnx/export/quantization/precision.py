@@ -93,13 +93,15 @@ class FloatTable:
 class Blockwise:
     """Weights in blocks with a scale each; the embedding table always in 8 bits.
 
+    moments, gradients: of inputs and, by a matrix's name, of its outputs [n, out]: round by GPTQ
     directions: by a matrix's name, those of its input [in, rank] along which the kernels make up
-    for rounding it.
+    for rounding it
     """
 
     bits: int
     dtype: np.dtype[Any]
-    moments: Callable[[str], Float] | None = None  # of inputs, by name: round by GPTQ
+    moments: Callable[[str], Float] | None = None
+    gradients: Mapping[str, Float] = field(default_factory=dict)
     fine: bool = False  # 16 bits of activations, in two parts
     block_size: int = BLOCK_SIZE
     directions: Mapping[str, Float] = field(default_factory=dict)
@@ -116,8 +118,11 @@ class Blockwise:
         """A linear layer's weight [in, out], rounded."""
         moments = self.moments(name) if self.moments else None
         if name in self.directions:
-            store_corrections(op, name, weight.T, self.directions[name], self.block_size)
-        return store_blocks(op, name, weight.T, self.bits, self.dtype, moments, self.block_size)
+            store_corrections(op, name, weight.T, self.directions[name], self.bits, self.block_size)
+        gradients = self.gradients.get(name)
+        return store_blocks(
+            op, name, weight.T, self.bits, self.dtype, moments, gradients, self.block_size
+        )
 
     def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
         kind = CudaBlockTable if self.dtype == np.float16 else BlockTable

@@ -35,12 +35,14 @@ Float: TypeAlias = NDArray[np.float32]
 class Calibrated:
     """What a text, or random tokens, told of a matrix's inputs, by its name.
 
-    moments: their second moments, which 4-bit rounding heeds.
+    moments, gradients: their second moments, and the gradients of its outputs that say most, [n,
+    out], which 4-bit rounding heeds.
     directions: those that the model is most sensitive to, [in, rank], of the matrices whose
     products gpt2onnx-kernels correct.
     """
 
     moments: Callable[[str], Float] | None = None
+    gradients: Mapping[str, Float] = field(default_factory=dict)
     directions: Mapping[str, Float] = field(default_factory=dict)
 
 
@@ -67,6 +69,8 @@ class NamedPrecision:
     kernels: bool = False
     # Whose products gpt2onnx-kernels correct: what matrices' names end with.
     corrected: tuple[str, ...] = ()
+    # And whose outputs make up for each other's rounding, by what the model is sensitive to.
+    heeded: tuple[str, ...] = ()
     standard: Callable[[], Precision] | None = None
 
 
@@ -91,10 +95,10 @@ def _int8(device: str, found: Calibrated) -> Precision:
 
 
 def _int4(device: str, found: Calibrated) -> Precision:
-    """Attention's matrices have 8 bits of weights."""
-    most = Blockwise(4, _activations(device), found.moments)
-    attention = Blockwise(8, _activations(device), directions=found.directions)
-    return Mixed(most, {ATTENTION: attention})
+    """Hidden units, which an activation bends, don't make up for each other (`heeded`)."""
+    return Blockwise(
+        4, _activations(device), found.moments, found.gradients, directions=found.directions
+    )
 
 
 def _int8_dynamic(device: str, found: Calibrated) -> Precision:
@@ -152,6 +156,7 @@ PRECISIONS = {
             rounds=True,
             kernels=True,
             corrected=ATTENTION_MATRICES,
+            heeded=(*ATTENTION_MATRICES, MLP_OUT),
         ),
     )
 }

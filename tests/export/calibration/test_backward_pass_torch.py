@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from gpt2onnx.export.calibration.activations import NUMPY_ACTIVATIONS
 from gpt2onnx.export.calibration.backward_pass import derivative, watch_gradients
-from gpt2onnx.export.calibration.sensitivity import sensitive_directions
+from gpt2onnx.export.calibration.forward_pass import Watcher
+from gpt2onnx.export.calibration.sensitivity import sensitivity
 from gpt2onnx.export.checkpoint.checkpoint import open_checkpoint
 from tests.checkpoints import make_checkpoint
 from tests.export.logits import load_reference
@@ -33,36 +34,45 @@ def windows() -> NDArray[np.int64]:
     return np.random.default_rng(1).integers(257, size=(3, 30))
 
 
-def of_torch(checkpoint: Path, windows: NDArray[np.int64]) -> dict[str, Float]:
-    """The gradients of each matrix's input, [windows * tokens, in].
+def of_torch(checkpoint: Path, windows: NDArray[np.int64]) -> list[dict[str, Float]]:
+    """The gradients of each matrix's input, [windows * tokens, in], and of its output.
 
     A token's y is the first whose cumulative probability reaches the token's number of the seed.
     """
     model = load_reference(checkpoint)
-    given: dict[str, torch.Tensor] = {}
+    inputs: dict[str, torch.Tensor] = {}
+    outputs: dict[str, torch.Tensor] = {}
 
     def keep(name: str) -> Any:
-        def hook(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            inputs[0].retain_grad()
-            given[name] = inputs[0]
+        def hook(
+            module: torch.nn.Module, given: tuple[torch.Tensor, ...], made: torch.Tensor
+        ) -> None:
+            for kept, x in ((inputs, given[0]), (outputs, made)):
+                x.retain_grad()
+                kept[name] = x
 
         return hook
 
     for name, module in model.transformer.named_modules():
         if name.endswith(MATRICES):
-            module.register_forward_pre_hook(keep(name))
+            module.register_forward_hook(keep(name))
     log_p = torch.log_softmax(model(torch.from_numpy(windows)).logits, -1).flatten(0, 1)
     uniform = torch.from_numpy(np.random.default_rng(0).random((len(log_p), 1)))
     drawn = torch.searchsorted(log_p.detach().double().exp().cumsum(-1), uniform)
     (-log_p.gather(1, drawn)).sum().backward()  # type: ignore[no-untyped-call]
-    return {name: x.grad.flatten(0, 1).numpy() for name, x in given.items() if x.grad is not None}
+    return [
+        {name: x.grad.flatten(0, 1).numpy() for name, x in kept.items() if x.grad is not None}
+        for kept in (inputs, outputs)
+    ]
 
 
-def found(checkpoint: Path, windows: NDArray[np.int64]) -> dict[str, Float]:
-    told: dict[str, Float] = {}
-    for _ in watch_gradients(
-        open_checkpoint(checkpoint), windows, lambda name, x: told.update({name: x.copy()})
-    ):
+def found(checkpoint: Path, windows: NDArray[np.int64]) -> list[dict[str, Float]]:
+    told: list[dict[str, Float]] = [{}, {}]
+
+    def keep(into: dict[str, Float]) -> Watcher:
+        return lambda name, x: into.update({name: x.copy()})
+
+    for _ in watch_gradients(open_checkpoint(checkpoint), windows, *map(keep, told)):
         pass
     return told
 
@@ -76,17 +86,20 @@ def away(found: Float, expected: Float) -> float:
 def test_gradients_are_those_of_autograd(tmp_path: Path, config: dict[str, Any]) -> None:
     folder = make_checkpoint(tmp_path, **config)
     told, expected = found(folder, windows()), of_torch(folder, windows())
-    assert told.keys() == expected.keys()
-    for name in expected:
-        assert away(told[name], expected[name]) < 1e-3, name
+    for some, other in zip(told, expected, strict=True):
+        assert some.keys() == other.keys()
+        for name in other:
+            assert away(some[name], other[name]) < 1e-3, name
 
 
 @pytest.mark.parametrize("name", sorted(NUMPY_ACTIVATIONS))
 def test_through_every_activation(tmp_path: Path, name: str) -> None:
     folder = make_checkpoint(tmp_path, activation_function=name)
     told, expected = found(folder, windows()), of_torch(folder, windows())
-    for matrix in expected:  # a unit at its kink has a slope between the two
-        assert away(told[matrix], expected[matrix]) < (0.03 if "relu" in name else 2e-3), matrix
+    most = 0.03 if "relu" in name else 2e-3  # a unit at its kink has a slope between the two
+    for some, other in zip(told, expected, strict=True):
+        for matrix in other:
+            assert away(some[matrix], other[matrix]) < most, matrix
 
 
 @pytest.mark.parametrize("name", sorted(NUMPY_ACTIVATIONS))
@@ -108,8 +121,8 @@ def test_directions_hold_what_the_svd_holds(
     tmp_path: Path, config: dict[str, Any], rank: int
 ) -> None:
     folder = make_checkpoint(tmp_path, **config)
-    expected = of_torch(folder, windows())
-    directions = sensitive_directions(open_checkpoint(folder), windows(), expected, rank)
+    expected, _ = of_torch(folder, windows())
+    directions, _ = sensitivity(open_checkpoint(folder), windows(), expected, rank)
     assert directions.keys() == expected.keys()
     for name, gradients in expected.items():
         singular = torch.linalg.svdvals(torch.from_numpy(gradients)).numpy()

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from gpt2onnx.errors import WeightsError
-from gpt2onnx.export.calibration.backward_pass import score
-from gpt2onnx.export.calibration.sensitivity import leading_directions, sensitive_directions
+from gpt2onnx.export.calibration.backward_pass import score, watch_gradients
+from gpt2onnx.export.calibration.sensitivity import OUTPUT_RANK, leading_directions, sensitivity
 from gpt2onnx.export.checkpoint.checkpoint import open_checkpoint
 from tests.checkpoints import make_checkpoint
 
@@ -69,9 +69,7 @@ def test_zeros_have_no_directions() -> None:
 def test_columns_beyond_the_gradients_rank_are_zeros(
     checkpoint: Path, count: int, tokens: int
 ) -> None:
-    directions = sensitive_directions(
-        open_checkpoint(checkpoint), windows(count, tokens), NAMES, 200
-    )
+    directions, _ = sensitivity(open_checkpoint(checkpoint), windows(count, tokens), NAMES, 200)
     for name in NAMES:
         inputs = 128 if name.endswith("mlp.c_proj") else 32
         assert directions[name].shape == (inputs, 200)
@@ -82,12 +80,30 @@ def test_columns_beyond_the_gradients_rank_are_zeros(
 
 def test_only_what_is_named_and_always_the_same(checkpoint: Path) -> None:
     weights = open_checkpoint(checkpoint)
-    everything = sensitive_directions(weights, windows(), NAMES, 4)
-    some = sensitive_directions(weights, windows(), NAMES[2:4], 4)
-    assert everything.keys() == set(NAMES)
-    assert some.keys() == set(NAMES[2:4])
-    for name, directions in some.items():
-        np.testing.assert_array_equal(directions, everything[name])
+    everything = sensitivity(weights, windows(), NAMES, 4, NAMES)
+    some = sensitivity(weights, windows(), NAMES[2:4], 4, NAMES[3:7])
+    assert [part.keys() for part in everything] == [set(NAMES)] * 2
+    assert [part.keys() for part in some] == [set(NAMES[2:4]), set(NAMES[3:7])]
+    for part, all_of_it in zip(some, everything, strict=True):
+        for name, found in part.items():
+            np.testing.assert_array_equal(found, all_of_it[name])
+
+
+def test_gradients_of_outputs_have_their_second_moments(checkpoint: Path) -> None:
+    """All of them where a text's gradients have no more directions than are kept."""
+    weights = open_checkpoint(checkpoint)
+    told: dict[str, Float] = {}
+    for _ in watch_gradients(
+        weights, windows(1), lambda name, x: None, lambda name, x: told.update({name: x.copy()})
+    ):
+        pass
+    found = sensitivity(weights, windows(1), (), 4, NAMES).outputs
+    assert windows(1).size < OUTPUT_RANK
+    for name, gradients in told.items():
+        expected = gradients.T @ gradients
+        assert found[name].shape == (OUTPUT_RANK, gradients.shape[1])
+        away = np.linalg.norm(found[name].T @ found[name] - expected)
+        assert away < 1e-4 * np.linalg.norm(expected), name
 
 
 def test_tokens_are_drawn_from_their_distribution() -> None:
@@ -121,7 +137,7 @@ def test_numbers_that_leave_the_range(
     tensors["transformer.h.1.mlp.c_fc.bias"][:] = 0
     save_file(tensors, path, {"format": "pt"})
     with pytest.raises(WeightsError, match=where):
-        sensitive_directions(open_checkpoint(tmp_path), windows(), NAMES, 4)
+        sensitivity(open_checkpoint(tmp_path), windows(), NAMES, 4)
 
 
 def test_columns_beyond_the_rows_rank_are_zeros() -> None:

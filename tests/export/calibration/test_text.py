@@ -11,6 +11,7 @@ import pytest
 
 from gpt2onnx.errors import ParameterError
 from gpt2onnx.export.calibration import text as calibration_text
+from gpt2onnx.export.calibration.own_text import write_texts
 from gpt2onnx.export.calibration.text import CalibrationText
 from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from gpt2onnx.export.exporter import export
@@ -32,6 +33,18 @@ def test_without_a_text_tokens_are_random_and_always_the_same(checkpoint: Checkp
     assert ids.min() == 0
     assert ids.max() == 256
     np.testing.assert_array_equal(ids, CalibrationText(checkpoint, None).windows())
+
+
+def test_usual_tokens_are_the_models_own(checkpoint: Checkpoint) -> None:
+    ids = CalibrationText(checkpoint, None).usual_windows(130)
+    assert ids.shape == (3, 64)
+    np.testing.assert_array_equal(ids, write_texts(checkpoint, 130))
+
+
+def test_or_those_of_the_text(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("abc")
+    text = CalibrationText(checkpoint, tmp_path / "text")
+    np.testing.assert_array_equal(text.usual_windows(130), text.windows(130))
 
 
 @pytest.mark.parametrize("length", [1, 63, 64, 1000, 1024, 3000])

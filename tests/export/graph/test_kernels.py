@@ -25,7 +25,7 @@ def test_every_activation_has_a_name() -> None:
     assert set(kernels_graph.ACTIVATIONS) == set(config.ACTIVATIONS)
 
 
-OWN = ("directions_q8", "directions_scales", "corrections_q8", "corrections_scales")
+OWN = ("directions_q", "directions_scales", "corrections_q", "corrections_scales")
 
 
 @pytest.mark.parametrize("precision", kernels_graph.PRECISIONS)

@@ -6,7 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gpt2onnx.export.quantization.gptq import quantize_gptq
+from gpt2onnx.export.quantization.gptq import (
+    OUTPUT_DAMPING,
+    OUTPUTS,
+    _outputs,
+    quantize_gptq,
+)
 from gpt2onnx.export.quantization.rounding import Blocks, quantize_blocks
 from tests.export.quantization.test_rounding import BLOCK, dequantize
 
@@ -34,6 +39,54 @@ def test_products_are_nearer_than_by_plain_rounding(seed: int, width: int, bits:
     plain = quantize_blocks(weight, bits, BLOCK)
     assert error(weight, inputs, fed_back, bits) < 0.9 * error(weight, inputs, plain, bits)
     assert [part.shape for part in fed_back] == [part.shape for part in plain]
+
+
+def heeded_error(weight: Float, inputs: Float, gradients: Float, blocks: Blocks) -> float:
+    """What the losses change by, squared: of the products, along the gradients."""
+    products = inputs @ (dequantize(blocks, 4, weight.shape[1]) - weight).T
+    return float(np.square(products @ gradients.T).sum())
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([32, 96]), st.sampled_from([130, 300]))
+def test_losses_are_nearer_where_gradients_are_heeded(seed: int, width: int, out: int) -> None:
+    random = np.random.default_rng(seed)
+    _, inputs = problem(seed, width)
+    weight = random.normal(size=(out, width)).astype(np.float32)
+    gradients = random.normal(size=(8, out)).astype(np.float32)
+    moments = (inputs.T @ inputs)[None]
+    plain = quantize_gptq(weight, moments, 4, BLOCK)
+    heeding = quantize_gptq(weight, moments, 4, BLOCK, gradients=gradients)
+    assert heeded_error(weight, inputs, gradients, heeding) < 0.7 * heeded_error(
+        weight, inputs, gradients, plain
+    )
+    assert error(weight, inputs, heeding, 4) < 2 * error(weight, inputs, plain, 4)
+
+
+def test_an_answer_is_the_least_that_is_left() -> None:
+    """Of a quadratic form, by numpy's least squares: outputs rounded later, taken as unrounded."""
+    random = np.random.default_rng(0)
+    gradients = random.normal(size=(7, 2 * OUTPUTS)).astype(np.float32)
+    first, later = _outputs(gradients, 2 * OUTPUTS)
+    errors = random.normal(size=OUTPUTS).astype(np.float32)
+    losses = first.gradients @ errors
+    damped = np.concatenate([later.gradients, np.sqrt(OUTPUT_DAMPING) * np.eye(OUTPUTS)])
+    wanted = np.concatenate([-losses, np.zeros(OUTPUTS)])
+    expected = np.linalg.lstsq(damped, wanted, rcond=None)[0]
+    # A weight rounded as if it were larger by so much is off by that much less.
+    np.testing.assert_allclose(-(later.answers @ losses), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_gradients_of_nothing_change_nothing() -> None:
+    weight, inputs = problem(0, 64)
+    moments = (inputs.T @ inputs)[None]
+    none = np.zeros((3, len(weight)), np.float32)
+    for found, expected in zip(
+        quantize_gptq(weight, moments, 4, BLOCK, gradients=none),
+        quantize_gptq(weight, moments, 4, BLOCK),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_groups_are_rounded_by_themselves() -> None:
