@@ -114,7 +114,7 @@ def export(
     precision doesn't hold the cache, of which a SettingsWarning tells; and "float" for all others.
     calibration: a file with a text like those to come, which tells what is rounded where it matters
     (int8, int8-dynamic and int4, an int8 cache), and whether float16 holds the cache; random tokens
-    do without.
+    do without, and for int4 what the model writes.
     verify: compare with PyTorch; by default where torch, transformers and onnxruntime are there.
     force: replace a model folder that is there already.
     strict: raise UnsupportedConfigError for settings of generation that can't be kept, of which a

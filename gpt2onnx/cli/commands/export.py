@@ -102,7 +102,7 @@ def parser() -> Parser:
         metavar="FILE",
         help="a text in UTF-8 like those to come, which tells int8, int8-dynamic, int4 and "
         "--kv-cache int8 what matters, and float16 whether it holds the cache (default: random "
-        "tokens)",
+        "tokens, and for int4 what the model writes)",
     )
     parser.add_argument(
         "--verify",
