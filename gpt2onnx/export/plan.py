@@ -16,7 +16,7 @@ from gpt2onnx.export.graph import kernels as kernels_graph
 from gpt2onnx.export.graph.fused import Extras
 from gpt2onnx.export.graph.kinds import Recipe, choose_graph
 from gpt2onnx.export.graph.kv_cache import KV_CACHES, beyond_half, check_kv_cache
-from gpt2onnx.export.quantization.table import DEVICES, PRECISIONS, those
+from gpt2onnx.export.quantization.table import ATTENTION, DEVICES, PRECISIONS, those
 from gpt2onnx.export.runtimes.targets import Place, Runtime, choose_runtime
 from gpt2onnx.files import as_path, unicode_name
 from gpt2onnx.flags import one_of
@@ -104,8 +104,12 @@ class Plan:
 
     @property
     def heeded(self) -> tuple[str, ...]:
-        """Whose outputs make up for each other's rounding: what matrices' names end with."""
-        return PRECISIONS[self.precision].heeded
+        """Whose outputs make up for each other's rounding: what matrices' names end with.
+
+        Not attention's where an int8 cache has each channel on a scale of its own.
+        """
+        heeded = PRECISIONS[self.precision].heeded
+        return tuple(each for each in heeded if not (self.rounds_cache and ATTENTION in each))
 
     @property
     def place(self) -> Place:

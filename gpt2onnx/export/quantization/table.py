@@ -95,10 +95,16 @@ def _int8(device: str, found: Calibrated) -> Precision:
 
 
 def _int4(device: str, found: Calibrated) -> Precision:
-    """Hidden units, which an activation bends, don't make up for each other (`heeded`)."""
-    return Blockwise(
+    """Attention's matrices have 8 bits where their outputs don't make up for each other's rounding.
+
+    Hidden units, which an activation bends, don't in any case (`heeded`).
+    """
+    most = Blockwise(
         4, _activations(device), found.moments, found.gradients, directions=found.directions
     )
+    if any(ATTENTION in name for name in found.gradients):
+        return most
+    return Mixed(most, {ATTENTION: Blockwise(8, most.dtype, directions=found.directions)})
 
 
 def _int8_dynamic(device: str, found: Calibrated) -> Precision:

@@ -178,7 +178,7 @@ def stored_sizes(config: Gpt2Config, precision: str) -> list[int]:
         table = name in ("wte.weight", "lm_head.weight")
         out, width = shape if table else shape[::-1]
         blocks = out * -(-width // BLOCK_SIZE)
-        bits = 4 if precision == "int4" and name.startswith("h.") else 8
+        bits = 4 if precision == "int4" and ".mlp." in name else 8
         if precision in ("fp32", "fp16") or name == "wpe.weight":
             sizes.append(out * width * (2 if precision == "fp16" else 4))
         elif precision == "int8-dynamic" and not table:
