@@ -71,7 +71,9 @@ def start(folder: str, root: Path, size: str, processors: list[float]) -> Timed:
 
 
 def python(root: Path, size: str, *arguments: str) -> str:
-    environment = os.environ | {"PYTHONPATH": str(root), "GPT2ONNX_STARTUP_CACHE_SIZE": size}
+    own = {"PYTHONPATH": str(root), "GPT2ONNX_STARTUP_CACHE_SIZE": size}
+    # With the checkout's bytecode kept, as pip keeps that of what it installs.
+    environment = os.environ | own | {"PYTHONDONTWRITEBYTECODE": ""}
     command = [sys.executable, *arguments]
     done = subprocess.run(command, env=environment, cwd=root, check=True, stdout=subprocess.PIPE)
     return done.stdout.decode()
