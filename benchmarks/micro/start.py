@@ -40,7 +40,7 @@ def main() -> None:
 def compare(folder: str, rounds: int, against: Path | None) -> None:
     arms = {"with the cache": (ROOT, "4G"), "without": (ROOT, "0")}
     if against:
-        arms[str(against)] = (against, "0")
+        arms |= {f"{against}, with the cache": (against, "4G"), str(against): (against, "0")}
     processors: dict[str, list[float]] = {name: [] for name in arms}
     runs = {name: partial(start, folder, *arm, processors[name]) for name, arm in arms.items()}
     results = in_turn(runs, rounds)

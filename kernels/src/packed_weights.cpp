@@ -17,14 +17,6 @@ namespace {
   fail(path + ": " + std::generic_category().message(error));
 }
 
-// The first token reads all weights: their pages are entered while the model is opened, beside which
-// a tokenizer is read, and not one by one then.
-#ifdef MAP_POPULATE
-constexpr int AT_ONCE = MAP_POPULATE;
-#else
-constexpr int AT_ONCE = 0;
-#endif
-
 // A file that is open for as long as this lives.
 class File {
  public:
@@ -52,7 +44,7 @@ class File {
   }
 
   std::shared_ptr<const uint8_t> map(size_t bytes) const {
-    void* memory = mmap(nullptr, bytes, PROT_READ, MAP_SHARED | AT_ONCE, number_, 0);
+    void* memory = mmap(nullptr, bytes, PROT_READ, MAP_SHARED, number_, 0);
     if (memory == MAP_FAILED) fail_at(path_, errno);
     return {static_cast<const uint8_t*>(memory),
             [bytes](const uint8_t* all) { munmap(const_cast<uint8_t*>(all), bytes); }};
