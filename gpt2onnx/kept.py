@@ -63,8 +63,9 @@ def _startup() -> Iterator[Kept]:
 
 def _entry_name(entry: Entry) -> str:
     precision, path = entry.about.get("precision"), entry.about.get("path", entry.path.name)
-    kernels = "kernels" if entry.about.get("graph") == "kernels" else None
-    kind = ", ".join(str(each) for each in (precision, kernels) if each)
+    graph = entry.about.get("graph")
+    special = graph if graph in ("kernels", "tokenizer") else None
+    kind = ", ".join(str(each) for each in (precision, special) if each)
     name = f"{path}{f' ({kind})' if kind else ''}"
     return f"{name}: none, {entry.refused}" if entry.refused else name
 

@@ -13,9 +13,7 @@ import contextlib
 import hashlib
 import os
 import re
-import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +37,7 @@ def stage(target: Path) -> Iterator[Path]:
     """A new, private folder beside `target`, gone when the block ends. Raises OSError."""
     sweep(target)
     while True:
-        path = target.with_name(f".{_short(target.name)}.gpt2onnx-{secrets.token_hex(8)}")
+        path = target.with_name(f".{_short(target.name)}.gpt2onnx-{os.urandom(8).hex()}")
         lock: list[int] = []
         _open.add(path)
         try:
@@ -52,6 +50,8 @@ def stage(target: Path) -> Iterator[Path]:
 
 def work_folder(name: str) -> contextlib.AbstractContextManager[Path]:
     """A stage in the system's folder for temporary files. Raises OSError."""
+    import tempfile  # few stages are made there
+
     return stage(Path(tempfile.gettempdir(), f"gpt2onnx-{name}"))
 
 

@@ -21,6 +21,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GPT2ONNX_CACHE", str(tmp_path))
     about = {"path": "/models/a", "precision": "int8"}
     startup_entries().add({"model": "a"}, about, lambda f: write(f / "model.onnx", 100))
+    tokenizer = {"path": "/models/a", "graph": "tokenizer"}
+    startup_entries().add({"model": "t"}, tokenizer, lambda f: write(f / "vocab.json", 50))
     startup_entries().add({"model": "b"}, about | {"precision": None}, lambda _: "it is odd")
     write(tmp_path / "startup" / UNFINISHED / "model.onnx", 10)
     write(tmp_path / "demo" / "0.0.9-1-1" / "int8" / "model.onnx", 1000)
@@ -41,6 +43,7 @@ def test_everything_is_listed(folder: Path) -> None:
         ("export", "demo, int8", 1000),
         ("startup", f"{UNFINISHED}: being written, or abandoned", 10),
         ("startup", "/models/a (int8)", 100),
+        ("startup", "/models/a (tokenizer)", 50),
         ("startup", "/models/a: none, it is odd", 0),
     ]
     assert all(Path(each.path).is_relative_to(folder) for each in kept.kept())
@@ -88,7 +91,7 @@ def test_what_a_process_renames_meanwhile(folder: Path, monkeypatch: pytest.Monk
 
 
 def test_clearing_leaves_what_is_not_ours(folder: Path) -> None:
-    assert kept.clear() == 1110
+    assert kept.clear() == 1160
     assert kept.kept() == []
     assert [path.name for path in folder.iterdir()] == ["thesis"]
     assert kept.clear() == 0
@@ -101,7 +104,7 @@ def test_a_cache_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_damaged_entries_stop_neither_listing_nor_clearing(folder: Path) -> None:
-    (entry,) = (each for each in startup_entries() if each.files)
+    (entry,) = (each for each in startup_entries() if each.about.get("precision"))
     (entry.path / ENTRY).write_text('{"made_of": 1e999}')
     (damaged,) = (each for each in kept.kept() if "damaged" in each.name)
     assert (damaged.kind, damaged.path) == ("startup", str(entry.path))

@@ -40,7 +40,7 @@ def main() -> None:
 def compare(folder: str, rounds: int, against: Path | None) -> None:
     arms = {"with the cache": (ROOT, "4G"), "without": (ROOT, "0")}
     if against:
-        arms[str(against)] = (against, "0")
+        arms |= {f"{against}, with the cache": (against, "4G"), str(against): (against, "0")}
     processors: dict[str, list[float]] = {name: [] for name in arms}
     runs = {name: partial(start, folder, *arm, processors[name]) for name, arm in arms.items()}
     results = in_turn(runs, rounds)
@@ -71,7 +71,9 @@ def start(folder: str, root: Path, size: str, processors: list[float]) -> Timed:
 
 
 def python(root: Path, size: str, *arguments: str) -> str:
-    environment = os.environ | {"PYTHONPATH": str(root), "GPT2ONNX_STARTUP_CACHE_SIZE": size}
+    own = {"PYTHONPATH": str(root), "GPT2ONNX_STARTUP_CACHE_SIZE": size}
+    # With the checkout's bytecode kept, as pip keeps that of what it installs.
+    environment = os.environ | own | {"PYTHONDONTWRITEBYTECODE": ""}
     command = [sys.executable, *arguments]
     done = subprocess.run(command, env=environment, cwd=root, check=True, stdout=subprocess.PIPE)
     return done.stdout.decode()

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tokenizers
 
-from gpt2onnx.runtime.decoding.beam_texts import BeamTexts
 from gpt2onnx.runtime.decoding.drawn_texts import DrawnTexts
 from gpt2onnx.runtime.decoding.ranking import PromptLogprobs, alternatives
 from gpt2onnx.runtime.decoding.results import Generation, Score, Token
@@ -21,6 +20,9 @@ from gpt2onnx.runtime.decoding.task import Task
 from gpt2onnx.runtime.decoding.top_tokens import TopTokens
 from gpt2onnx.samplers import GenerationParams
 from gpt2onnx.tokenizer.codec import decode
+
+if TYPE_CHECKING:
+    from gpt2onnx.runtime.decoding.beam_texts import BeamTexts
 
 
 @dataclass(frozen=True)

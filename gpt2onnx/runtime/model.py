@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack, overload
 
 import tokenizers
 
@@ -19,18 +19,13 @@ from gpt2onnx.runtime.call import Call, ScoreCall
 from gpt2onnx.runtime.decoder.cache_size import cache_bytes_per_token
 from gpt2onnx.runtime.decoder.protocol import Decoder, Ids
 from gpt2onnx.runtime.decoding.assistance import Assistance, Draft, check_no_draft
-from gpt2onnx.runtime.decoding.beam_texts import BeamTexts
-from gpt2onnx.runtime.decoding.beams import Observer, check_observer
-from gpt2onnx.runtime.decoding.contrastive import Contrastive, contrastive_of
 from gpt2onnx.runtime.decoding.drawn_texts import DrawnTexts
-from gpt2onnx.runtime.decoding.guidance import Guidance, guidance_of
-from gpt2onnx.runtime.decoding.lookahead.lookahead import Lookahead, lookahead_of
 from gpt2onnx.runtime.decoding.plain import plain_tasks
 from gpt2onnx.runtime.decoding.ranking import PromptLogprobs
 from gpt2onnx.runtime.decoding.results import Generation, Score, Token
 from gpt2onnx.runtime.decoding.scoring import LogprobsTask
 from gpt2onnx.runtime.decoding.sequence import Step
-from gpt2onnx.runtime.decoding.speculation import Speculation
+from gpt2onnx.runtime.decoding.strategy import Strategy, strategy_of
 from gpt2onnx.runtime.decoding.task import Task
 from gpt2onnx.runtime.decoding.text_sequence import TextSequence
 from gpt2onnx.runtime.decoding.top_tokens import TopTokens
@@ -46,13 +41,16 @@ from gpt2onnx.runtime.text.dry_breakers import BreakerFinder
 from gpt2onnx.runtime.text.prompts import Prompt, PromptReader, as_batch, is_batch
 from gpt2onnx.samplers import GenerationParams
 from gpt2onnx.samplers.params import DRAFTS
-from gpt2onnx.samplers.params.keywords import GenerationKeywords
 from gpt2onnx.samplers.params.rules import STREAM_EXCLUDES
 from gpt2onnx.samplers.params.values import flag
 
+if TYPE_CHECKING:
+    from gpt2onnx.runtime.decoding.beam_texts import BeamTexts
+    from gpt2onnx.runtime.decoding.beams import Observer
+    from gpt2onnx.samplers.params.keywords import GenerationKeywords
+
 # Told a prompt's rows, the prompts, and the tokens of a row at most; raises where none is left.
 RoomCheck: TypeAlias = Callable[[int, int, int], None]
-Strategy: TypeAlias = Speculation | Lookahead | Guidance | Contrastive
 
 
 class Model:
@@ -204,9 +202,12 @@ class Model:
         params, strategy = self._understand(draft, negative_prompt, parameters)
         top = TopTokens(self.tokenizer, self.decoder.vocab_size, top_logprobs)
         flag("prompt_logprobs", prompt_logprobs)
-        check_observer(observe)
         texts: BeamTexts | DrawnTexts
         if params.num_beams > 1:
+            from gpt2onnx.runtime.decoding.beam_texts import BeamTexts  # few ask for beams
+            from gpt2onnx.runtime.decoding.beams import check_observer
+
+            check_observer(observe)
             ids = self._read(as_batch(prompt), params, params.num_beams, room)
             texts = BeamTexts(self.decoder, self.tokenizer, ids, params, top, observe)
         elif observe is not None:
@@ -317,10 +318,9 @@ class Model:
         else:
             check_no_draft(given)
         params = self.params(given)
-        guidance = guidance_of(params, self._prompts.negative(negative_prompt, params))
-        contrastive = contrastive_of(params, self.decoder)
-        drafting = self._assistance.speculation(draft, params) or lookahead_of(params, self.decoder)
-        return params, drafting or guidance or contrastive
+        negative = self._prompts.negative(negative_prompt, params)
+        strategy = strategy_of(params, self.decoder, negative)
+        return params, self._assistance.speculation(draft, params) or strategy
 
     def _texts(
         self,
@@ -344,7 +344,7 @@ class Model:
             tasks = plain_tasks(self.decoder, sequences, whole=top.wanted or entropies)
         else:
             tasks = strategy.tasks(self.decoder, sequences)
-        stats = strategy.stats if isinstance(strategy, Speculation | Lookahead) else {}
+        stats = getattr(strategy, "stats", {})  # of drafts, by those that draft
         return DrawnTexts(writers, tasks, params, top, stats, entropies)
 
     def _read(

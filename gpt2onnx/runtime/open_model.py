@@ -23,6 +23,7 @@ from gpt2onnx.runtime.decoder.fused import FusedDecoder
 from gpt2onnx.runtime.decoder.portable import PortableDecoder
 from gpt2onnx.runtime.decoder.protocol import Decoder
 from gpt2onnx.runtime.folder.model_folder import ModelFolder, open_folder
+from gpt2onnx.runtime.kept_tokenizer import kept_tokenizer
 from gpt2onnx.runtime.machine.memory import give_back_memory
 from gpt2onnx.runtime.ort.provider import CPU, Provider
 from gpt2onnx.runtime.ort.session import Session, create
@@ -66,7 +67,8 @@ def open_model(
     """
     chosen = choose_graph(open_folder(folder), graph, provider)
     opened = chosen.folder
-    tokenizer = cache(partial(open_tokenizer, opened))
+    whole = partial(open_tokenizer, opened)
+    tokenizer = cache(partial(kept_tokenizer, opened, whole) if startup_cache else whole)
     largest = opened.check_once(lambda: largest_token_id(opened, tokenizer))
     startup = StartupCache(opened, partial(first_logits, opened), chosen.kernels)
 

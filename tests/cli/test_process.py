@@ -25,6 +25,14 @@ except SystemExit:
     pass
 print(*(name for name in sys.argv[1].split(",") if name in sys.modules))
 """
+# Runs the process's own command line, and prints how often garbage was collected meanwhile.
+COLLECTED = """
+import gc
+from gpt2onnx.cli import main
+before = sum(each["collections"] for each in gc.get_stats())
+main()
+print(sum(each["collections"] for each in gc.get_stats()) - before)
+"""
 ENDLESS = ("--max-new-tokens", "1000000", "--overflow", "slide", "--eos-token-id", "")
 
 
@@ -195,6 +203,22 @@ def test_generating_needs_neither_pytorch_nor_the_export(folder: str) -> None:
     asked = "onnxruntime,torch,transformers,onnx,optimum,safetensors,huggingface_hub,tqdm"
     arguments = ["generate", "hello", "--model", folder, "--max-new-tokens", "2"]
     assert loaded(asked, arguments) == "onnxruntime"
+
+
+def test_a_greedy_text_needs_neither_random_numbers_nor_other_strategies(folder: str) -> None:
+    decoding = ("beams", "contrastive", "drafters", "guidance", "lookahead.lookahead")
+    others = [f"gpt2onnx.runtime.decoding.{name}" for name in (*decoding, "speculation")]
+    unused = ["numpy.random", *others, "gpt2onnx.runtime.engine.prefix_cache"]
+    arguments = ["generate", "hello", "--model", folder, "--max-new-tokens", "2"]
+    assert loaded(",".join(unused), arguments) == ""
+
+
+def test_starting_looks_for_no_garbage(folder: str) -> None:
+    """But for what Python itself does before it is told; otherwise seventy times."""
+    arguments = ("generate", "hello", "--model", folder, "--max-new-tokens", "1")
+    command = [sys.executable, "-c", COLLECTED, *arguments]
+    out = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    assert int(out.splitlines()[-1]) < 10
 
 
 def test_evaluating_needs_neither_pytorch_nor_the_export(folder: str, tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from gpt2onnx.runtime.ort.startup_entries import SIZE, size_limit
 
 DESCRIPTION = f"""\
 Lists what gpt2onnx keeps for faster starts: models as ONNX Runtime or
-gpt2onnx-kernels packed them for this processor (startup), exports of the
-bundled models and of checkpoints given to compare (export), and folders whose
-checksums were verified (checked). All of it is made again when needed.
+gpt2onnx-kernels packed them for this processor, and large tokenizers
+(startup), exports of the bundled models and of checkpoints given to compare
+(export), and folders whose checksums were verified (checked). All of it is made
+again when needed.
 
 {SIZE} limits the size of startup (default: 4G); the
 least recently used models are removed first, and 0 turns it off. GPT2ONNX_CACHE

@@ -9,17 +9,18 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import tokenizers
 
 from gpt2onnx.errors import Given, ModelFolderError, ParameterError
 from gpt2onnx.files import as_path
 from gpt2onnx.runtime.decoder.protocol import Decoder
-from gpt2onnx.runtime.decoding.drafters import DraftModel, PromptLookup
-from gpt2onnx.runtime.decoding.speculation import Speculation
 from gpt2onnx.samplers import GenerationParams
 from gpt2onnx.samplers.params.rules import DRAFT_EXCLUDES
+
+if TYPE_CHECKING:
+    from gpt2onnx.runtime.decoding.speculation import Speculation
 
 # transformers' default for a lookup; five is what it long had for a model's first draft.
 NGRAM_SIZE = 2
@@ -64,6 +65,12 @@ class Assistance:
 
         Raises ParameterError, and for a folder those of `load`.
         """
+        looked_up = params.prompt_lookup_num_tokens or 0
+        if draft is None and not looked_up:
+            return None
+        from gpt2onnx.runtime.decoding.drafters import DraftModel, PromptLookup  # few ask for it
+        from gpt2onnx.runtime.decoding.speculation import Speculation
+
         if draft is not None:
             params.check_beside(DRAFT_EXCLUDES)
             decoder = self._fit(self._open(draft)).decoder
@@ -71,10 +78,8 @@ class Assistance:
             threshold = params.assistant_confidence_threshold
             confidence = CONFIDENCE_THRESHOLD if threshold is None else threshold
             return Speculation(DraftModel(decoder, confidence), count)
-        if params.prompt_lookup_num_tokens:
-            lookup = PromptLookup(params.max_matching_ngram_size or NGRAM_SIZE)
-            return Speculation(lookup, params.prompt_lookup_num_tokens)
-        return None
+        lookup = PromptLookup(params.max_matching_ngram_size or NGRAM_SIZE)
+        return Speculation(lookup, looked_up)
 
     def _open(self, draft: Draft) -> Assistant:
         if not isinstance(draft, str | Path):

@@ -6,15 +6,18 @@ Knows writers, tasks and results; knows nothing of how a token is chosen.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from gpt2onnx.runtime.decoding import ranking
 from gpt2onnx.runtime.decoding.results import Generation, Token
 from gpt2onnx.runtime.decoding.sequence import Step, TokenSequence
-from gpt2onnx.runtime.decoding.speculation import SpeculationStats
 from gpt2onnx.runtime.decoding.task import Task
 from gpt2onnx.runtime.decoding.text_sequence import TextSequence
 from gpt2onnx.runtime.decoding.top_tokens import TopTokens
 from gpt2onnx.samplers import GenerationParams, entropy
+
+if TYPE_CHECKING:
+    from gpt2onnx.runtime.decoding.speculation import SpeculationStats
 
 
 def _begun(sequence: TokenSequence) -> Generation:

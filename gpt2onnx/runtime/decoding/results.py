@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gpt2onnx.runtime.decoding.sequence import FinishReason
-from gpt2onnx.runtime.decoding.speculation import SpeculationStats
+
+if TYPE_CHECKING:
+    from gpt2onnx.runtime.decoding.speculation import SpeculationStats
 
 
 class Alternative(NamedTuple):

@@ -60,9 +60,9 @@ class TokenSequence:
         self._draw = draw
         self.params = params.for_prompt(len(prompt))
         self.finish_reason: FinishReason | None = None
-        self.sampler = Sampler(
-            self.params, len(prompt), index, generator(params.seed, draw), constraint
-        )
+        # Without a draw nothing needs numpy's random numbers, which take 6 ms to import.
+        rng = generator(params.seed, draw) if params.do_sample else None
+        self.sampler = Sampler(self.params, len(prompt), index, rng, constraint)
         self._stops = stops
         self._tokens = prompt.copy()
         self._length = len(prompt)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpt2onnx.errors import Given, ParameterError
 from gpt2onnx.runtime.decoder.protocol import Decoder, Ids
 from gpt2onnx.runtime.decoder.reads import prefill
-from gpt2onnx.runtime.engine.prefix_cache import PrefixCache
 from gpt2onnx.runtime.engine.prefix_chunks import CHUNK, model_digest
-from gpt2onnx.runtime.engine.prefix_file import save_prefix
 from gpt2onnx.runtime.folder.model_folder import ModelFolder
 from gpt2onnx.runtime.machine.sizes import parse_size
 from gpt2onnx.runtime.ort.session import Session
+
+if TYPE_CHECKING:
+    from gpt2onnx.runtime.engine.prefix_cache import PrefixCache
 
 
 class ModelPrefixes:
@@ -27,6 +28,8 @@ class ModelPrefixes:
         """A prefix cache of that size; None for none. Raises ParameterError."""
         if not parse_size(size, Given("prefix_cache", size)):
             return None
+        from gpt2onnx.runtime.engine.prefix_cache import PrefixCache  # a lone call has none
+
         self._require_blocks()
         return PrefixCache(_Blocks(self._decoder), self._digest(), size)
 
@@ -35,6 +38,8 @@ class ModelPrefixes:
 
         Raises ParameterError for a prompt of less than one chunk; as `save_prefix`.
         """
+        from gpt2onnx.runtime.engine.prefix_file import save_prefix  # few need it
+
         self._require_blocks()
         if len(ids) < CHUNK:
             raise ParameterError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,13 @@ class ModelFolder:
         The manifest's checksums, wherever the folder lies; they are the files' once
         `check_once` has passed. Without a manifest sizes and times of the files there.
         """
-        files = self._graph_files()
+        return self._identity_of(self._graph_files())
+
+    def tokenizer_identity(self) -> Mapping[str, Any]:
+        """The same of its tokenizer."""
+        return self._identity_of([self.tokenizer])
+
+    def _identity_of(self, files: Sequence[Path]) -> Mapping[str, Any]:
         if self.manifest:
             listed = self.manifest["files"]
             names = [file.relative_to(self.path).as_posix() for file in files]

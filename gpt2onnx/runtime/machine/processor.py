@@ -53,7 +53,8 @@ def processor(root: Path = ROOT) -> Processor:
     flags = fields.get("flags", fields.get("Features", "")).split()
     architecture = platform.machine()
     return Processor(
-        fields.get("model name", platform.processor() or "unknown").strip(),
+        # Python asks another process for the processor's name, which takes some milliseconds.
+        (fields.get("model name") or platform.processor() or "unknown").strip(),
         architecture,
         {feature: feature in flags for feature in FEATURES.get(architecture, ()) if flags},
     )

@@ -116,7 +116,7 @@ class StartupCache:
         path = str(self.folder.path.resolve())
         about = {"path": path, "precision": precision, "graph": form.graph}
         try:
-            _throw_away_older(entries, about, made_of["model"])
+            throw_away_older(entries, about, made_of["model"])
             self._require_space(entries, form)
             entries.add(made_of, about, maker)
         except (OSError, StorageError) as error:
@@ -175,7 +175,7 @@ def _require_utf8(folder: Path) -> None:
         raise StorageError(f"{name}: expected a name in UTF-8, as ONNX Runtime takes them")
 
 
-def _throw_away_older(entries: Entries, about: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+def throw_away_older(entries: Entries, about: Mapping[str, Any], model: Mapping[str, Any]) -> None:
     """Remove entries of the same graph's former weights: it was exported again.
 
     Those of another library or processor stay until their room is wanted: environments and

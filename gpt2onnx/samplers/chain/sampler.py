@@ -38,10 +38,11 @@ class Sampler:
 
     `history` is prompt and generated ids, int64 `[n]`; `prompt_length` tells where the generated
     ones start, and `sequence_index` is what `prefix_allowed_tokens_fn` is told. `rng` belongs to
-    this sequence alone: a draw takes one number, XTC another, and greedy decoding none. `params`,
-    the attribute, are those of `for_prompt`: lengths in new tokens. Raises ParameterError for
-    parameters that can't hold for such a prompt. `constraint` is what follows all penalties: it
-    stands for the parameters regex, json_schema, grammar and choices, which need a tokenizer.
+    this sequence alone: a draw takes one number, XTC another; greedy decoding takes none, and may
+    do without `rng`. `params`, the attribute, are those of `for_prompt`: lengths in new tokens.
+    Raises ParameterError for parameters that can't hold for such a prompt. `constraint` is what
+    follows all penalties: it stands for the parameters regex, json_schema, grammar and choices,
+    which need a tokenizer.
 
     What else there is of state is mirostat's, which `sample` brings forward.
 
@@ -54,7 +55,7 @@ class Sampler:
         params: GenerationParams,
         prompt_length: int,
         sequence_index: int,
-        rng: np.random.Generator,
+        rng: np.random.Generator | None,
         constraint: Penalty | None = None,
     ) -> None:
         self.params = params.for_prompt(prompt_length)
@@ -76,7 +77,13 @@ class Sampler:
         self.needs = ALL if penalties else needs
         # The row's largest logit, whatever came before.
         self.takes_largest = not self.params.do_sample and not penalties
-        self._rng = rng
+        self._own_rng = rng
+
+    @property
+    def _rng(self) -> np.random.Generator:
+        """The sequence's own, where it draws."""
+        assert self._own_rng is not None
+        return self._own_rng
 
     def skip(self, tokens: int) -> None:
         """Go on behind tokens that were given: chance stands where choosing them had left it."""

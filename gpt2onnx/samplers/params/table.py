@@ -59,7 +59,8 @@ def _openai_penalty(help: str) -> Any:
     return number(lambda v: -2 <= v <= 2, "a number from -2 to 2", help, off=0)
 
 
-@dataclass(frozen=True, kw_only=True)
+# Fields alone: what GenerationParams makes of them for itself would be made here for nobody.
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class ParameterTable:
     """The fields of GenerationParams, in the order of the help. None means not given.
 

@@ -55,6 +55,15 @@ def test_the_processor_is_read_from_cpuinfo(
         assert set(found.features) == set(FEATURES[machine])
 
 
+def test_nobody_is_asked_for_a_name_that_is_known(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("platform.processor", lambda: pytest.fail("asks another process"))
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text(OLD)
+    assert processor(tmp_path).model == "Intel(R) Xeon(R) CPU E5-2680 v4"
+
+
 CPU = {
     "vendor_id": "GenuineIntel",
     "cpu family": "6",
