@@ -38,7 +38,7 @@ def step(decoder: Decoder[AnyRow], rows: Sequence[AnyRow], ids: Ids) -> Logits:
 
 
 def _end_to_end(rows: Sequence[Logits]) -> Logits:  # [1, vocab] each -> [n, vocab]
-    """Rows as one array: the one that they are all of, if it is; a copy takes as long as a layer."""
+    """Rows as one array: that which they all are of, or a copy, which takes as long as a layer."""
     whole: Logits | None = rows[0].base
     if whole is None or whole.shape != (len(rows), rows[0].shape[1]):
         return np.concatenate(rows)
