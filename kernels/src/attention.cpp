@@ -10,12 +10,10 @@ enum : size_t { QUERY, TURNED, SCORES, GATHERED, TAKEN };
 
 // Queries of a part: so many share the keys' turning, and their scores fit the second-level cache.
 constexpr int64_t QUERIES = 48;
-// Keys that are turned at once: of one query so many that no sum waits for the one before.
-constexpr int64_t TURN = LANES, TURN_OF_ONE = 4 * LANES;
 // Values of so many keys stay in the first cache for all queries.
 constexpr int64_t VALUES = 64;
 constexpr int64_t FEW_TOKENS = 8;
-// Turns before keys are asked for.
+// So many times 16 keys are asked for beforehand.
 constexpr int64_t AHEAD = 4;
 
 int64_t up(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
@@ -24,7 +22,8 @@ int64_t width_of(Store store) {
   return store == Store::float32 ? 4 : store == Store::float16 ? 2 : 1;
 }
 
-// Has the bytes from `start` to `end` brought into the second-level cache.
+// Has the bytes from `start` to `end` brought into the second-level cache: the first one's misses
+// are too few to read memory at its speed.
 void ask_for(const uint8_t* memory, int64_t start, int64_t end) {
   for (int64_t at = start; at < end; at += 64) __builtin_prefetch(memory + at, 0, 2);
 }
@@ -58,6 +57,9 @@ struct Attention::Task {
   int64_t tokens, heads, capacity, head_dim;
 
   int64_t width() const { return heads * head_dim; }
+  const float* query(int64_t token, int64_t head) const {
+    return qkv + token * 3 * width() + head * head_dim;
+  }
   // Bytes before a head's first slot.
   int64_t place(int64_t row, int64_t head, int64_t slot) const {
     return ((row * heads + head) * capacity + slot) * head_dim * width_of(store);
@@ -119,7 +121,9 @@ void Attention::run(const Run& run) const {
             store_of(keys.type), tokens, heads_, capacity, head_dim};
   append(run, task);
   auto all = parts(task);
-  run.parallel(all.size(), [&](size_t index) { attend(task, all[index]); });
+  run.parallel(all.size(), [&](size_t index) {
+    attend(task, all[index], all[std::min(index + 1, all.size() - 1)]);
+  });
 }
 
 // Puts all keys and values into the cache.
@@ -157,14 +161,16 @@ std::vector<Attention::Part> Attention::parts(const Task& task) const {
   return all;
 }
 
-void Attention::attend(const Task& task, const Part& part) const {
+// `next` is the part that comes behind it, mostly on the same thread.
+void Attention::attend(const Task& task, const Part& part, const Part& next) const {
   const int64_t head_dim = task.head_dim, width = task.width();
   const int64_t length = task.slots[part.token + part.count - 1] + 1;
   // An odd number of lines apart, or rows would share their places in the caches.
   const int64_t stride = up(length) | LANES;
   auto* scores = Scratch::of<float>(SCORES, size_t(part.count * stride));
   auto* gathered = Scratch::of<float>(GATHERED, size_t(part.count * head_dim));
-  score(task, part, length, scores, stride);
+  if (part.count == 1) score_one(task, part, next, length, scores);
+  else score(task, part, length, scores, stride);
   float factors[QUERIES];
   for (int64_t row = 0; row < part.count; ++row) {
     float* mine = scores + row * stride;
@@ -188,32 +194,51 @@ int64_t Attention::Task::first_seeing(const Part& part, int64_t slot, int64_t ro
   return row;
 }
 
+// A token's query times keys: scores [length, filled up to 16]. What it comes to soon is asked for,
+// and the beginning of the next part: a short one would be over before its own keys came.
+void Attention::score_one(const Task& task, const Part& part, const Part& next, int64_t length,
+                          float* scores) const {
+  const int64_t slot_bytes = task.head_dim * width_of(task.store);
+  auto ask = [&](const uint8_t* memory, int64_t slot, int64_t end) {
+    ask_for(memory, slot * slot_bytes, std::min(slot + LANES, end) * slot_bytes);
+  };
+  const int64_t place = task.place(task.rows[part.token], part.head, 0),
+                next_place = task.place(task.rows[next.token], next.head, 0),
+                next_length = task.slots[next.token] + 1;
+  const uint8_t* keys = task.keys + place;
+  const float* query = task.query(part.token, part.head);
+  for (int64_t slot = 0; slot < length; slot += LANES) {
+    ask(keys, slot + AHEAD * LANES, length);
+    ask(task.values + place, slot + LANES, length);
+    ask(task.keys + next_place, slot, std::min(AHEAD * LANES, next_length));
+    ask(task.values + next_place, slot, std::min<int64_t>(LANES, next_length));
+    kernels_.scores(query, keys + slot * slot_bytes, task.store, task.head_dim,
+                    int(std::min<int64_t>(LANES, length - slot)), scores + slot);
+  }
+}
+
 // Queries times keys: scores [count, stride], of each query at least those that it sees.
 void Attention::score(const Task& task, const Part& part, int64_t length, float* scores,
                       int64_t stride) const {
-  const int64_t head_dim = task.head_dim, step = part.count == 1 ? TURN_OF_ONE : TURN;
+  const int64_t head_dim = task.head_dim;
   auto* queries = Scratch::of<float>(QUERY, size_t(part.count * head_dim));
   for (int64_t row = 0; row < part.count; ++row)
-    std::copy_n(task.qkv + (part.token + row) * 3 * task.width() + part.head * head_dim, head_dim,
-                queries + row * head_dim);
-  auto* turned = Scratch::of<float>(TURNED, size_t(head_dim * step));
+    std::copy_n(task.query(part.token + row, part.head), head_dim, queries + row * head_dim);
+  auto* turned = Scratch::of<float>(TURNED, size_t(head_dim * LANES));
   const int64_t place = task.place(task.rows[part.token], part.head, 0);
-  const int64_t key_bytes = head_dim * width_of(task.store), turn_bytes = LANES * key_bytes;
+  const int64_t turn_bytes = LANES * head_dim * width_of(task.store),
+                all = turn_bytes * length / LANES;
   const uint8_t *keys = task.keys + place, *values = task.values + place;
-  for (int64_t slot = 0, row = 0; slot < length; slot += step) {
-    const int64_t end = std::min(slot + step, up(length));
-    for (int64_t key = slot; key < end; key += LANES) {
-      // Values as well: memory is idle while keys are turned.
-      const int64_t at = key * key_bytes, all = length * key_bytes;
-      ask_for(keys, at + AHEAD * turn_bytes, std::min(at + (AHEAD + 1) * turn_bytes, all));
-      ask_for(values, at, std::min(at + turn_bytes, all));
-      kernels_.transpose(keys + at, task.store, head_dim,
-                         int(std::min<int64_t>(LANES, length - key)), turned + key - slot, step);
-    }
+  for (int64_t slot = 0, at = 0, row = 0; slot < length; slot += LANES, at += turn_bytes) {
+    // Values as well: memory is idle while keys are turned.
+    ask_for(keys, at + AHEAD * turn_bytes, std::min(at + (AHEAD + 1) * turn_bytes, all));
+    ask_for(values, at, std::min(at + turn_bytes, all));
+    kernels_.transpose(keys + at, task.store, head_dim,
+                       int(std::min<int64_t>(LANES, length - slot)), turned, LANES);
     row = task.first_seeing(part, slot, row);
-    kernels_.float_product({queries + row * head_dim, head_dim, int(part.count - row), turned, step,
-                            int(end - slot), Store::float32, head_dim,
-                            scores + row * stride + slot, stride, false});
+    kernels_.float_product({queries + row * head_dim, head_dim, int(part.count - row), turned,
+                            LANES, LANES, Store::float32, head_dim, scores + row * stride + slot,
+                            stride, false});
   }
 }
 

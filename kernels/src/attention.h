@@ -38,7 +38,9 @@ class Attention {
   struct Part;
   void append(const Run& run, const Task& task) const;
   std::vector<Part> parts(const Task& task) const;
-  void attend(const Task& task, const Part& part) const;
+  void attend(const Task& task, const Part& part, const Part& next) const;
+  void score_one(const Task& task, const Part& part, const Part& next, int64_t length,
+                 float* scores) const;
   void score(const Task& task, const Part& part, int64_t length, float* scores,
              int64_t stride) const;
   void gather(const Task& task, const Part& part, int64_t length, const float* scores,

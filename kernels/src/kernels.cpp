@@ -416,6 +416,17 @@ void finish(const float* tile, int64_t tile_stride, int rows, const Epilogue& e)
   BY[int(e.activation)](tile, tile_stride, rows, e);
 }
 
+// The elements from `i` on, up to 16, of `count` keys, as [16, 16] with zeros behind them.
+template <class T>
+inline void copy_keys(const T* keys, int64_t head_dim, int64_t i, int count, T* to) {
+  const int64_t width = head_dim - i;
+  for (int key = 0; key < LANES; ++key, to += LANES) {
+    const T* from = keys + key * head_dim + i;
+    if (key < count && width >= LANES) __builtin_memcpy(to, from, sizeof(T) * LANES);
+    else for (int j = 0; j < LANES; ++j) to[j] = key < count && j < width ? from[j] : T(0);
+  }
+}
+
 template <class T>
 void transpose_of(const T* keys, int64_t head_dim, int count, float* out, int64_t stride) {
   int64_t whole = count == LANES ? head_dim / LANES * LANES : 0;
@@ -427,22 +438,52 @@ void transpose_of(const T* keys, int64_t head_dim, int count, float* out, int64_
     transpose16(keys + i, head_dim, out + i * stride, stride);
   }
   for (int64_t i = whole; i < head_dim; i += LANES) {
-    T buffer[LANES * LANES] = {};
+    T some[LANES * LANES];
     float turned[LANES * LANES];
-    int64_t width = head_dim - i < LANES ? head_dim - i : LANES;
-    for (int key = 0; key < count; ++key)
-      for (int64_t j = 0; j < width; ++j) buffer[key * LANES + j] = keys[key * head_dim + i + j];
-    transpose16(buffer, LANES, turned, LANES);
-    for (int64_t j = 0; j < width; ++j) store(out + (i + j) * stride, load(turned + j * LANES));
+    copy_keys(keys, head_dim, i, count, some);
+    transpose16(some, LANES, turned, LANES);
+    for (int64_t j = 0; j < LANES && i + j < head_dim; ++j)
+      store(out + (i + j) * stride, load(turned + j * LANES));
   }
+}
+
+// Turned in registers, where they are enough: nothing is kept of it.
+template <class T>
+void scores_of(const float* query, const T* keys, int64_t head_dim, int count, float* out) {
+  F16 sum = set1(0.0f);
+  for (int64_t i = 0; i < head_dim; i += LANES) {
+    float turned[LANES * LANES];
+    if (count == LANES && head_dim - i >= LANES) {
+      transpose16(keys + i, head_dim, turned, LANES);
+      UNROLL for (int j = 0; j < LANES; ++j)
+        sum = fma(set1(query[i + j]), load(turned + j * LANES), sum);
+      continue;
+    }
+    T some[LANES * LANES];
+    copy_keys(keys, head_dim, i, count, some);
+    transpose16(some, LANES, turned, LANES);
+    for (int64_t j = 0; j < LANES && i + j < head_dim; ++j)
+      sum = fma(set1(query[i + j]), load(turned + j * LANES), sum);
+  }
+  store(out, sum);
+}
+
+// Calls each with the keys as of their type.
+template <class Each>
+inline void of_store(const void* keys, Store store, const Each& each) {
+  if (store == Store::float32) each(static_cast<const float*>(keys));
+  else if (store == Store::float16) each(static_cast<const uint16_t*>(keys));
+  else each(static_cast<const int8_t*>(keys));
+}
+
+void scores(const float* query, const void* keys, Store store, int64_t head_dim, int count,
+            float* out) {
+  of_store(keys, store, [&](auto* typed) { scores_of(query, typed, head_dim, count, out); });
 }
 
 void transpose(const void* keys, Store store, int64_t head_dim, int count, float* out,
                int64_t stride) {
-  auto of = [&](auto* typed) { transpose_of(typed, head_dim, count, out, stride); };
-  if (store == Store::float32) of(static_cast<const float*>(keys));
-  else if (store == Store::float16) of(static_cast<const uint16_t*>(keys));
-  else of(static_cast<const int8_t*>(keys));
+  of_store(keys, store, [&](auto* typed) { transpose_of(typed, head_dim, count, out, stride); });
 }
 
 float exponentials(float* scores, int64_t length, float scale) {
@@ -638,8 +679,8 @@ constexpr int TILE_ROWS = ROWS;
 
 constexpr Kernels TABLE = {
     GPT2ONNX_NAME, STEP, PLANES16, int(sizeof(Level)), TILE_ROWS, PANELS, FLOAT_ROWS,
-    normalize, round, split, pack, product, float_product, finish, transpose, exponentials, scale,
-    put, take, maxima, block_sums, weigh, sums_below, between, multiply,
+    normalize, round, split, pack, product, float_product, finish, transpose, scores, exponentials,
+    scale, put, take, maxima, block_sums, weigh, sums_below, between, multiply,
 };
 
 }  // namespace

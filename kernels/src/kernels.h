@@ -132,6 +132,9 @@ struct Kernels {
   // 0.
   void (*transpose)(const void* keys, Store store, int64_t head_dim, int count, float* out,
                     int64_t stride);
+  // A query's scores [filled up to 16] of `count` keys of a store, 16 at most.
+  void (*scores)(const float* query, const void* keys, Store store, int64_t head_dim, int count,
+                 float* out);
   // Scores [length, filled up to 16] times `scale` -> exp(score - the largest one), and their sum.
   float (*exponentials)(float* scores, int64_t length, float scale);
   void (*scale)(float* x, int64_t width, float factor, const float* steps, float* out);

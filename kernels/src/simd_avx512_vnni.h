@@ -93,6 +93,41 @@ inline void transpose16(const T* keys, int64_t stride, float* out, int64_t out_s
   }
 }
 
+// Halves are turned as they are, eight keys in each half of a register, and only then made floats.
+inline void transpose16(const uint16_t* keys, int64_t stride, float* out, int64_t out_stride) {
+  __m256i eights[2][8];  // [keys / 8][i]: of these eight keys the elements i and i + 8
+#pragma GCC unroll 2
+  for (int eight = 0; eight < 2; ++eight) {
+    __m256i pairs[2][4], fours[2][4];  // [element / 4][keys / 2], [keys / 4][element / 2]
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      auto* row = reinterpret_cast<const __m256i*>(keys + (8 * eight + 2 * i) * stride);
+      auto* next = reinterpret_cast<const __m256i*>(keys + (8 * eight + 2 * i + 1) * stride);
+      pairs[0][i] = _mm256_unpacklo_epi16(_mm256_loadu_si256(row), _mm256_loadu_si256(next));
+      pairs[1][i] = _mm256_unpackhi_epi16(_mm256_loadu_si256(row), _mm256_loadu_si256(next));
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const int half = i / 2, four = i % 2;
+      const __m256i first = pairs[half][2 * four], next = pairs[half][2 * four + 1];
+      fours[four][2 * half] = _mm256_unpacklo_epi32(first, next);
+      fours[four][2 * half + 1] = _mm256_unpackhi_epi32(first, next);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      eights[eight][2 * i] = _mm256_unpacklo_epi64(fours[0][i], fours[1][i]);
+      eights[eight][2 * i + 1] = _mm256_unpackhi_epi64(fours[0][i], fours[1][i]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    const __m256i low = _mm256_permute2x128_si256(eights[0][i], eights[1][i], 0x20),
+                  high = _mm256_permute2x128_si256(eights[0][i], eights[1][i], 0x31);
+    _mm512_storeu_ps(out + i * out_stride, _mm512_cvtph_ps(low));
+    _mm512_storeu_ps(out + (i + 8) * out_stride, _mm512_cvtph_ps(high));
+  }
+}
+
 constexpr int STEP = 4, UNITS4 = 1, PLANES16 = 2, ROWS = 8, PANELS = 2, FLOAT_ROWS = 12;
 // Weights are asked for so many bytes before they are used, into the second-level cache: two panels
 // and a tile's rows fill the first one.

@@ -152,6 +152,12 @@ void floats(const Kernels& k, Store store, int head_dim) {
     k.transpose(cache.data() + key * head_dim * width, store, head_dim,
                 KEYS - key < 16 ? KEYS - key : 16, turned.data() + key, 80);
   tell("transpose", turned);
+  for (int key = 0; key < KEYS; key += 16)
+    k.scores(q.data(), cache.data() + key * head_dim * width, store, head_dim,
+             KEYS - key < 16 ? KEYS - key : 16, scores.data() + key);
+  scores.resize(80);
+  tell("scores", scores);
+  scores.resize(ROWS * 80);
   for (int rows : {ROWS, 1}) {
     k.float_product({q.data(), head_dim, rows, turned.data(), 80, 80, Store::float32, head_dim,
                      scores.data(), 80, false});

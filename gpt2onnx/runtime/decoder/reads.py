@@ -34,7 +34,16 @@ def extend(decoder: Decoder[AnyRow], row: AnyRow, ids: Ids) -> Logits:
 def step(decoder: Decoder[AnyRow], rows: Sequence[AnyRow], ids: Ids) -> Logits:
     """Append one of ids [rows] to each row: the logits [rows, vocab] after them."""
     reads = [Read(row, ids[place : place + 1]) for place, row in enumerate(rows)]
-    return np.concatenate([result.logits for result in decoder.read(reads)])
+    return _end_to_end([result.logits for result in decoder.read(reads)])
+
+
+def _end_to_end(rows: Sequence[Logits]) -> Logits:  # [1, vocab] each -> [n, vocab]
+    """Rows as one array: that which they all are of, or a copy, which takes as long as a layer."""
+    whole: Logits | None = rows[0].base
+    if whole is None or whole.shape != (len(rows), rows[0].shape[1]):
+        return np.concatenate(rows)
+    in_place = (row.ctypes.data == part.ctypes.data for row, part in zip(rows, whole, strict=True))
+    return whole if all(in_place) else np.concatenate(rows)
 
 
 def step_largest(decoder: Decoder[AnyRow], rows: Sequence[AnyRow], ids: Ids) -> TopLogits:
