@@ -202,6 +202,9 @@ inline void ask_for(const void* memory, int64_t bytes) {
     __builtin_prefetch(static_cast<const char*>(memory) + at, 0, LOCALITY);
 }
 
+// So many bytes ahead one row asks for weights, which the processor foresees as well.
+constexpr int64_t NEAR = 1024;
+
 // The weights of one step of the UNITS that are loaded at once.
 template <int BITS>
 inline Weights weights(const uint8_t* p, int unit) {
@@ -221,6 +224,8 @@ void product_tile(const Rounded& x, const Tile& tile, const Packed& w, int64_t p
   const Level* levels = reinterpret_cast<const Level*>(x.levels) + row * row_levels;
   const uint8_t *bytes = w.levels + panel * panel_bytes, *panel_end = bytes + panel_bytes;
   int wait = tile.number;  // groups before this tile asks for one
+  // One row reads its panels in the order of memory, and asks for it line by line.
+  constexpr bool ALONE = AHEAD && COUNT == 1 && PANELS_ == 1;
   F16 sums[COUNT][PANELS_];
   UNROLL for (int r = 0; r < COUNT; ++r)
     UNROLL for (int p = 0; p < PANELS_; ++p) sums[r][p] = set1(0.0f);
@@ -239,7 +244,7 @@ void product_tile(const Rounded& x, const Tile& tile, const Packed& w, int64_t p
     }
     // A tile alone asks for what it comes to soon, in these panels or the next ones; several in
     // turns for what the next ones have, so that memory is read for as long as products are made.
-    if (AHEAD && wait-- == 0) {
+    if (AHEAD && !ALONE && wait-- == 0) {
       wait = tile.of - 1;
       const int64_t near = bytes + AHEAD < panel_end ? AHEAD : AHEAD + others;
       const int64_t distance = tile.of == 1 ? near : panel_bytes + others;
@@ -249,6 +254,7 @@ void product_tile(const Rounded& x, const Tile& tile, const Packed& w, int64_t p
       }
     }
     for (int64_t step = 0; step < steps; ++step) {
+      if (ALONE) __builtin_prefetch(bytes + NEAR, 0, LOCALITY);
       UNROLL for (int unit = 0; unit < UNITS; ++unit) {
         Weights some[PANELS_];
         UNROLL for (int p = 0; p < PANELS_; ++p)
@@ -291,6 +297,8 @@ void product_rows(const Rounded& x, const Tile& tile, int rows, const Packed& w,
 template <int BITS, int PLANES>
 void product_bits(const Rounded& x, const Tile& tile, int rows, const Packed& w, int64_t panel,
                   int panels, float* out) {
+  for (; rows == 1 && panels > 1; --panels, ++panel, out += LANES)
+    product_rows<1, BITS, PLANES, 1>(x, tile, rows, w, panel, out);
   if (panels == 1) return product_rows<1, BITS, PLANES>(x, tile, rows, w, panel, out);
   if constexpr (PANELS > 1) product_rows<PANELS, BITS, PLANES>(x, tile, rows, w, panel, out);
 }
