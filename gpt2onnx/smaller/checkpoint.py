@@ -14,9 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gpt2onnx.errors import TokenizerError
 from gpt2onnx.export.checkpoint.chat_template import CHAT_TEMPLATE
 from gpt2onnx.export.checkpoint.checkpoint import (
@@ -37,17 +34,6 @@ from gpt2onnx.smaller.safetensors_writer import write_safetensors
 from gpt2onnx.tokenizer.file import MAX_BYTES
 
 WEIGHTS = "model.safetensors"
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """Weights in memory, by GPT-2's short names (`tensor_shapes`); see `Weights`."""
-
-    config: Gpt2Config
-    tensors: Mapping[str, NDArray[np.float32]]
-
-    def tensor(self, name: str) -> NDArray[np.float32]:
-        return self.tensors[name]
 
 
 @dataclass(frozen=True)

@@ -476,7 +476,7 @@ void scores_of(const float* query, const T* keys, int64_t head_dim, int count, f
   store(out, sum);
 }
 
-// Calls each with the keys as of their type.
+// Calls each with keys or values as of their type.
 template <class Each>
 inline void of_store(const void* keys, Store store, const Each& each) {
   if (store == Store::float32) each(static_cast<const float*>(keys));
@@ -552,13 +552,10 @@ void put(const float* x, int64_t width, Store kind, void* out) {
 }
 
 void take(const void* x, int64_t width, Store kind, float* out) {
-  auto as = [&](auto* typed) {
+  of_store(x, kind, [&](auto* typed) {
     for (int64_t i = 0; i < width; i += LANES)
       store_some(out + i, width - i, load_some(typed + i, width - i));
-  };
-  if (kind == Store::float32) as(static_cast<const float*>(x));
-  else if (kind == Store::float16) as(static_cast<const uint16_t*>(x));
-  else as(static_cast<const int8_t*>(x));
+  });
 }
 
 // Up to `count` numbers, and `rest` in the place of others.

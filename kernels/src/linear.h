@@ -17,9 +17,9 @@ namespace gpt2onnx {
 //   residual   float32 [tokens, out], added last
 //   selection  int64 [count]: which tokens have an output
 //   directions, direction_scales    uint8 [rank, blocks, block_size], float32 [rank, blocks]
-//   corrections, correction_scales  uint8 [out, 1, rank], float32 [out, 1]: what rounding leaves of
-//                     x is measured along the directions, and the corrections times that belong to
-//                     the product; for 8 bits of weights and of activations, by block
+//   corrections, correction_scales  uint8 [out, 1, rank * bits / 8], float32 [out, 1]: what rounding
+//                     leaves of x is measured along the directions, and the corrections times that
+//                     belong to the product; for 8 bits of activations, by block
 // Attributes
 //   bits, block_size  of uint8 weights: 8 or 4; a multiple of 16, 256 at most
 //   activation_bits   0 (none), 8 or 16: how x is rounded before the product with rounded weights

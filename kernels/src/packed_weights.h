@@ -36,8 +36,9 @@ class PackedWeights {
   using Pack = std::function<void(uint8_t* levels, float* scales)>;
 
   PackedWeights() = default;
-  // What `pack` writes; or the file of the node, and of a part of it, in the folder that the session's options name, which is
-  // mapped. Raises Failure where that file is missing, or another form's, or can't be written.
+  // What `pack` writes; or the file of the node, and of a part of it, in the folder that the
+  // session's options name, which is mapped. Raises Failure where that file is missing, or another
+  // form's, or can't be written.
   PackedWeights(const Node& node, Form form, const Pack& pack, const std::string& part = "");
 
   const uint8_t* levels() const { return levels_.get(); }

@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from gpt2onnx.errors import OutputExistsError, WeightsError
+from gpt2onnx.export.checkpoint.checkpoint import Arrays
 from gpt2onnx.smaller.checkpoint import (
-    Arrays,
     NewCheckpoint,
     json_bytes,
     open_source,

@@ -16,9 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpt2onnx.export.calibration.activations import NUMPY_ACTIVATIONS
-from gpt2onnx.export.calibration.forward_pass import Float, Forward, Ids, Watcher, probabilities
-from gpt2onnx.export.calibration.own_text import draw, softmax
-from gpt2onnx.export.checkpoint.checkpoint import HEAD, Weights
+from gpt2onnx.export.calibration.forward_pass import (
+    Float,
+    Forward,
+    Ids,
+    Watcher,
+    probabilities,
+    softmax,
+)
+from gpt2onnx.export.calibration.own_text import draw
+from gpt2onnx.export.checkpoint.checkpoint import Weights, head_matrix
 from gpt2onnx.export.checkpoint.floats import require_finite
 
 # So many tokens' logits are held at once.
@@ -74,12 +81,11 @@ class Backward:
 
     def head(self, hidden: Float, random: np.random.Generator) -> Float:
         """The gradient of what ln_f reads."""
-        tied = self.forward.weights.config.tie_word_embeddings
-        head = self.forward.weights.tensor("wte.weight" if tied else HEAD)
+        matrix = head_matrix(self.forward.weights)
         norm = self.forward.pair("ln_f")
         gradient = self.forward.norm(hidden, *norm)
         for part in parts(gradient):
-            part[...] = score(part @ head.T, random) @ head
+            part[...] = score(part @ matrix.T, random) @ matrix
         return self.norm(hidden, norm[0], gradient)
 
     def mlp(self, layer: int, hidden: Float, gradient: Float) -> Float:

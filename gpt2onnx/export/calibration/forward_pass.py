@@ -135,7 +135,12 @@ def probabilities(query: Float, key: Float) -> Float:
     """A head's causal attention: scaled queries and keys [tokens, head_dim] -> [tokens, tokens]."""
     scores: Float = query @ key.T
     np.copyto(scores, -np.inf, where=~np.tri(len(scores), dtype=bool))
-    scores -= scores.max(-1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(-1, keepdims=True)
-    return scores
+    return softmax(scores)
+
+
+def softmax(logits: Float) -> Float:
+    """Of the last axis."""
+    p: Float = logits - logits.max(-1, keepdims=True)
+    np.exp(p, out=p)
+    p /= p.sum(-1, keepdims=True)
+    return p

@@ -6,14 +6,12 @@ https://arxiv.org/abs/2305.17888), by numpy's forward pass with a KV cache.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from gpt2onnx.export.calibration.forward_pass import Float, Forward, Ids
-from gpt2onnx.export.checkpoint.checkpoint import HEAD, Weights, tensor_shapes
-from gpt2onnx.export.checkpoint.config import Gpt2Config
+from gpt2onnx.export.calibration.forward_pass import Float, Forward, Ids, softmax
+from gpt2onnx.export.checkpoint.checkpoint import Arrays, Weights, head_matrix, tensor_shapes
 from gpt2onnx.export.checkpoint.floats import require_finite
 from gpt2onnx.export.writing.progress import Track, silent
 
@@ -33,7 +31,7 @@ def write_texts(weights: Weights, tokens: int, track: Track = silent) -> Ids:
     texts = -(-tokens // length)
     ids = np.empty((texts, length), np.int64)
     ids[:, 0] = random.integers(config.vocab_size, size=texts)
-    held = _Held(weights)
+    held = Arrays(config, {name: weights.tensor(name) for name in tensor_shapes(config)})
     shape = config.n_layer, 2, texts, config.n_head, length, config.head_dim
     cache = np.zeros(shape, np.float32)
     for place in track(range(1, length), "writing a text"):
@@ -44,31 +42,11 @@ def write_texts(weights: Weights, tokens: int, track: Track = silent) -> Ids:
     return ids
 
 
-def softmax(logits: Float) -> Float:
-    """Of the last axis."""
-    p: Float = np.exp(logits - logits.max(-1, keepdims=True))
-    p /= p.sum(-1, keepdims=True)
-    return p
-
-
 def draw(p: Float, random: np.random.Generator) -> Ids:
     """A token by each row's probabilities [rows, vocab]."""
     sums = np.cumsum(p, -1, dtype=np.float64)
     drawn: Ids = (sums < random.random((len(p), 1)) * sums[:, -1:]).sum(-1)
     return drawn
-
-
-class _Held:
-    """Weights that are read once."""
-
-    def __init__(self, weights: Weights) -> None:
-        self.config: Gpt2Config = weights.config
-        self._tensors: Mapping[str, Float] = {
-            name: weights.tensor(name) for name in tensor_shapes(self.config)
-        }
-
-    def tensor(self, name: str) -> Float:
-        return self._tensors[name]
 
 
 @dataclass(frozen=True)
@@ -86,8 +64,7 @@ class _Place(Forward):
         hidden = weights.tensor("wte.weight")[ids] + weights.tensor("wpe.weight")[place]
         for layer in range(weights.config.n_layer):
             self.layer(layer, hidden[None])
-        head = weights.tensor("wte.weight" if weights.config.tie_word_embeddings else HEAD)
-        logits: Float = self.norm(hidden, *self.pair("ln_f")) @ head.T
+        logits: Float = self.norm(hidden, *self.pair("ln_f")) @ head_matrix(weights).T
         return logits
 
     def attend(self, layer: int, query: Float, key: Float, value: Float) -> Float:

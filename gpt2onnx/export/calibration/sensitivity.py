@@ -22,8 +22,6 @@ OVERSAMPLING, POWER_ITERATIONS = 8, 3
 SENSITIVITY_TOKENS = 512
 # Of the largest square: what float32's rounding leaves where there is nothing.
 NOISE = 1e-12
-
-
 # Of outputs all 512 do no better than these (docs/notes/quantization.md).
 OUTPUT_RANK = 64
 

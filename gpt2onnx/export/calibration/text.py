@@ -37,7 +37,7 @@ class CalibrationText:
 
     def __init__(self, checkpoint: Checkpoint, file: str | Path | None) -> None:
         """Raises ParameterError where the file can't be read or holds no token."""
-        self._checkpoint, self._config = checkpoint, checkpoint.config
+        self._checkpoint = checkpoint
         self._ids = (
             [] if file is None else encode(checkpoint.tokenizer, _read(file), TokenizerError)
         )
@@ -51,7 +51,9 @@ class CalibrationText:
         """
         if self._ids:
             return np.resize(np.array(self._ids), self._shape(tokens))
-        return np.random.default_rng(0).integers(self._config.vocab_size, size=self._shape(tokens))
+        return np.random.default_rng(0).integers(
+            self._checkpoint.config.vocab_size, size=self._shape(tokens)
+        )
 
     def usual_windows(self, tokens: int, track: Track = silent) -> Ids:
         """The same of the text, or of what the model writes: short texts, one behind the other."""
@@ -60,7 +62,8 @@ class CalibrationText:
         return np.resize(write_texts(self._checkpoint, tokens, track), self._shape(tokens))
 
     def _shape(self, tokens: int) -> tuple[int, int]:
-        return -(-tokens // self._config.n_positions), self._config.n_positions
+        length = self._checkpoint.config.n_positions
+        return -(-tokens // length), length
 
 
 def _read(file: str | Path) -> str:

@@ -84,6 +84,22 @@ class Weights(Protocol):
 
 
 @dataclass(frozen=True)
+class Arrays:
+    """Weights in memory, by GPT-2's short names (`tensor_shapes`); see `Weights`."""
+
+    config: Gpt2Config
+    tensors: Mapping[str, NDArray[np.float32]]
+
+    def tensor(self, name: str) -> NDArray[np.float32]:
+        return self.tensors[name]
+
+
+def head_matrix(weights: Weights) -> NDArray[np.float32]:
+    """The language model head [vocab, n_embd], tied or its own. Not to be written to."""
+    return weights.tensor("wte.weight" if weights.config.tie_word_embeddings else HEAD)
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A GPT-2 checkpoint. Its tensors stay on disk until they are asked for.
 

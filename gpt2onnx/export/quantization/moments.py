@@ -15,10 +15,10 @@ from gpt2onnx.export.checkpoint.checkpoint import Weights
 from gpt2onnx.export.checkpoint.floats import require_finite
 from gpt2onnx.export.quantization.blocks import BLOCK_SIZE
 from gpt2onnx.export.quantization.gptq import GROUP
+from gpt2onnx.export.quantization.table import MATRICES
 
 Float = NDArray[np.float32]
 
-MATRICES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 # Twice as many gain a tenth of the KL, for twice the time (docs/notes/quantization.md).
 MOMENT_TOKENS = 4096
 

@@ -27,6 +27,7 @@ RANK = 32
 SINGLE, HALF = np.dtype(np.float32), np.dtype(np.float16)
 ATTENTION, MLP_IN, MLP_OUT = ".attn.", ".mlp.c_fc", ".mlp.c_proj"
 ATTENTION_MATRICES = (".attn.c_attn", ".attn.c_proj")
+MATRICES = (*ATTENTION_MATRICES, MLP_IN, MLP_OUT)
 
 Float: TypeAlias = NDArray[np.float32]
 
@@ -143,7 +144,7 @@ PRECISIONS = {
             js_dtype="q8",
             rounds=True,
             kernels=True,
-            corrected=(*ATTENTION_MATRICES, MLP_IN, MLP_OUT),
+            corrected=MATRICES,
             standard=_standard_int8,
         ),
         NamedPrecision(

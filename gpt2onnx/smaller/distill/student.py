@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2onnx.errors import Given, ParameterError
-from gpt2onnx.export.checkpoint.checkpoint import HEAD, Checkpoint
+from gpt2onnx.export.checkpoint.checkpoint import HEAD, Arrays, Checkpoint
 from gpt2onnx.export.checkpoint.config import Gpt2Config
-from gpt2onnx.smaller.checkpoint import Arrays, with_options
+from gpt2onnx.smaller.checkpoint import with_options
 from gpt2onnx.smaller.queries import moved
 
 Array = NDArray[np.float32]

@@ -13,10 +13,10 @@ from typing import Any
 from warnings import warn
 
 from gpt2onnx.errors import CheckpointError, ExportError, Given, TextWarning
-from gpt2onnx.export.checkpoint.checkpoint import Checkpoint, Weights, tensor_shapes
+from gpt2onnx.export.checkpoint.checkpoint import Arrays, Checkpoint, Weights, tensor_shapes
 from gpt2onnx.export.exporter import export
 from gpt2onnx.export.verification.torch_model import load_model
-from gpt2onnx.smaller.checkpoint import Arrays, NewCheckpoint, open_source, tokenizer_files
+from gpt2onnx.smaller.checkpoint import NewCheckpoint, open_source, tokenizer_files
 from gpt2onnx.smaller.distill.corpus import Corpus
 from gpt2onnx.smaller.distill.measures import Measure, measure
 from gpt2onnx.smaller.distill.recipe import Recipe

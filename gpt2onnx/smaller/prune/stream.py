@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gpt2onnx.errors import WeightsError
 from gpt2onnx.export.calibration.forward_pass import Forward, watch_layers
-from gpt2onnx.export.checkpoint.checkpoint import HEAD, Weights
+from gpt2onnx.export.checkpoint.checkpoint import Weights, head_matrix
 from gpt2onnx.export.checkpoint.floats import require_finite
 
 Float = NDArray[np.float32]
@@ -41,14 +41,14 @@ def advance(forward: Forward, layer: int, hidden: Float) -> None:
 
 def perplexity(weights: Weights, windows: Ids) -> float:
     """Of the tokens of ids [windows, tokens] but for each window's first."""
-    head = weights.tensor("wte.weight" if weights.config.tie_word_embeddings else HEAD)
+    matrix = head_matrix(weights)
     following = iter(windows)
     total = 0.0
 
     def read(name: str, hidden: Float) -> None:
         nonlocal total
         if name == "lm_head":
-            total -= _logprob(hidden[:-1] @ head.T, next(following)[1:])
+            total -= _logprob(hidden[:-1] @ matrix.T, next(following)[1:])
 
     for _ in watch_layers(weights, windows, read):
         pass
