@@ -18,7 +18,7 @@ __all__ = ["DOMAIN", "KERNELS_VARIABLE", "OPSET", "kernels_here", "library", "op
 
 __version__ = "0.1.0"
 
-DOMAIN, OPSET = "gpt2onnx", 6  # of the operators
+DOMAIN, OPSET = "gpt2onnx", 7  # of the operators
 # Names the kernels to take in place of the best ones, as a test does.
 KERNELS_VARIABLE = "GPT2ONNX_KERNELS"
 # In place of the one beside this module, as a debug build's.

@@ -3,7 +3,72 @@
 namespace gpt2onnx {
 namespace {
 
-constexpr float ZERO = 128;  // the level of nothing
+enum : size_t { STEPS, LEVELS, PLACE };  // scratch buffers
+
+Store store_of(const std::string& name, const Tensor& floats) {
+  if (floats.type == Element::float16) return Store::float16;
+  if (floats.type != Element::float32) fail(name + " has to be float32 or float16");
+  return Store::float32;
+}
+
+int64_t size_of(Store store) { return store == Store::float16 ? 2 : 4; }
+
+// A table's rows of blocks, checked, or of floats, which have no scales.
+struct Rows {
+  int64_t count, width;
+  int64_t blocks = 0, size = 0, bits = 32;
+  const void* levels;
+  std::shared_ptr<const PackedRows> packed;  // the same rows, where a product has them
+  const uint8_t* scales = nullptr;
+  Store store = Store::float32;  // of the scales
+
+  // Of floats, or of uint8 with 8 or 4 bits.
+  Rows(const char* name, const Tensor& table, const std::optional<Tensor>& given, int64_t width,
+       int64_t bits, std::shared_ptr<const PackedRows> packed = nullptr)
+      : width(width), levels(table.data), packed(std::move(packed)) {
+    const Shape& shape = table.shape;
+    const std::string told = std::string(name) + " has the shape " + text_of(shape) + ", expected ";
+    if (table.type == Element::float32) {
+      if (shape.size() != 2 || shape[1] != width)
+        fail(told + "[vocab, " + std::to_string(width) + "]");
+    } else if (table.type == Element::uint8) {
+      const bool whole = shape.size() == 3 && given && given->shape == Shape{shape[0], shape[1]};
+      if (!whole || shape[1] * shape[2] * 8 / bits < width)
+        fail(told + "[vocab, blocks, size] of " + std::to_string(width) +
+             " with scales [vocab, blocks]");
+      blocks = shape[1], size = shape[2] * 8 / bits, this->bits = bits;
+      store = store_of(std::string("the scales of ") + name, *given);
+      scales = given->as<uint8_t>();
+    } else {
+      fail(std::string(name) + " has to be float32 or uint8");
+    }
+    count = shape[0];
+  }
+
+  // A row, added to another.
+  void add(int64_t row, const float* place, float* out) const {
+    if (!scales) {
+      const float* from = packed ? packed->floats(row, width, Scratch::of<float>(STEPS, size_t(width)))
+                                 : static_cast<const float*>(levels) + row * width;
+      for (int64_t i = 0; i < width; ++i) out[i] = from[i] + place[i];
+      return;
+    }
+    const float zero = float(1 << (bits - 1));
+    auto* steps = Scratch::of<float>(STEPS, size_t(packed ? packed->groups : blocks));
+    const uint8_t* from;
+    if (packed) {
+      from = packed->levels(row, width, Scratch::of<uint8_t>(LEVELS, size_t(width)));
+      packed->scales(row, steps);
+    } else {
+      from = static_cast<const uint8_t*>(levels) + row * blocks * size * bits / 8;
+      kernels().take(scales + row * blocks * size_of(store), blocks, store, steps);
+    }
+    for (int64_t i = 0; i < width; ++i) {
+      const int level = bits == 8 ? from[i] : from[i / 2] >> i % 2 * 4 & 15;
+      out[i] = (float(level) - zero) * steps[i / size] + place[i];
+    }
+  }
+};
 
 void check_ids(const char* name, const Tensor& ids, int64_t tokens, int64_t limit) {
   if (ids.shape != Shape{tokens})
@@ -17,42 +82,34 @@ void check_ids(const char* name, const Tensor& ids, int64_t tokens, int64_t limi
 
 }  // namespace
 
+// The table's rows as a product has packed them; looked for once all operators are made.
+std::shared_ptr<const PackedRows> Embed::packed() const {
+  std::call_once(looked_, [&] {
+    if (table_) packed_ = published(table_->data);
+  });
+  return packed_;
+}
+
 void Embed::run(const Run& run) const {
   Tensor ids = run.required(0, "ids"), positions = run.required(1, "positions"),
          table = run.required(2, "table"), places = run.required(4, "places");
-  auto scales = run.input(3);
+  auto rest = run.input(5);
   if (places.shape.size() != 2) fail("places has the shape " + text_of(places.shape));
   const int64_t width = places.shape[1], tokens = ids.size();
-  int64_t blocks = 0, size = 0;
-  if (table.type == Element::float32) {
-    if (table.shape.size() != 2 || table.shape[1] != width)
-      fail("table has the shape " + text_of(table.shape) + ", expected [vocab, " +
-           std::to_string(width) + "]");
-  } else if (table.type == Element::uint8) {
-    bool whole = table.shape.size() == 3 && scales &&
-                 scales->shape == Shape{table.shape[0], table.shape[1]};
-    if (!whole || table.shape[1] * table.shape[2] < width)
-      fail("table has the shape " + text_of(table.shape) + ", expected [vocab, blocks, size] of " +
-           std::to_string(width) + " with scales [vocab, blocks]");
-    blocks = table.shape[1], size = table.shape[2];
-  } else {
-    fail("table has to be float32 or uint8");
-  }
-  check_ids("ids", ids, tokens, table.shape[0]);
+  const Rows first("table", table, run.input(3), width, 8, packed());
+  std::optional<Rows> others;
+  if (rest) others.emplace("rest", *rest, run.input(6), width, 4);
+  check_ids("ids", ids, tokens, first.count + (others ? others->count : 0));
   check_ids("positions", positions, tokens, places.shape[0]);
+  const Store store = store_of("places", places);
+  auto* place = Scratch::of<float>(PLACE, size_t(width));
   float* out = run.output(0, {tokens, width});
   for (int64_t token = 0; token < tokens; ++token, out += width) {
-    int64_t id = ids.as<int64_t>()[token];
-    const float* place = places.as<float>() + positions.as<int64_t>()[token] * width;
-    if (!blocks) {
-      const float* row = table.as<float>() + id * width;
-      for (int64_t i = 0; i < width; ++i) out[i] = row[i] + place[i];
-    } else {
-      const uint8_t* row = table.as<uint8_t>() + id * blocks * size;
-      const float* factors = scales->as<float>() + id * blocks;
-      for (int64_t i = 0; i < width; ++i)
-        out[i] = (float(row[i]) - ZERO) * factors[i / size] + place[i];
-    }
+    const int64_t id = ids.as<int64_t>()[token];
+    kernels().take(places.as<uint8_t>() + positions.as<int64_t>()[token] * width * size_of(store),
+                   width, store, place);
+    if (id < first.count) first.add(id, place, out);
+    else others->add(id - first.count, place, out);
   }
 }
 

@@ -196,6 +196,12 @@ void pack(const uint8_t* levels, int64_t padded, int bits, uint8_t* panel) {
   }
 }
 
+void unpack(const uint8_t* panel, int lane, int64_t width, uint8_t* levels) {
+  constexpr uint8_t FLIPPED = ZERO8 == 0 ? 0x80 : 0;
+  for (int64_t k = 0; k < width; ++k)
+    levels[k] = panel[(k / STEP * LANES + lane) * STEP + k % STEP] ^ FLIPPED;
+}
+
 // Has memory brought near; nothing happens where there is none.
 inline void ask_for(const void* memory, int64_t bytes) {
   for (int64_t at = 0; at < bytes; at += 64)
@@ -684,7 +690,7 @@ constexpr int TILE_ROWS = ROWS;
 
 constexpr Kernels TABLE = {
     GPT2ONNX_NAME, STEP, PLANES16, int(sizeof(Level)), TILE_ROWS, PANELS, FLOAT_ROWS,
-    normalize, round, split, pack, product, float_product, finish, transpose, scores, exponentials,
+    normalize, round, split, pack, unpack, product, float_product, finish, transpose, scores, exponentials,
     scale, put, take, maxima, block_sums, weigh, sums_below, between, multiply,
 };
 

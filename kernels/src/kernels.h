@@ -123,6 +123,8 @@ struct Kernels {
                 int64_t row);
   // Levels [16][padded], unsigned around 128 or 8, to one panel's place.
   void (*pack)(const uint8_t* levels, int64_t padded, int bits, uint8_t* panel);
+  // The first `width` levels of 8 bits of one of a panel's outputs.
+  void (*unpack)(const uint8_t* panel, int lane, int64_t width, uint8_t* levels);
   // `rows` rounded rows, a tile's, times `panels` panels from `panel` on: out [rows, panels * 16].
   void (*product)(const Rounded& x, const Tile& tile, int rows, const Packed& w, int64_t panel,
                   int panels, float* out);

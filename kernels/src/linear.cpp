@@ -23,6 +23,7 @@ constexpr int MOST_ROWS = 16, MOST_PANELS = 4;
 // How many parts of `size` there are in n.
 int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
 int64_t up(int64_t n, int64_t multiple) { return parts(n, multiple) * multiple; }
+int64_t panels_of(int64_t out) { return parts(out, LANES); }
 
 Activation activation_named(const std::string& name) {
   static constexpr std::pair<const char*, Activation> ALL[] = {
@@ -77,16 +78,30 @@ Linear::Linear(const Node& node)
       shift_(node, 5) {
   auto weight = node.constant(1), scales = node.constant(2);
   if (!weight) fail("the weight has to be a constant");
+  if (weight->type != Element::uint8 && (node.constant(8) || node.constant(12)))
+    fail("directions and rest are for uint8 weights");
   if (weight->type == Element::float32) {
     if (activation_bits_ != 0) fail("activation_bits is for rounded weights, these are float32");
     weights_ = packed_floats(node, *weight);
+    if (node.integer("transposed", 0)) publish_rows(*weight, 0);
     return;
   }
   check_options();
   if (!scales) fail("rounded weights need scales, and constant ones");
-  if (weight->type == Element::uint8) weights_ = packed_blocks(node, *weight, *scales);
-  else if (weight->type == Element::int8) weights_ = packed_columns(node, *weight, *scales);
-  else fail("the weight has to be float32, uint8 or int8");
+  if (weight->type == Element::uint8) {
+    weights_ = packed_blocks(node, *weight, *scales);
+    if (bits_ == 8) publish_rows(*weight, parts(padded_, group_));
+  } else if (weight->type == Element::int8) {
+    weights_ = packed_columns(node, *weight, *scales);
+  } else {
+    fail("the weight has to be float32, uint8 or int8");
+  }
+}
+
+// So that an embedding can have the weight as its table.
+void Linear::publish_rows(const Tensor& weight, int64_t groups) {
+  rows_ = std::make_shared<const PackedRows>(PackedRows{kernels_, weights_, padded_, groups});
+  publish(weight.data, rows_);
 }
 
 void Linear::check_options() const {
@@ -104,10 +119,11 @@ PackedWeights Linear::packed_floats(const Node& node, const Tensor& weight) {
     fail("the weight has the shape " + text_of(weight.shape) + ", expected [in, out]");
   in_ = weight.shape[transposed], out_ = weight.shape[!transposed];
   if (in_ < 1 || out_ < 1) fail("the weight is empty");
+  padded_ = in_;
   return {node, {kernels_, in_, out_, in_, in_, 32, 0}, [&](uint8_t* levels, float*) {
     const float* from = weight.as<float>();
     float* to = reinterpret_cast<float*>(levels);
-    for (int64_t panel = 0; panel < panels(); ++panel)
+    for (int64_t panel = 0; panel < panels_of(out_); ++panel)
       for (int64_t k = 0; k < in_; ++k, to += LANES)
         for (int64_t lane = 0; lane < LANES; ++lane) {
           int64_t n = panel * LANES + lane;
@@ -131,6 +147,8 @@ struct Linear::Blocks {
       fail(std::string(name) + " has the shape " + text_of(shape) +
            ", expected uint8 [out, blocks, " + std::to_string(size * bits / 8) + "]");
     out = shape[0], count = shape[1];
+    if (scales.type != Element::float32 && scales.type != Element::float16)
+      fail(std::string(scales_name) + " have to be float32 or float16");
     expect(scales_name, scales, {out, count});
   }
 
@@ -141,6 +159,12 @@ struct Linear::Blocks {
     const uint8_t* from = levels.as<uint8_t>() + n * bytes;
     if (bits == 8) std::memcpy(to, from, size_t(bytes));
     else for (int64_t i = 0; i < bytes; ++i) to[2 * i] = from[i] & 15, to[2 * i + 1] = from[i] >> 4;
+  }
+  // An output's scales, [count].
+  void take_scales(const Kernels& kernels, int64_t n, float* to) const {
+    const bool half = scales.type == Element::float16;
+    kernels.take(scales.as<uint8_t>() + n * count * (half ? 2 : 4), count,
+                 half ? Store::float16 : Store::float32, to);
   }
 };
 
@@ -154,15 +178,19 @@ PackedWeights Linear::packed_beside(const Node& node, const std::vector<Blocks>&
   return {node, {kernels_, most.inputs(), out, padded, most.size, most.bits, groups},
           [&](uint8_t* packed, float* scales) {
     std::vector<uint8_t> levels(size_t(LANES * padded));
+    std::vector<float> steps(static_cast<size_t>(groups));
     for (int64_t first = 0; first < out; first += LANES, packed += LANES * padded * most.bits / 8) {
       std::fill(levels.begin(), levels.end(), uint8_t(0));
       int64_t start = 0;
       for (const Blocks& each : parts) {
-        for (int64_t n = first; n < std::min(first + LANES, out); ++n)
+        std::fill_n(scales, each.count * LANES, 0.0f);
+        for (int64_t n = first; n < std::min(first + LANES, out); ++n) {
           each.take(n, levels.data() + (n - first) * padded + start);
-        for (int64_t block = 0; block < each.count; ++block)
-          for (int64_t n = first; n < first + LANES; ++n)
-            *scales++ = n < out ? each.scales.as<float>()[n * each.count + block] : 0.0f;
+          each.take_scales(kernels_, n, steps.data());
+          for (int64_t block = 0; block < each.count; ++block)
+            scales[block * LANES + n - first] = steps[size_t(block)];
+        }
+        scales += each.count * LANES;
         start += each.inputs();
       }
       kernels_.pack(levels.data(), padded, int(most.bits), packed);
@@ -181,7 +209,24 @@ PackedWeights Linear::packed_blocks(const Node& node, const Tensor& weight, cons
   out_ = parts[0].out, blocks_ = parts[0].count;
   group_ = block_size_, in_ = padded_ = parts[0].inputs();
   add_directions(node, parts);
+  add_rest(node);
   return packed_beside(node, parts, "");
+}
+
+// Packs the outputs behind the weight's.
+void Linear::add_rest(const Node& node) {
+  auto levels = node.constant(12), scales = node.constant(13);
+  if (!levels && !scales) return;
+  if (!levels || !scales) fail("rest and rest_scales go together, and are constants");
+  if (rank_) fail("rest and directions don't go together");
+  if (out_ % LANES)
+    fail("the weight has " + std::to_string(out_) + " outputs, expected a multiple of 16 before rest");
+  rest_bits_ = levels->shape.size() == 3 && levels->shape[2] == block_size_ ? 8 : 4;
+  Blocks rest{"rest", *levels, "rest_scales", *scales, rest_bits_, block_size_};
+  if (rest.count != blocks_)
+    fail("rest has the shape " + text_of(levels->shape) + ", which doesn't fit the weight");
+  rest_ = packed_beside(node, {rest}, ".rest");
+  rest_out_ = rest.out, out_ += rest.out;
 }
 
 // Packs the directions; the corrections become a part of the weights.
@@ -213,6 +258,7 @@ PackedWeights Linear::packed_columns(const Node& node, const Tensor& weight, con
   if (weight.shape.size() != 2 || weight.size() < 1)
     fail("the weight has the shape " + text_of(weight.shape) + ", expected [in, out]");
   in_ = weight.shape[0], out_ = weight.shape[1];
+  if (scales.type != Element::float32) fail("scales of int8 have to be float32");
   expect("scales", scales, {out_});
   by_column_ = true;
   // Groups as even as can be; sums of 16-bit levels want them.
@@ -222,7 +268,7 @@ PackedWeights Linear::packed_columns(const Node& node, const Tensor& weight, con
   return {node, {kernels_, in_, out_, padded_, group_, bits_, 1}, [&](uint8_t* packed, float* to) {
     std::vector<uint8_t> levels(size_t(LANES * padded_), 128);
     auto* from = weight.as<uint8_t>();
-    for (int64_t panel = 0; panel < panels(); ++panel) {
+    for (int64_t panel = 0; panel < panels_of(out_); ++panel) {
       for (int64_t lane = 0; lane < LANES; ++lane) {
         int64_t n = panel * LANES + lane;
         for (int64_t k = 0; k < in_; ++k)
@@ -411,19 +457,29 @@ void Linear::finish(const Task& task, int64_t row, int rows, int64_t panel, cons
 }
 
 void Linear::multiply(const Run& run, const Task& task, const Rounded& x) const {
-  const Packed w{padded_, group_, panels(), int(bits_), by_column_, weights_.levels(),
-                 weights_.scales(), weights_.scale_bits()};
+  auto packed = [&](const PackedWeights& weights, int64_t out, int64_t bits) {
+    return Packed{padded_, group_, panels_of(out), int(bits), by_column_, weights.levels(),
+                  weights.scales(), weights.scale_bits()};
+  };
+  const int64_t most = out_ - rest_out_;
+  multiply(run, task, x, packed(weights_, most, bits_), 0);
+  if (rest_out_) multiply(run, task, x, packed(rest_, rest_out_, rest_bits_), panels_of(most));
+}
+
+// The outputs of `w`, whose panels are those from `first_panel` on.
+void Linear::multiply(const Run& run, const Task& task, const Rounded& x, const Packed& w,
+                      int64_t first_panel) const {
   const int most = kernels_.rows;
-  for_blocks(run, task.rows, panels(), x.row_bytes, w.panel_bytes(), most, kernels_.panels,
+  for_blocks(run, task.rows, w.panels, x.row_bytes, w.panel_bytes(), most, kernels_.panels,
              [&](int64_t row, int64_t row_end, int64_t panel, int some) {
     alignas(64) float tile[MOST_ROWS * MOST_PANELS * LANES];
     const int tiles = int(parts(row_end - row, most));
     for (int number = 0; number < tiles; ++number) {
       int rows = int(parts(row_end - row, tiles - number));  // as even as can be
-      bring_in(task, row, rows, panel, some);
+      bring_in(task, row, rows, first_panel + panel, some);
       kernels_.product(x, {row, number, tiles}, rows, w, panel, some, tile);
       for (int p = 0; p < some; ++p)
-        finish(task, row, rows, panel + p, tile + p * LANES, some * LANES);
+        finish(task, row, rows, first_panel + panel + p, tile + p * LANES, some * LANES);
       row += rows;
     }
   });
@@ -432,7 +488,7 @@ void Linear::multiply(const Run& run, const Task& task, const Rounded& x) const 
 void Linear::multiply(const Run& run, const Task& task, const float* x) const {
   const int64_t in_bytes = in_ * int64_t(sizeof(float));
   const int most = kernels_.float_rows;
-  for_blocks(run, task.rows, panels(), in_bytes, in_bytes * LANES, most, 1,
+  for_blocks(run, task.rows, panels_of(out_), in_bytes, in_bytes * LANES, most, 1,
              [&](int64_t row, int64_t row_end, int64_t panel, int) {
     // Of one tile's rows all inputs at once; of more so many that their weights stay near.
     const int64_t inputs = row_end - row > most ? FLOAT_INPUTS : in_;

@@ -7,6 +7,9 @@
 
 #include <cerrno>
 #include <cstring>
+#include <iterator>
+#include <map>
+#include <mutex>
 #include <system_error>
 #include <vector>
 
@@ -133,6 +136,47 @@ PackedWeights::PackedWeights(const Node& node, Form form, const Pack& pack,
     levels_ = levels, scales_ = scales;
   }
   scale_bits_ = int(form.scale_bits);
+}
+
+const uint8_t* PackedRows::levels(int64_t row, int64_t width, uint8_t* to) const {
+  kernels.unpack(weights.levels() + row / LANES * LANES * padded, int(row % LANES), width, to);
+  return to;
+}
+
+void PackedRows::scales(int64_t row, float* to) const {
+  const int64_t first = row / LANES * LANES * groups + row % LANES;
+  for (int64_t group = 0; group < groups; ++group) {
+    const int64_t at = first + group * LANES;
+    if (weights.scale_bits() == 32) to[group] = static_cast<const float*>(weights.scales())[at];
+    else kernels.take(static_cast<const uint16_t*>(weights.scales()) + at, 1, Store::float16,
+                      to + group);
+  }
+}
+
+const float* PackedRows::floats(int64_t row, int64_t width, float* to) const {
+  const float* from = weights.floats() + row / LANES * LANES * padded + row % LANES;
+  for (int64_t k = 0; k < width; ++k) to[k] = from[k * LANES];
+  return to;
+}
+
+namespace {
+
+std::mutex publishing;
+std::map<const void*, std::weak_ptr<const PackedRows>> all_published;
+
+}  // namespace
+
+void publish(const void* unpacked, const std::shared_ptr<const PackedRows>& rows) {
+  std::lock_guard<std::mutex> lock(publishing);
+  for (auto at = all_published.begin(); at != all_published.end();)
+    at = at->second.expired() ? all_published.erase(at) : std::next(at);
+  all_published[unpacked] = rows;
+}
+
+std::shared_ptr<const PackedRows> published(const void* unpacked) {
+  std::lock_guard<std::mutex> lock(publishing);
+  auto found = all_published.find(unpacked);
+  return found == all_published.end() ? nullptr : found->second.lock();
 }
 
 }  // namespace gpt2onnx

@@ -51,4 +51,21 @@ class PackedWeights {
   int scale_bits_ = 32;
 };
 
+// A matrix [out, in] that a product has packed, 8 bits or floats, whose rows another operator reads
+// as well: it need not bring in the memory that they were packed from.
+struct PackedRows {
+  const Kernels& kernels;
+  PackedWeights weights;
+  int64_t padded, groups;
+
+  // A row's levels around 128, [width], in `to`; and its scales, [groups].
+  const uint8_t* levels(int64_t row, int64_t width, uint8_t* to) const;
+  void scales(int64_t row, float* to) const;
+  const float* floats(int64_t row, int64_t width, float* to) const;
+};
+
+// Those rows by where they lie unpacked, for as long as whoever packed them holds them.
+void publish(const void* unpacked, const std::shared_ptr<const PackedRows>& rows);
+std::shared_ptr<const PackedRows> published(const void* unpacked);
+
 }  // namespace gpt2onnx

@@ -80,6 +80,12 @@ void products(const Kernels& k, int64_t group, int bits, int x_bits, bool by_tok
     for (uint8_t& each : plain)
       each = uint8_t(int(number() * 64 + 128) & (bits == 8 ? 255 : 15));
     k.pack(plain.data(), padded, bits, packed.data() + panel * w.panel_bytes());
+    if (bits == 8) {
+      std::vector<uint8_t> back(plain.size());
+      for (int lane = 0; lane < 16; ++lane)
+        k.unpack(packed.data() + panel * w.panel_bytes(), lane, padded, back.data() + lane * padded);
+      tell(back == plain ? "unpacked" : "unpacked to others", back);
+    }
   }
   auto w_scales = numbers(size_t(PANELS * 16 * (by_column ? 1 : w.groups())));
   w.levels = packed.data(), w.scales = w_scales.data();

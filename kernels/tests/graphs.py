@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 import gpt2onnx_kernels
+import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
@@ -56,21 +57,7 @@ class Operator:
             for name, element in zip(given, outputs, strict=True)
         ]
         graph = helper.make_graph([node], "one", infos, outs, fixed)
-        ours = helper.make_opsetid(gpt2onnx_kernels.DOMAIN, gpt2onnx_kernels.OPSET)
-        opsets = [helper.make_opsetid("", 21), ours]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 4
-        for key, value in entries.items():
-            options.add_session_config_entry(key, value)
-        options.register_custom_ops_library(str(gpt2onnx_kernels.library()))
-        with pytest.MonkeyPatch.context() as patch:
-            if kernels:  # else those of the environment
-                patch.setenv(gpt2onnx_kernels.KERNELS_VARIABLE, kernels)
-            self.session = onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+        self.session = opened(graph, kernels, threads, entries)
 
     def __call__(self, **inputs: Array) -> Array:
         """The first output; inputs that aren't given are those that the operator was made with."""
@@ -80,3 +67,27 @@ class Operator:
         """Every output."""
         found: list[Array] = self.session.run(None, {**self.fed, **inputs})
         return found
+
+
+def opened(
+    graph: onnx.GraphProto,
+    kernels: str = "",
+    threads: int = 2,
+    entries: Mapping[str, str] = NO_ENTRIES,
+) -> onnxruntime.InferenceSession:
+    """A session with the library's operators."""
+    ours = helper.make_opsetid(gpt2onnx_kernels.DOMAIN, gpt2onnx_kernels.OPSET)
+    opsets = [helper.make_opsetid("", 21), ours]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
+    options.register_custom_ops_library(str(gpt2onnx_kernels.library()))
+    with pytest.MonkeyPatch.context() as patch:
+        if kernels:  # else those of the environment
+            patch.setenv(gpt2onnx_kernels.KERNELS_VARIABLE, kernels)
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )

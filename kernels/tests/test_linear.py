@@ -15,7 +15,7 @@ from onnx import TensorProto
 
 KERNELS = gpt2onnx_kernels.kernels_here()
 DIRECTED = ("directions", "direction_scales", "corrections", "correction_scales")
-CONSTANTS = frozenset({"weight", "scales", *DIRECTED})
+CONSTANTS = frozenset({"weight", "scales", "rest", "rest_scales", *DIRECTED})
 LEVELS = {8: 127, 16: 127 * 256}
 ERF = np.vectorize(math.erf)
 ACTIVATIONS: dict[str, Any] = {
@@ -36,7 +36,9 @@ ACTIVATIONS: dict[str, Any] = {
 }
 
 
-def rounded_weight(weight: Array, bits: int, block: int) -> tuple[Array, Array, Array]:
+def rounded_weight(
+    weight: Array, bits: int, block: int, scale_type: Any = np.float32
+) -> tuple[Array, Array, Array]:
     """weight [out, in] as MatMulNBits has it, and what it then means [out, in]."""
     out, width = weight.shape
     blocks = -(-width // block)
@@ -44,9 +46,9 @@ def rounded_weight(weight: Array, bits: int, block: int) -> tuple[Array, Array, 
     filled[:, :width] = weight
     filled = filled.reshape(out, blocks, block)
     half = 2 ** (bits - 1)
-    scales = (np.abs(filled).max(axis=2) / (half - 1) + 1e-9).astype(np.float32)
+    scales = (np.abs(filled).max(axis=2) / (half - 1) + 1e-7).astype(scale_type)
     levels = np.clip(np.rint(filled / scales[..., None]) + half, 0, 2 * half - 1).astype(np.uint8)
-    means = (levels.astype(float) - half) * scales[..., None]
+    means = (levels.astype(float) - half) * scales[..., None].astype(float)
     if bits == 4:
         levels = levels[..., 0::2] | levels[..., 1::2] << 4
     return levels, scales, means.reshape(out, -1)[:, :width]
@@ -92,6 +94,8 @@ CASES = st.fixed_dictionaries(
         "activation_bits": st.sampled_from([8, 16]),
         "by_token": st.booleans(),
         "rank": st.sampled_from([0, 16, 32]),
+        "rest_bits": st.sampled_from([0, 4, 8]),
+        "scale_type": st.sampled_from([np.float16, np.float32]),
         "bias": st.booleans(),
         "norm": st.booleans(),
         "residual": st.booleans(),
@@ -125,9 +129,14 @@ def made(case: dict[str, Any]) -> tuple[dict[str, Array | None], dict[str, Any],
             stored, scales, means = rounded_column(weight)
         else:
             attributes |= {"bits": int(kind), "block_size": case["block"]}
-            stored, scales, means = rounded_weight(weight, int(kind), case["block"])
+            first, how = outputs_before_rest(case), (case["block"], case["scale_type"])
+            stored, scales, means = rounded_weight(weight[:first], int(kind), *how)
     inputs: dict[str, Array | None] = {"x": x, "weight": stored, "scales": scales}
     inputs |= dict.fromkeys(["bias", "norm_gain", "norm_bias", "residual", "selection"])
+    if len(means) < case["out"]:
+        rest, rest_scales, others = rounded_weight(weight[first:], case["rest_bits"], *how)
+        inputs |= dict.fromkeys(DIRECTED) | {"rest": rest, "rest_scales": rest_scales}
+        means = np.concatenate([means, others])
     rows = x.astype(float)
     if case["norm"]:
         inputs["norm_gain"], inputs["norm_bias"] = normal(case["width"]), normal(case["width"])
@@ -163,6 +172,13 @@ def made(case: dict[str, Any]) -> tuple[dict[str, Array | None], dict[str, Any],
         chosen = slice(None) if inputs["selection"] is None else inputs["selection"]
         expected = expected + inputs["residual"][chosen]
     return inputs, attributes, expected, slack
+
+
+def outputs_before_rest(case: dict[str, Any]) -> int:
+    """All of them, where there is no rest."""
+    first: int = case["out"] // 32 * 16
+    has = case["weights"] in ("8", "4") and case["rest_bits"] and not has_directions(case)
+    return first if has and first else case["out"]
 
 
 def has_directions(case: dict[str, Any]) -> bool:
@@ -251,10 +267,11 @@ def test_products_are_all_but_exact_along_the_directions() -> None:
     assert np.abs(exact - expected).max() < np.abs(plain - expected).max() / 40
 
 
-@pytest.mark.parametrize("weights", ["float", "column", "8", "directions", "4"])
+@pytest.mark.parametrize("weights", ["float", "column", "8", "directions", "4", "rest"])
 @pytest.mark.parametrize("bits", [8, 16])
 def test_a_row_does_not_depend_on_what_shares_its_run(weights: str, bits: int) -> None:
-    by_token, weights = weights != "directions", weights.replace("directions", "8")
+    by_token, rest_bits = weights != "directions", 4 * (weights == "rest")
+    weights = "8" if weights in ("directions", "rest") else weights
     case = {
         "tokens": 64,
         "width": 768,
@@ -264,6 +281,8 @@ def test_a_row_does_not_depend_on_what_shares_its_run(weights: str, bits: int) -
         "activation_bits": bits,
         "by_token": by_token,
         "rank": 16,
+        "rest_bits": rest_bits,
+        "scale_type": np.float32,
         "bias": True,
         "norm": True,
         "residual": False,
@@ -319,8 +338,14 @@ def directed(**changed: Any) -> dict[str, Any]:
     return whole | changed
 
 
+def more(**changed: Any) -> dict[str, Any]:
+    """A weight of 16 outputs, and 4 more of its own kind, with changes."""
+    return {"weight": MANY, "scales": MANY_SCALES, "rest": BLOCKS, "rest_scales": SCALES} | changed
+
+
 BY_BLOCK = {"activation_bits": 8, "activation_block": 32}
 BLOCKS, SCALES, _ = rounded_weight(np.ones((4, 64), np.float32), 8, 32)
+MANY, MANY_SCALES, _ = rounded_weight(np.ones((16, 64), np.float32), 8, 32)
 X = np.zeros((2, 64), np.float32)
 INT8 = {"activation_bits": 8}
 
@@ -387,13 +412,24 @@ INT8 = {"activation_bits": 8}
             BY_BLOCK,
             r"corrections has the shape \[4, 1, 17\], expected uint8 \[out, blocks, 16\]",
         ),
+        (more(rest_scales=None), INT8, "rest and rest_scales go together"),
+        (more(rest=BLOCKS[:, :1]), INT8, r"rest_scales has the shape \[4, 2\], expected \[4, 1\]"),
+        (more(rest=BLOCKS[:, :1], rest_scales=SCALES[:, :1]), INT8, "doesn't fit the weight"),
+        (more() | {"weight": BLOCKS, "scales": SCALES}, INT8, "has 4 outputs, expected a multiple"),
+        (
+            directed(corrections=MANY[:, :1, :16], correction_scales=MANY_SCALES[:, :1]) | more(),
+            BY_BLOCK,
+            "rest and directions don't go together",
+        ),
+        (more() | {"weight": X.T, "scales": None}, {}, "are for uint8 weights"),
+        ({"scales": SCALES.astype(np.float64)}, INT8, "scales have to be float32 or float16"),
     ],
 )
 def test_what_does_not_fit_is_told(
     changed: dict[str, Any], attributes: dict[str, Any], message: str
 ) -> None:
     inputs: dict[str, Any] = {"x": X, "weight": BLOCKS, "scales": SCALES, "bias": None}
-    inputs |= dict.fromkeys(["norm_gain", "norm_bias", "residual", "selection"])
+    inputs |= dict.fromkeys(["norm_gain", "norm_bias", "residual", "selection", *DIRECTED])
     if changed.get("norm_gain") is not None:
         inputs["norm_gain"] = changed["norm_gain"]
     inputs |= changed

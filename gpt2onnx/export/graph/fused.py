@@ -36,7 +36,7 @@ from gpt2onnx.export.graph.activations import ACTIVATIONS, Activation
 from gpt2onnx.export.graph.heads import pad_heads, padded_head_dim
 from gpt2onnx.export.graph.kv_cache import ATTRIBUTES, CacheGrid
 from gpt2onnx.export.quantization.blocks import cast
-from gpt2onnx.export.quantization.precision import Floating, Precision, Table
+from gpt2onnx.export.quantization.precision import Floating, Precision, Table, halves_table
 from gpt2onnx.export.writing.onnx_builder import OPSET, GraphBuilder
 from gpt2onnx.export.writing.progress import Track, silent
 
@@ -208,9 +208,12 @@ class Decoder:
         return self.precision.table(self.op, name, self.checkpoint.tensor(f"{name}.weight"))
 
     def position_table(self) -> Table:
-        """The position embeddings: too small to be worth rounding."""
-        floating = Floating(self.precision.dtype)
-        return floating.table(self.op, "wpe", self.checkpoint.tensor("wpe.weight"))
+        """The position embeddings: too small to be worth rounding further than to half."""
+        weight, dtype = self.checkpoint.tensor("wpe.weight"), self.precision.dtype
+        rounds = not isinstance(self.precision, Floating)
+        if rounds and np.abs(weight).max() <= np.finfo(np.float16).max:
+            return halves_table(self.op, "wpe", weight, dtype)
+        return Floating(dtype).table(self.op, "wpe", weight)
 
     def weights(self, name: str) -> Weight:
         return self.checkpoint.tensor(f"{name}.weight"), self.checkpoint.tensor(f"{name}.bias")

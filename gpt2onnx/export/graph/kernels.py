@@ -41,7 +41,7 @@ from gpt2onnx.export.checkpoint.config import Gpt2Config
 from gpt2onnx.export.quantization.table import those
 from gpt2onnx.export.writing.onnx_builder import IR_VERSION, OPSET
 
-DOMAIN, VERSION = "gpt2onnx", 6
+DOMAIN, VERSION = "gpt2onnx", 7
 # What makes up for rounding activations, in a matrix each.
 PARTS = ("directions", "corrections")
 # Top-p of 0.95 seldom keeps more of a trained model's, and what few there are cost next to nothing.
@@ -109,10 +109,8 @@ class _Writer:
 
     def write(self) -> None:
         """GPT2LMHeadModel.forward."""
-        table = self.matrix("wte.weight")
-        hidden = self.node(
-            "Embed", ["input_ids", "position_ids", *table, self.tensor("wpe.weight")], "embedding"
-        )
+        told = ["input_ids", "position_ids", *self.matrix("wte.weight"), self.tensor("wpe.weight")]
+        hidden = self.node("Embed", told + self.rest("wte"), "embedding")
         for layer in range(self.config.n_layer):
             hidden = self.mlp(layer, self.attention(layer, hidden))
         self.head(hidden)
@@ -194,6 +192,8 @@ class _Writer:
         if scales:
             if f"{name}.directions_scales" in self.there:
                 told += [part for of in PARTS for part in self.matrix(f"{name}.{of}")]
+            if rest := self.rest(name):
+                told += [*4 * [""], *rest]
             bits = int(weight[-1])
             block = self.there[weight].dims[2] * 8 // bits
             options |= {"bits": bits, "block_size": block}
@@ -208,6 +208,11 @@ class _Writer:
             if (rounded := f"{name}_q{bits}") in self.there:
                 return self.tensor(rounded), self.tensor(f"{name}_scales")
         return self.tensor(name), ""
+
+    def rest(self, name: str) -> list[str]:
+        """The same of a table's rows that have fewer bits than the first ones, if it has them."""
+        rest = f"{name}.rest.weight"
+        return [*self.matrix(rest)] if f"{rest}_scales" in self.there else []
 
     def norm(self, name: str) -> list[str]:
         return [self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")]

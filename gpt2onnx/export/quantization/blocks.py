@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from gpt2onnx.errors import Advised, WeightsError
-from gpt2onnx.export.quantization.gptq import quantize_gptq
+from gpt2onnx.export.quantization.gptq import DAMPING, quantize_gptq
 from gpt2onnx.export.quantization.rounding import SMALLEST_SCALE, quantize_blocks
 from gpt2onnx.export.writing.onnx_builder import GraphBuilder
 
@@ -131,15 +131,45 @@ class BlockTable:
 
     def gather(self, ids: str) -> str:
         op, matrix = self.matrix.op, self.matrix
-        shape = [matrix.out, matrix.padded // matrix.block_size, 1]
-        scales = op.view(f"{matrix.scales}_column", matrix.scales, shape)
+        last = op.constant([-1], np.int64)
         levels = op.Cast(op.Gather(matrix.values, ids), to=TensorProto.FLOAT)
-        steps = op.Sub(levels, op.constant(MIDDLE, np.float32))
-        rows = op.Mul(steps, op.Gather(scales, ids))
+        if matrix.bits == 4:
+            levels = self._apart(levels)
+        steps = op.Sub(levels, op.constant(2 ** (matrix.bits - 1), np.float32))
+        rows = op.Mul(steps, op.Unsqueeze(op.Gather(matrix.scales, ids), last))
         return matrix.cut(op.Reshape(rows, op.constant([-1, matrix.padded], np.int64)))
+
+    def _apart(self, pairs: str) -> str:
+        """Two levels of 4 bits from each byte, the low half first: [..., n] -> [..., 2 * n]."""
+        op = self.matrix.op
+        high = op.Floor(op.Mul(pairs, op.constant(1 / 16, np.float32)))
+        low = op.Sub(pairs, op.Mul(high, op.constant(16, np.float32)))
+        last = op.constant([-1], np.int64)
+        both = op.Concat(op.Unsqueeze(low, last), op.Unsqueeze(high, last), axis=-1)
+        return op.Reshape(both, op.constant([0, 0, -1], np.int64))
 
     def project(self, hidden: str) -> str:
         return self.matrix.multiply(hidden)
+
+
+class SplitTable:
+    """A table whose first rows have blocks of 8 bits, the others of 4: BPE counts tokens by use."""
+
+    def __init__(self, first: BlockTable, rest: BlockTable) -> None:
+        self.first, self.rest = first, rest
+
+    def gather(self, ids: str) -> str:
+        """Of each id both have a row, one of which counts."""
+        op, count = self.first.matrix.op, self.first.matrix.out
+        size, last, zero = (op.constant(n, np.int64) for n in (count, count - 1, 0))
+        rows = self.first.gather(op.Min(ids, last))
+        others = self.rest.gather(op.Max(op.Sub(ids, size), zero))
+        is_first = op.Unsqueeze(op.Less(ids, size), op.constant([-1], np.int64))
+        return op.Where(is_first, rows, others)
+
+    def project(self, hidden: str) -> str:
+        op = self.first.matrix.op
+        return op.Concat(self.first.project(hidden), self.rest.project(hidden), axis=-1)
 
 
 class CudaBlockTable(BlockTable):
@@ -164,16 +194,19 @@ def store_blocks(
     moments: Float | None = None,
     gradients: Float | None = None,
     block_size: int = BLOCK_SIZE,
+    damping: float = DAMPING,
 ) -> BlockMatrix:
     """Round weight [out, width] to blocks, with scales in the type of the activations."""
     check_range(weight, dtype, name)
     if moments is None:
         values, scales = quantize_blocks(weight, bits, block_size, dtype)
     else:
-        values, scales = quantize_gptq(weight, moments, bits, block_size, dtype, gradients)
+        values, scales = quantize_gptq(weight, moments, bits, block_size, dtype, gradients, damping)
     out, width = weight.shape
     stored = op.matrix(f"{name}.weight_q{bits}", values)
-    steps = op.matrix(f"{name}.weight_scales", scales)
+    steps = op.matrix(f"{name}.weight_scales", narrow := narrowed(scales))
+    if narrow.dtype != dtype:
+        steps = op.Cast(steps, to=TensorProto.FLOAT)
     return BlockMatrix(op, stored, steps, bits, width, out, block_size)
 
 
@@ -192,7 +225,14 @@ def store_corrections(
     ):
         values, scales = quantize_blocks(matrix, levels, block)
         op.matrix(f"{name}.{part}_q{levels}", values)
-        op.matrix(f"{name}.{part}_scales", scales)
+        op.matrix(f"{name}.{part}_scales", narrowed(scales))
+
+
+def narrowed(scales: NDArray[Any]) -> NDArray[Any]:
+    """Scales in half precision, whose digits they have, unless one is beyond its range."""
+    with np.errstate(over="ignore"):
+        halves = scales.astype(np.float16)
+    return halves if np.array_equal(halves, scales) else scales
 
 
 def cast(value: Float, dtype: np.dtype[Any], name: str) -> NDArray[Any]:

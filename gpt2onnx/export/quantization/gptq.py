@@ -41,21 +41,21 @@ def quantize_gptq(
     block_size: int,
     dtype: DTypeLike = np.float32,
     gradients: Float | None = None,
+    damping: float = DAMPING,
 ) -> Blocks:
     """As quantize_blocks, of [out, in], for inputs of which x.T @ x is known.
 
     moments: [groups, GROUP, GROUP] or one smaller group, zeros where `in` ends before.
     gradients: of the outputs [n, out], or None: all outputs matter alike.
+    damping: added to the moments' diagonal, of its mean.
     """
     size = moments.shape[1]
     padded = np.zeros((len(weight), len(moments) * size), np.float32)
     padded[:, : weight.shape[1]] = weight
     outputs = list(_outputs(gradients, len(weight)))
     parts = [
-        _round_group(
-            padded[:, start * size : (start + 1) * size], group, outputs, bits, block_size, dtype
-        )
-        for start, group in enumerate(moments)
+        _round_group(part, group, damping, outputs, bits, block_size, dtype)
+        for part, group in zip(np.split(padded, len(moments), axis=1), moments, strict=True)
     ]
     levels, scales = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
     count = -(-weight.shape[1] // block_size)
@@ -100,13 +100,14 @@ def _outputs(gradients: Float | None, out: int) -> Iterator[_Outputs]:
 def _round_group(
     weight: Float,
     moments: Float,
+    damping: float,
     outputs: list[_Outputs],
     bits: int,
     block_size: int,
     dtype: DTypeLike,
 ) -> tuple[NDArray[np.uint8], NDArray[Any]]:
     """Levels [out, blocks, block_size] and scales [out, blocks] of [out, in]; overwrites it."""
-    factor = _inverse_factor(moments)
+    factor = _inverse_factor(moments, damping)
     importance = np.diagonal(moments)
     levels, scales = [], []
     for start in range(0, weight.shape[1], block_size):
@@ -148,11 +149,11 @@ def _round_columns(
     return levels.T, errors.T
 
 
-def _inverse_factor(moments: Float) -> Float:
+def _inverse_factor(moments: Float, damping: float) -> Float:
     """The upper Cholesky factor of the inverse of x.T @ x, [in, in]."""
     damped = moments.astype(np.float64)
     mean = np.trace(damped) / len(damped)
-    damped[np.diag_indices_from(damped)] += DAMPING * mean if mean > 0 else 1
+    damped[np.diag_indices_from(damped)] += damping * mean if mean > 0 else 1
     factor: Float = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
     return factor
 

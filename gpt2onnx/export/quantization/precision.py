@@ -11,16 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import helper
 
 from gpt2onnx.export.quantization.blocks import (
     BLOCK_SIZE,
+    LONG_BLOCK_SIZE,
     BlockMatrix,
     BlockTable,
     CudaBlockTable,
+    SplitTable,
     cast,
     store_blocks,
     store_corrections,
@@ -58,6 +62,10 @@ class Precision(Protocol):
         """The embedding table, weight [vocab, width]."""
 
 
+# GPTQ's of a table, whose rows an embedding reads as well, as they are.
+TABLE_DAMPING = 1.0
+
+
 @dataclass(frozen=True)
 class Floating:
     """Matrices as they are, in single or half precision."""
@@ -89,9 +97,22 @@ class FloatTable:
         return self.op.Gemm(hidden, self.weight, transB=1)
 
 
+def halves_table(op: GraphBuilder, name: str, weight: Float, dtype: np.dtype[Any]) -> FloatTable:
+    """A table [rows, width] that is stored in half precision, for activations of another type."""
+    stored = op.matrix(f"{name}.weight", weight.astype(np.float16))
+    if dtype != np.float16:
+        stored = op.Cast(stored, to=helper.np_dtype_to_tensor_dtype(dtype))
+    return FloatTable(op, stored)
+
+
+def first_rows(count: int) -> int:
+    """Half of a table's rows, in a number that operators take at once, or all of a small one's."""
+    return min(-(-count // 128) * 64, count)
+
+
 @dataclass(frozen=True)
 class Blockwise:
-    """Weights in blocks with a scale each; the embedding table always in 8 bits.
+    """Weights in blocks with a scale each; the embedding table in 8 bits, or in 8 and 4.
 
     moments, gradients: of inputs and, by a matrix's name, of its outputs [n, out]: round by GPTQ
     directions: by a matrix's name, those of its input [in, rank] along which the kernels make up
@@ -100,7 +121,7 @@ class Blockwise:
 
     bits: int
     dtype: np.dtype[Any]
-    moments: Callable[[str], Float] | None = None
+    moments: Callable[[str], Float | None] | None = None
     gradients: Mapping[str, Float] = field(default_factory=dict)
     fine: bool = False  # 16 bits of activations, in two parts
     block_size: int = BLOCK_SIZE
@@ -125,8 +146,23 @@ class Blockwise:
         )
 
     def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
-        kind = CudaBlockTable if self.dtype == np.float16 else BlockTable
-        return kind(store_blocks(op, name, weight, 8, self.dtype, block_size=self.block_size))
+        if self.dtype == np.float16:
+            return CudaBlockTable(store_blocks(op, name, weight, 8, self.dtype))
+        if self.bits == 8:
+            size = self.block_size
+            return BlockTable(store_blocks(op, name, weight, 8, self.dtype, block_size=size))
+        return self._split_table(op, name, weight)
+
+    def _split_table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
+        """Half of it in 8 bits, the tokens that BPE merged first and texts use most."""
+        store = partial(store_blocks, op, dtype=self.dtype, block_size=LONG_BLOCK_SIZE)
+        half = first_rows(len(weight))
+        first = BlockTable(store(name, weight[:half], 8))
+        if half == len(weight):
+            return first
+        moments = self.moments(name) if self.moments else None
+        rest = store(f"{name}.rest", weight[half:], 4, moments=moments, damping=TABLE_DAMPING)
+        return SplitTable(first, BlockTable(rest))
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class Calibrated:
     products gpt2onnx-kernels correct.
     """
 
-    moments: Callable[[str], Float] | None = None
+    moments: Callable[[str], Float | None] | None = None
     gradients: Mapping[str, Float] = field(default_factory=dict)
     directions: Mapping[str, Float] = field(default_factory=dict)
 

@@ -25,7 +25,7 @@ from gpt2onnx.runtime.ort.provider import CPU, first_preferred
 
 PACKAGE = "gpt2onnx-kernels"
 # Of its operators, and of the inputs that the decoder gives their graph.
-DOMAIN, VERSION = "gpt2onnx", 6
+DOMAIN, VERSION = "gpt2onnx", 7
 INSTALL = "`pip install ./kernels` in the project's folder"
 GRAPHS = ("auto", "onnx", "kernels")
 # Names the kernels to take (docs/kernels.md), or none of them.

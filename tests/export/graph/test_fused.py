@@ -15,8 +15,9 @@ from gpt2onnx.export.checkpoint.checkpoint import open_checkpoint, tensor_shapes
 from gpt2onnx.export.checkpoint.config import Gpt2Config
 from gpt2onnx.export.exporter import export
 from gpt2onnx.export.graph.fused import build
-from gpt2onnx.export.quantization.blocks import BLOCK_SIZE
+from gpt2onnx.export.quantization.blocks import BLOCK_SIZE, LONG_BLOCK_SIZE
 from gpt2onnx.export.quantization.dynamic import LARGEST
+from gpt2onnx.export.quantization.precision import first_rows
 from gpt2onnx.export.quantization.table import PRECISIONS, choose
 from gpt2onnx.export.writing.onnx_builder import PAGE, GraphBuilder
 from tests.checkpoints import DEFAULTS, make_checkpoint
@@ -44,11 +45,17 @@ def built(checkpoint: Path, out: Path, precision: str, device: str = "cpu") -> o
 LAYER = {"Add": 2, "LayerNormalization": 2, "FastGelu": 1, "GroupQueryAttention": 1, "Reshape": 2}
 ENDS = {"Add": 1, "Concat": 1, "LayerNormalization": 1, "Gather": 2, "Reshape": 2, "Shape": 1}
 FLOAT_LAYER, FLOAT_ENDS = {"Gemm": 4}, {"Gather": 1, "Gemm": 1}
-BLOCK_LAYER = {"MatMulNBits": 4, "Add": 4}
-GATHERED = {"Cast": 1, "Gather": 2, "Mul": 1, "Reshape": 1, "Sub": 1}
-BLOCK_ENDS = {**GATHERED, "MatMulNBits": 1}
+CUDA_LAYER = {"MatMulNBits": 4, "Add": 4}
+BLOCK_LAYER = {**CUDA_LAYER, "Cast": 4}
+GATHERED = Counter({"Cast": 1, "Gather": 2, "Unsqueeze": 1, "Mul": 1, "Reshape": 1, "Sub": 1})
+HEAD = Counter({"Cast": 1, "MatMulNBits": 1})
+POSITIONS = Counter({"Cast": 1})
+BLOCK_ENDS = GATHERED + HEAD + POSITIONS
+TAKEN_APART = Counter({"Mul": 2, "Floor": 1, "Sub": 1, "Unsqueeze": 2, "Concat": 1, "Reshape": 1})
+CHOSEN = Counter({"Min": 1, "Sub": 1, "Max": 1, "Less": 1, "Unsqueeze": 1, "Where": 1})
+SPLIT_ENDS = BLOCK_ENDS + GATHERED + HEAD + TAKEN_APART + CHOSEN + Counter({"Concat": 1})
 CUDA_ENDS = {"GatherBlockQuantized": 1, "MatMulNBits": 1, "Cast": 1}
-BLOCKS = Counter({"MatMulNBits": 1, "Add": 1})
+BLOCKS = Counter({"MatMulNBits": 1, "Cast": 1, "Add": 1})
 TOKENS = ("ReduceMax", "Mul", "Shape", "Expand", "QuantizeLinear")
 PRODUCT = ("MatMulIntegerToFloat", "Mul")
 DYNAMIC = Counter([*TOKENS, *PRODUCT, "Abs", "Unsqueeze", "Add"])
@@ -66,15 +73,15 @@ FINE_BLOCKS = BLOCKS + Counter([*GRID, "Reshape", *HALVES])
         ("fp32", "cpu", FLOAT_LAYER, FLOAT_ENDS),
         ("fp16", "cpu", FLOAT_LAYER, {**FLOAT_ENDS, "Cast": 1}),
         ("int8", "cpu", FINE_BLOCKS + FINE_BLOCKS + BLOCKS + BLOCKS, BLOCK_ENDS),
-        ("int8", "cuda", BLOCK_LAYER, CUDA_ENDS),
-        ("int4", "cpu", BLOCK_LAYER, BLOCK_ENDS),
+        ("int8", "cuda", CUDA_LAYER, CUDA_ENDS),
+        ("int4", "cpu", BLOCK_LAYER, SPLIT_ENDS),
         ("int8-dynamic", "cpu", FINE + FINE + DYNAMIC + HIDDEN, BLOCK_ENDS),
     ],
 )
 def test_there_is_no_node_too_many(
     tmp_path: Path, precision: str, device: str, layer: dict[str, int], ends: dict[str, int]
 ) -> None:
-    checkpoint = make_checkpoint(tmp_path / "checkpoint", n_layer=3)
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", n_layer=3, n_embd=64)
     model = built(checkpoint, tmp_path / "model", precision, device)
     expected = Counter(ENDS) + Counter(ends)
     for _ in range(3):
@@ -180,11 +187,16 @@ def stored_sizes(config: Gpt2Config, precision: str) -> list[int]:
         blocks = out * -(-width // BLOCK_SIZE)
         bits = 4 if precision == "int4" and ".mlp." in name else 8
         if precision in ("fp32", "fp16") or name == "wpe.weight":
-            sizes.append(out * width * (2 if precision == "fp16" else 4))
+            sizes.append(out * width * (4 if precision == "fp32" else 2))
         elif precision == "int8-dynamic" and not table:
             sizes += [out * rows for rows in parts_of(name, width)]
+        elif precision == "int4" and table:
+            first = first_rows(out)
+            for rows, bits in ((first, 8), (out - first, 4)):
+                blocks = rows * -(-width // LONG_BLOCK_SIZE)
+                sizes += [blocks * LONG_BLOCK_SIZE * bits // 8, blocks * 2]
         else:
-            sizes += [blocks * BLOCK_SIZE * bits // 8, blocks * 4]
+            sizes += [blocks * BLOCK_SIZE * bits // 8, blocks * 2]
     return sizes
 
 

@@ -14,7 +14,8 @@ from transformers import GPT2LMHeadModel
 
 from gpt2onnx.export.exporter import export
 from gpt2onnx.export.graph.activations import ACTIVATIONS
-from gpt2onnx.export.quantization.blocks import BLOCK_SIZE
+from gpt2onnx.export.quantization.blocks import BLOCK_SIZE, LONG_BLOCK_SIZE
+from gpt2onnx.export.quantization.precision import first_rows
 from gpt2onnx.export.quantization.rounding import quantize_blocks, quantize_columns
 from gpt2onnx.export.quantization.table import PRECISIONS
 from tests.checkpoints import DEFAULTS, make_checkpoint, write_tokenizer
@@ -125,8 +126,15 @@ def round_weights(model: GPT2LMHeadModel, precision: str) -> GPT2LMHeadModel:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name == "transformer.wte.weight":
-                parameter.copy_(torch.from_numpy(rounded_blocks(parameter.numpy(), 8)))
-            elif parameter.ndim == 2 and "wpe" not in name:
+                size = LONG_BLOCK_SIZE if precision == "int4" else BLOCK_SIZE
+                table = rounded_blocks(parameter.numpy(), 8, size)
+                if precision == "int4":
+                    first = first_rows(len(table))
+                    table[first:] = rounded_blocks(parameter.numpy()[first:], 4, size)
+                parameter.copy_(torch.from_numpy(table))
+            elif "wpe" in name:
+                parameter.copy_(parameter.half())
+            elif parameter.ndim == 2:
                 parameter.copy_(torch.from_numpy(rounded(name, parameter.numpy(), precision)))
     return model
 
@@ -140,5 +148,7 @@ def rounded(name: str, weight: NDArray[np.float32], precision: str) -> NDArray[n
     return rounded_blocks(weight.T, 4 if precision == "int4" else 8).T
 
 
-def rounded_blocks(weight: NDArray[np.float32], bits: int) -> NDArray[np.float64]:
-    return dequantize(quantize_blocks(weight, bits, BLOCK_SIZE), bits, weight.shape[1])
+def rounded_blocks(
+    weight: NDArray[np.float32], bits: int, size: int = BLOCK_SIZE
+) -> NDArray[np.float64]:
+    return dequantize(quantize_blocks(weight, bits, size), bits, weight.shape[1])
