@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "stores.h"
+
 namespace gpt2onnx {
 namespace {
 
@@ -18,21 +20,10 @@ constexpr int64_t AHEAD = 4;
 
 int64_t up(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
-int64_t width_of(Store store) {
-  return store == Store::float32 ? 4 : store == Store::float16 ? 2 : 1;
-}
-
 // Has the bytes from `start` to `end` brought into the second-level cache: the first one's misses
 // are too few to read memory at its speed.
 void ask_for(const uint8_t* memory, int64_t start, int64_t end) {
   for (int64_t at = start; at < end; at += 64) __builtin_prefetch(memory + at, 0, 2);
-}
-
-Store store_of(Element type) {
-  if (type == Element::float32) return Store::float32;
-  if (type == Element::float16) return Store::float16;
-  if (type == Element::int8) return Store::int8;
-  fail("keys and values have to be float32, float16 or int8");
 }
 
 }  // namespace
@@ -115,10 +106,12 @@ void Attention::run(const Run& run) const {
   if (steps && steps->shape != Shape{width})
     fail("value_steps has the shape " + text_of(steps->shape) + ", expected [" +
          std::to_string(width) + "]");
+  const auto store = store_of(keys.type);
+  if (!store) fail("keys and values have to be float32, float16 or int8");
   Task task{qkv.as<float>(), rows.as<int64_t>(), slots.as<int64_t>(),
             static_cast<uint8_t*>(keys.data), static_cast<uint8_t*>(values.data), seen,
             steps ? steps->as<float>() : nullptr, run.output(0, {tokens, width}),
-            store_of(keys.type), tokens, heads_, capacity, head_dim};
+            *store, tokens, heads_, capacity, head_dim};
   append(run, task);
   auto all = parts(task);
   run.parallel(all.size(), [&](size_t index) {

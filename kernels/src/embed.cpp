@@ -1,17 +1,11 @@
 #include "embed.h"
 
+#include "stores.h"
+
 namespace gpt2onnx {
 namespace {
 
 enum : size_t { STEPS, LEVELS, PLACE };  // scratch buffers
-
-Store store_of(const std::string& name, const Tensor& floats) {
-  if (floats.type == Element::float16) return Store::float16;
-  if (floats.type != Element::float32) fail(name + " has to be float32 or float16");
-  return Store::float32;
-}
-
-int64_t size_of(Store store) { return store == Store::float16 ? 2 : 4; }
 
 // A table's rows of blocks, checked, or of floats, which have no scales.
 struct Rows {
@@ -37,7 +31,7 @@ struct Rows {
         fail(told + "[vocab, blocks, size] of " + std::to_string(width) +
              " with scales [vocab, blocks]");
       blocks = shape[1], size = shape[2] * 8 / bits, this->bits = bits;
-      store = store_of(std::string("the scales of ") + name, *given);
+      store = store_of_floats(std::string(name) + "_scales", *given);
       scales = given->as<uint8_t>();
     } else {
       fail(std::string(name) + " has to be float32 or uint8");
@@ -48,8 +42,8 @@ struct Rows {
   // A row, added to another.
   void add(int64_t row, const float* place, float* out) const {
     if (!scales) {
-      const float* from = packed ? packed->floats(row, width, Scratch::of<float>(STEPS, size_t(width)))
-                                 : static_cast<const float*>(levels) + row * width;
+      const float* from = static_cast<const float*>(levels) + row * width;
+      if (packed) from = packed->floats(row, width, Scratch::of<float>(STEPS, size_t(width)));
       for (int64_t i = 0; i < width; ++i) out[i] = from[i] + place[i];
       return;
     }
@@ -61,7 +55,7 @@ struct Rows {
       packed->scales(row, steps);
     } else {
       from = static_cast<const uint8_t*>(levels) + row * blocks * size * bits / 8;
-      kernels().take(scales + row * blocks * size_of(store), blocks, store, steps);
+      kernels().take(scales + row * blocks * width_of(store), blocks, store, steps);
     }
     for (int64_t i = 0; i < width; ++i) {
       const int level = bits == 8 ? from[i] : from[i / 2] >> i % 2 * 4 & 15;
@@ -101,12 +95,12 @@ void Embed::run(const Run& run) const {
   if (rest) others.emplace("rest", *rest, run.input(6), width, 4);
   check_ids("ids", ids, tokens, first.count + (others ? others->count : 0));
   check_ids("positions", positions, tokens, places.shape[0]);
-  const Store store = store_of("places", places);
+  const Store store = store_of_floats("places", places);
   auto* place = Scratch::of<float>(PLACE, size_t(width));
   float* out = run.output(0, {tokens, width});
   for (int64_t token = 0; token < tokens; ++token, out += width) {
     const int64_t id = ids.as<int64_t>()[token];
-    kernels().take(places.as<uint8_t>() + positions.as<int64_t>()[token] * width * size_of(store),
+    kernels().take(places.as<uint8_t>() + positions.as<int64_t>()[token] * width * width_of(store),
                    width, store, place);
     if (id < first.count) first.add(id, place, out);
     else others->add(id - first.count, place, out);

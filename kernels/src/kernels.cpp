@@ -690,8 +690,8 @@ constexpr int TILE_ROWS = ROWS;
 
 constexpr Kernels TABLE = {
     GPT2ONNX_NAME, STEP, PLANES16, int(sizeof(Level)), TILE_ROWS, PANELS, FLOAT_ROWS,
-    normalize, round, split, pack, unpack, product, float_product, finish, transpose, scores, exponentials,
-    scale, put, take, maxima, block_sums, weigh, sums_below, between, multiply,
+    normalize, round, split, pack, unpack, product, float_product, finish, transpose, scores,
+    exponentials, scale, put, take, maxima, block_sums, weigh, sums_below, between, multiply,
 };
 
 }  // namespace

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <utility>
 
+#include "stores.h"
+
 namespace gpt2onnx {
 namespace {
 
@@ -137,6 +139,7 @@ struct Linear::Blocks {
   Tensor levels, scales;
   int64_t bits, size;  // of a block
   int64_t out, count;  // blocks of an output
+  Store store;         // of the scales
 
   Blocks(const char* name, const Tensor& levels, const char* scales_name, const Tensor& scales,
          int64_t bits, int64_t size)
@@ -147,8 +150,7 @@ struct Linear::Blocks {
       fail(std::string(name) + " has the shape " + text_of(shape) +
            ", expected uint8 [out, blocks, " + std::to_string(size * bits / 8) + "]");
     out = shape[0], count = shape[1];
-    if (scales.type != Element::float32 && scales.type != Element::float16)
-      fail(std::string(scales_name) + " have to be float32 or float16");
+    store = store_of_floats(scales_name, scales);
     expect(scales_name, scales, {out, count});
   }
 
@@ -162,9 +164,7 @@ struct Linear::Blocks {
   }
   // An output's scales, [count].
   void take_scales(const Kernels& kernels, int64_t n, float* to) const {
-    const bool half = scales.type == Element::float16;
-    kernels.take(scales.as<uint8_t>() + n * count * (half ? 2 : 4), count,
-                 half ? Store::float16 : Store::float32, to);
+    kernels.take(scales.as<uint8_t>() + n * count * width_of(store), count, store, to);
   }
 };
 
@@ -220,7 +220,8 @@ void Linear::add_rest(const Node& node) {
   if (!levels || !scales) fail("rest and rest_scales go together, and are constants");
   if (rank_) fail("rest and directions don't go together");
   if (out_ % LANES)
-    fail("the weight has " + std::to_string(out_) + " outputs, expected a multiple of 16 before rest");
+    fail("the weight has " + std::to_string(out_) +
+         " outputs, expected a multiple of 16 before rest");
   rest_bits_ = levels->shape.size() == 3 && levels->shape[2] == block_size_ ? 8 : 4;
   Blocks rest{"rest", *levels, "rest_scales", *scales, rest_bits_, block_size_};
   if (rest.count != blocks_)

@@ -422,7 +422,7 @@ INT8 = {"activation_bits": 8}
             "rest and directions don't go together",
         ),
         (more() | {"weight": X.T, "scales": None}, {}, "are for uint8 weights"),
-        ({"scales": SCALES.astype(np.float64)}, INT8, "scales have to be float32 or float16"),
+        ({"scales": SCALES.astype(np.float64)}, INT8, "scales has to be float32 or float16"),
     ],
 )
 def test_what_does_not_fit_is_told(

@@ -152,14 +152,15 @@ class BlockTable:
         return self.matrix.multiply(hidden)
 
 
+@dataclass(frozen=True)
 class SplitTable:
-    """A table whose first rows have blocks of 8 bits, the others of 4: BPE counts tokens by use."""
+    """A table whose first rows have other bits than the rest."""
 
-    def __init__(self, first: BlockTable, rest: BlockTable) -> None:
-        self.first, self.rest = first, rest
+    first: BlockTable
+    rest: BlockTable
 
     def gather(self, ids: str) -> str:
-        """Of each id both have a row, one of which counts."""
+        """Of each id both give a row, one of which counts."""
         op, count = self.first.matrix.op, self.first.matrix.out
         size, last, zero = (op.constant(n, np.int64) for n in (count, count - 1, 0))
         rows = self.first.gather(op.Min(ids, last))

@@ -62,7 +62,7 @@ class Precision(Protocol):
         """The embedding table, weight [vocab, width]."""
 
 
-# GPTQ's of a table, whose rows an embedding reads as well, as they are.
+# GPTQ's of a table: rows count by themselves as well, since an embedding reads them.
 TABLE_DAMPING = 1.0
 
 
@@ -154,7 +154,7 @@ class Blockwise:
         return self._split_table(op, name, weight)
 
     def _split_table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
-        """Half of it in 8 bits, the tokens that BPE merged first and texts use most."""
+        """Half of it in 8 bits, which BPE merged first and texts use most, the rest in 4."""
         store = partial(store_blocks, op, dtype=self.dtype, block_size=LONG_BLOCK_SIZE)
         half = first_rows(len(weight))
         first = BlockTable(store(name, weight[:half], 8))
