@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gpt2onnx.export.calibration.forward_pass import Ids, watch, watch_layers
 from gpt2onnx.export.checkpoint.checkpoint import Weights
 from gpt2onnx.export.checkpoint.floats import require_finite
-from gpt2onnx.export.quantization.blocks import LONG_BLOCK_SIZE
+from gpt2onnx.export.quantization.blocks import BLOCK_SIZE
 from gpt2onnx.export.quantization.gptq import GROUP
 from gpt2onnx.export.quantization.table import MATRICES
 
@@ -72,7 +72,7 @@ class Moments:
 
 def _moments(x: Float) -> Float:
     """x [tokens, in] -> [groups, size, size]."""
-    width = -(-x.shape[1] // LONG_BLOCK_SIZE) * LONG_BLOCK_SIZE
+    width = -(-x.shape[1] // BLOCK_SIZE) * BLOCK_SIZE
     size = min(GROUP, width)
     groups = -(-width // size)
     padded = np.zeros((len(x), groups * size), np.float32)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from typing import Any, Protocol
 
@@ -20,7 +21,6 @@ from onnx import helper
 
 from gpt2onnx.export.quantization.blocks import (
     BLOCK_SIZE,
-    LONG_BLOCK_SIZE,
     BlockMatrix,
     BlockTable,
     CudaBlockTable,
@@ -64,6 +64,8 @@ class Precision(Protocol):
 
 # GPTQ's of a table: rows count by themselves as well, since an embedding reads them.
 TABLE_DAMPING = 1.0
+# The part of a vocabulary that BPE merged first, and texts use most.
+FIRST = Fraction(7, 16)
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,12 @@ def halves_table(op: GraphBuilder, name: str, weight: Float, dtype: np.dtype[Any
 
 
 def first_rows(count: int) -> int:
-    """Half of a table's rows, in a number that operators take at once, or all of a small one's."""
-    return min(-(-count // 128) * 64, count)
+    """Of a table's rows those that have 8 bits where the others have 4, or all of a small one's.
+
+    They are so many that the rest's bits cost 1 % of the top tokens at most, and a number that
+    operators take at once.
+    """
+    return min(-(-count * FIRST // 64) * 64, count)
 
 
 @dataclass(frozen=True)
@@ -146,22 +152,15 @@ class Blockwise:
         )
 
     def table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
+        store = partial(store_blocks, op, dtype=self.dtype, block_size=self.block_size)
         if self.dtype == np.float16:
-            return CudaBlockTable(store_blocks(op, name, weight, 8, self.dtype))
-        if self.bits == 8:
-            size = self.block_size
-            return BlockTable(store_blocks(op, name, weight, 8, self.dtype, block_size=size))
-        return self._split_table(op, name, weight)
-
-    def _split_table(self, op: GraphBuilder, name: str, weight: Float) -> Table:
-        """Half of it in 8 bits, which BPE merged first and texts use most, the rest in 4."""
-        store = partial(store_blocks, op, dtype=self.dtype, block_size=LONG_BLOCK_SIZE)
-        half = first_rows(len(weight))
-        first = BlockTable(store(name, weight[:half], 8))
-        if half == len(weight):
+            return CudaBlockTable(store(name, weight, 8))
+        count = first_rows(len(weight)) if self.bits == 4 else len(weight)
+        first = BlockTable(store(name, weight[:count], 8))
+        if count == len(weight):
             return first
         moments = self.moments(name) if self.moments else None
-        rest = store(f"{name}.rest", weight[half:], 4, moments=moments, damping=TABLE_DAMPING)
+        rest = store(f"{name}.rest", weight[count:], 4, moments=moments, damping=TABLE_DAMPING)
         return SplitTable(first, BlockTable(rest))
 
 

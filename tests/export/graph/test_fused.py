@@ -15,7 +15,7 @@ from gpt2onnx.export.checkpoint.checkpoint import open_checkpoint, tensor_shapes
 from gpt2onnx.export.checkpoint.config import Gpt2Config
 from gpt2onnx.export.exporter import export
 from gpt2onnx.export.graph.fused import build
-from gpt2onnx.export.quantization.blocks import BLOCK_SIZE, LONG_BLOCK_SIZE
+from gpt2onnx.export.quantization.blocks import BLOCK_SIZE
 from gpt2onnx.export.quantization.dynamic import LARGEST
 from gpt2onnx.export.quantization.precision import first_rows
 from gpt2onnx.export.quantization.table import PRECISIONS, choose
@@ -81,7 +81,7 @@ FINE_BLOCKS = BLOCKS + Counter([*GRID, "Reshape", *HALVES])
 def test_there_is_no_node_too_many(
     tmp_path: Path, precision: str, device: str, layer: dict[str, int], ends: dict[str, int]
 ) -> None:
-    checkpoint = make_checkpoint(tmp_path / "checkpoint", n_layer=3, n_embd=64)
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", n_layer=3)
     model = built(checkpoint, tmp_path / "model", precision, device)
     expected = Counter(ENDS) + Counter(ends)
     for _ in range(3):
@@ -193,8 +193,8 @@ def stored_sizes(config: Gpt2Config, precision: str) -> list[int]:
         elif precision == "int4" and table:
             first = first_rows(out)
             for rows, bits in ((first, 8), (out - first, 4)):
-                blocks = rows * -(-width // LONG_BLOCK_SIZE)
-                sizes += [blocks * LONG_BLOCK_SIZE * bits // 8, blocks * 2]
+                blocks = rows * -(-width // BLOCK_SIZE)
+                sizes += [blocks * BLOCK_SIZE * bits // 8, blocks * 2]
         else:
             sizes += [blocks * BLOCK_SIZE * bits // 8, blocks * 2]
     return sizes

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from transformers import GPT2LMHeadModel
 
 from gpt2onnx.export.exporter import export
 from gpt2onnx.export.graph.activations import ACTIVATIONS
-from gpt2onnx.export.quantization.blocks import BLOCK_SIZE, LONG_BLOCK_SIZE
-from gpt2onnx.export.quantization.precision import first_rows
-from gpt2onnx.export.quantization.rounding import quantize_blocks, quantize_columns
+from gpt2onnx.export.quantization.blocks import BLOCK_SIZE
+from gpt2onnx.export.quantization.rounding import Blocks, quantize_blocks, quantize_columns
 from gpt2onnx.export.quantization.table import PRECISIONS
 from tests.checkpoints import DEFAULTS, make_checkpoint, write_tokenizer
 from tests.export.graph.test_fused import parts_of
@@ -110,7 +111,10 @@ def test_widths_that_blocks_do_not_divide(
     checkpoint = make_checkpoint(tmp_path / "checkpoint", n_embd=n_embd, n_head=n_head, n_inner=70)
     export(checkpoint, tmp_path / "model", precision=precision, device=device, verify=False)
     exact = reference_logits(load_reference(checkpoint), ids := some_ids(24))
-    rounded = reference_logits(round_weights(load_reference(checkpoint), precision), ids)
+    model = round_weights(load_reference(checkpoint), precision)
+    if precision == "int4":
+        keep_table_of(tmp_path / "model", model)
+    rounded = reference_logits(model, ids)
     found = exported_logits(open_exported(tmp_path / "model"), ids, prompt=16)
     if precision == "int4":
         assert mean_kl(exact, found) < mean_kl(exact, rounded)
@@ -126,17 +130,32 @@ def round_weights(model: GPT2LMHeadModel, precision: str) -> GPT2LMHeadModel:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name == "transformer.wte.weight":
-                size = LONG_BLOCK_SIZE if precision == "int4" else BLOCK_SIZE
-                table = rounded_blocks(parameter.numpy(), 8, size)
-                if precision == "int4":
-                    first = first_rows(len(table))
-                    table[first:] = rounded_blocks(parameter.numpy()[first:], 4, size)
-                parameter.copy_(torch.from_numpy(table))
+                parameter.copy_(torch.from_numpy(rounded_blocks(parameter.numpy(), 8)))
             elif "wpe" in name:
                 parameter.copy_(parameter.half())
             elif parameter.ndim == 2:
                 parameter.copy_(torch.from_numpy(rounded(name, parameter.numpy(), precision)))
     return model
+
+
+def keep_table_of(folder: Path, model: GPT2LMHeadModel) -> None:
+    """Give a model the embedding of a folder, whose rows GPTQ rounds for the head's inputs, too."""
+    graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
+    stored = {
+        each.name: numpy_helper.to_array(each, str(folder))
+        for each in graph.initializer
+        if each.name.startswith("wte.")
+    }
+    table = model.transformer.wte.weight
+    parts = [
+        dequantize(
+            Blocks(stored[f"{name}_q{bits}"], stored[f"{name}_scales"]), bits, table.shape[1]
+        )
+        for name, bits in (("wte.weight", 8), ("wte.rest.weight", 4))
+        if f"{name}_q{bits}" in stored
+    ]
+    with torch.no_grad():  # on CUDA rows of nothing follow
+        table.copy_(torch.from_numpy(np.concatenate(parts)[: len(table)]))
 
 
 def rounded(name: str, weight: NDArray[np.float32], precision: str) -> NDArray[np.float64]:
@@ -148,7 +167,5 @@ def rounded(name: str, weight: NDArray[np.float32], precision: str) -> NDArray[n
     return rounded_blocks(weight.T, 4 if precision == "int4" else 8).T
 
 
-def rounded_blocks(
-    weight: NDArray[np.float32], bits: int, size: int = BLOCK_SIZE
-) -> NDArray[np.float64]:
-    return dequantize(quantize_blocks(weight, bits, size), bits, weight.shape[1])
+def rounded_blocks(weight: NDArray[np.float32], bits: int) -> NDArray[np.float64]:
+    return dequantize(quantize_blocks(weight, bits, BLOCK_SIZE), bits, weight.shape[1])

@@ -45,7 +45,7 @@ def read_by(checkpoint: Path, windows: NDArray[np.int64]) -> dict[str, NDArray[n
 
 def assert_moments_of(found: Any, x: NDArray[np.float32]) -> None:
     width = x.shape[1]
-    assert found.shape == (1, -(-width // 64) * 64, -(-width // 64) * 64)
+    assert found.shape == (1, -(-width // 32) * 32, -(-width // 32) * 32)
     expected = x.T.astype(np.float64) @ x
     np.testing.assert_allclose(found[0, :width, :width], expected, rtol=1e-3, atol=1e-3)
     assert not found[0, width:].any()
