@@ -17,11 +17,11 @@ namespace gpt2onnx {
 //   residual   float32 [tokens, out], added last
 //   selection  int64 [count]: which tokens have an output
 //   directions, direction_scales    uint8 [rank, blocks, block_size], and as scales [rank, blocks]
-//   corrections, correction_scales  uint8 [out, 1, rank * bits / 8], [out, 1]: what rounding leaves of
-//                     x is measured along the directions, and the corrections times that belong
+//   corrections, correction_scales  uint8 [out, 1, rank * bits / 8], [out, 1]: what rounding leaves
+//                     of x is measured along the directions, and the corrections times that belong
 //                     to the product; for 8 bits of activations, by block
-//   rest, rest_scales uint8 [others, blocks, block_size * bits / 8], [others, blocks]: more outputs,
-//                     behind those of a uint8 weight, with 8 or 4 bits of their own
+//   rest, rest_scales uint8 [others, blocks, block_size * bits / 8], [others, blocks]: more
+//                     outputs, behind those of a uint8 weight, with 8 or 4 bits of their own
 // Attributes
 //   bits, block_size  of uint8 weights: 8 or 4; a multiple of 16, 256 at most
 //   activation_bits   0 (none), 8 or 16: how x is rounded before the product with rounded weights

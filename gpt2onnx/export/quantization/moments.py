@@ -21,6 +21,7 @@ Float = NDArray[np.float32]
 
 # Twice as many gain a tenth of the KL, for twice the time (docs/notes/quantization.md).
 MOMENT_TOKENS = 4096
+# Of the head, which takes a pass of its own.
 HEAD_TOKENS = 1024
 
 
