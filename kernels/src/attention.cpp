@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "stores.h"
 
@@ -136,21 +137,25 @@ void Attention::append(const Run& run, const Task& task) const {
   });
 }
 
-// A head's parts follow each other, so that its keys and values stay in the second-level cache. The
-// longest contexts come first, of rows and of a head's parts: no thread is left with one at the
-// end.
+// A head's parts follow each other, so that its keys and values stay in the second-level cache, the
+// longest contexts first: no thread is left with one at the end. So do rows; but many tokens stay
+// in order, half of them behind the other, with those threads that have had them.
 std::vector<Attention::Part> Attention::parts(const Task& task) const {
   std::vector<Part> all;
+  const int64_t middle = task.tokens > TASK_ROWS ? task.tokens / 2 : 0;
   for (int64_t first = 0, end; first < task.tokens; first = end) {
     for (end = first + 1; end < task.tokens && task.rows[end] == task.rows[first];) ++end;
-    const int64_t last = first + (end - first - 1) / QUERIES * QUERIES;
-    for (int64_t head = 0; head < task.heads; ++head)
-      for (int64_t token = last; token >= first; token -= QUERIES)
-        all.push_back({token, std::min(QUERIES, end - token), head, first, end});
+    const int64_t border = std::clamp(middle, first, end);
+    for (auto [from, to] : {std::pair(first, border), std::pair(border, end)})
+      for (int64_t head = 0; from < to && head < task.heads; ++head)
+        for (int64_t token = from + (to - from - 1) / QUERIES * QUERIES; token >= from;
+             token -= QUERIES)
+          all.push_back({token, std::min(QUERIES, to - token), head, first, end});
   }
-  std::stable_sort(all.begin(), all.end(), [&](const Part& a, const Part& b) {
-    return task.slots[a.end - 1] > task.slots[b.end - 1];
-  });
+  if (!middle)
+    std::stable_sort(all.begin(), all.end(), [&](const Part& a, const Part& b) {
+      return task.slots[a.end - 1] > task.slots[b.end - 1];
+    });
   return all;
 }
 

@@ -75,112 +75,162 @@ void normalize(const float* x, int64_t width, const float* gain, const float* bi
   }
 }
 
-// The largest magnitude of x [width]; NaN where one is infinite or no number.
-inline float magnitude(const float* x, int64_t width) {
-  F16 most = set1(0.0f), zero = set1(0.0f), poison = set1(0.0f);
-  for (int64_t i = 0; i < width; i += LANES) {
-    F16 some = load_some(x + i, width - i);
-    most = max(most, abs(some));
-    poison = fma(some, zero, poison);
-  }
-  return largest(most) + total(poison);
+// Calls each(i, x from i on) for 16 numbers of x [width] at a time, zeros behind them.
+template <class Each>
+inline void for_lanes(const float* x, int64_t width, const Each& each) {
+  int64_t i = 0;
+  for (; width - i >= LANES; i += LANES) each(i, load(x + i));
+  if (i < width) each(i, load_some(x + i, width - i));
 }
 
-// Levels of x [width] times `factor`, [padded]; gives their sum.
+// The largest magnitude of each lane of x [width]; NaN where one is infinite or no number.
+inline F16 magnitudes(const float* x, int64_t width) {
+  F16 most = set1(0.0f), zero = set1(0.0f), poison = set1(0.0f);
+  for_lanes(x, width, [&](int64_t, F16 some) {
+    most = max(most, abs(some));
+    poison = fma(some, zero, poison);
+  });
+  return most + poison;
+}
+
+// 16 numbers of each of 16 groups. Folded together, a group costs few instructions, and none waits
+// for another as in a tree along one register. What is folded so is exact in any order.
+struct Lanes {
+  alignas(64) float of[LANES * LANES];
+
+  explicit Lanes(int count) {
+    for (int i = count; i < LANES; ++i) put(i, set1(0.0f));
+  }
+  void put(int group, F16 x) { store(of + group * LANES, x); }
+  template <class With>
+  F16 folded(const With& with) const {
+    alignas(64) float turned[LANES * LANES];
+    transpose16(of, LANES, turned, LANES);
+    F16 all[4];
+    UNROLL for (int i = 0; i < 4; ++i) all[i] = load(turned + i * LANES);
+    UNROLL for (int i = 4; i < LANES; ++i) all[i % 4] = with(all[i % 4], load(turned + i * LANES));
+    return with(with(all[0], all[1]), with(all[2], all[3]));
+  }
+  F16 totals() const { return folded([](F16 x, F16 y) { return x + y; }); }
+  // NaN where one is.
+  F16 largest() const {
+    F16 zero = set1(0.0f);
+    F16 most = folded([](F16 x, F16 y) { return max(x, y); });
+    return most + folded([&](F16 x, F16 y) { return fma(x, zero, y * zero); });
+  }
+};
+
+// Levels of x [width] times `factor`, and zeros up to `padded`; gives their sums.
 template <int PLANES>
-inline float put_levels(const float* x, int64_t width, int64_t padded, float factor, float limit,
-                        Level* levels, int64_t plane) {
-  F16 sum = set1(0.0f);
-  for (int64_t i = 0; i < padded; i += LANES) {
-    F16 level = nearest(load_some(x + i, width > i ? width - i : 0) * set1(factor));
-    level = max(set1(-limit), min(set1(limit), level));
+inline F16 put_levels(const float* x, int64_t width, int64_t padded, float factor, Level* levels,
+                      int64_t plane) {
+  const F16 by = set1(factor), zero = set1(0.0f);
+  F16 sum = zero;
+  for_lanes(x, width, [&](int64_t i, F16 some) {
+    F16 level = nearest(some * by);
     sum = sum + level;  // whole numbers of less than 24 bits: exact
     if constexpr (PLANES == 2) {
       F16 high = nearest(level * set1(1 / 256.0f)), low = level - high * set1(256.0f);
       // Ties went to the even neighbour: a low byte of 128 belongs to the next high one.
       F16 over = if_less(set1(127.0f), low, set1(1.0f), set1(0.0f));
-      high = high + over;
-      low = low - over * set1(256.0f);
-      store_some(levels + i, padded - i, high);
-      store_some(levels + plane + i, padded - i, low);
+      store(levels + i, high + over);
+      store(levels + plane + i, low - over * set1(256.0f));
     } else {
-      store_some(levels + i, padded - i, level);
+      store(levels + i, level);
     }
-  }
-  return total(sum);
+  });
+  for (int64_t i = (width + LANES - 1) / LANES * LANES; i < padded; i += LANES)
+    for (int part = 0; part < PLANES; ++part) store(levels + part * plane + i, zero);
+  return sum;
 }
 
-// How numbers up to `most` are rounded: what they are multiplied by, and a level's step.
-struct Grid {
-  bool live;
-  float factor, step;
+// Levels of x [width] times `factor` and of what they leave, zeros up to `padded`; gives both sums.
+struct Sums { F16 levels, rest; };
+inline Sums put_both(const float* x, int64_t width, int64_t padded, float factor, Level* levels,
+                     Level* rest) {
+  const F16 by = set1(factor), finer = set1(2.0f * LEVELS8), zero = set1(0.0f);
+  F16 sum = zero, rest_sum = zero;
+  for_lanes(x, width, [&](int64_t i, F16 some) {
+    F16 level = nearest(some * by), left = nearest(fma(some, by, zero - level) * finer);
+    store(levels + i, level);
+    store(rest + i, left);
+    sum = sum + level;
+    rest_sum = rest_sum + left;
+  });
+  for (int64_t i = (width + LANES - 1) / LANES * LANES; i < padded; i += LANES)
+    store(levels + i, zero), store(rest + i, zero);
+  return {sum, rest_sum};
+}
 
-  Grid(float most, float limit)
-      : live(most > 1e-30f),  // scales too small for a float's full precision make zeros
-        factor(live ? limit / most : 0.0f),
-        // A row that isn't finite has no levels; its scale says so.
-        step(most == most ? (live ? most / limit : 0.0f) : most) {}
-};
+// Sums of levels as whole numbers, the first `count`.
+inline void put_sums(const Lanes& lanes, int count, int32_t* sums) {
+  float totals[LANES];
+  store(totals, lanes.totals());
+  for (int i = 0; i < count; ++i) sums[i] = int32_t(totals[i]);
+}
 
-template <int PLANES>
-void round_by(const float* x, int64_t width, const Rounded& rounded, int64_t row) {
+// Rounds x [width], 16 groups at a time; with `rest` also what that leaves, but not the groups that
+// `rounded` has more.
+template <int PLANES, bool SPLIT>
+void round_by(const float* x, int64_t width, const Rounded& rounded, const Rounded* rest,
+              int64_t row) {
   auto* levels = reinterpret_cast<Level*>(rounded.levels + row * rounded.row_bytes);
-  int64_t groups = rounded.groups();
-  float limit = rounded.bits == 8 ? LEVELS8 : LEVELS16, most = 0;
-  if (rounded.by_token) most = magnitude(x, width);
-  for (int64_t group = 0; group < groups; ++group) {
-    int64_t start = group * rounded.group, left = width > start ? width - start : 0;
-    const int64_t room = rounded.width(group);
-    if (left > room) left = room;
-    if (!rounded.by_token) most = magnitude(x + start, left);
-    const Grid grid(most, limit);
-    float sum = put_levels<PLANES>(x + start, grid.live ? left : 0, room, grid.factor, limit,
-                                   levels + start, rounded.padded);
-    rounded.scales[row * groups + group] = grid.step;
-    rounded.sums[row * groups + group] = int32_t(sum);
+  auto* others = SPLIT ? reinterpret_cast<Level*>(rest->levels + row * rest->row_bytes) : nullptr;
+  const int64_t groups = SPLIT ? rest->groups() : rounded.groups();
+  const F16 limit = set1(float(rounded.bits == 8 ? LEVELS8 : LEVELS16)), zero = set1(0.0f);
+  F16 most = zero;
+  if (rounded.by_token) {
+    F16 some = magnitudes(x, width);
+    most = set1(largest(some) + total(some * zero));
+  }
+  for (int64_t from = 0; from < groups; from += LANES) {
+    const int count = int(groups - from < LANES ? groups - from : LANES);
+    Lanes lanes(count), rest_lanes(count);
+    int64_t start[LANES], given[LANES];
+    for (int i = 0; i < count; ++i) {
+      start[i] = (from + i) * rounded.group;
+      const int64_t left = width > start[i] ? width - start[i] : 0;
+      const int64_t room = rounded.width(from + i);
+      given[i] = left < room ? left : room;
+      if (!rounded.by_token) lanes.put(i, magnitudes(x + start[i], given[i]));
+    }
+    if (!rounded.by_token) most = lanes.largest();
+    // Scales too small for a float's full precision make zeros. Numbers that aren't finite have no
+    // levels; their scale says so.
+    const F16 least = set1(1e-30f), poison = most * zero;
+    float factors[LANES];
+    store(factors, if_less(least, most, limit / most, zero));
+    const F16 step = if_less(least, most, most / limit, zero) + poison;
+    const int64_t at = row * rounded.groups() + from;
+    store_some(rounded.scales + at, count, step);
+    for (int i = 0; i < count; ++i) {
+      const int64_t room = rounded.width(from + i), some = factors[i] == 0.0f ? 0 : given[i];
+      if constexpr (SPLIT) {
+        const Sums sums = put_both(x + start[i], some, room, factors[i], levels + start[i],
+                                   others + start[i]);
+        lanes.put(i, sums.levels), rest_lanes.put(i, sums.rest);
+      } else {
+        lanes.put(i, put_levels<PLANES>(x + start[i], some, room, factors[i], levels + start[i],
+                                        rounded.padded));
+      }
+    }
+    put_sums(lanes, count, rounded.sums + at);
+    if constexpr (SPLIT) {
+      const int64_t rest_at = row * groups + from;
+      store_some(rest->scales + rest_at, count, step * set1(1.0f / (2 * LEVELS8)));
+      put_sums(rest_lanes, count, rest->sums + rest_at);
+    }
   }
 }
 
 void round(const float* x, int64_t width, const Rounded& rounded, int64_t row) {
-  auto by = rounded.bits == 16 && PLANES16 == 2 ? round_by<PLANES16> : round_by<1>;
-  by(x, width, rounded, row);
-}
-
-// Levels of x [width] times `factor`, and of what they leave, [padded] each; gives both sums.
-struct Sums { float levels, rest; };
-inline Sums put_both(const float* x, int64_t width, int64_t padded, float factor, Level* levels,
-                     Level* rest) {
-  constexpr float LIMIT = LEVELS8, FINER = 2 * LEVELS8;
-  F16 sum = set1(0.0f), rest_sum = set1(0.0f);
-  for (int64_t i = 0; i < padded; i += LANES) {
-    F16 some = load_some(x + i, width > i ? width - i : 0), by = set1(factor);
-    F16 level = max(set1(-LIMIT), min(set1(LIMIT), nearest(some * by)));
-    F16 left = nearest((fma(some, by, set1(0.0f) - level)) * set1(FINER));
-    left = max(set1(-LIMIT), min(set1(LIMIT), left));
-    store_some(levels + i, padded - i, level);
-    store_some(rest + i, padded - i, left);
-    sum = sum + level;
-    rest_sum = rest_sum + left;
-  }
-  return {total(sum), total(rest_sum)};
+  auto by = rounded.bits == 16 && PLANES16 == 2 ? round_by<PLANES16, false> : round_by<1, false>;
+  by(x, width, rounded, nullptr, row);
 }
 
 void split(const float* x, int64_t width, const Rounded& coarse, const Rounded& rest,
            int64_t row) {
-  auto* levels = reinterpret_cast<Level*>(coarse.levels + row * coarse.row_bytes);
-  auto* others = reinterpret_cast<Level*>(rest.levels + row * rest.row_bytes);
-  for (int64_t group = 0; group < rest.groups(); ++group) {
-    const int64_t start = group * rest.group, room = rest.width(group);
-    int64_t left = width > start ? width - start : 0;
-    if (left > room) left = room;
-    const Grid grid(magnitude(x + start, left), LEVELS8);
-    const Sums sums = put_both(x + start, grid.live ? left : 0, room, grid.factor, levels + start,
-                               others + start);
-    coarse.scales[row * coarse.groups() + group] = grid.step;
-    coarse.sums[row * coarse.groups() + group] = int32_t(sums.levels);
-    rest.scales[row * rest.groups() + group] = grid.step * (1.0f / (2 * LEVELS8));
-    rest.sums[row * rest.groups() + group] = int32_t(sums.rest);
-  }
+  round_by<1, true>(x, width, coarse, &rest, row);
 }
 
 void pack(const uint8_t* levels, int64_t padded, int bits, uint8_t* panel) {

@@ -418,14 +418,15 @@ void Linear::correct(const Rounded& rest, int rows, const Rounded& x) const {
 }
 
 // Cuts a product into tasks of rows and panels: each(row, row end, panel, panels), with
-// `tile_panels` panels or one.
+// `tile_panels` panels or one. Rows come in order, as even as can be.
 template <class Each>
 static void for_blocks(const Run& run, int64_t rows, int64_t panels, int64_t row_bytes,
                        int64_t panel_bytes, int tile_rows, int tile_panels, const Each& each) {
-  int64_t row_block = std::max<int64_t>(ROW_BYTES / row_bytes / tile_rows, 1) * tile_rows;
-  int64_t panel_block =
+  const int64_t most = std::max<int64_t>(std::min(ROW_BYTES / row_bytes, TASK_ROWS), tile_rows);
+  const int64_t row_block = up(parts(rows, parts(rows, most)), tile_rows);
+  const int64_t panel_block =
       std::max<int64_t>(WEIGHT_BYTES / panel_bytes / tile_panels, 1) * tile_panels;
-  int64_t across = parts(panels, panel_block), down = parts(rows, row_block);
+  const int64_t across = parts(panels, panel_block), down = parts(rows, row_block);
   run.parallel(size_t(across * down), [&](size_t part) {
     int64_t panel = int64_t(part) % across * panel_block, row = int64_t(part) / across * row_block;
     int64_t panel_end = std::min(panel + panel_block, panels);

@@ -86,7 +86,7 @@ def normalized(x: Array, gain: Array, bias: Array, epsilon: float) -> Array:
 
 CASES = st.fixed_dictionaries(
     {
-        "tokens": st.integers(1, 20),
+        "tokens": st.integers(1, 20) | st.integers(33, 80),
         "width": st.integers(1, 200),
         "out": st.integers(1, 70),
         "weights": st.sampled_from(["float", "transposed", "column", "8", "4"]),
@@ -304,19 +304,25 @@ def test_no_tokens_give_no_rows() -> None:
     assert Operator("Linear", inputs, frozenset({"weight"}))().shape == (0, 5)
 
 
-@pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_no_number_stays_none_and_in_its_row(bits: int, bad: float) -> None:
-    stored, scales, _ = rounded_weight(np.ones((4, 64), np.float32), 8, 32)
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize(
+    ("bits", "block", "with_directions"), [(8, 0, False), (16, 0, False), (8, 32, True)]
+)
+def test_what_is_no_number_stays_none_and_in_its_row(
+    bits: int, block: int, with_directions: bool, kernels: str, bad: float
+) -> None:
     x = np.ones((3, 64), np.float32)
     x[1, 40] = bad
-    inputs = {"x": x, "weight": stored, "scales": scales}
-    for name in KERNELS:
-        found = Operator(
-            "Linear", inputs, frozenset({"weight", "scales"}), name, activation_bits=bits
-        )()
-        assert np.isnan(found[1]).all()
-        assert np.isfinite(found[[0, 2]]).all()
+    inputs: dict[str, Any] = {"x": x, "weight": BLOCKS, "scales": SCALES}
+    if with_directions:
+        inputs |= dict.fromkeys(["bias", "norm_gain", "norm_bias", "residual", "selection"])
+        inputs |= directed()
+    found = Operator(
+        "Linear", inputs, CONSTANTS, kernels, activation_bits=bits, activation_block=block
+    )()
+    assert np.isnan(found[1]).all()
+    assert np.isfinite(found[[0, 2]]).all()
 
 
 def test_rows_of_nothing_or_next_to_nothing_are_zeros() -> None:
