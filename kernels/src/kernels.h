@@ -19,7 +19,7 @@ constexpr int64_t LONGEST_GROUP = 256;
 // The most rows of a task. ONNX Runtime's pool gives each thread tasks that lie next to each other:
 // of more rows than these a thread has the same ones in every operator, and finds what it wrote in
 // its own caches, where two threads may have none in common.
-constexpr int64_t TASK_ROWS = 32;
+constexpr int64_t TASK_ROWS = 16;
 
 // What lies in a row of logits is told by blocks: the largest of its columns, and sums.
 constexpr int COLUMN = 16, BLOCK = COLUMN * LANES, GROUP = 4 * LANES;

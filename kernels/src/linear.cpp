@@ -420,9 +420,10 @@ void Linear::correct(const Rounded& rest, int rows, const Rounded& x) const {
 // Cuts a product into tasks of rows and panels: each(row, row end, panel, panels), with
 // `tile_panels` panels or one. Rows come in order, as even as can be.
 template <class Each>
-static void for_blocks(const Run& run, int64_t rows, int64_t panels, int64_t row_bytes,
-                       int64_t panel_bytes, int tile_rows, int tile_panels, const Each& each) {
-  const int64_t most = std::max<int64_t>(std::min(ROW_BYTES / row_bytes, TASK_ROWS), tile_rows);
+static void for_blocks(const Run& run, int64_t rows, int64_t most_rows, int64_t panels,
+                       int64_t row_bytes, int64_t panel_bytes, int tile_rows, int tile_panels,
+                       const Each& each) {
+  const int64_t most = std::max<int64_t>(std::min(ROW_BYTES / row_bytes, most_rows), tile_rows);
   const int64_t row_block = up(parts(rows, parts(rows, most)), tile_rows);
   const int64_t panel_block =
       std::max<int64_t>(WEIGHT_BYTES / panel_bytes / tile_panels, 1) * tile_panels;
@@ -472,8 +473,8 @@ void Linear::multiply(const Run& run, const Task& task, const Rounded& x) const 
 void Linear::multiply(const Run& run, const Task& task, const Rounded& x, const Packed& w,
                       int64_t first_panel) const {
   const int most = kernels_.rows;
-  for_blocks(run, task.rows, w.panels, x.row_bytes, w.panel_bytes(), most, kernels_.panels,
-             [&](int64_t row, int64_t row_end, int64_t panel, int some) {
+  for_blocks(run, task.rows, TASK_ROWS, w.panels, x.row_bytes, w.panel_bytes(), most,
+             kernels_.panels, [&](int64_t row, int64_t row_end, int64_t panel, int some) {
     alignas(64) float tile[MOST_ROWS * MOST_PANELS * LANES];
     const int tiles = int(parts(row_end - row, most));
     for (int number = 0; number < tiles; ++number) {
@@ -490,7 +491,8 @@ void Linear::multiply(const Run& run, const Task& task, const Rounded& x, const 
 void Linear::multiply(const Run& run, const Task& task, const float* x) const {
   const int64_t in_bytes = in_ * int64_t(sizeof(float));
   const int most = kernels_.float_rows;
-  for_blocks(run, task.rows, panels_of(out_), in_bytes, in_bytes * LANES, most, 1,
+  // Floats are four times as much to read again.
+  for_blocks(run, task.rows, 2 * TASK_ROWS, panels_of(out_), in_bytes, in_bytes * LANES, most, 1,
              [&](int64_t row, int64_t row_end, int64_t panel, int) {
     // Of one tile's rows all inputs at once; of more so many that their weights stay near.
     const int64_t inputs = row_end - row > most ? FLOAT_INPUTS : in_;

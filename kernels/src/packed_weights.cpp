@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <iterator>
@@ -109,6 +110,25 @@ std::shared_ptr<uint8_t> aligned(size_t bytes) {
   return {memory, memory->as<uint8_t>()};
 }
 
+// Memory for weights, which lie one behind another in large pieces: those have huge pages, which
+// most matrices alone are too small for. Small ones have memory of their own.
+std::shared_ptr<uint8_t> room(size_t bytes) {
+  constexpr size_t PIECE = 32 << 20, SMALL = 64 << 10, LINE = 64;
+  static std::mutex taking;
+  static std::weak_ptr<Aligned> latest;
+  static size_t size, taken;
+  if (bytes < SMALL) return aligned(bytes);
+  std::lock_guard<std::mutex> lock(taking);
+  auto piece = latest.lock();
+  if (!piece || size - taken < bytes) {
+    size = std::max(bytes, PIECE), taken = 0;
+    latest = piece = std::make_shared<Aligned>(size);
+  }
+  uint8_t* here = piece->as<uint8_t>() + taken;
+  taken = std::min(size, (taken + bytes + LINE - 1) / LINE * LINE);
+  return {piece, here};
+}
+
 }  // namespace
 
 Form::Form(const Kernels& of, int64_t in, int64_t out, int64_t padded, int64_t group, int64_t bits,
@@ -125,10 +145,10 @@ PackedWeights::PackedWeights(const Node& node, Form form, const Pack& pack,
     levels_ = mapped(file_of(options.packed, name), form);
     scales_ = {levels_, levels_.get() + form.level_bytes()};
   } else {
-    auto levels = aligned(form.level_bytes()), scales = aligned(form.scale_bytes());
+    auto levels = room(form.level_bytes()), scales = aligned(form.scale_bytes());
     auto* floats = reinterpret_cast<float*>(scales.get());
     pack(levels.get(), floats);
-    auto halves = aligned(form.scale_bytes() / 2);
+    auto halves = room(form.scale_bytes() / 2);
     if (form.scales && narrow(floats, form.scale_count(), reinterpret_cast<uint16_t*>(halves.get())))
       scales = halves, form.scale_bits = 16;
     if (!options.pack_to.empty())
