@@ -2,8 +2,10 @@
 
     python kernels/bench_model.py FOLDER[:onnx|:kernels] ... [--threads N] [--rounds N] [--cpu]
 
-Medians in ms of each, and what share of the first one's time that is. --cpu counts the process's
-own processor time in place of the clock's, which on a busy machine tells more with one thread.
+Medians in ms of each, and what share of the first one's time that is. With several threads also the
+medians of those rounds whose processors were near each other, and far (`distance` of
+gpt2onnx_kernels tells). --cpu counts the process's own processor time in place of the clock's,
+which on a busy machine tells more with one thread.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import gpt2onnx_kernels
 import numpy as np
 
 import gpt2onnx
 from gpt2onnx.runtime.decoder import reads
 
 PROMPT, STEPS = 512, 4
+NEAR = 60e-9  # seconds from one processor to the other, where they share a cache
 IDS = np.random.default_rng(0).integers(0, 257, 2000)
 
 
@@ -67,6 +71,16 @@ WORK: dict[str, Callable[[Contender, Callable[[], float]], float]] = {
 }
 
 
+def by_distance(times: list[float], distances: list[float]) -> str:
+    """The medians of near processors and of far ones."""
+    told = ""
+    for name, is_near in (("near", True), ("far", False)):
+        some = [t for t, d in zip(times, distances, strict=True) if (d < NEAR) == is_near]
+        if some:
+            told += f"  {name} {statistics.median(some) * 1e3:.2f} ({len(some)})"
+    return told
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+")
@@ -81,15 +95,18 @@ def main() -> None:
         if arguments.only not in work:
             continue
         taken: dict[str, list[float]] = {each.name: [] for each in contenders}
+        apart: dict[str, list[float]] = {each.name: [] for each in contenders}
         for _ in range(arguments.rounds):
             for each in contenders:
                 taken[each.name].append(measure(each, clock))
+                if arguments.threads > 1:
+                    apart[each.name].append(gpt2onnx_kernels.distance())
         first = statistics.median(taken[contenders[0].name])
         for name, times in taken.items():
             middle = statistics.median(times)
             print(
                 f"{work:14} {name:40} {middle * 1e3:9.2f} ms  best {min(times) * 1e3:9.2f}"
-                f"  {middle / first:5.2f}",
+                f"  {middle / first:5.2f}{by_distance(times, apart[name]) if apart[name] else ''}",
                 flush=True,
             )
 

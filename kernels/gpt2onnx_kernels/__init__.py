@@ -13,8 +13,17 @@ import os
 import time
 from functools import cache
 from pathlib import Path
+from threading import Lock, Thread
 
-__all__ = ["DOMAIN", "KERNELS_VARIABLE", "OPSET", "kernels_here", "library", "operations"]
+__all__ = [
+    "DOMAIN",
+    "KERNELS_VARIABLE",
+    "OPSET",
+    "distance",
+    "kernels_here",
+    "library",
+    "operations",
+]
 
 __version__ = "0.1.0"
 
@@ -23,6 +32,7 @@ DOMAIN, OPSET = "gpt2onnx", 7  # of the operators
 KERNELS_VARIABLE = "GPT2ONNX_KERNELS"
 # In place of the one beside this module, as a debug build's.
 LIBRARY_VARIABLE = "GPT2ONNX_KERNELS_LIBRARY"
+_TAKING_TURNS = Lock()
 
 
 def library() -> Path:
@@ -71,3 +81,38 @@ def operations(*, rounded: bool, seconds: float = 0.05) -> float:
         else:
             best = max(best, 2 * products / spent)
     return best
+
+
+def distance(rounds: int = 2000) -> float:
+    """Seconds until one of this process's first two processors sees what the other one wrote.
+
+    Some 25 ns where they share a cache, and over 100 where they don't: then what one thread
+    computed is slow to read for the other. Virtual processors are moved now and then, and what the
+    same work takes changes with it.
+
+    Raises FileNotFoundError and OSError as `kernels_here` does; ValueError where the process may
+    run on one processor only.
+    """
+    pair = sorted(os.sched_getaffinity(0))[:2]
+    if len(pair) < 2:
+        raise ValueError(f"expected two processors, this process may run on {pair[0]} alone")
+    take_turns = ctypes.CDLL(str(library())).gpt2onnx_take_turns
+    take_turns.argtypes, take_turns.restype = (ctypes.c_int, ctypes.c_int64), None
+    taken = 0.0
+
+    def side(number: int) -> None:
+        nonlocal taken
+        os.sched_setaffinity(0, {pair[number]})  # this thread's
+        take_turns(number, rounds)  # until both are there
+        started = time.perf_counter()
+        take_turns(number, rounds)
+        if number == 0:
+            taken = time.perf_counter() - started
+
+    with _TAKING_TURNS:
+        threads = [Thread(target=side, args=(number,)) for number in (0, 1)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+    return taken / (2 * rounds)

@@ -1,4 +1,5 @@
 // Which of the kernels this processor gets.
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -115,5 +116,15 @@ extern "C" __attribute__((visibility("default"))) int64_t gpt2onnx_multiply(int 
     return gpt2onnx::kernels().multiply(rounded != 0, rounds);
   } catch (...) {
     return -1;
+  }
+}
+
+// Two threads, side 0 and side 1, take turns so many times: each waits for what the other writes.
+extern "C" __attribute__((visibility("default"))) void gpt2onnx_take_turns(int side,
+                                                                             int64_t rounds) {
+  alignas(128) static std::atomic<int> turn{0};
+  for (int64_t round = 0; round < rounds; ++round) {
+    while (turn.load(std::memory_order_acquire) != side) {}
+    turn.store(1 - side, std::memory_order_release);
   }
 }
