@@ -78,17 +78,19 @@ def cell(variant: Variant, figure: str, form: str) -> str:
 
 
 def bars_table(bars: Sequence[dict[str, Any]]) -> str:
+    """What both sides of were measured."""
     headings = ["", "ours", "the best other", "ratio", "to reach", "reached"]
     rows = [
         [
             bar["name"],
-            bar["ours"] or NOTHING,
-            bar["best_other"] or NOTHING,
-            f"{bar['ratio']:.2f}" if bar["ratio"] else "not measured",
+            bar["ours"],
+            bar["best_other"],
+            f"{bar['ratio']:.2f}",
             goal(bar),
             {True: "yes", False: "no", None: NOTHING}[bar["met"]],
         ]
         for bar in bars
+        if bar["ratio"]
     ]
     return table(headings, rows)
 
