@@ -79,7 +79,8 @@ def write(model: gpt2onnx.Model, load_seconds: float) -> None:
     steps = len(times) - 2
     print(
         f"\n---\nLoaded in {load_seconds:.2f} s, first token {(times[1] - times[0]) * 1e3:.1f} ms "
-        f"after the prompt, then {steps / (times[-1] - times[1]):.0f} tokens/s on the CPU"
+        f"after the prompt, then {steps / (times[-1] - times[1]):.0f} tokens/s\n"
+        f"Ran on {model.session.choice}."
     )
 
 

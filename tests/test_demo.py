@@ -91,3 +91,9 @@ def test_two_processes_at_once(bundled: Path) -> None:
     assert outputs == [f"{demo.exported()}\n"] * 2
     assert [path.name for path in demo.exported().parent.iterdir()] == ["int8-cpu"]
     open_folder(demo.exported()).check_hashes()
+
+
+def test_the_demo_says_what_it_ran_on() -> None:
+    script = Path(__file__).parents[1] / "scripts" / "demo.py"
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert f"\nRan on {gpt2onnx.load(provider='cpu').session.choice}.\n" in run.stdout
