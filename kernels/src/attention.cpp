@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
 
 #include "stores.h"
 
@@ -143,14 +142,19 @@ void Attention::append(const Run& run, const Task& task) const {
 std::vector<Attention::Part> Attention::parts(const Task& task) const {
   std::vector<Part> all;
   const int64_t middle = task.tokens > TASK_ROWS ? task.tokens / 2 : 0;
-  for (int64_t first = 0, end; first < task.tokens; first = end) {
+  int64_t first = 0, end;  // of a row's tokens
+  auto add = [&](int64_t from, int64_t to) {
+    if (from == to) return;
+    const int64_t last = from + (to - from - 1) / QUERIES * QUERIES;
+    for (int64_t head = 0; head < task.heads; ++head)
+      for (int64_t token = last; token >= from; token -= QUERIES)
+        all.push_back({token, std::min(QUERIES, to - token), head, first, end});
+  };
+  for (; first < task.tokens; first = end) {
     for (end = first + 1; end < task.tokens && task.rows[end] == task.rows[first];) ++end;
     const int64_t border = std::clamp(middle, first, end);
-    for (auto [from, to] : {std::pair(first, border), std::pair(border, end)})
-      for (int64_t head = 0; from < to && head < task.heads; ++head)
-        for (int64_t token = from + (to - from - 1) / QUERIES * QUERIES; token >= from;
-             token -= QUERIES)
-          all.push_back({token, std::min(QUERIES, to - token), head, first, end});
+    add(first, border);
+    add(border, end);
   }
   if (!middle)
     std::stable_sort(all.begin(), all.end(), [&](const Part& a, const Part& b) {

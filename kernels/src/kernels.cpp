@@ -120,12 +120,17 @@ struct Lanes {
   }
 };
 
+// Levels of nothing from behind x [width] on, up to `padded`.
+inline void clear_behind(int64_t width, int64_t padded, Level* levels) {
+  for (int64_t i = (width + LANES - 1) / LANES * LANES; i < padded; i += LANES)
+    store(levels + i, set1(0.0f));
+}
+
 // Levels of x [width] times `factor`, and zeros up to `padded`; gives their sums.
 template <int PLANES>
 inline F16 put_levels(const float* x, int64_t width, int64_t padded, float factor, Level* levels,
                       int64_t plane) {
-  const F16 by = set1(factor), zero = set1(0.0f);
-  F16 sum = zero;
+  F16 by = set1(factor), sum = set1(0.0f);
   for_lanes(x, width, [&](int64_t i, F16 some) {
     F16 level = nearest(some * by);
     sum = sum + level;  // whole numbers of less than 24 bits: exact
@@ -139,8 +144,7 @@ inline F16 put_levels(const float* x, int64_t width, int64_t padded, float facto
       store(levels + i, level);
     }
   });
-  for (int64_t i = (width + LANES - 1) / LANES * LANES; i < padded; i += LANES)
-    for (int part = 0; part < PLANES; ++part) store(levels + part * plane + i, zero);
+  for (int part = 0; part < PLANES; ++part) clear_behind(width, padded, levels + part * plane);
   return sum;
 }
 
@@ -157,8 +161,7 @@ inline Sums put_both(const float* x, int64_t width, int64_t padded, float factor
     sum = sum + level;
     rest_sum = rest_sum + left;
   });
-  for (int64_t i = (width + LANES - 1) / LANES * LANES; i < padded; i += LANES)
-    store(levels + i, zero), store(rest + i, zero);
+  clear_behind(width, padded, levels), clear_behind(width, padded, rest);
   return {sum, rest_sum};
 }
 
