@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from gpt2onnx.errors import Advised, WeightsError
 from gpt2onnx.export.quantization.gptq import DAMPING, quantize_gptq
@@ -205,9 +205,7 @@ def store_blocks(
         values, scales = quantize_gptq(weight, moments, bits, block_size, dtype, gradients, damping)
     out, width = weight.shape
     stored = op.matrix(f"{name}.weight_q{bits}", values)
-    steps = op.matrix(f"{name}.weight_scales", narrow := narrowed(scales))
-    if narrow.dtype != dtype:
-        steps = op.Cast(steps, to=TensorProto.FLOAT)
+    steps = stored_as(op, f"{name}.weight_scales", narrowed(scales), dtype)
     return BlockMatrix(op, stored, steps, bits, width, out, block_size)
 
 
@@ -227,6 +225,14 @@ def store_corrections(
         values, scales = quantize_blocks(matrix, levels, block)
         op.matrix(f"{name}.{part}_q{levels}", values)
         op.matrix(f"{name}.{part}_scales", narrowed(scales))
+
+
+def stored_as(op: GraphBuilder, name: str, value: NDArray[Any], dtype: np.dtype[Any]) -> str:
+    """Store a matrix in its own type, for activations of another, to which it is cast."""
+    stored = op.matrix(name, value)
+    if value.dtype == dtype:
+        return stored
+    return op.Cast(stored, to=helper.np_dtype_to_tensor_dtype(dtype))
 
 
 def narrowed(scales: NDArray[Any]) -> NDArray[Any]:

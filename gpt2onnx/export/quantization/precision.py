@@ -17,7 +17,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import helper
 
 from gpt2onnx.export.quantization.blocks import (
     BLOCK_SIZE,
@@ -28,6 +27,7 @@ from gpt2onnx.export.quantization.blocks import (
     cast,
     store_blocks,
     store_corrections,
+    stored_as,
 )
 from gpt2onnx.export.quantization.dynamic import multiply
 from gpt2onnx.export.writing.onnx_builder import GraphBuilder
@@ -101,10 +101,7 @@ class FloatTable:
 
 def halves_table(op: GraphBuilder, name: str, weight: Float, dtype: np.dtype[Any]) -> FloatTable:
     """A table [rows, width] that is stored in half precision, for activations of another type."""
-    stored = op.matrix(f"{name}.weight", weight.astype(np.float16))
-    if dtype != np.float16:
-        stored = op.Cast(stored, to=helper.np_dtype_to_tensor_dtype(dtype))
-    return FloatTable(op, stored)
+    return FloatTable(op, stored_as(op, f"{name}.weight", weight.astype(np.float16), dtype))
 
 
 def first_rows(count: int) -> int:
